@@ -1,0 +1,3 @@
+//! The call: two legs, one state machine.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]

@@ -1,0 +1,1 @@
+//! One typed configuration, checked before anything is bound.

@@ -1,0 +1,1 @@
+//! The tokio shell: WebSocket, SIP transports, HTTP, shutdown.

@@ -1,0 +1,1 @@
+//! Sockets, RTP ports, interface addresses.

@@ -1,0 +1,3 @@
+//! RTP and RTCP without sockets or clocks.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]

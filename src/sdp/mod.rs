@@ -1,0 +1,3 @@
+//! Session descriptions and the offer/answer engine.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]

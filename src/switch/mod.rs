@@ -1,0 +1,3 @@
+//! The signalling plane as one deterministic value.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]

@@ -1,0 +1,1 @@
+//! The built-in test phone: a real SIP and RTP endpoint on loopback.
