@@ -32,12 +32,17 @@ pub mod media;
 pub mod switch;
 
 #[cfg(feature = "server")]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)] // the shell: time, threads and sockets live here
 pub mod config;
 #[cfg(feature = "server")]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)] // the shell: time, threads and sockets live here
 pub mod gateway;
 #[cfg(feature = "server")]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)] // the shell: time, threads and sockets live here
 pub mod net;
 #[cfg(feature = "server")]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)] // the shell: time, threads and sockets live here
 pub mod testphone;
 #[cfg(feature = "server")]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)] // the shell: time, threads and sockets live here
 pub mod worker;
