@@ -1,3 +1,23 @@
 //! The browser protocol v1 and its session tokens.
+//!
+//! Messages are JSON objects, one per WebSocket text frame, told apart by their field `type`
+//! (`docs/browser-protocol.md` tells each flow, `docs/browser-protocol.schema.json` is generated from the types here).
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod message;
+pub mod values;
+
+pub use message::{ClientMessage, ErrorCode, Holder, MessageError, Party, ServerMessage};
+pub use values::{
+    valid_call_id, valid_destination, valid_digits, valid_display_name, valid_header_value, valid_number, valid_user,
+};
+
+/// The name of the WebSocket subprotocol.
+pub const SUBPROTOCOL: &str = "ringback.v1";
+
+/// The version that `welcome` names.
+pub const VERSION: u32 = 1;
+
+/// The longest frame that is read, in bytes.
+pub const MAX_FRAME: usize = 64 * 1024;

@@ -1,0 +1,488 @@
+//! The messages of the browser protocol v1.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::MAX_FRAME;
+use super::values;
+
+/// The longest session token, in bytes.
+pub const MAX_TOKEN: usize = 8 * 1024;
+/// The longest session description, in bytes.
+pub const MAX_SDP: usize = 32 * 1024;
+/// The longest ICE candidate line, in bytes.
+pub const MAX_CANDIDATE: usize = 1024;
+/// The longest media id, in bytes.
+pub const MAX_MID: usize = 64;
+/// The shortest and the longest digit, in milliseconds.
+pub const DIGIT_MS: std::ops::RangeInclusive<u16> = 40..=2000;
+/// The SIP statuses with which a browser may reject a call: busy, declined, unavailable.
+pub const REJECT_CODES: [u16; 3] = [486, 603, 480];
+
+/// What a browser sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ClientMessage {
+    /// The first message of a session. `call` may follow at once, without waiting for `welcome`.
+    Hello {
+        /// The signed session token.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(length(max = 8192))]
+        token: Option<String>,
+        /// The name of the user where the gateway takes sessions without a token; refused beside a token.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(regex(pattern = r"^[A-Za-z0-9._+:@*#~-]{1,64}$"))]
+        user: Option<String>,
+    },
+    /// Call a number.
+    Call {
+        /// The call's id, of the client's choice and unique in its session.
+        #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+        call: String,
+        /// What was dialled; the dial plan makes a destination of it.
+        #[schemars(length(min = 1, max = 128), extend("pattern" = NO_CONTROLS))]
+        to: String,
+        /// The browser's offer; candidates need not be in it.
+        #[schemars(length(min = 1, max = 32768))]
+        sdp: String,
+        /// The caller id that the user asks for; the dial plan says whether it may be shown.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(regex(pattern = r"^[A-Za-z0-9._+:@*#~-]{1,64}$"))]
+        from: Option<String>,
+    },
+    /// Take an incoming call.
+    Accept {
+        /// The call's id, from `incoming`.
+        #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+        call: String,
+        /// The browser's answer to the description in `incoming`.
+        #[schemars(length(min = 1, max = 32768))]
+        sdp: String,
+    },
+    /// Refuse an incoming call.
+    Reject {
+        /// The call's id, from `incoming`.
+        #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+        call: String,
+        /// 486 busy (the default), 603 declined, 480 unavailable.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(extend("enum" = [486, 603, 480, null]))]
+        code: Option<u16>,
+    },
+    /// A trickled ICE candidate: taken, and not needed, since the gateway is ICE-lite.
+    Candidate {
+        /// The call's id.
+        #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+        call: String,
+        /// The value of `RTCIceCandidate.candidate`; empty at the end of candidates.
+        #[schemars(length(max = 1024), extend("pattern" = NO_CONTROLS))]
+        candidate: String,
+        /// The media id that it belongs to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(length(max = 64), extend("pattern" = NO_CONTROLS))]
+        mid: Option<String>,
+    },
+    /// Play digits to the other side.
+    Digits {
+        /// The call's id.
+        #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+        call: String,
+        /// `0-9 * # A-D`, in order.
+        #[schemars(regex(pattern = r"^[0-9*#A-D]{1,64}$"))]
+        digits: String,
+        /// The length of each in milliseconds; 100 unless told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 40, max = 2000))]
+        ms: Option<u16>,
+    },
+    /// Put the other side on hold, or take it back.
+    Hold {
+        /// The call's id.
+        #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+        call: String,
+        /// `true` to hold.
+        on: bool,
+    },
+    /// End a call, whatever its state.
+    Hangup {
+        /// The call's id.
+        #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+        call: String,
+    },
+    /// Ask for a `pong`.
+    Ping {
+        /// Comes back in the `pong`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        n: Option<u64>,
+    },
+}
+
+/// No control characters; the schema's form of the rule in [`values`].
+const NO_CONTROLS: &str = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$";
+
+/// What the gateway sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ServerMessage {
+    /// The session is open.
+    Welcome {
+        /// Who the session is.
+        user: String,
+        /// The session's id, for logs and support.
+        session: String,
+        /// The version of the protocol: 1.
+        version: u32,
+    },
+    /// The dial plan took the call: our final description.
+    Answer {
+        /// The client's id of the call.
+        call: String,
+        /// The gateway's id of the call, the same in its logs and call records.
+        id: String,
+        /// Our answer; it does not change when the phone answers.
+        sdp: String,
+    },
+    /// The phone rings.
+    Ringing {
+        /// The call's id.
+        call: String,
+    },
+    /// The network plays sound before the phone is answered.
+    Early {
+        /// The call's id.
+        call: String,
+    },
+    /// The phone was answered (an outgoing call), or this browser has the call (an incoming one).
+    Answered {
+        /// The call's id.
+        call: String,
+    },
+    /// A call comes in.
+    Incoming {
+        /// The call's id, chosen by the gateway.
+        call: String,
+        /// The gateway's id of the call, the same in its logs and call records.
+        id: String,
+        /// The caller's number, or `anonymous`.
+        from: String,
+        /// The caller's name, if he sent one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// The number that was called.
+        to: String,
+        /// Our offer.
+        sdp: String,
+    },
+    /// One side put the call on hold, or took it back.
+    Held {
+        /// The call's id.
+        call: String,
+        /// Who did it.
+        by: Holder,
+        /// `true` while on hold.
+        on: bool,
+    },
+    /// The other side pressed a key.
+    Digit {
+        /// The call's id.
+        call: String,
+        /// One of `0-9 * # A-D`.
+        digit: char,
+    },
+    /// The call is over; nothing follows for it.
+    Ended {
+        /// The call's id.
+        call: String,
+        /// Who ended it.
+        by: Party,
+        /// The cause's name in the gateway's table, such as `busy`.
+        cause: String,
+        /// The SIP status that stands for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sip: Option<u16>,
+        /// The Q.850 cause that stands for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        q850: Option<u8>,
+        /// The cause in words, for a person.
+        text: String,
+    },
+    /// A message was refused. No call ends by it, except that a refused `call` never begins.
+    Error {
+        /// What was wrong, for a program.
+        code: ErrorCode,
+        /// What was wrong, for a person.
+        text: String,
+        /// The call that the refused message named, when it could be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call: Option<String>,
+    },
+    /// The answer to `ping`.
+    Pong {
+        /// From the `ping`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        n: Option<u64>,
+    },
+    /// The gateway is about to stop: it takes no new calls and lets the present ones end.
+    Draining {},
+}
+
+/// Who ended a call, seen from the browser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Party {
+    /// This browser.
+    Us,
+    /// The other side.
+    Them,
+    /// The gateway: refused, out of time, shut down.
+    Gateway,
+    /// What is between: a trunk out of reach, media lost.
+    Network,
+}
+
+/// Who put a call on hold, seen from the browser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Holder {
+    /// This browser.
+    Us,
+    /// The other side.
+    Them,
+}
+
+/// What was wrong with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ErrorCode {
+    /// Not JSON, a field missing, unknown or of the wrong kind, or a value against its rule.
+    BadMessage,
+    /// The field `type` names no message of this version.
+    UnknownType,
+    /// The frame is longer than 64 KiB.
+    TooLong,
+    /// Something other than `hello` came first, or a second `hello`.
+    BadOrder,
+    /// The token is missing, expired or not genuine; the session ends.
+    Unauthorized,
+    /// The session may not do this.
+    Forbidden,
+    /// No call of this id in the session.
+    UnknownCall,
+    /// A call of this id exists already.
+    DuplicateCall,
+    /// The call is in a state in which this cannot be done.
+    WrongState,
+    /// The session description cannot be used.
+    BadSdp,
+    /// The session has as many calls as it may have.
+    TooManyCalls,
+    /// Messages come faster than is allowed.
+    TooFast,
+    /// The gateway is about to stop and takes no new calls.
+    Draining,
+    /// A fault of the gateway's own.
+    Internal,
+}
+
+impl ErrorCode {
+    /// The code as it stands in the message.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorCode::BadMessage => "bad-message",
+            ErrorCode::UnknownType => "unknown-type",
+            ErrorCode::TooLong => "too-long",
+            ErrorCode::BadOrder => "bad-order",
+            ErrorCode::Unauthorized => "unauthorized",
+            ErrorCode::Forbidden => "forbidden",
+            ErrorCode::UnknownCall => "unknown-call",
+            ErrorCode::DuplicateCall => "duplicate-call",
+            ErrorCode::WrongState => "wrong-state",
+            ErrorCode::BadSdp => "bad-sdp",
+            ErrorCode::TooManyCalls => "too-many-calls",
+            ErrorCode::TooFast => "too-fast",
+            ErrorCode::Draining => "draining",
+            ErrorCode::Internal => "internal",
+        }
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a frame is no message; [`MessageError::into_message`] is what its sender gets.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {text}")]
+pub struct MessageError {
+    /// For a program.
+    pub code: ErrorCode,
+    /// For a person, at most 200 characters.
+    pub text: String,
+    /// The call that the frame named, when that could be read.
+    pub call: Option<String>,
+}
+
+impl MessageError {
+    /// The one `error` message that answers the frame.
+    pub fn into_message(self) -> ServerMessage {
+        ServerMessage::Error { code: self.code, text: self.text, call: self.call }
+    }
+}
+
+/// The names that `type` may have in a client's message.
+const CLIENT_TYPES: [&str; 9] = ["hello", "call", "accept", "reject", "candidate", "digits", "hold", "hangup", "ping"];
+
+impl ClientMessage {
+    /// Reads one text frame, strictly: unknown types and fields are errors, and each value obeys its rule.
+    ///
+    /// # Errors
+    /// [`MessageError`], which names the call when the frame was JSON and had a valid `call`.
+    pub fn parse(frame: &str) -> Result<ClientMessage, MessageError> {
+        if frame.len() > MAX_FRAME {
+            let text = format!("a frame may have {MAX_FRAME} bytes, this one has {}", frame.len());
+            return Err(MessageError { code: ErrorCode::TooLong, text, call: None });
+        }
+        let message: ClientMessage = serde_json::from_str(frame).map_err(|error| explain(frame, &error))?;
+        match message.broken_rule() {
+            None => Ok(message),
+            Some(text) => {
+                let call = message.call().filter(|call| values::valid_call_id(call)).map(str::to_owned);
+                Err(MessageError { code: ErrorCode::BadMessage, text: text.to_owned(), call })
+            }
+        }
+    }
+
+    /// The call that the message is about.
+    pub fn call(&self) -> Option<&str> {
+        match self {
+            ClientMessage::Call { call, .. }
+            | ClientMessage::Accept { call, .. }
+            | ClientMessage::Reject { call, .. }
+            | ClientMessage::Candidate { call, .. }
+            | ClientMessage::Digits { call, .. }
+            | ClientMessage::Hold { call, .. }
+            | ClientMessage::Hangup { call } => Some(call),
+            ClientMessage::Hello { .. } | ClientMessage::Ping { .. } => None,
+        }
+    }
+
+    /// The message as a text frame.
+    pub fn to_json(&self) -> String {
+        // Strings, numbers and booleans under fixed names: serde_json has nothing to refuse.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The first rule for values that the message breaks, in words.
+    fn broken_rule(&self) -> Option<&'static str> {
+        if self.call().is_some_and(|call| !values::valid_call_id(call)) {
+            return Some("call: 1 to 64 of A-Z a-z 0-9 _ -");
+        }
+        match self {
+            ClientMessage::Hello { token, user } => hello_rule(token.as_deref(), user.as_deref()),
+            ClientMessage::Call { to, sdp, from, .. } => {
+                if !values::valid_destination(to) {
+                    Some("to: 1 to 128 characters, none of them a control character")
+                } else if from.as_deref().is_some_and(|from| !values::valid_user(from)) {
+                    Some("from: 1 to 64 of A-Z a-z 0-9 . _ + : @ * # ~ -")
+                } else {
+                    sdp_rule(sdp)
+                }
+            }
+            ClientMessage::Accept { sdp, .. } => sdp_rule(sdp),
+            ClientMessage::Reject { code: Some(code), .. } if !REJECT_CODES.contains(code) => {
+                Some("code: 486, 603 or 480")
+            }
+            ClientMessage::Candidate { candidate, mid, .. } => candidate_rule(candidate, mid.as_deref()),
+            ClientMessage::Digits { digits, .. } if !values::valid_digits(digits) => {
+                Some("digits: 1 to 64 of 0-9 * # A-D")
+            }
+            ClientMessage::Digits { ms: Some(ms), .. } if !DIGIT_MS.contains(ms) => Some("ms: 40 to 2000"),
+            _ => None,
+        }
+    }
+}
+
+fn hello_rule(token: Option<&str>, user: Option<&str>) -> Option<&'static str> {
+    if token.is_some_and(|token| token.len() > MAX_TOKEN) {
+        Some("token: at most 8192 bytes")
+    } else if user.is_some_and(|user| !values::valid_user(user)) {
+        Some("user: 1 to 64 of A-Z a-z 0-9 . _ + : @ * # ~ -")
+    } else {
+        None
+    }
+}
+
+fn sdp_rule(sdp: &str) -> Option<&'static str> {
+    (sdp.is_empty() || sdp.len() > MAX_SDP).then_some("sdp: 1 to 32768 bytes")
+}
+
+fn candidate_rule(candidate: &str, mid: Option<&str>) -> Option<&'static str> {
+    let plain = |text: &str| !text.chars().any(char::is_control);
+    if candidate.len() > MAX_CANDIDATE || !plain(candidate) {
+        Some("candidate: at most 1024 bytes, no control character")
+    } else if mid.is_some_and(|mid| mid.len() > MAX_MID || !plain(mid)) {
+        Some("mid: at most 64 bytes, no control character")
+    } else {
+        None
+    }
+}
+
+/// Says what is wrong with a frame that serde refused, and for which call.
+fn explain(frame: &str, error: &serde_json::Error) -> MessageError {
+    let bad = |text: String, call| MessageError { code: ErrorCode::BadMessage, text, call };
+    let Ok(value) = serde_json::from_str::<serde_json::Value>(frame) else {
+        return bad(shorten(&format!("not JSON: {error}")), None);
+    };
+    let call = value
+        .get("call")
+        .and_then(serde_json::Value::as_str)
+        .filter(|call| values::valid_call_id(call))
+        .map(str::to_owned);
+    match value.get("type").and_then(serde_json::Value::as_str) {
+        None if !value.is_object() => bad("a message is a JSON object".into(), call),
+        None => bad("type: a message says what it is".into(), call),
+        Some(kind) if !CLIENT_TYPES.contains(&kind) => MessageError {
+            code: ErrorCode::UnknownType,
+            text: shorten(&format!("type: {kind:?} is none of {}", CLIENT_TYPES.join(", "))),
+            call,
+        },
+        Some(kind) => bad(shorten(&format!("{kind}: {error}")), call),
+    }
+}
+
+/// At most 200 characters: what we say about a frame is never as long as the frame.
+fn shorten(text: &str) -> String {
+    text.chars().take(200).collect()
+}
+
+impl ServerMessage {
+    /// The message as a text frame.
+    pub fn to_json(&self) -> String {
+        // Strings, numbers and booleans under fixed names: serde_json has nothing to refuse.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The call that the message is about.
+    pub fn call(&self) -> Option<&str> {
+        match self {
+            ServerMessage::Answer { call, .. }
+            | ServerMessage::Ringing { call }
+            | ServerMessage::Early { call }
+            | ServerMessage::Answered { call }
+            | ServerMessage::Incoming { call, .. }
+            | ServerMessage::Held { call, .. }
+            | ServerMessage::Digit { call, .. }
+            | ServerMessage::Ended { call, .. } => Some(call),
+            ServerMessage::Error { call, .. } => call.as_deref(),
+            ServerMessage::Welcome { .. } | ServerMessage::Pong { .. } | ServerMessage::Draining {} => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::*;
+
+fn refused(frame: &str) -> MessageError {
+    ClientMessage::parse(frame).expect_err(frame)
+}
+
+#[test]
+fn each_client_message_reads_what_it_writes() {
+    let call = || "c1".to_owned();
+    let sdp = || "v=0\r\n".to_owned();
+    let messages = [
+        (ClientMessage::Hello { token: Some("a.b.c".into()), user: None }, r#"{"type":"hello","token":"a.b.c"}"#),
+        (ClientMessage::Hello { token: None, user: Some("alice".into()) }, r#"{"type":"hello","user":"alice"}"#),
+        (
+            ClientMessage::Call { call: call(), to: "600".into(), sdp: sdp(), from: None },
+            r#"{"type":"call","call":"c1","to":"600","sdp":"v=0\r\n"}"#,
+        ),
+        (ClientMessage::Accept { call: call(), sdp: sdp() }, r#"{"type":"accept","call":"c1","sdp":"v=0\r\n"}"#),
+        (ClientMessage::Reject { call: call(), code: Some(603) }, r#"{"type":"reject","call":"c1","code":603}"#),
+        (
+            ClientMessage::Candidate { call: call(), candidate: String::new(), mid: Some("0".into()) },
+            r#"{"type":"candidate","call":"c1","candidate":"","mid":"0"}"#,
+        ),
+        (
+            ClientMessage::Digits { call: call(), digits: "12#".into(), ms: None },
+            r#"{"type":"digits","call":"c1","digits":"12#"}"#,
+        ),
+        (ClientMessage::Hold { call: call(), on: true }, r#"{"type":"hold","call":"c1","on":true}"#),
+        (ClientMessage::Hangup { call: call() }, r#"{"type":"hangup","call":"c1"}"#),
+        (ClientMessage::Ping { n: Some(7) }, r#"{"type":"ping","n":7}"#),
+    ];
+    for (message, json) in messages {
+        assert_eq!(message.to_json(), json);
+        assert_eq!(ClientMessage::parse(json).unwrap(), message);
+    }
+}
+
+#[test]
+fn what_is_malformed_gets_one_error_that_names_the_call_when_it_can() {
+    let table = [
+        ("", ErrorCode::BadMessage, None),
+        ("{", ErrorCode::BadMessage, None),
+        ("[]", ErrorCode::BadMessage, None),
+        ("7", ErrorCode::BadMessage, None),
+        ("{}", ErrorCode::BadMessage, None),
+        (r#"{"call":"c1"}"#, ErrorCode::BadMessage, Some("c1")),
+        (r#"{"type":7,"call":"c1"}"#, ErrorCode::BadMessage, Some("c1")),
+        (r#"{"type":"transfer","call":"c1"}"#, ErrorCode::UnknownType, Some("c1")),
+        (r#"{"type":"Hangup","call":"c1"}"#, ErrorCode::UnknownType, Some("c1")),
+        (r#"{"type":"hangup"}"#, ErrorCode::BadMessage, None),
+        (r#"{"type":"hangup","call":7}"#, ErrorCode::BadMessage, None),
+        (r#"{"type":"hangup","call":"c 1"}"#, ErrorCode::BadMessage, None),
+        (r#"{"type":"hangup","call":"c1","why":"x"}"#, ErrorCode::BadMessage, Some("c1")),
+        (r#"{"type":"hangup","call":"c1","call":"c2"}"#, ErrorCode::BadMessage, Some("c2")),
+        (r#"{"type":"hold","call":"c1","on":"yes"}"#, ErrorCode::BadMessage, Some("c1")),
+        (r#"{"type":"reject","call":"c1","code":200}"#, ErrorCode::BadMessage, Some("c1")),
+        (r#"{"type":"reject","call":"c1","code":-1}"#, ErrorCode::BadMessage, Some("c1")),
+        (r#"{"type":"digits","call":"c1","digits":"12x"}"#, ErrorCode::BadMessage, Some("c1")),
+        (r#"{"type":"digits","call":"c1","digits":"1","ms":10}"#, ErrorCode::BadMessage, Some("c1")),
+        (r#"{"type":"call","call":"c1","to":"1\r\nVia: x","sdp":"v=0"}"#, ErrorCode::BadMessage, Some("c1")),
+        (r#"{"type":"call","call":"c1","to":"1\u0000","sdp":"v=0"}"#, ErrorCode::BadMessage, Some("c1")),
+        (r#"{"type":"call","call":"c1","to":"1","sdp":""}"#, ErrorCode::BadMessage, Some("c1")),
+        (r#"{"type":"call","call":"c1","to":"1","sdp":"v=0","from":"a<b>"}"#, ErrorCode::BadMessage, Some("c1")),
+        (r#"{"type":"hello","user":"a b"}"#, ErrorCode::BadMessage, None),
+        (r#"{"type":"hello"} {"type":"hello"}"#, ErrorCode::BadMessage, None),
+    ];
+    for (frame, code, call) in table {
+        let error = refused(frame);
+        assert_eq!((error.code, error.call.as_deref()), (code, call), "{frame}: {error}");
+        assert!(!error.text.is_empty() && error.text.chars().count() <= 200);
+    }
+}
+
+#[test]
+fn lengths_are_limited() {
+    let long = |n: usize| "x".repeat(n);
+    assert_eq!(refused(&long(MAX_FRAME + 1)).code, ErrorCode::TooLong);
+    assert!(ClientMessage::parse(&format!(r#"{{"type":"hello","token":"{}"}}"#, long(MAX_TOKEN))).is_ok());
+    for frame in [
+        format!(r#"{{"type":"hello","token":"{}"}}"#, long(MAX_TOKEN + 1)),
+        format!(r#"{{"type":"accept","call":"c1","sdp":"{}"}}"#, long(MAX_SDP + 1)),
+        format!(r#"{{"type":"hangup","call":"{}"}}"#, long(65)),
+        format!(r#"{{"type":"candidate","call":"c1","candidate":"{}"}}"#, long(MAX_CANDIDATE + 1)),
+        format!(r#"{{"type":"{}"}}"#, long(5000)),
+    ] {
+        assert!(refused(&frame).text.len() <= 250, "{frame}");
+    }
+    assert!(refused(&"[".repeat(MAX_FRAME)).call.is_none(), "deep nesting ends in an error, not in the stack's end");
+}
+
+#[test]
+fn server_messages_are_as_the_protocol_says() {
+    let table = [
+        (
+            ServerMessage::Welcome { user: "alice".into(), session: "s1".into(), version: 1 },
+            r#"{"type":"welcome","user":"alice","session":"s1","version":1}"#,
+        ),
+        (
+            ServerMessage::Held { call: "c1".into(), by: Holder::Them, on: true },
+            r#"{"type":"held","call":"c1","by":"them","on":true}"#,
+        ),
+        (
+            ServerMessage::Ended {
+                call: "c1".into(),
+                by: Party::Gateway,
+                cause: "not-allowed".into(),
+                sip: Some(403),
+                q850: None,
+                text: "Premium numbers are barred".into(),
+            },
+            r#"{"type":"ended","call":"c1","by":"gateway","cause":"not-allowed","sip":403,"text":"Premium numbers are barred"}"#,
+        ),
+        (
+            ServerMessage::Error { code: ErrorCode::UnknownCall, text: "no such call".into(), call: Some("c9".into()) },
+            r#"{"type":"error","code":"unknown-call","text":"no such call","call":"c9"}"#,
+        ),
+        (ServerMessage::Digit { call: "c1".into(), digit: '#' }, r##"{"type":"digit","call":"c1","digit":"#"}"##),
+        (ServerMessage::Draining {}, r#"{"type":"draining"}"#),
+    ];
+    for (message, json) in table {
+        assert_eq!(message.to_json(), json);
+        assert_eq!(serde_json::from_str::<ServerMessage>(json).unwrap(), message);
+    }
+}
+
+#[test]
+fn codes_are_written_as_they_are_named() {
+    for code in [ErrorCode::BadMessage, ErrorCode::UnknownType, ErrorCode::BadSdp, ErrorCode::TooManyCalls] {
+        assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{code}\""));
+    }
+}
