@@ -329,6 +329,8 @@ pub enum MediaLoss {
     DtlsFailed,
     /// The browser's certificate is not the one that its description named.
     FingerprintMismatch,
+    /// The browser closed its peer connection (DTLS close_notify): the page left or hung up without saying so.
+    BrowserClosed,
     /// A fault of our own in this call's bridge.
     BridgePanic,
     /// The trunk sent nothing for too long although it should.

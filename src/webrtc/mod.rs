@@ -16,9 +16,6 @@ mod packet;
 mod stun;
 mod transport;
 
-#[cfg(test)]
-mod tests;
-
 pub use dtls::{Identity, IdentityError};
 pub use packet::{PacketKind, classify, stun_username};
 pub use transport::{Received, Transport, TransportError, TransportEvent, TransportFailure, TransportStats};
