@@ -1,0 +1,156 @@
+// Types of ringback.js. The guide is docs/browser-client.md.
+
+export interface PhoneOptions {
+  /** The gateway's WebSocket, such as `wss://gw.example/phone`. */
+  url: string;
+  /** A signed session token, or a function that gets one; a function is asked again at every reconnect. */
+  token?: string | (() => string | Promise<string>);
+  /** Names the user where the gateway asks for no token (the embedded default). */
+  user?: string;
+  /** Normally none: the gateway is reachable and ICE-lite. */
+  iceServers?: RTCIceServer[];
+  /** The codecs to offer, best first. Default: all of the browser's. */
+  codecs?: Codec[];
+  /** Microphone constraints of every call. Default: `true`. */
+  audio?: boolean | MediaTrackConstraints;
+  /** A second incoming call: `reject` answers busy (486), `offer` emits `incoming` as always. Default: `offer`. */
+  whileBusy?: 'reject' | 'offer';
+  /** Asks before the page is left while a call is up. Default: `false`. */
+  guardPage?: boolean;
+  /** Default: `error`. */
+  log?: 'silent' | 'error' | 'warn' | 'info' | 'debug' | ((line: LogLine) => void);
+}
+
+export type Codec = 'opus' | 'PCMU' | 'PCMA' | 'G722';
+
+export interface LogLine {
+  /** Unix time in milliseconds. */
+  t: number;
+  level: 'error' | 'warn' | 'info' | 'debug';
+  call?: string;
+  text: string;
+}
+
+export type PhoneState = 'offline' | 'connecting' | 'ready' | 'reconnecting' | 'closed';
+
+export interface PhoneEvents {
+  state(state: PhoneState): void;
+  incoming(call: Call): void;
+  error(error: PhoneError): void;
+}
+
+export class Phone {
+  /** `true`, or why this browser or page cannot make calls. */
+  static readonly supported: true | string;
+  constructor(options: PhoneOptions);
+  readonly state: PhoneState;
+  /** The name the gateway knows us by; `null` until it has let us in. */
+  readonly user: string | null;
+  /** The calls that have not ended. */
+  readonly calls: Call[];
+  /** Connects and stays connected, so that incoming calls ring. Resolves when the gateway has let us in. */
+  start(): Promise<void>;
+  /** Opens the connection and makes the certificate before the click. Optional; it makes the first call quicker. */
+  warmUp(): Promise<void>;
+  /** Calls a number; connects first where need be. Resolves when the offer has been sent, rejects with a `PhoneError`. */
+  call(to: string, options?: CallOptions): Promise<Call>;
+  /** Ends all calls and the connection, for good. */
+  stop(): Promise<void>;
+  /** Returns a function that takes the listener off again. */
+  on<K extends keyof PhoneEvents>(event: K, listener: PhoneEvents[K]): () => void;
+}
+
+export interface CallOptions extends AcceptOptions {
+  /** The caller's number to show, where the token allows it. */
+  from?: string;
+  /** Aborting hangs up, whatever the state. */
+  signal?: AbortSignal;
+}
+
+export interface AcceptOptions {
+  /** Constraints for the microphone, or a stream of the page's own (which is not stopped at the end). */
+  audio?: boolean | MediaTrackConstraints | MediaStream;
+}
+
+/** Outgoing: new, connecting, ringing or early (or both), active, ended. Incoming: ringing, connecting, active, ended. */
+export type CallState = 'new' | 'connecting' | 'ringing' | 'early' | 'active' | 'ended';
+
+export interface CallEvents {
+  state(state: CallState): void;
+  /** The gateway has taken the call and this is its id. */
+  id(id: string): void;
+  /** The far phone rings; with early media its network is heard already. */
+  ringing(earlyMedia: boolean): void;
+  /** Answered. */
+  accept(): void;
+  hold(who: 'us' | 'them', on: boolean): void;
+  mute(on: boolean): void;
+  /** The far end pressed a key. */
+  digit(digit: string): void;
+  /** Loudness in dB below full scale (0 loudest, -100 silence), 20 times a second. */
+  level(inDb: number, outDb: number): void;
+  /** The last event of every call. */
+  end(ended: Ended): void;
+}
+
+export class Call {
+  /** The same in the gateway's log and call records; empty until the gateway has taken the call. */
+  readonly id: string;
+  readonly direction: 'in' | 'out';
+  readonly state: CallState;
+  readonly remote: { readonly number: string; readonly name?: string };
+  /** The number that was dialled. */
+  readonly to: string;
+  /** Unix times in milliseconds. */
+  readonly startedAt: number;
+  readonly answeredAt?: number;
+  /** Milliseconds from the click, each at its first time. */
+  readonly timings: Readonly<Partial<Record<Timing, number>>>;
+  readonly muted: boolean;
+  readonly held: boolean;
+  readonly heldByThem: boolean;
+  /** How it ended; `null` before. */
+  readonly ended: Ended | null;
+  readonly remoteStream: MediaStream;
+  /** For statistics; do not negotiate on it. */
+  readonly peerConnection: RTCPeerConnection | null;
+  accept(options?: AcceptOptions): Promise<void>;
+  /** 486 busy, 603 declined (default), 480 not available. */
+  reject(code?: 486 | 603 | 480): void;
+  hangup(): void;
+  mute(on?: boolean): void;
+  /** Resolves when the gateway has done it. */
+  hold(on?: boolean): Promise<void>;
+  /** 0-9, *, #, A-D, and w for half a second of pause. Resolves when all are on their way. */
+  digits(digits: string, options?: { ms?: number }): Promise<void>;
+  on<K extends keyof CallEvents>(event: K, listener: CallEvents[K]): () => void;
+}
+
+export type Timing =
+  | 'microphone' | 'offer' | 'answer' | 'ringing' | 'early' | 'answered'
+  | 'ice' | 'connected'
+  /** The first loud sound from the far end, ringback included. */
+  | 'sound';
+
+export interface Ended {
+  readonly by: 'us' | 'them' | 'gateway' | 'network';
+  /** A stable word: see the table in docs/browser-client.md. */
+  readonly cause: string;
+  readonly sip?: number;
+  readonly q850?: number;
+  readonly text: string;
+  readonly causes: string[];
+  readonly remedies: string[];
+  /** From answer to end. */
+  readonly durationMs: number;
+}
+
+export class PhoneError extends Error {
+  /** A stable word: see the table in docs/browser-client.md. */
+  readonly code: string;
+  readonly text: string;
+  readonly causes: string[];
+  readonly remedies: string[];
+  /** Trying again without a change will not help. */
+  readonly fatal: boolean;
+}
