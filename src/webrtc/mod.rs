@@ -16,6 +16,11 @@ mod packet;
 mod stun;
 mod transport;
 
+#[cfg(test)]
+pub(crate) mod test_browser;
+#[cfg(test)]
+mod tests;
+
 pub use dtls::{Identity, IdentityError};
 pub use packet::{PacketKind, classify, stun_username};
 pub use transport::{Received, Transport, TransportError, TransportEvent, TransportFailure, TransportStats};

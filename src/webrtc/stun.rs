@@ -342,7 +342,7 @@ pub(super) mod tests {
     ) -> Vec<u8> {
         let mut out = Vec::from([0, 1, 0, 0]);
         out.extend(MAGIC_COOKIE.iter().chain(&[7; 12]));
-        let mut put = |out: &mut Vec<u8>, kind: u16, value: &[u8]| {
+        let put = |out: &mut Vec<u8>, kind: u16, value: &[u8]| {
             out.extend(kind.to_be_bytes().into_iter().chain((value.len() as u16).to_be_bytes()));
             out.extend_from_slice(value);
             out.resize(out.len().next_multiple_of(4), 0);
