@@ -4,9 +4,17 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod browser;
+pub mod offer_answer;
 pub mod plan;
+pub mod session;
+pub mod trunk;
 
+pub use browser::{BrowserLocal, BrowserOffer, CodecPolicy};
+pub use offer_answer::OwnDescription;
 pub use plan::{
     AcceptedCodec, BrowserMedia, Direction, DtlsRole, Fingerprint, FingerprintError, IceCredentials, LegStats,
     MediaCommand, MediaLoss, MediaPlan, MediaReport, MediaStats, Side, TelephoneEvent, Tone, TrunkMedia,
 };
+pub use session::{SdpError, unchanged};
+pub use trunk::TrunkLocal;

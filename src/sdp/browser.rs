@@ -1,0 +1,443 @@
+//! The browser's leg: ICE-lite, DTLS-SRTP, one bundled audio line with rtcp-mux.
+//!
+//! We answer with one codec, so that nothing needs to be negotiated again whatever the trunk does later.
+
+use std::net::SocketAddr;
+
+use sdp_types::{Media, Session};
+
+use super::offer_answer::{address, codec_lines, event_for, event_lines, in_common, preferred, refused_line};
+use super::plan::{AcceptedCodec, BrowserMedia, Direction, DtlsRole, Fingerprint, IceCredentials, TelephoneEvent};
+use super::session::{AudioLine, SdpError, parameter, parse};
+use crate::codec::Codec;
+
+/// The header extension that carries the mid ([RFC 8843](https://www.rfc-editor.org/rfc/rfc8843#section-15) section 15).
+pub const MID_EXTENSION: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
+
+/// Milliseconds of audio in a packet of ours.
+const PTIME: u8 = 20;
+/// The mid of the audio line in our own offers.
+const OWN_MID: &str = "0";
+/// The number of the mid extension in our own offers.
+const OWN_MID_EXTENSION: u8 = 1;
+/// Our own offers' number for Opus.
+const OWN_OPUS: u8 = 111;
+/// Our own offers' numbers for telephone-event at 48000 and at 8000 Hz.
+const OWN_EVENTS: [TelephoneEvent; 2] =
+    [TelephoneEvent { payload_type: 110, clock_rate: 48_000 }, TelephoneEvent { payload_type: 126, clock_rate: 8_000 }];
+
+/// What we bring to a browser's negotiation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrowserLocal {
+    /// Our ICE credentials for this call.
+    pub ice: IceCredentials,
+    /// The process' certificate.
+    pub fingerprint: Fingerprint,
+    /// Where browsers reach us, best first; at least one.
+    pub candidates: Vec<SocketAddr>,
+    /// The SSRC that we send with.
+    pub ssrc: u32,
+    /// Our CNAME.
+    pub cname: String,
+    /// For `o=`.
+    pub session_id: u64,
+    /// For `o=`; see [`super::OwnDescription`].
+    pub version: u64,
+}
+
+/// Which codecs a browser gets, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodecPolicy {
+    /// The codecs, best first.
+    pub browser: Vec<Codec>,
+    /// Ask for narrowband Opus, which is all that a G.711 trunk can carry: cheaper to decode, and better for its bits.
+    pub narrowband: bool,
+    /// Whether digits may go in RTP.
+    pub telephone_event: bool,
+}
+
+impl Default for CodecPolicy {
+    fn default() -> Self {
+        CodecPolicy { browser: vec![Codec::Opus, Codec::Pcmu, Codec::Pcma], narrowband: true, telephone_event: true }
+    }
+}
+
+/// A browser's offer, read and checked.
+#[derive(Debug, Clone)]
+pub struct BrowserOffer {
+    session: Session,
+    peer: Peer,
+    bundled: bool,
+}
+
+/// What a browser's audio line says, be it an offer or an answer.
+#[derive(Debug, Clone)]
+struct Peer {
+    index: usize,
+    mid: Option<String>,
+    ice: IceCredentials,
+    fingerprints: Vec<Fingerprint>,
+    role: DtlsRole,
+    codecs: Vec<AcceptedCodec>,
+    events: Vec<TelephoneEvent>,
+    opus_fec: bool,
+    direction: Direction,
+    mid_extension: Option<u8>,
+    ptime: u8,
+}
+
+impl BrowserOffer {
+    /// Reads an offer and checks that it can be answered at all; codecs are [`answer`](BrowserOffer::answer)'s business.
+    ///
+    /// # Errors
+    /// What [`SdpError`] names.
+    pub fn read(text: &str) -> Result<BrowserOffer, SdpError> {
+        let session = parse(text.as_bytes())?;
+        let line = AudioLine::find(&session, usable).ok_or_else(|| why_not(&session))?;
+        // Absent means active in an offer (RFC 4145 section 4).
+        let role = match line.transport_attribute("setup").unwrap_or("active") {
+            "actpass" | "active" => DtlsRole::Passive,
+            "passive" => DtlsRole::Active,
+            _ => return Err(SdpError::Setup),
+        };
+        let peer = Peer::read(&line, role)?;
+        let bundled = peer.mid.as_deref().is_some_and(|mid| bundle(&session).contains(&mid));
+        Ok(BrowserOffer { session, peer, bundled })
+    }
+
+    /// The offered direction, seen from the browser.
+    pub fn direction(&self) -> Direction {
+        self.peer.direction
+    }
+
+    /// The codecs that the browser offers, in its order.
+    pub fn codecs(&self) -> Vec<Codec> {
+        self.peer.codecs.iter().map(|c| c.codec).collect()
+    }
+
+    /// Our answer, which is final, and what follows from both.
+    ///
+    /// # Errors
+    /// [`SdpError::NoCodec`].
+    pub fn answer(&self, local: &BrowserLocal, policy: &CodecPolicy) -> Result<(String, BrowserMedia), SdpError> {
+        let send = preferred(&self.peer.codecs, &policy.browser).ok_or(SdpError::NoCodec)?;
+        let event = policy.telephone_event.then(|| event_for(send.codec, &self.peer.events)).flatten();
+        let media = self.peer.media(local, vec![send], event).ok_or(SdpError::NoCodec)?;
+        let mut out = head(local, self.bundled.then_some(self.peer.mid.as_deref()).flatten());
+        for (index, other) in self.session.medias.iter().enumerate() {
+            if index != self.peer.index {
+                refuse(&mut out, other);
+                continue;
+            }
+            let lines = AudioLines {
+                proto: &other.proto,
+                codecs: &media.accepted,
+                events: media.telephone_event.as_slice(),
+                mid: self.peer.mid.as_deref(),
+                mid_extension: self.peer.mid_extension,
+                setup: if media.dtls == DtlsRole::Passive { "passive" } else { "active" },
+                direction: media.direction,
+                ptime: media.ptime,
+            };
+            audio(&mut out, local, policy, &lines);
+        }
+        Ok((out, media))
+    }
+}
+
+/// Our own offer, for an incoming call: all codecs of the policy, and the browser chooses.
+pub fn offer(local: &BrowserLocal, policy: &CodecPolicy) -> String {
+    let mut out = head(local, Some(OWN_MID));
+    let events: &[TelephoneEvent] = if policy.telephone_event { &OWN_EVENTS } else { &[] };
+    let lines = AudioLines {
+        proto: "UDP/TLS/RTP/SAVPF",
+        codecs: &own_codecs(policy),
+        events,
+        mid: Some(OWN_MID),
+        mid_extension: Some(OWN_MID_EXTENSION),
+        setup: "actpass",
+        direction: Direction::SendRecv,
+        ptime: PTIME,
+    };
+    audio(&mut out, local, policy, &lines);
+    out
+}
+
+/// Reads a browser's answer to [`offer`].
+///
+/// # Errors
+/// What [`SdpError`] names; [`SdpError::Refused`] for an audio line with port 0.
+pub fn read_answer(local: &BrowserLocal, policy: &CodecPolicy, text: &str) -> Result<BrowserMedia, SdpError> {
+    let session = parse(text.as_bytes())?;
+    if session.medias.len() != 1 {
+        return Err(SdpError::NotAnAnswer);
+    }
+    let line = AudioLine::find(&session, |_| true).ok_or(SdpError::NotAnAnswer)?;
+    if line.media.port == 0 {
+        return Err(SdpError::Refused);
+    }
+    if !usable(line.media) {
+        return Err(SdpError::Transport);
+    }
+    let role = match line.transport_attribute("setup") {
+        Some("passive") => DtlsRole::Active,
+        Some("active") => DtlsRole::Passive,
+        _ => return Err(SdpError::Setup),
+    };
+    let peer = Peer::read(&line, role)?;
+    let accepted = in_common(&peer.codecs, &policy.browser);
+    let send = accepted.first().ok_or(SdpError::NoCodec)?.codec;
+    peer.media(local, accepted, answered_event(policy, send, &peer.events)).ok_or(SdpError::NoCodec)
+}
+
+/// The telephone-event of an answer to our offer, in which we had to name both clocks without knowing the browser.
+/// One that takes both beside Opus sends its digits at 8000 Hz.
+fn answered_event(policy: &CodecPolicy, send: Codec, events: &[TelephoneEvent]) -> Option<TelephoneEvent> {
+    let narrow = events.iter().find(|event| event.clock_rate == 8_000).copied();
+    policy.telephone_event.then(|| narrow.or_else(|| event_for(send, events))).flatten()
+}
+
+/// The codecs of our own offer under our own numbers.
+fn own_codecs(policy: &CodecPolicy) -> Vec<AcceptedCodec> {
+    policy
+        .browser
+        .iter()
+        .map(|&codec| AcceptedCodec { payload_type: codec.static_payload_type().unwrap_or(OWN_OPUS), codec })
+        .collect()
+}
+
+/// Whether a media line is SRTP keyed by DTLS (or may be: old names lack the prefix) and not refused.
+/// A `bundle-only` line has port 0 and is open all the same (RFC 8843 section 6).
+fn usable(media: &Media) -> bool {
+    let secure = media.proto.ends_with("RTP/SAVPF") || media.proto.ends_with("RTP/SAVP");
+    let open = media.port != 0 || media.attributes.iter().any(|a| a.attribute == "bundle-only");
+    secure && open
+}
+
+/// Why no audio line is usable.
+fn why_not(session: &Session) -> SdpError {
+    match AudioLine::find(session, |media| media.port != 0) {
+        Some(_) => SdpError::Transport,
+        None => SdpError::NoAudio,
+    }
+}
+
+/// The mids of the first bundle group.
+fn bundle(session: &Session) -> Vec<&str> {
+    session
+        .attributes
+        .iter()
+        .filter(|a| a.attribute == "group")
+        .find_map(|a| a.value.as_deref()?.strip_prefix("BUNDLE "))
+        .map(|mids| mids.split_ascii_whitespace().collect())
+        .unwrap_or_default()
+}
+
+impl<'a> AudioLine<'a> {
+    /// An attribute of the transport: of the line, of the line that carries the bundle's transport, or of the session.
+    fn transport_attribute(&self, name: &str) -> Option<&'a str> {
+        let values = self.transport_attributes(name);
+        values.first().copied()
+    }
+
+    /// All values of such an attribute.
+    fn transport_attributes(&self, name: &str) -> Vec<&'a str> {
+        if self.has(name) {
+            return self.attributes(name);
+        }
+        let group = bundle(self.session);
+        let mid_of = |media: &'a Media| media.attributes.iter().find(|a| a.attribute == "mid")?.value.as_deref();
+        let bundled = mid_of(self.media).is_some_and(|mid| group.contains(&mid));
+        let tagged =
+            self.session.medias.iter().enumerate().find(|(_, m)| bundled && mid_of(m) == group.first().copied());
+        match tagged {
+            Some((index, media)) => AudioLine { index, media, session: self.session }.attributes(name),
+            None => self.attributes(name),
+        }
+    }
+}
+
+impl Peer {
+    fn read(line: &AudioLine<'_>, role: DtlsRole) -> Result<Peer, SdpError> {
+        if line.session.attributes.iter().any(|a| a.attribute == "ice-lite") {
+            return Err(SdpError::BothLite);
+        }
+        if !line.has("rtcp-mux") && line.transport_attribute("rtcp-mux").is_none() {
+            return Err(SdpError::RtcpMux);
+        }
+        let codecs = line.codecs();
+        let opus = codecs.iter().find(|c| c.codec == Codec::Opus).and_then(|c| line.fmtp(c.payload_type));
+        Ok(Peer {
+            index: line.index,
+            mid: line.attribute("mid").filter(|mid| is_token(mid)).map(str::to_owned),
+            ice: ice(line)?,
+            fingerprints: fingerprints(line)?,
+            role,
+            events: line.telephone_events(),
+            opus_fec: opus.and_then(|fmtp| parameter(fmtp, "useinbandfec")) == Some("1"),
+            direction: line.direction(),
+            mid_extension: mid_extension(line),
+            ptime: line.ptime(PTIME).min(PTIME),
+            codecs,
+        })
+    }
+
+    /// What follows from the peer's line and our choice; `None` without a codec.
+    fn media(
+        &self,
+        local: &BrowserLocal,
+        accepted: Vec<AcceptedCodec>,
+        telephone_event: Option<TelephoneEvent>,
+    ) -> Option<BrowserMedia> {
+        Some(BrowserMedia {
+            local_ice: local.ice.clone(),
+            remote_ice: self.ice.clone(),
+            fingerprints: self.fingerprints.clone(),
+            dtls: self.role,
+            send: *accepted.first()?,
+            accepted,
+            telephone_event,
+            direction: Direction::SendRecv.answer_to(self.direction),
+            ssrc: local.ssrc,
+            cname: local.cname.clone(),
+            ptime: self.ptime,
+            opus_fec: self.opus_fec,
+            // A one-byte header extension holds 16 bytes (RFC 8285 section 4.2).
+            mid_extension: self.mid_extension.zip(self.mid.clone().filter(|mid| mid.len() <= 16)),
+        })
+    }
+}
+
+/// The peer's ICE credentials (RFC 8839 section 5.4).
+fn ice(line: &AudioLine<'_>) -> Result<IceCredentials, SdpError> {
+    let valid = |text: &&str, least| {
+        (least..=256).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_' | b'='))
+    };
+    let ufrag = line.transport_attribute("ice-ufrag").filter(|text| valid(text, 4)).ok_or(SdpError::Ice)?;
+    let pwd = line.transport_attribute("ice-pwd").filter(|text| valid(text, 22)).ok_or(SdpError::Ice)?;
+    Ok(IceCredentials { ufrag: ufrag.to_owned(), pwd: pwd.to_owned() })
+}
+
+/// The peer's fingerprints of algorithms that can be checked and are not broken (RFC 8122 section 5).
+fn fingerprints(line: &AudioLine<'_>) -> Result<Vec<Fingerprint>, SdpError> {
+    let strong = |f: &Fingerprint| matches!(f.algorithm.as_str(), "sha-256" | "sha-384" | "sha-512");
+    let found: Vec<Fingerprint> = line
+        .transport_attributes("fingerprint")
+        .into_iter()
+        .filter_map(|value| value.parse().ok())
+        .filter(strong)
+        .collect();
+    if found.is_empty() { Err(SdpError::Fingerprint) } else { Ok(found) }
+}
+
+/// The number under which the peer takes the mid extension (RFC 8285: 1 to 14 in one byte).
+fn mid_extension(line: &AudioLine<'_>) -> Option<u8> {
+    line.attributes("extmap").into_iter().find_map(|value| {
+        let (number, uri) = value.split_once(' ')?;
+        if uri.split_ascii_whitespace().next() != Some(MID_EXTENSION) {
+            return None;
+        }
+        // A direction may follow the number; one that does not let us send it is as good as none.
+        let (number, direction) = number.split_once('/').unwrap_or((number, "sendrecv"));
+        let open = Direction::from_attribute(direction)?.receives();
+        number.parse().ok().filter(|number| open && (1..=14).contains(number))
+    })
+}
+
+/// A `token` of RFC 8866.
+fn is_token(text: &str) -> bool {
+    (1..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]".contains(&b))
+}
+
+/// The lines before the first media line.
+fn head(local: &BrowserLocal, bundle: Option<&str>) -> String {
+    let origin = local.candidates.first().map_or_else(|| "IN IP4 0.0.0.0".to_owned(), |c| address(c.ip()));
+    let mut out =
+        format!("v=0\r\no=- {} {} {origin}\r\ns=-\r\nt=0 0\r\na=ice-lite\r\n", local.session_id, local.version);
+    if let Some(mid) = bundle {
+        out.push_str(&format!("a=group:BUNDLE {mid}\r\n"));
+    }
+    out.push_str("a=msid-semantic: WMS *\r\n");
+    out
+}
+
+/// A media line that we refuse, with its mid.
+fn refuse(out: &mut String, media: &Media) {
+    refused_line(out, media);
+    out.push_str("c=IN IP4 0.0.0.0\r\na=inactive\r\n");
+    if let Some(mid) = media.attributes.iter().find(|a| a.attribute == "mid").and_then(|a| a.value.as_deref()) {
+        out.push_str(&format!("a=mid:{mid}\r\n"));
+    }
+}
+
+/// What stands in an audio line of ours.
+struct AudioLines<'a> {
+    proto: &'a str,
+    codecs: &'a [AcceptedCodec],
+    events: &'a [TelephoneEvent],
+    mid: Option<&'a str>,
+    mid_extension: Option<u8>,
+    setup: &'a str,
+    direction: Direction,
+    ptime: u8,
+}
+
+/// Writes the audio line and its attributes.
+fn audio(out: &mut String, local: &BrowserLocal, policy: &CodecPolicy, lines: &AudioLines<'_>) {
+    let first = local.candidates.first();
+    let (port, connection) = first.map_or((9, "IN IP4 0.0.0.0".to_owned()), |c| (c.port(), address(c.ip())));
+    out.push_str(&format!("m=audio {port} {}", lines.proto));
+    for number in lines.codecs.iter().map(|c| c.payload_type).chain(lines.events.iter().map(|e| e.payload_type)) {
+        out.push_str(&format!(" {number}"));
+    }
+    out.push_str(&format!("\r\nc={connection}\r\n"));
+    if let Some(mid) = lines.mid {
+        out.push_str(&format!("a=mid:{mid}\r\n"));
+    }
+    out.push_str(&format!("a={}\r\na=rtcp-mux\r\n", lines.direction));
+    out.push_str(&format!("a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", local.ice.ufrag, local.ice.pwd));
+    candidates(out, &local.candidates);
+    out.push_str(&format!("a=fingerprint:{}\r\na=setup:{}\r\n", local.fingerprint, lines.setup));
+    for codec in lines.codecs {
+        let parameters = if codec.codec == Codec::Opus { opus_parameters(policy) } else { "" };
+        codec_lines(out, *codec, parameters);
+    }
+    for event in lines.events {
+        event_lines(out, *event);
+    }
+    out.push_str(&format!("a=ptime:{}\r\n", lines.ptime));
+    if let Some(number) = lines.mid_extension {
+        out.push_str(&format!("a=extmap:{number} {MID_EXTENSION}\r\n"));
+    }
+    if lines.direction.sends() {
+        out.push_str("a=msid:ringback audio\r\n");
+    }
+    out.push_str(&format!("a=ssrc:{} cname:{}\r\n", local.ssrc, local.cname));
+}
+
+/// What we ask of the browser's Opus ([RFC 7587](https://www.rfc-editor.org/rfc/rfc7587#section-6.1) section 6.1).
+///
+/// `maxplaybackrate` alone makes Chromium choose 10 kbit/s, too few even for narrowband: hence the bit rate.
+fn opus_parameters(policy: &CodecPolicy) -> &'static str {
+    if policy.narrowband {
+        "minptime=10;useinbandfec=1;maxplaybackrate=8000;sprop-maxcapturerate=8000;maxaveragebitrate=24000"
+    } else {
+        "minptime=10;useinbandfec=1"
+    }
+}
+
+/// Our host candidates, the first the best, and the word that no more will come (RFC 8839 sections 5.1 and 8.2).
+fn candidates(out: &mut String, candidates: &[SocketAddr]) {
+    for (index, candidate) in candidates.iter().enumerate().take(16) {
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        // RFC 8445 section 5.1.2.1, type preference 126 for a host candidate, component 1.
+        let priority = (126 << 24) | (65_535_u32.saturating_sub(index) << 8) | 255;
+        let (ip, port) = (candidate.ip().to_canonical(), candidate.port());
+        out.push_str(&format!("a=candidate:{} 1 udp {priority} {ip} {port} typ host\r\n", index.saturating_add(1)));
+    }
+    out.push_str("a=end-of-candidates\r\n");
+}
+
+#[cfg(test)]
+mod tests;
