@@ -3,9 +3,11 @@
 //!
 //! Each rule is shown able to fail by the snippets at the end: a checker that finds nothing proves nothing.
 
+#![allow(clippy::expect_used)]
+
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::spanned::Spanned;
@@ -115,13 +117,17 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Reads one file as the law sees it. `file` is its path below `src`.
+/// Reads one file as the law sees it. `file` is its path below `src`; what is compiled for tests alone is free.
 fn check(file: &str, text: &str) -> Vec<Finding> {
+    check_file(file, text, false)
+}
+
+fn check_file(file: &str, text: &str, testing: bool) -> Vec<Finding> {
     let mut checker = Checker {
         file,
         part: TABLE.iter().find(|part| part.name == part_of(file)),
         module: module_of(file),
-        testing: file.ends_with("/tests.rs") || file.contains("/tests/"),
+        testing,
         test_lines: BTreeSet::new(),
         code_lines: BTreeSet::new(),
         findings: Vec::new(),
@@ -186,7 +192,7 @@ struct Checker<'a> {
     file: &'a str,
     part: Option<&'static Part>,
     module: Vec<String>,
-    /// Inside a test module, where sizes and habits are free (imports are not).
+    /// Inside what is compiled for tests alone.
     testing: bool,
     test_lines: BTreeSet<usize>,
     code_lines: BTreeSet<usize>,
@@ -232,7 +238,7 @@ impl Checker<'_> {
 
     /// One path as written, `crate::sip::Uri`: which part and crate does it name?
     fn path(&mut self, names: &[String], line: usize) {
-        let Some(first) = names.first() else { return };
+        let Some(first) = names.first().filter(|_| !self.testing) else { return };
         match first.as_str() {
             "crate" | "ringback" => self.import(names.get(1), names.get(2), line),
             "super" => {
@@ -469,16 +475,28 @@ impl<'ast> Visit<'ast> for Checker<'_> {
 }
 
 /// Every `.rs` below `folder`, as a path below it.
-fn sources(folder: &Path, below: &Path, found: &mut Vec<PathBuf>) {
-    let entries = std::fs::read_dir(folder.join(below)).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+fn sources(folder: &Path, below: &Path, found: &mut Vec<String>) {
+    let entries = std::fs::read_dir(folder.join(below)).expect("a readable folder");
     for entry in entries.map(|entry| entry.expect("a directory entry")) {
         let path = below.join(entry.file_name());
         if entry.path().is_dir() {
             sources(folder, &path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
+            found.push(path.to_string_lossy().replace('\\', "/"));
         }
     }
+}
+
+/// The files that `file` declares with `#[cfg(test)] mod name;`, whichever of the two forms they have.
+fn test_files(file: &str, text: &str) -> Vec<String> {
+    let Ok(parsed) = syn::parse_file(text) else { return Vec::new() };
+    let module = module_of(file).join("/");
+    let folder = if module.is_empty() { module } else { module + "/" };
+    let names = parsed.items.iter().filter_map(|item| match item {
+        syn::Item::Mod(item) if item.content.is_none() && is_test(&item.attrs) => Some(item.ident.to_string()),
+        _ => None,
+    });
+    names.flat_map(|name| [format!("{folder}{name}.rs"), format!("{folder}{name}/")]).collect()
 }
 
 #[test]
@@ -488,11 +506,19 @@ fn the_sources_keep_the_law() {
     sources(&folder, Path::new(""), &mut files);
     files.sort();
     assert!(files.len() > TABLE.len(), "only {} files below {}", files.len(), folder.display());
-    let findings: Vec<String> = files
+    let texts: Vec<(String, String)> = files
+        .into_iter()
+        .map(|file| {
+            let text = std::fs::read_to_string(folder.join(&file)).expect("a readable source");
+            (file, text)
+        })
+        .collect();
+    let tests: Vec<String> = texts.iter().flat_map(|(file, text)| test_files(file, text)).collect();
+    let findings: Vec<String> = texts
         .iter()
-        .flat_map(|file| {
-            let text = std::fs::read_to_string(folder.join(file)).expect("a readable source");
-            check(&file.to_string_lossy().replace('\\', "/"), &text)
+        .flat_map(|(file, text)| {
+            let testing = tests.iter().any(|test| file == test || (test.ends_with('/') && file.starts_with(test)));
+            check_file(file, text, testing)
         })
         .map(|finding| finding.to_string())
         .collect();
@@ -533,7 +559,7 @@ fn the_table_has_no_cycle() {
 }
 
 mod the_checker_can_fail {
-    use super::{FILE_LINES, FUNCTION_LINES, check};
+    use super::{FILE_LINES, FUNCTION_LINES, check, check_file, test_files};
 
     /// The one finding in `text`, as "line: what".
     fn one(file: &str, text: &str) -> String {
@@ -561,7 +587,6 @@ mod the_checker_can_fail {
             "fn f() { vec![Some(crate::call::NAME)]; }",
             "mod inner { use super::super::super::call::Call; }",
             "use super::super::call::{self};",
-            "#[cfg(test)] mod tests { use crate::call::Call; }",
         ] {
             assert!(one("media/bridge.rs", text).contains("`media` imports `call`"), "{text}");
         }
@@ -571,6 +596,7 @@ mod the_checker_can_fail {
             "media/bridge.rs",
             "use crate::codec::Codec; use super::meter::Meter; use super::super::rtp::Packet; use crate::media::Leg;",
         );
+        none("media/bridge.rs", "#[cfg(test)] mod tests { use crate::call::Call; }");
         none("gateway/driver.rs", "use crate::{call, media, switch::Switch};");
     }
 
@@ -632,7 +658,7 @@ mod the_checker_can_fail {
         none("rtp/a.rs", &items(FILE_LINES - 1));
         assert!(one("rtp/a.rs", &items(FILE_LINES)).contains("800 lines of code"));
         none("rtp/a.rs", &format!("{}#[cfg(test)]\nmod tests {{\n{}}}\n", items(FILE_LINES - 10), items(FILE_LINES)));
-        none("rtp/tests.rs", &items(2 * FILE_LINES));
+        assert_eq!(check_file("rtp/tests.rs", &items(2 * FILE_LINES), true), []);
     }
 
     #[test]
@@ -661,6 +687,10 @@ mod the_checker_can_fail {
 
     #[test]
     fn files() {
+        let text = "mod a; #[cfg(test)] mod tests; #[cfg(test)] mod inner {}";
+        assert_eq!(test_files("sip/ua/mod.rs", text), ["sip/ua/tests.rs", "sip/ua/tests/"]);
+        assert_eq!(test_files("sip/uri.rs", text), ["sip/uri/tests.rs", "sip/uri/tests/"]);
+        assert_eq!(test_files("lib.rs", text), ["tests.rs", "tests/"]);
         assert!(one("billing/mod.rs", "").contains("`billing` has no row"));
         assert!(one("rtp/a.rs", "fn f( {").contains("is not Rust"));
     }
