@@ -1,1 +1,9 @@
 //! Sockets, RTP ports, interface addresses.
+
+mod interfaces;
+mod ports;
+mod sockets;
+
+pub use interfaces::{interface_addresses, source_address};
+pub use ports::{PortError, PortPool, RtpPair};
+pub use sockets::{BIG_BUFFER, bind_udp, canonical, for_socket};

@@ -1,0 +1,160 @@
+//! Leases of RTP ports: an even one for RTP and the next for RTCP
+//! ([RFC 3550, section 11](https://www.rfc-editor.org/rfc/rfc3550#section-11)).
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
+
+use super::sockets::bind_udp;
+
+/// Why there is no pair of ports.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PortError {
+    /// All are leased, in quarantine or taken by other programs.
+    #[error("no RTP port is free")]
+    Exhausted,
+    /// The system gives no more sockets: descriptors or memory are used up.
+    #[error("the system gives no more sockets: {0}")]
+    System(#[source] io::Error),
+}
+
+/// One call's sockets towards a trunk, bound and non-blocking. The port goes back to the pool by
+/// [`PortPool::release`], after the sockets are closed.
+#[derive(Debug)]
+pub struct RtpPair {
+    /// On the even port.
+    pub rtp: UdpSocket,
+    /// On the port after it.
+    pub rtcp: UdpSocket,
+    /// The even port.
+    pub port: u16,
+}
+
+/// The ports of one local address. A port given back rests for a while, so that no late packet of a call that is over
+/// is heard in a new one; then the one that rested longest is taken first.
+#[derive(Debug)]
+pub struct PortPool {
+    ip: IpAddr,
+    quarantine: Duration,
+    free: VecDeque<u16>,
+    resting: VecDeque<(Instant, u16)>,
+    leased: HashSet<u16>,
+}
+
+impl PortPool {
+    /// A pool of the pairs that lie wholly within `range`.
+    pub fn new(ip: IpAddr, range: RangeInclusive<u16>, quarantine: Duration) -> Self {
+        let free = range.clone().filter(|port| port % 2 == 0 && *port != 0 && range.contains(&(port + 1))).collect();
+        Self { ip, quarantine, free, resting: VecDeque::new(), leased: HashSet::new() }
+    }
+
+    /// The local address.
+    pub fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
+    /// Binds the next pair that can be had. A port that another program holds is passed over and tried again later.
+    pub fn lease(&mut self, now: Instant) -> Result<RtpPair, PortError> {
+        // They rest for the same time each: the first to come is the first to be rested.
+        let rested = self.resting.iter().take_while(|(until, _)| *until <= now).count();
+        self.free.extend(self.resting.drain(..rested).map(|(_, port)| port));
+        for _ in 0..self.free.len() {
+            let Some(port) = self.free.pop_front() else { break };
+            match self.bind(port) {
+                Ok(pair) => {
+                    self.leased.insert(port);
+                    return Ok(pair);
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => self.free.push_back(port),
+                Err(error) => {
+                    self.free.push_front(port);
+                    return Err(PortError::System(error));
+                }
+            }
+        }
+        Err(PortError::Exhausted)
+    }
+
+    fn bind(&self, port: u16) -> io::Result<RtpPair> {
+        let rtp = bind_udp(SocketAddr::new(self.ip, port), None)?;
+        let rtcp = bind_udp(SocketAddr::new(self.ip, port + 1), None)?;
+        Ok(RtpPair { rtp, rtcp, port })
+    }
+
+    /// Takes a port back into quarantine. One that is not leased is ignored: releasing twice does no harm.
+    pub fn release(&mut self, now: Instant, port: u16) {
+        if self.leased.remove(&port) {
+            self.resting.push_back((now + self.quarantine, port));
+        }
+    }
+
+    /// Pairs that can be leased now, as far as is known without trying.
+    pub fn free(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Pairs leased now.
+    pub fn leased(&self) -> usize {
+        self.leased.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const REST: Duration = Duration::from_secs(5);
+    const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn pairs_are_even_and_lie_within_the_range() {
+        let table =
+            [(40_000..=40_003, 2), (40_001..=40_004, 1), (40_000..=40_000, 0), (65_534..=65_535, 1), (0..=1, 0)];
+        for (range, pairs) in table {
+            assert_eq!(PortPool::new(LOOPBACK, range.clone(), REST).free(), pairs, "{range:?}");
+        }
+    }
+
+    #[test]
+    fn a_lease_binds_both_and_a_released_port_rests() {
+        let now = Instant::now();
+        let mut pool = PortPool::new(LOOPBACK, 41_200..=41_203, REST);
+        let (first, second) = (pool.lease(now).unwrap(), pool.lease(now).unwrap());
+        for pair in [&first, &second] {
+            assert_eq!(pair.rtp.local_addr().unwrap().port(), pair.port);
+            assert_eq!(pair.rtcp.local_addr().unwrap().port(), pair.port + 1);
+        }
+        assert!(matches!(pool.lease(now), Err(PortError::Exhausted)));
+        let port = first.port;
+        drop(first);
+        pool.release(now, port);
+        pool.release(now, port);
+        pool.release(now, 9);
+        assert!(matches!(pool.lease(now + REST - Duration::from_millis(1)), Err(PortError::Exhausted)));
+        assert_eq!(pool.lease(now + REST).unwrap().port, port);
+        assert_eq!((pool.free(), pool.leased()), (0, 2));
+    }
+
+    #[test]
+    fn a_port_in_use_elsewhere_is_passed_over() {
+        let now = Instant::now();
+        let mut pool = PortPool::new(LOOPBACK, 41_210..=41_213, REST);
+        let taken = UdpSocket::bind("127.0.0.1:41211").unwrap();
+        let pair = pool.lease(now).unwrap();
+        assert_eq!(pair.port, 41_212);
+        assert!(matches!(pool.lease(now), Err(PortError::Exhausted)));
+        drop(taken);
+        assert_eq!(pool.lease(now).unwrap().port, 41_210);
+    }
+
+    #[test]
+    fn an_address_that_is_not_ours_is_the_systems_refusal() {
+        let mut pool = PortPool::new("192.0.2.1".parse().unwrap(), 41_220..=41_223, REST);
+        assert!(matches!(pool.lease(Instant::now()), Err(PortError::System(_))));
+        assert_eq!(pool.free(), 2);
+    }
+}
