@@ -31,7 +31,7 @@ pub enum ClientMessage {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(max = 8192))]
         token: Option<String>,
-        /// The name of the user where the gateway takes sessions without a token; refused beside a token.
+        /// The name of the user where the gateway takes sessions without a token; without meaning beside one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(regex(pattern = r"^[A-Za-z0-9._+:@*#~-]{1,64}$"))]
         user: Option<String>,

@@ -6,9 +6,13 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod message;
+pub mod schema;
+pub mod token;
 pub mod values;
 
 pub use message::{ClientMessage, ErrorCode, Holder, MessageError, Party, ServerMessage};
+pub use schema::json_schema;
+pub use token::{Claims, TokenError, TokenVerifier, sign_hs256};
 pub use values::{
     valid_call_id, valid_destination, valid_digits, valid_display_name, valid_header_value, valid_number, valid_user,
 };
