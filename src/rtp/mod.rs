@@ -1,5 +1,17 @@
 //! RTP and RTCP without sockets or clocks.
+//!
+//! - [`packet`]: reading and writing RTP packets; [`rtcp`]: reports, CNAME and BYE; [`srtp`]: their protection.
+//! - [`receive`]: loss and jitter as RTCP reports them; [`sequence`]: counters that wrap.
+//! - [`jitter`] and [`playout`]: the receiving side's buffer, and its decisions.
+//! - [`event`]: digits in RTP.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod event;
+pub mod jitter;
+pub mod packet;
+pub mod playout;
+pub mod receive;
+pub mod rtcp;
+pub mod sequence;
 pub mod srtp;
