@@ -2,13 +2,20 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod dialog;
 pub mod digest;
+mod flow;
 mod framing;
 mod headers;
 mod message;
+mod schedule;
+pub mod transaction;
+pub mod ua;
 mod uri;
 
+pub use dialog::{Dialog, OutOfOrder};
 pub use digest::{Challenge, Credentials, DigestError};
+pub use flow::{Flow, Transport};
 pub use framing::{Frame, FrameError, Framer};
 pub use headers::{CSeq, HeaderError, Headers, NameAddr, Via};
 pub use message::{Message, Method, ParseError, ParseErrorKind, Request, Response, default_reason};

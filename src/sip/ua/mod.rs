@@ -1,0 +1,393 @@
+//! The user agent: calls, from the SIP messages that make them. Sans-IO and deterministic.
+//!
+//! One procedure, one file: [`invite`] (caller), [`answer`] (callee), [`forks`], [`cancel`], [`bye`], [`reinvite`],
+//! [`info`], [`options`], [`auth`]; [`inspect`] holds what every request must pass.
+//!
+//! **Drain rule**: after every call that takes `now`, poll [`UserAgent::poll_output`] until it gives `None`, then ask
+//! [`UserAgent::poll_timeout`] for the time of the next [`UserAgent::handle_timeout`].
+
+mod answer;
+mod auth;
+mod bye;
+mod cancel;
+mod capabilities;
+mod core;
+mod established;
+mod forks;
+mod info;
+mod inspect;
+mod invite;
+mod options;
+mod reinvite;
+mod session;
+#[cfg(test)]
+mod tests;
+mod types;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+pub use types::{Advertised, Body, EndedBy, Failure, Invite, SessionId, UaConfig, UaError, UaEvent, UaOutput};
+
+use self::core::{Core, Purpose};
+use self::session::{Session, State};
+use super::schedule::Schedule;
+use super::transaction::{ClientFailure, ClientId, ServerId, TransactionOutput, earlier};
+use super::{Flow, Message, Method, Request, Response};
+
+/// The calls of one SIP element.
+#[derive(Debug)]
+pub struct UserAgent {
+    core: Core,
+    sessions: BTreeMap<SessionId, Session>,
+    /// Call-ID and our tag.
+    by_dialog: BTreeMap<(String, String), SessionId>,
+    by_server: BTreeMap<ServerId, SessionId>,
+    schedule: Schedule<SessionId>,
+    next_session: u64,
+    draining: bool,
+}
+
+impl UserAgent {
+    /// A user agent without calls. Tags, branches and Call-IDs come from `seed`, which must be secret and used once.
+    pub fn new(config: UaConfig, seed: [u8; 32]) -> Self {
+        UserAgent {
+            core: Core::new(config, seed),
+            sessions: BTreeMap::new(),
+            by_dialog: BTreeMap::new(),
+            by_server: BTreeMap::new(),
+            schedule: Schedule::new(),
+            next_session: 0,
+            draining: false,
+        }
+    }
+
+    /// Takes one whole message: a datagram, or one message framed out of a stream. What cannot be read is answered
+    /// where the standard asks for it and there is enough of it, and otherwise dropped.
+    pub fn handle_datagram(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
+        match Message::parse(bytes) {
+            Ok(message) => self.core.layer.receive(now, flow, message),
+            Err(error) => tracing::debug!(%error, remote = %flow.remote, "unreadable SIP message"),
+        }
+        self.run(now);
+    }
+
+    /// What was sent over `flow` did not arrive, or its connection is closed (`flow.id` tells which).
+    pub fn handle_transport_failure(&mut self, now: Instant, flow: Flow) {
+        for session in self.sessions.values_mut() {
+            session.flow_failed(flow);
+        }
+        self.core.layer.transport_failed(now, flow);
+        self.run(now);
+    }
+
+    /// Runs what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.core.layer.handle_timeout(now);
+        self.run(now);
+        while let Some(id) = self.schedule.pop_due(now) {
+            self.step(id, |session, core| session.timeout(core, now));
+            self.run(now);
+        }
+    }
+
+    /// When [`UserAgent::handle_timeout`] is wanted.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        earlier(self.core.layer.poll_timeout(), self.schedule.next())
+    }
+
+    /// What to send and what happened, in order.
+    pub fn poll_output(&mut self) -> Option<UaOutput> {
+        self.core.out.pop_front()
+    }
+
+    /// How many sessions live.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// How many transactions live. Some outlive their session, to absorb retransmissions.
+    pub fn transaction_count(&self) -> usize {
+        self.core.layer.len()
+    }
+
+    /// While on, new INVITE and OPTIONS are answered with 503; calls that exist go on.
+    pub fn drain(&mut self, on: bool) {
+        self.draining = on;
+    }
+
+    /// Makes a call.
+    pub fn invite(&mut self, now: Instant, invite: Invite) -> Result<SessionId, UaError> {
+        if self.is_full() {
+            return Err(UaError::Full);
+        }
+        let id = self.take_id();
+        let session = invite::start(&mut self.core, now, id, invite)?;
+        self.insert(session);
+        self.run(now);
+        Ok(id)
+    }
+
+    /// Answers an incoming call with 101-199.
+    pub fn ring(&mut self, now: Instant, id: SessionId, status: u16, body: Option<Body>) -> Result<(), UaError> {
+        self.ask(now, id, |session, core| session.ring(core, now, status, body))
+    }
+
+    /// Answers an incoming call with 200.
+    pub fn accept(&mut self, now: Instant, id: SessionId, body: Body) -> Result<(), UaError> {
+        self.ask(now, id, |session, core| session.accept(core, now, body))
+    }
+
+    /// Refuses an incoming call with 300-699. An empty `reason` takes the phrase of the standard.
+    pub fn reject(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        status: u16,
+        reason: &str,
+        headers: &[(String, String)],
+    ) -> Result<(), UaError> {
+        if !(300..700).contains(&status) {
+            return Err(UaError::Status(status));
+        }
+        if !self::core::is_clean(reason) {
+            return Err(UaError::Header { name: "reason phrase".to_owned() });
+        }
+        invite::check_headers(headers)?;
+        self.ask(now, id, |session, core| session.reject(core, now, status, reason, headers))
+    }
+
+    /// Ends a session in whatever state: CANCEL, BYE or a refusal (480), with `reason` as Reason header (RFC 3326).
+    /// A session that does not exist or is ending already is left as it is.
+    pub fn hangup(&mut self, now: Instant, id: SessionId, reason: Option<&str>) {
+        let reason = reason.filter(|reason| self::core::is_clean(reason));
+        self.step(id, |session, core| session.hangup(core, now, reason));
+        self.run(now);
+    }
+
+    /// Sends an INFO in an established session.
+    pub fn info(&mut self, now: Instant, id: SessionId, body: Body) -> Result<(), UaError> {
+        self.ask(now, id, |session, core| {
+            let (common, state) = session.established()?;
+            state.info(common, core, now, body)
+        })
+    }
+
+    /// Sends a re-INVITE with our offer in an established session. Glare is retried inside; the end is
+    /// [`UaEvent::ReofferAnswered`].
+    pub fn reoffer(&mut self, now: Instant, id: SessionId, body: Body) -> Result<(), UaError> {
+        self.ask(now, id, |session, core| {
+            let (common, state) = session.established()?;
+            state.offer(common, core, now, body)
+        })
+    }
+
+    /// Replies to [`UaEvent::Reoffered`] with an answer (or the offer that was wished for), or refuses with a status.
+    /// [`UaError::State`]: the peer has taken it back.
+    pub fn answer_reoffer(&mut self, now: Instant, id: SessionId, answer: Result<Body, u16>) -> Result<(), UaError> {
+        self.ask(now, id, |session, core| {
+            let (common, state) = session.established()?;
+            state.answer_peer(common, core, now, answer)
+        })
+    }
+
+    fn is_full(&self) -> bool {
+        self.sessions.len() >= self.core.config.max_sessions || self.core.layer.is_full()
+    }
+
+    fn take_id(&mut self) -> SessionId {
+        self.next_session += 1;
+        SessionId(self.next_session)
+    }
+
+    fn insert(&mut self, session: Session) {
+        let common = &session.common;
+        self.by_dialog.insert((common.call_id.clone(), common.local_tag.clone()), common.id);
+        if let State::Ringing(state) = &session.state {
+            self.by_server.insert(state.server, common.id);
+        }
+        self.schedule.set(common.id, session.deadline());
+        self.sessions.insert(common.id, session);
+    }
+
+    /// A step that our user asks for.
+    fn ask(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        what: impl FnOnce(&mut Session, &mut Core) -> Result<(), UaError>,
+    ) -> Result<(), UaError> {
+        let result = self.step(id, what).unwrap_or(Err(UaError::NoSession));
+        self.run(now);
+        result
+    }
+
+    /// One step of a session: its deadline follows it, and when it has ended, it goes.
+    fn step<T>(&mut self, id: SessionId, what: impl FnOnce(&mut Session, &mut Core) -> T) -> Option<T> {
+        let session = self.sessions.get_mut(&id)?;
+        let result = what(session, &mut self.core);
+        self.schedule.set(id, session.deadline());
+        if session.is_closed() {
+            if let Some(session) = self.sessions.remove(&id) {
+                self.by_dialog.remove(&(session.common.call_id, session.common.local_tag));
+            }
+            self.by_server.retain(|_, session| *session != id);
+            self.core.event(UaEvent::Closed { session: id });
+        }
+        Some(result)
+    }
+
+    /// Handles what the transaction layer gives until it is dry.
+    fn run(&mut self, now: Instant) {
+        while let Some(output) = self.core.layer.poll_output() {
+            match output {
+                TransactionOutput::Transmit { flow, bytes } => {
+                    self.core.out.push_back(UaOutput::Transmit { flow, bytes });
+                }
+                TransactionOutput::Request { id, request, flow, cancels } => {
+                    self.on_request(now, id, request, flow, cancels);
+                }
+                TransactionOutput::Ack { request } => {
+                    if let Some(id) = self.session_of(&request) {
+                        self.step(id, |session, core| session.ack(core, now, &request));
+                    }
+                }
+                TransactionOutput::Response { id, response } => self.on_response(now, id, response),
+                TransactionOutput::ClientFailed { id, why } => self.on_failure(now, id, why),
+                TransactionOutput::ServerFailed { id } => {
+                    if let Some(session) = self.by_server.get(&id).copied() {
+                        self.step(session, |session, core| session.response_failed(core, now, id));
+                    }
+                }
+                TransactionOutput::ClientGone { id } => {
+                    self.core.pending.remove(&id);
+                }
+            }
+        }
+    }
+
+    fn on_request(&mut self, now: Instant, server: ServerId, request: Request, flow: Flow, cancels: Option<ServerId>) {
+        if !inspect::pass(&mut self.core, now, server, &request) {
+            return;
+        }
+        if request.method == Method::Cancel {
+            return self.on_cancel(now, server, &request, cancels);
+        }
+        let in_dialog = request.headers.to().is_ok_and(|to| to.tag().is_some());
+        if in_dialog {
+            match self.session_of(&request) {
+                Some(id) => {
+                    let is_invite = request.method == Method::Invite;
+                    self.step(id, |session, core| session.request(core, now, server, request, flow));
+                    if is_invite && self.sessions.contains_key(&id) {
+                        self.by_server.insert(server, id);
+                    }
+                }
+                None => self.core.refuse(now, server, &request, 481),
+            }
+            return;
+        }
+        match request.method {
+            Method::Invite => self.on_invite(now, server, request, flow),
+            Method::Options if self.draining => inspect::unavailable(&mut self.core, now, server, &request),
+            Method::Options => options::answer(&mut self.core, now, server, &request),
+            _ => self.core.refuse(now, server, &request, 481),
+        }
+    }
+
+    fn on_invite(&mut self, now: Instant, server: ServerId, request: Request, flow: Flow) {
+        if self.draining || self.sessions.len() >= self.core.config.max_sessions {
+            return inspect::unavailable(&mut self.core, now, server, &request);
+        }
+        if !inspect::has_hops_left(&mut self.core, now, server, &request) {
+            return;
+        }
+        let id = self.take_id();
+        if let Some(session) = answer::start(&mut self.core, now, id, server, &request, flow) {
+            self.insert(session);
+            self.core.event(UaEvent::Incoming { session: id, request, flow });
+        }
+    }
+
+    /// Section 9.2: 200 to the CANCEL whatever the INVITE's state, 481 if there is no such INVITE.
+    fn on_cancel(&mut self, now: Instant, server: ServerId, cancel: &Request, cancels: Option<ServerId>) {
+        let session = cancels.and_then(|invite| Some((invite, *self.by_server.get(&invite)?)));
+        let Some((invite, id)) = session else { return self.core.refuse(now, server, cancel, 481) };
+        let Some(tag) = self.sessions.get(&id).map(|session| session.common.local_tag.clone()) else { return };
+        let ok = self.core.tagged_response(cancel, 200, super::default_reason(200), &tag);
+        self.core.layer.respond(now, server, ok);
+        self.step(id, |session, core| session.cancelled(core, now, invite, cancel));
+    }
+
+    fn on_response(&mut self, now: Instant, id: ClientId, response: Response) {
+        let Some(pending) = self.core.pending.get(&id) else { return };
+        let (purpose, session) = (pending.purpose, pending.session);
+        let to_invite = matches!(purpose, Purpose::Invite | Purpose::Reinvite);
+        let accepted = to_invite && (200..300).contains(&response.status);
+        if accepted && forks::repeat(&mut self.core, id, &response) {
+            return;
+        }
+        if matches!(response.status, 401 | 407) && self.retry(now, id, &response) {
+            return;
+        }
+        if accepted && !self.awaits(session, id) {
+            return forks::refuse(&mut self.core, now, id, &response);
+        }
+        if let Some(session) = session {
+            self.step(session, |session, core| session.response(core, now, id, purpose, response));
+        }
+    }
+
+    fn on_failure(&mut self, now: Instant, id: ClientId, why: ClientFailure) {
+        let Some(pending) = self.core.pending.get(&id) else { return };
+        let purpose = pending.purpose;
+        if let Some(session) = pending.session {
+            self.step(session, |session, core| session.request_failed(core, now, id, purpose, why));
+        }
+    }
+
+    /// True if the session still waits for the answer to this INVITE.
+    fn awaits(&self, session: Option<SessionId>, id: ClientId) -> bool {
+        match session.and_then(|session| self.sessions.get(&session)).map(|session| &session.state) {
+            Some(State::Inviting(state)) => state.transaction == id,
+            Some(State::Established(state)) => state.offer.is_for(id),
+            _ => false,
+        }
+    }
+
+    /// Sends a challenged request again with credentials. False: the challenge stands.
+    fn retry(&mut self, now: Instant, id: ClientId, response: &Response) -> bool {
+        let Some(pending) = self.core.pending.get(&id) else { return false };
+        let (Some(session), Some(credentials)) = (pending.session, pending.credentials.clone()) else { return false };
+        if pending.purpose == Purpose::Cancel {
+            return false;
+        }
+        let mut request = pending.request.clone();
+        let mut answered = pending.answered.clone();
+        if !auth::authorize(&mut request, response, &credentials, &mut answered, &mut self.core.rng) {
+            return false;
+        }
+        let Some(session) = self.sessions.get_mut(&session) else { return false };
+        let Ok(sent) = request.headers.cseq() else { return false };
+        let Some(number) = session.retry(id, sent.number) else { return false };
+        request.headers.set("CSeq", format!("{number} {}", request.method));
+        let Some(pending) = self.core.pending.get(&id) else { return false };
+        let again = self::core::Pending {
+            answered,
+            dialog: pending.dialog.clone(),
+            ..self::core::in_dialog(pending.purpose, pending.session, pending.flow, request, Some(credentials))
+        };
+        let new = self.core.send(now, again);
+        session.retried(id, new);
+        true
+    }
+
+    fn session_of(&self, request: &Request) -> Option<SessionId> {
+        let call_id = request.headers.call_id().ok()?.to_owned();
+        let to = request.headers.to().ok()?;
+        let from = request.headers.from().ok()?;
+        let id = *self.by_dialog.get(&(call_id, to.tag()?.to_owned()))?;
+        let session = self.sessions.get(&id)?;
+        session.has_peer(from.tag().unwrap_or_default()).then_some(id)
+    }
+}

@@ -1,0 +1,272 @@
+//! re-INVITE and UPDATE inside an established session: [RFC 3261 section 14](https://www.rfc-editor.org/rfc/rfc3261#section-14),
+//! [RFC 3311](https://www.rfc-editor.org/rfc/rfc3311).
+
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+
+use super::answer::answer_invite;
+use super::core::{Core, Purpose, body_of, furnish, in_dialog, put_body};
+use super::established::Established;
+use super::invite::ended_by;
+use super::session::{Common, State};
+use super::types::{Body, EndedBy, UaError, UaEvent};
+use super::{capabilities, forks};
+use crate::sip::transaction::{ClientFailure, ClientId, ServerId};
+use crate::sip::{Method, Request, Response, default_reason};
+
+/// How often an offer is sent before a glare that never ends counts as refusal.
+const MAX_TRIES: u8 = 5;
+/// How many of our 2xx to re-INVITEs may wait for their ACK at once.
+const MAX_UNACKED: usize = 2;
+
+/// Our own re-INVITE.
+#[derive(Debug)]
+pub(super) enum Offer {
+    /// None.
+    None,
+    /// It waits: for the ACK of our 2xx (`None`), or for its time after a glare.
+    Waiting { body: Body, tries: u8, at: Option<Instant> },
+    /// It is under way.
+    Sent { transaction: ClientId, body: Body, tries: u8 },
+}
+
+/// The peer's offer, or his wish for ours.
+#[derive(Debug)]
+pub(super) struct PeerOffer {
+    server: ServerId,
+    request: Request,
+}
+
+impl Offer {
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self {
+            Offer::Waiting { at, .. } => *at,
+            Offer::None | Offer::Sent { .. } => None,
+        }
+    }
+
+    pub(super) fn retried(&mut self, old: ClientId, new: ClientId) {
+        if let Offer::Sent { transaction, .. } = self
+            && *transaction == old
+        {
+            *transaction = new;
+        }
+    }
+
+    pub(super) fn is_for(&self, id: ClientId) -> bool {
+        matches!(self, Offer::Sent { transaction, .. } if *transaction == id)
+    }
+}
+
+impl Established {
+    /// Sends our offer, or keeps it until the ACK of our own 2xx has come.
+    pub(super) fn offer(&mut self, common: &Common, core: &mut Core, now: Instant, body: Body) -> Result<(), UaError> {
+        if !matches!(self.offer, Offer::None) || self.peer.is_some() {
+            return Err(UaError::Pending);
+        }
+        if self.unacked.is_empty() {
+            self.send_offer(common, core, now, body, 1);
+        } else {
+            self.offer = Offer::Waiting { body, tries: 1, at: None };
+        }
+        Ok(())
+    }
+
+    fn send_offer(&mut self, common: &Common, core: &mut Core, now: Instant, body: Body, tries: u8) {
+        let mut request = self.dialog.request(Method::Invite);
+        request.headers.push("Contact", common.contact.to_string());
+        capabilities::declare(&mut request.headers);
+        core.sign(&mut request.headers, "User-Agent");
+        put_body(&mut request, Some(body.clone()));
+        let flow = core.next_flow(common.flow, self.dialog.next_hop());
+        let mut pending = in_dialog(Purpose::Reinvite, Some(common.id), flow, request, common.credentials.clone());
+        pending.dialog = Some(self.dialog.clone());
+        let transaction = core.send(now, pending);
+        self.offer = Offer::Sent { transaction, body, tries };
+    }
+
+    /// The ACK that our offer waited for has come.
+    pub(super) fn offer_waited(&mut self, common: &Common, core: &mut Core, now: Instant) {
+        if self.unacked.is_empty() && self.peer.is_none() && matches!(self.offer, Offer::Waiting { at: None, .. }) {
+            self.resume_offer(common, core, now);
+        }
+    }
+
+    /// The time after a glare is over. An offer of the peer's that came meanwhile goes first.
+    pub(super) fn offer_timeout(&mut self, common: &Common, core: &mut Core, now: Instant) {
+        let Offer::Waiting { at: at @ Some(_), .. } = &mut self.offer else { return };
+        if at.is_some_and(|at| at > now) {
+            return;
+        }
+        if self.peer.is_some() || !self.unacked.is_empty() {
+            *at = None;
+            return;
+        }
+        self.resume_offer(common, core, now);
+    }
+
+    fn resume_offer(&mut self, common: &Common, core: &mut Core, now: Instant) {
+        if let Offer::Waiting { body, tries, .. } = std::mem::replace(&mut self.offer, Offer::None) {
+            self.send_offer(common, core, now, body, tries);
+        }
+    }
+
+    /// A final response to a re-INVITE of ours.
+    pub(super) fn offer_answered(
+        mut self: Box<Self>,
+        common: &Common,
+        core: &mut Core,
+        now: Instant,
+        id: ClientId,
+        response: Response,
+    ) -> State {
+        if !self.offer.is_for(id) {
+            return State::Established(self);
+        }
+        let Offer::Sent { body, tries, .. } = std::mem::replace(&mut self.offer, Offer::None) else {
+            return State::Established(self);
+        };
+        let result = match response.status {
+            200..300 => {
+                self.dialog.refresh_target(&response.headers);
+                forks::acknowledge(core, common.flow, id, &self.dialog);
+                Ok(body_of(&response.headers, &response.body))
+            }
+            491 if tries < MAX_TRIES => {
+                let at = Some(now + glare_delay(core, self.is_caller));
+                self.offer = Offer::Waiting { body, tries: tries + 1, at };
+                return State::Established(self);
+            }
+            status => Err(status),
+        };
+        let lost = matches!(result, Err(408 | 481));
+        core.event(UaEvent::ReofferAnswered { session: common.id, result });
+        if lost {
+            // Section 12.2.1.2: the peer has no such dialog any more.
+            return self.end(common, core, now, EndedBy::Remote);
+        }
+        State::Established(self)
+    }
+
+    /// A re-INVITE of ours was never answered: section 12.2.1.2 ends the dialog.
+    pub(super) fn offer_failed(
+        mut self: Box<Self>,
+        common: &Common,
+        core: &mut Core,
+        now: Instant,
+        id: ClientId,
+        why: ClientFailure,
+    ) -> State {
+        if !self.offer.is_for(id) {
+            return State::Established(self);
+        }
+        self.offer = Offer::None;
+        let status = if why == ClientFailure::Timeout { 408 } else { 503 };
+        core.event(UaEvent::ReofferAnswered { session: common.id, result: Err(status) });
+        self.end(common, core, now, ended_by(why))
+    }
+
+    /// The peer's re-INVITE or UPDATE.
+    pub(super) fn peer_offers(
+        &mut self,
+        common: &Common,
+        core: &mut Core,
+        now: Instant,
+        server: ServerId,
+        request: Request,
+    ) {
+        if self.hangup.is_some() {
+            return core.refuse(now, server, &request, 487);
+        }
+        if request.method == Method::Update && request.body.is_empty() {
+            self.dialog.refresh_target(&request.headers);
+            return refresh(common, core, now, server, &request);
+        }
+        if self.peer.is_some() {
+            return refuse_overlap(core, now, server, &request);
+        }
+        // Section 14.2: an offer of ours is under way. An ACK that is to bring an answer is one, too.
+        let unanswered = self.unacked.iter().any(|unacked| unacked.offerless);
+        if matches!(self.offer, Offer::Sent { .. }) || unanswered {
+            return core.refuse(now, server, &request, 491);
+        }
+        if self.unacked.len() >= MAX_UNACKED {
+            return refuse_overlap(core, now, server, &request);
+        }
+        if request.method == Method::Invite {
+            let trying = core.tagged_response(&request, 100, default_reason(100), &common.local_tag);
+            core.layer.respond(now, server, trying);
+        }
+        core.event(UaEvent::Reoffered { session: common.id, body: body_of(&request.headers, &request.body) });
+        self.peer = Some(PeerOffer { server, request });
+    }
+
+    /// Our user's reply to the peer's offer.
+    pub(super) fn answer_peer(
+        &mut self,
+        common: &Common,
+        core: &mut Core,
+        now: Instant,
+        answer: Result<Body, u16>,
+    ) -> Result<(), UaError> {
+        if let Err(status) = &answer
+            && !(300..700).contains(status)
+        {
+            return Err(UaError::Status(*status));
+        }
+        let PeerOffer { server, request } = self.peer.take().ok_or(UaError::State)?;
+        match answer {
+            Ok(body) => {
+                self.dialog.refresh_target(&request.headers);
+                if request.method == Method::Invite {
+                    let offerless = request.body.is_empty();
+                    let unacked = answer_invite(common, core, now, server, &request, body, offerless, false);
+                    self.unacked.push(unacked);
+                } else {
+                    let mut response = core.tagged_response(&request, 200, default_reason(200), &common.local_tag);
+                    furnish(&mut response, &common.contact, Some(body));
+                    core.layer.respond(now, server, response);
+                }
+            }
+            Err(status) => core.refuse(now, server, &request, status),
+        }
+        self.offer_waited(common, core, now);
+        Ok(())
+    }
+
+    /// The peer took his re-INVITE back.
+    pub(super) fn peer_offer_cancelled(&mut self, core: &mut Core, now: Instant, server: ServerId) {
+        if self.peer.as_ref().is_some_and(|peer| peer.server == server) {
+            self.refuse_peer_offer(core, now);
+        }
+    }
+
+    /// Answers what the peer still waits for with 487.
+    pub(super) fn refuse_peer_offer(&mut self, core: &mut Core, now: Instant) {
+        if let Some(PeerOffer { server, request }) = self.peer.take() {
+            core.refuse(now, server, &request, 487);
+        }
+    }
+}
+
+/// Answers an UPDATE that only refreshes.
+pub(super) fn refresh(common: &Common, core: &mut Core, now: Instant, server: ServerId, request: &Request) {
+    let mut response = core.tagged_response(request, 200, default_reason(200), &common.local_tag);
+    furnish(&mut response, &common.contact, None);
+    core.layer.respond(now, server, response);
+}
+
+/// Refuses an offer while an earlier one of the peer's has no answer: 500 with a random Retry-After of 0 to 10 s.
+pub(super) fn refuse_overlap(core: &mut Core, now: Instant, server: ServerId, request: &Request) {
+    let mut response = core.response(request, 500);
+    let seconds: u8 = core.rng.random_range(0..=10);
+    response.headers.push("Retry-After", seconds.to_string());
+    core.layer.respond(now, server, response);
+}
+
+/// Section 14.1: 2.1 to 4 s for the owner of the Call-ID, 0 to 2 s for the other, in steps of 10 ms.
+fn glare_delay(core: &mut Core, is_caller: bool) -> Duration {
+    let steps: u64 = if is_caller { core.rng.random_range(210..=400) } else { core.rng.random_range(0..=200) };
+    Duration::from_millis(steps * 10)
+}

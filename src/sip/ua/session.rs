@@ -1,0 +1,275 @@
+//! One call leg: its states, and which state's procedure an input goes to.
+
+use std::time::Instant;
+
+use super::answer::Ringing;
+use super::bye::Releasing;
+use super::core::{Core, Purpose};
+use super::established::Established;
+use super::invite::Inviting;
+use super::types::{Body, SessionId, UaError};
+use crate::sip::transaction::{ClientFailure, ClientId, ServerId};
+use crate::sip::{Credentials, Flow, Method, NameAddr, Request, Response, Transport};
+
+/// What a session has in every state.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) id: SessionId,
+    pub(super) flow: Flow,
+    pub(super) credentials: Option<Credentials>,
+    pub(super) contact: NameAddr,
+    pub(super) call_id: String,
+    pub(super) local_tag: String,
+}
+
+/// The states. Each is consumed by what happens in it.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Caller: our INVITE has no final response.
+    Inviting(Inviting),
+    /// Callee: the INVITE has no final response.
+    Ringing(Ringing),
+    /// A 2xx was sent or received.
+    Established(Box<Established>),
+    /// Our BYE is under way.
+    Releasing(Releasing),
+    /// Over.
+    Closed,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) common: Common,
+    pub(super) state: State,
+}
+
+impl Session {
+    /// Takes the state out, to be consumed by a step that gives the next one.
+    fn take(&mut self) -> State {
+        std::mem::replace(&mut self.state, State::Closed)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// When [`Session::timeout`] is wanted.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Inviting(state) => state.deadline(),
+            State::Ringing(state) => state.deadline(),
+            State::Established(state) => state.deadline(),
+            State::Releasing(_) | State::Closed => None,
+        }
+    }
+
+    pub(super) fn timeout(&mut self, core: &mut Core, now: Instant) {
+        self.state = match self.take() {
+            State::Inviting(state) => state.timeout(&self.common, core, now),
+            State::Ringing(state) => state.timeout(core, now),
+            State::Established(state) => state.timeout(&self.common, core, now),
+            state @ (State::Releasing(_) | State::Closed) => state,
+        };
+    }
+
+    /// A response to a request of this session.
+    pub(super) fn response(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        id: ClientId,
+        purpose: Purpose,
+        response: Response,
+    ) {
+        self.state = match self.take() {
+            State::Inviting(state) => state.response(&self.common, core, now, id, response),
+            State::Established(state) => state.response(&self.common, core, now, id, purpose, response),
+            State::Releasing(state) => state.response(id, response.status),
+            state @ (State::Ringing(_) | State::Closed) => state,
+        };
+    }
+
+    /// A request of this session ended without a final response.
+    pub(super) fn request_failed(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        id: ClientId,
+        purpose: Purpose,
+        why: ClientFailure,
+    ) {
+        self.state = match self.take() {
+            State::Inviting(state) => state.failed(&self.common, core, id, why),
+            State::Established(state) => state.request_failed(&self.common, core, now, id, purpose, why),
+            State::Releasing(state) => state.failed(id),
+            state @ (State::Ringing(_) | State::Closed) => state,
+        };
+    }
+
+    /// The sequence number with which a challenged request shall be sent again; `None`: it is not worth it any more.
+    pub(super) fn retry(&mut self, id: ClientId, sent: u32) -> Option<u32> {
+        match &mut self.state {
+            State::Inviting(state) => state.retry(id, sent),
+            State::Established(state) => Some(state.dialog.next_cseq()),
+            State::Releasing(state) => state.retry(id),
+            State::Ringing(_) | State::Closed => None,
+        }
+    }
+
+    /// The challenged request `old` was sent again as `new`.
+    pub(super) fn retried(&mut self, old: ClientId, new: ClientId) {
+        match &mut self.state {
+            State::Inviting(state) => state.retried(old, new),
+            State::Established(state) => state.offer.retried(old, new),
+            State::Releasing(state) => state.retried(old, new),
+            State::Ringing(_) | State::Closed => {}
+        }
+    }
+
+    /// True if this is the dialog's peer speaking, or an early dialog's.
+    pub(super) fn has_peer(&self, remote_tag: &str) -> bool {
+        match &self.state {
+            State::Inviting(state) => state.early.iter().any(|dialog| dialog.remote_tag() == remote_tag),
+            State::Ringing(state) => state.dialog.remote_tag() == remote_tag,
+            State::Established(state) => state.dialog.remote_tag() == remote_tag,
+            State::Releasing(state) => state.dialog.remote_tag() == remote_tag,
+            State::Closed => false,
+        }
+    }
+
+    /// A request inside the dialog, other than ACK and CANCEL. Methods and extensions have been checked.
+    pub(super) fn request(&mut self, core: &mut Core, now: Instant, server: ServerId, request: Request, flow: Flow) {
+        if let Some(dialog) = self.dialog_mut(request.headers.from().ok().as_ref().and_then(NameAddr::tag)) {
+            let in_order = request.headers.cseq().is_ok_and(|cseq| dialog.accept(&cseq).is_ok());
+            if !in_order {
+                return core.refuse(now, server, &request, 500);
+            }
+        }
+        // A stream's newest connection is the one to talk over.
+        if flow.transport != Transport::Udp && flow.transport == self.common.flow.transport {
+            self.common.flow = flow;
+        }
+        if request.method == Method::Options {
+            return super::options::answer(core, now, server, &request);
+        }
+        self.state = match self.take() {
+            State::Inviting(state) => state.request(&self.common, core, now, server, request),
+            State::Ringing(state) => state.request(&self.common, core, now, server, request),
+            State::Established(state) => state.request(&self.common, core, now, server, request),
+            State::Releasing(state) => state.request(core, now, server, request),
+            State::Closed => State::Closed,
+        };
+    }
+
+    /// A CANCEL, already answered with 200, for the INVITE of `server`.
+    pub(super) fn cancelled(&mut self, core: &mut Core, now: Instant, server: ServerId, cancel: &Request) {
+        self.state = match self.take() {
+            State::Ringing(state) if state.server == server => state.cancelled(&self.common, core, now, cancel),
+            State::Established(mut state) => {
+                state.peer_offer_cancelled(core, now, server);
+                State::Established(state)
+            }
+            state => state,
+        };
+    }
+
+    /// The ACK of a 2xx of ours.
+    pub(super) fn ack(&mut self, core: &mut Core, now: Instant, ack: &Request) {
+        self.state = match self.take() {
+            State::Established(state) => state.ack(&self.common, core, now, ack),
+            state => state,
+        };
+    }
+
+    /// A response of ours could not be delivered.
+    pub(super) fn response_failed(&mut self, core: &mut Core, now: Instant, server: ServerId) {
+        self.state = match self.take() {
+            State::Ringing(state) if state.server == server => state.caller_vanished(&self.common, core, now),
+            state => state,
+        };
+    }
+
+    /// The connection is gone: what comes next goes over a new one.
+    pub(super) fn flow_failed(&mut self, flow: Flow) {
+        if flow.id != 0 && self.common.flow.id == flow.id {
+            self.common.flow.id = 0;
+        }
+    }
+
+    pub(super) fn ring(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        status: u16,
+        body: Option<Body>,
+    ) -> Result<(), UaError> {
+        match &mut self.state {
+            State::Ringing(state) => state.ring(&self.common, core, now, status, body),
+            _ => Err(UaError::State),
+        }
+    }
+
+    pub(super) fn accept(&mut self, core: &mut Core, now: Instant, body: Body) -> Result<(), UaError> {
+        match self.take() {
+            State::Ringing(state) => {
+                self.state = state.accept(&self.common, core, now, body);
+                Ok(())
+            }
+            state => {
+                self.state = state;
+                Err(UaError::State)
+            }
+        }
+    }
+
+    pub(super) fn reject(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        status: u16,
+        reason: &str,
+        headers: &[(String, String)],
+    ) -> Result<(), UaError> {
+        match self.take() {
+            State::Ringing(state) => {
+                self.state = state.reject(&self.common, core, now, status, reason, headers);
+                Ok(())
+            }
+            state => {
+                self.state = state;
+                Err(UaError::State)
+            }
+        }
+    }
+
+    pub(super) fn hangup(&mut self, core: &mut Core, now: Instant, reason: Option<&str>) {
+        self.state = match self.take() {
+            State::Inviting(state) => state.hangup(&self.common, core, now, reason),
+            State::Ringing(state) => state.hangup(&self.common, core, now, reason),
+            State::Established(state) => state.hangup(&self.common, core, now, reason),
+            state @ (State::Releasing(_) | State::Closed) => state,
+        };
+    }
+
+    /// The established state, for what can be done only there.
+    pub(super) fn established(&mut self) -> Result<(&Common, &mut Established), UaError> {
+        match &mut self.state {
+            State::Established(state) if state.hangup.is_none() => Ok((&self.common, state)),
+            _ => Err(UaError::State),
+        }
+    }
+
+    fn dialog_mut(&mut self, remote_tag: Option<&str>) -> Option<&mut crate::sip::Dialog> {
+        match &mut self.state {
+            State::Inviting(state) => {
+                let tag = remote_tag.unwrap_or_default();
+                state.early.iter_mut().find(|dialog| dialog.remote_tag() == tag)
+            }
+            State::Ringing(state) => Some(&mut state.dialog),
+            State::Established(state) => Some(&mut state.dialog),
+            State::Releasing(state) => Some(&mut state.dialog),
+            State::Closed => None,
+        }
+    }
+}

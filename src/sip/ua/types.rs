@@ -1,0 +1,241 @@
+//! What a user agent is told and what it tells.
+
+use std::net::SocketAddr;
+
+use crate::sip::transaction::Timers;
+use crate::sip::{Credentials, Flow, Headers, Host, NameAddr, Request, Transport, Uri};
+
+/// How a user agent is set up.
+#[derive(Clone, Debug)]
+pub struct UaConfig {
+    /// The product name in User-Agent and Server; empty: neither is sent.
+    pub user_agent: String,
+    /// T1, T2 and T4.
+    pub timers: Timers,
+    /// How many sessions may exist; beyond it INVITEs are refused with 503.
+    pub max_sessions: usize,
+    /// How many transactions may exist; beyond it requests are refused with 503 and no call is begun.
+    pub max_transactions: usize,
+    /// What Via and Contact say for each of our addresses. An address not listed is written as it is.
+    pub advertise: Vec<Advertised>,
+}
+
+/// The name by which peers reach one of our addresses.
+#[derive(Clone, Debug)]
+pub struct Advertised {
+    /// The transport of the listener.
+    pub transport: Transport,
+    /// The address the listener is bound to.
+    pub local: SocketAddr,
+    /// The host to write.
+    pub host: Host,
+    /// The port to write.
+    pub port: u16,
+}
+
+/// One call leg of a user agent, from its first INVITE to [`UaEvent::Closed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// A message body; opaque here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    /// The value of Content-Type.
+    pub content_type: String,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// A call to be made.
+#[derive(Clone, Debug)]
+pub struct Invite {
+    /// Over which way.
+    pub flow: Flow,
+    /// The Request-URI.
+    pub request_uri: Uri,
+    /// From; a tag is added.
+    pub from: NameAddr,
+    /// To, without a tag.
+    pub to: NameAddr,
+    /// The user part of our Contact.
+    pub contact_user: Option<String>,
+    /// Further header fields. CR, LF and NUL are refused, as are those that the user agent writes itself.
+    pub headers: Vec<(String, String)>,
+    /// The offer.
+    pub body: Option<Body>,
+    /// With what 401 and 407 are answered.
+    pub credentials: Option<Credentials>,
+}
+
+/// Why an INVITE of ours did not become a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The peer refused.
+    Rejected,
+    /// Nothing came back in time (reported as 408).
+    Timeout,
+    /// The transport failed (reported as 503).
+    Transport,
+    /// We hung up before an answer (reported as 487, whatever the race gave).
+    Cancelled,
+    /// The peer wants credentials that we lack or does not accept ours.
+    Auth,
+}
+
+/// Who or what ended an established call, other than our own hangup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedBy {
+    /// The peer's BYE, or its word that it knows no such dialog.
+    Remote,
+    /// Our 2xx was never acknowledged.
+    NoAck,
+    /// A request inside the dialog was never answered.
+    Timeout,
+    /// The transport failed under a request inside the dialog.
+    Transport,
+}
+
+/// Something to send, or something to know.
+#[derive(Clone, Debug)]
+pub enum UaOutput {
+    /// Send these bytes.
+    Transmit {
+        /// Over which way.
+        flow: Flow,
+        /// One whole message.
+        bytes: Vec<u8>,
+    },
+    /// Something has happened.
+    Event(UaEvent),
+}
+
+/// What happened to a session. Each session has at most one of Failed, Cancelled and Ended, and last of all Closed;
+/// one that ends by our own hangup (after the answer) or reject has only Closed.
+#[derive(Clone, Debug)]
+pub enum UaEvent {
+    /// A new INVITE; 100 has been sent.
+    Incoming {
+        /// Its new session.
+        session: SessionId,
+        /// The INVITE.
+        request: Request,
+        /// The way it came.
+        flow: Flow,
+    },
+    /// The first 100 to our INVITE: somebody is there, and nothing more is known.
+    Trying {
+        /// Which.
+        session: SessionId,
+    },
+    /// A 101-199 to our INVITE. Each To-tag is an early dialog of its own.
+    Provisional {
+        /// Which.
+        session: SessionId,
+        /// 101-199.
+        status: u16,
+        /// The reason phrase.
+        reason: String,
+        /// Which early dialog; empty where the peer gave no tag.
+        to_tag: String,
+        /// Its body.
+        body: Option<Body>,
+    },
+    /// Our INVITE got a 2xx; the ACK has been sent. 2xx of other forks are acknowledged and ended inside.
+    Answered {
+        /// Which.
+        session: SessionId,
+        /// Which of the early dialogs.
+        to_tag: String,
+        /// The answer.
+        body: Option<Body>,
+    },
+    /// Our INVITE did not become a call.
+    Failed {
+        /// Which.
+        session: SessionId,
+        /// The final status, or the one that stands for what happened.
+        status: u16,
+        /// The reason phrase.
+        reason: String,
+        /// What happened.
+        why: Failure,
+        /// The header fields of the final response; empty when there was none.
+        headers: Headers,
+    },
+    /// The ACK to our 2xx arrived: once for the call, and once for each re-INVITE that came without an offer.
+    Acked {
+        /// Which.
+        session: SessionId,
+        /// The answer, where our 2xx carried the offer.
+        body: Option<Body>,
+    },
+    /// The caller gave up before our answer; 487 has been sent.
+    Cancelled {
+        /// Which.
+        session: SessionId,
+        /// The Reason header of the CANCEL or BYE.
+        reason: Option<String>,
+    },
+    /// The peer's re-INVITE or UPDATE: reply with `answer_reoffer`.
+    Reoffered {
+        /// Which.
+        session: SessionId,
+        /// His offer; `None`: he wants ours in the 2xx.
+        body: Option<Body>,
+    },
+    /// The end of our `reoffer`. After an error the session is as it was.
+    ReofferAnswered {
+        /// Which.
+        session: SessionId,
+        /// The answer, or the status of the refusal.
+        result: Result<Option<Body>, u16>,
+    },
+    /// An INFO; 200 has been sent.
+    Info {
+        /// Which.
+        session: SessionId,
+        /// Its body.
+        body: Option<Body>,
+    },
+    /// The established call ended by other than our hangup.
+    Ended {
+        /// Which.
+        session: SessionId,
+        /// Who or what.
+        by: EndedBy,
+        /// The Reason header of the BYE.
+        reason: Option<String>,
+    },
+    /// Nothing of the session is left.
+    Closed {
+        /// Which.
+        session: SessionId,
+    },
+}
+
+/// A request of the user that cannot be done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UaError {
+    /// No such session, or it has ended.
+    #[error("no such session")]
+    NoSession,
+    /// The session is not in a state for this.
+    #[error("not possible in the session's state")]
+    State,
+    /// An offer is under way already.
+    #[error("an offer is pending")]
+    Pending,
+    /// A limit of the configuration is reached, or the user agent drains.
+    #[error("too many sessions or transactions")]
+    Full,
+    /// The status does not suit the call.
+    #[error("status {0} is not possible here")]
+    Status(u16),
+    /// The header field has control characters, a bad name, or is not the user's to write.
+    #[error("header field {name:?} is not allowed")]
+    Header {
+        /// Its name.
+        name: String,
+    },
+}
