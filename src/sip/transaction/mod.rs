@@ -382,12 +382,19 @@ impl Transactions {
     }
 
     /// Answers without keeping anything (section 8.2.7), where there is enough of a Via to answer to.
-    fn refuse(&mut self, flow: Flow, mut request: Request, status: u16) {
+    pub fn refuse(&mut self, flow: Flow, mut request: Request, status: u16) {
         if request.method == Method::Ack {
             return;
         }
         let Some(flow) = mark_source(&mut request, flow) else { return };
         let mut response = request.response(status, super::default_reason(status));
+        // Section 8.2.7 wants the same To-tag for each retransmission. The peer's own branch is one that no state has to keep.
+        if let (Ok(to), Ok(via)) = (response.headers.to(), request.headers.top_via())
+            && to.tag().is_none()
+        {
+            let tag: String = via.branch().unwrap_or("0").chars().filter(char::is_ascii_alphanumeric).collect();
+            response.headers.set("To", to.with_tag(&format!("s{tag}")).to_string());
+        }
         if status == 503 {
             response.headers.push("Retry-After", "5");
         }

@@ -8,7 +8,7 @@ use super::session::{Common, Session, State};
 use super::types::{Body, SessionId, UaError, UaEvent};
 use super::{info, invite, reinvite};
 use crate::sip::transaction::{Backoff, ServerId, earlier};
-use crate::sip::{Dialog, Flow, Method, Request, Response, Scheme, default_reason};
+use crate::sip::{Dialog, Flow, Method, Request, Response, default_reason};
 
 /// How often a provisional response is repeated so that proxies keep waiting (section 13.3.1.1).
 const REFRESH: Duration = Duration::from_secs(60);
@@ -47,11 +47,8 @@ pub(super) fn start(
     flow: Flow,
 ) -> Option<Session> {
     let local_tag = core.token();
-    let user = match request.uri.scheme {
-        Scheme::Sip | Scheme::Sips => request.uri.user.as_deref(),
-        _ => None,
-    };
-    let (dialog, contact) = match (Dialog::of_callee(request, &local_tag), core.contact(flow, user)) {
+    let user = request.uri.decoded_user().filter(|user| request.uri.is_sip() && !user.is_empty());
+    let (dialog, contact) = match (Dialog::of_callee(request, &local_tag), core.contact(flow, user.as_deref())) {
         (Ok(Some(dialog)), Ok(contact)) => (dialog, contact),
         _ => {
             core.refuse(now, server, request, 400);

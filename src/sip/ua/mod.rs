@@ -67,7 +67,12 @@ impl UserAgent {
     pub fn handle_datagram(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
         match Message::parse(bytes) {
             Ok(message) => self.core.layer.receive(now, flow, message),
-            Err(error) => tracing::debug!(%error, remote = %flow.remote, "unreadable SIP message"),
+            Err(error) => {
+                tracing::debug!(%error, remote = %flow.remote, "unreadable SIP message");
+                if let (Some(status), Some(request)) = (error.status(), error.request) {
+                    self.core.layer.refuse(flow, *request, status);
+                }
+            }
         }
         self.run(now);
     }
