@@ -10,6 +10,7 @@ pub mod plan;
 pub mod session;
 pub mod trunk;
 
+pub use crate::codec::Codec;
 pub use browser::{BrowserLocal, BrowserOffer, CodecPolicy};
 pub use offer_answer::OwnDescription;
 pub use plan::{

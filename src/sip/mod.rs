@@ -19,4 +19,6 @@ pub use flow::{Flow, Transport};
 pub use framing::{Frame, FrameError, Framer};
 pub use headers::{CSeq, HeaderError, Headers, NameAddr, Via};
 pub use message::{Message, Method, ParseError, ParseErrorKind, Request, Response, default_reason};
+pub use transaction::Timers;
+pub use ua::{Advertised, Body, EndedBy, Failure, Invite, SessionId, UaConfig, UaError, UaEvent, UaOutput, UserAgent};
 pub use uri::{Host, Params, Scheme, Uri, UriError};

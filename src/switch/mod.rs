@@ -1,3 +1,208 @@
-//! The signalling plane as one deterministic value.
+//! The signalling plane as one deterministic value: browsers' sessions, trunks, calls, timers.
+//!
+//! Everything that happens goes in by [`Switch::handle`] and [`Switch::handle_timeout`], with the time; everything to be
+//! done comes out by [`Switch::poll_output`]. **Drain rule**: after each of the two, poll until it is dry, then ask
+//! [`Switch::poll_timeout`] when to come back. One switch has one SIP user agent.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod browsers;
+mod calls;
+mod config;
+mod io;
+mod sessions;
+mod timers;
+mod trunks;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+pub use crate::call::{
+    CallId, Cdr, Direction, DtmfMethod, Lease, LeaseRefusal, Now, NumberFormat, SocketId, Trunk, TrunkTried,
+};
+pub use config::{Auth, SwitchConfig, SwitchLimits};
+pub use io::{Input, Output};
+
+use crate::call::{Call, Cause, Effect, Event, Origin, Settings, Special};
+use crate::signal::ServerMessage;
+use crate::sip::{SessionId, UaOutput, UserAgent};
+use sessions::Sessions;
+use timers::{Owner, Timers};
+
+/// The signalling plane.
+pub struct Switch {
+    settings: Settings,
+    auth: Auth,
+    limits: SwitchLimits,
+    hello_timeout: std::time::Duration,
+    ua: UserAgent,
+    rng: StdRng,
+    sessions: Sessions,
+    calls: BTreeMap<CallId, Call>,
+    /// Whose the user agent's sessions are, until each has closed.
+    owners: BTreeMap<SessionId, CallId>,
+    timers: Timers,
+    effects: Vec<Effect>,
+    output: VecDeque<Output>,
+    draining: bool,
+    idle_told: bool,
+    dropped_sip: u64,
+}
+
+/// How much there is of everything, for health checks and tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SwitchStats {
+    /// Open sockets.
+    pub sockets: usize,
+    /// Users with a session.
+    pub users: usize,
+    /// Calls, those that ring and those that release among them.
+    pub calls: usize,
+    /// Calls in which the parties talk.
+    pub established: usize,
+    /// The user agent's sessions.
+    pub sip_sessions: usize,
+    /// The user agent's transactions.
+    pub sip_transactions: usize,
+    /// Deadlines of sockets and calls.
+    pub timers: usize,
+    /// SIP messages dropped since they came from no trunk's address.
+    pub dropped_sip: u64,
+}
+
+impl std::fmt::Debug for Switch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Switch").field("stats", &self.stats()).field("draining", &self.draining).finish_non_exhaustive()
+    }
+}
+
+impl Switch {
+    /// A switch without sockets and calls.
+    pub fn new(config: SwitchConfig) -> Switch {
+        let mut rng = StdRng::from_seed(config.seed);
+        let mut seed = [0; 32];
+        rng.fill_bytes(&mut seed);
+        let limits = config.limits;
+        let settings = Settings {
+            plan: config.plan,
+            trunks: config.trunks.into_iter().map(Arc::new).collect(),
+            advertise: config.ua.advertise.clone(),
+            fingerprint: config.fingerprint,
+            policy: config.policy,
+            ringback: limits.ringback,
+            digits_to_browser: limits.digits_to_browser,
+            ring_for: limits.ring_for,
+            longest_call: limits.longest_call,
+            trunk_silence: limits.trunk_silence,
+            lease_within: limits.lease_within,
+            stats_within: limits.stats_within,
+        };
+        Switch {
+            settings,
+            auth: config.auth,
+            limits,
+            hello_timeout: config.hello_timeout,
+            ua: UserAgent::new(config.ua, seed),
+            rng,
+            sessions: Sessions::default(),
+            calls: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            timers: Timers::default(),
+            effects: Vec::new(),
+            output: VecDeque::new(),
+            draining: false,
+            idle_told: false,
+            dropped_sip: 0,
+        }
+    }
+
+    /// Takes one thing that happened.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::SocketOpened { socket, peer } => self.socket_opened(now, socket, peer),
+            Input::SocketText { socket, text } => self.socket_text(now, socket, &text),
+            Input::SocketClosed { socket } => self.socket_closed(now, socket),
+            Input::Sip { flow, bytes } => self.sip(now, flow, &bytes),
+            Input::SipFailed { flow } => self.ua.handle_transport_failure(now.instant, flow),
+            Input::Leased { call, lease } => self.leased(now, call, lease),
+            Input::LeaseFailed { call, reason } => self.call_event(now, call, Event::LeaseRefused(reason)),
+            Input::Media { call, report } => self.call_event(now, call, Event::Media(report)),
+            Input::Drain => self.drain(),
+            Input::HangupAll => self.hangup_all(now),
+        }
+        self.settle(now);
+    }
+
+    /// Does what is due; early calls are harmless.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.ua.handle_timeout(now.instant);
+        self.settle(now);
+        while let Some(owner) = self.timers.due(now.instant) {
+            match owner {
+                Owner::Socket(socket) => self.socket_overdue(now, socket),
+                Owner::Call(call) => self.call_event(now, call, Event::Tick),
+            }
+        }
+        self.settle(now);
+    }
+
+    /// When [`Switch::handle_timeout`] is next to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.ua.poll_timeout(), self.timers.next()].into_iter().flatten().min()
+    }
+
+    /// What is to be done next; poll until dry.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.output.pop_front()
+    }
+
+    /// How much there is of everything.
+    pub fn stats(&self) -> SwitchStats {
+        SwitchStats {
+            sockets: self.sessions.len(),
+            users: self.sessions.users(),
+            calls: self.calls.len(),
+            established: self.calls.values().filter(|call| call.is_established()).count(),
+            sip_sessions: self.ua.session_count(),
+            sip_transactions: self.ua.transaction_count(),
+            timers: self.timers.len(),
+            dropped_sip: self.dropped_sip,
+        }
+    }
+
+    fn drain(&mut self) {
+        if std::mem::replace(&mut self.draining, true) {
+            return;
+        }
+        self.ua.drain(true);
+        for socket in self.sessions.greeted() {
+            self.tell(socket, &ServerMessage::Draining {});
+        }
+    }
+
+    fn hangup_all(&mut self, now: Now) {
+        let cause = Cause::special(Origin::Gateway, Special::Shutdown);
+        let all: Vec<CallId> = self.calls.keys().copied().collect();
+        for call in all {
+            self.call_event(now, call, Event::End(cause.clone()));
+        }
+    }
+
+    /// Carries the user agent's events to the calls until nothing moves any more.
+    fn settle(&mut self, now: Now) {
+        while let Some(output) = self.ua.poll_output() {
+            match output {
+                UaOutput::Transmit { flow, bytes } => self.output.push_back(Output::Sip { flow, bytes }),
+                UaOutput::Event(event) => self.ua_event(now, event),
+            }
+        }
+        let idle = self.calls.is_empty() && self.ua.session_count() == 0;
+        if self.draining && idle && !std::mem::replace(&mut self.idle_told, true) {
+            self.output.push_back(Output::Idle);
+        }
+    }
+}

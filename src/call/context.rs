@@ -1,0 +1,111 @@
+//! What a call is given to act with, and what it wants done.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+
+use super::{Cdr, Now, SocketId, Trunk};
+use crate::dialplan::Plan;
+use crate::sdp::{CodecPolicy, Fingerprint, MediaCommand, Tone};
+use crate::signal::ServerMessage;
+use crate::sip::{Advertised, Host, SessionId, UserAgent};
+
+/// What is the same for all calls.
+#[derive(Clone)]
+pub struct Settings {
+    /// The dial plan.
+    pub plan: Arc<Plan>,
+    /// The trunks, by position.
+    pub trunks: Vec<Arc<Trunk>>,
+    /// What our own addresses are called towards trunks.
+    pub advertise: Vec<Advertised>,
+    /// Our certificate's fingerprint, for the browser's SDP.
+    pub fingerprint: Fingerprint,
+    /// Codecs for browsers.
+    pub policy: CodecPolicy,
+    /// The ringing tone a browser hears while the trunk sends none.
+    pub ringback: Tone,
+    /// Whether digits that come in SIP INFO are also played to the browser's ear.
+    pub digits_to_browser: bool,
+    /// How long a called side may ring when the plan does not say.
+    pub ring_for: Duration,
+    /// How long a call may last when neither plan nor token says less.
+    pub longest_call: Duration,
+    /// How long a trunk may leave an INVITE without any response before the next trunk is tried.
+    pub trunk_silence: Duration,
+    /// How long the shell may take to lend media resources.
+    pub lease_within: Duration,
+    /// How long the media path may take to report its statistics.
+    pub stats_within: Duration,
+}
+
+impl Settings {
+    /// The host by which trunks know our address `local`.
+    pub(super) fn host_of(&self, local: SocketAddr) -> Host {
+        match self.advertise.iter().find(|known| known.local == local) {
+            Some(known) => known.host.clone(),
+            None => ip_host(local.ip()),
+        }
+    }
+}
+
+/// An address as the host of a URI.
+pub(super) fn ip_host(ip: IpAddr) -> Host {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => Host::V4(ip),
+        IpAddr::V6(ip) => Host::V6(ip),
+    }
+}
+
+/// What a call is given with every event.
+pub struct Context<'a> {
+    /// The time.
+    pub now: Now,
+    /// The one SIP user agent.
+    pub ua: &'a mut UserAgent,
+    /// Randomness, seeded at construction.
+    pub rng: &'a mut StdRng,
+    /// What is the same for all calls.
+    pub settings: &'a Settings,
+    /// Takes what the call wants done, in order.
+    pub effects: &'a mut Vec<Effect>,
+}
+
+/// What a call wants done outside itself.
+#[derive(Debug)]
+pub enum Effect {
+    /// Tell a browser something.
+    Tell {
+        /// Which.
+        socket: SocketId,
+        /// What.
+        message: ServerMessage,
+    },
+    /// Lend media resources for a call with this trunk.
+    Lease {
+        /// The trunk's address.
+        trunk: SocketAddr,
+    },
+    /// For the call's media path.
+    Media(MediaCommand),
+    /// Take the media resources back.
+    Release,
+    /// The user agent's events for this session are this call's.
+    Own(SessionId),
+    /// The record of the call, once.
+    Record(Box<Cdr>),
+}
+
+impl Context<'_> {
+    /// Tells a browser something.
+    pub(super) fn tell(&mut self, socket: SocketId, message: ServerMessage) {
+        self.effects.push(Effect::Tell { socket, message });
+    }
+
+    /// Commands the media path.
+    pub(super) fn media(&mut self, command: MediaCommand) {
+        self.effects.push(Effect::Media(command));
+    }
+}

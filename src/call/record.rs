@@ -1,0 +1,144 @@
+//! The call record (CDR): one JSON line for each call.
+
+use serde::{Deserialize, Serialize};
+
+use super::{CallId, Cause, Direction, Origin};
+
+/// What is written down of a call, once, when it is over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cdr {
+    /// The call's id, as in `answer.id`, logs and metrics: 16 hexadecimal digits.
+    pub call: String,
+    /// Who called whom.
+    pub direction: Direction,
+    /// The browser's user; of an incoming call the one who answered, or those rung, comma-separated.
+    pub user: String,
+    /// What the caller dialled: the browser's `to`, or the user part of the Request-URI.
+    pub dialled: String,
+    /// The number as the dial plan normalised it.
+    pub number: Option<String>,
+    /// The number as the trunk was sent it.
+    pub sent: Option<String>,
+    /// The caller's number as shown to the called side.
+    pub from: Option<String>,
+    /// The dial plan's rule that decided.
+    pub rule: Option<String>,
+    /// The trunks tried, in order.
+    pub trunks: Vec<TrunkTried>,
+    /// When the call came in, Unix milliseconds.
+    pub start: u64,
+    /// When the called side first rang.
+    pub ringing: Option<u64>,
+    /// When it was answered.
+    pub answer: Option<u64>,
+    /// When it ended.
+    pub end: u64,
+    /// Why: the browser's word.
+    pub cause: String,
+    /// Who ended it.
+    pub by: Origin,
+    /// Why: SIP status; absent after a normal hang-up.
+    pub sip: Option<u16>,
+    /// Why: Q.850 value.
+    pub q850: u8,
+    /// Why: for people.
+    pub text: String,
+    /// Codecs in use at the end.
+    pub codecs: Codecs,
+    /// What the media path counted; absent where it never ran or did not report in time.
+    pub media: Option<MediaRecord>,
+}
+
+/// One trunk tried for a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrunkTried {
+    /// The trunk's name.
+    pub trunk: String,
+    /// What came of it: `answered`, `abandoned`, or the SIP status of its refusal (also `408` for silence and `503`
+    /// for an unreachable one).
+    pub result: String,
+}
+
+/// Codec names of both legs, in lower case as in SDP's registry where known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Codecs {
+    /// Towards the browser.
+    pub browser: Option<String>,
+    /// Towards the trunk.
+    pub trunk: Option<String>,
+}
+
+/// Statistics of both legs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MediaRecord {
+    /// The browser's leg.
+    pub browser: LegRecord,
+    /// The trunk's leg.
+    pub trunk: LegRecord,
+}
+
+/// Statistics of one leg.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LegRecord {
+    /// Packets received.
+    pub packets_in: u64,
+    /// Packets sent.
+    pub packets_out: u64,
+    /// Payload bytes received.
+    pub bytes_in: u64,
+    /// Payload bytes sent.
+    pub bytes_out: u64,
+    /// Packets that never came.
+    pub lost: u64,
+    /// Interarrival jitter, milliseconds (RFC 3550 section 6.4.1).
+    pub jitter_ms: u32,
+    /// Sound made up for lost packets, milliseconds.
+    pub concealed_ms: u64,
+    /// Packets refused: from a stranger, or not authentic.
+    pub rejected: u64,
+}
+
+impl Cdr {
+    /// A record of a call that begins now; it is a normal end of nothing yet.
+    pub(crate) fn begin(call: CallId, direction: Direction, user: &str, dialled: &str, unix_ms: u64) -> Cdr {
+        Cdr {
+            call: call.to_string(),
+            direction,
+            user: user.to_owned(),
+            dialled: dialled.to_owned(),
+            number: None,
+            sent: None,
+            from: None,
+            rule: None,
+            trunks: Vec::new(),
+            start: unix_ms,
+            ringing: None,
+            answer: None,
+            end: unix_ms,
+            cause: String::new(),
+            by: Origin::Gateway,
+            sip: None,
+            q850: 16,
+            text: String::new(),
+            codecs: Codecs::default(),
+            media: None,
+        }
+    }
+
+    /// Writes down the end.
+    pub(crate) fn finish(&mut self, cause: &Cause, unix_ms: u64) {
+        self.end = unix_ms;
+        self.cause = cause.word.to_owned();
+        self.by = cause.origin;
+        self.sip = cause.sip;
+        self.q850 = cause.q850;
+        self.text = cause.reason.clone();
+    }
+
+    /// Writes down what came of the trunk tried last.
+    pub(crate) fn trunk_result(&mut self, result: impl Into<String>) {
+        if let Some(tried) = self.trunks.last_mut() {
+            tried.result = result.into();
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Our description of the trunk's leg through the life of a call: one `o=` id, the version rises only when the body
+//! changes ([RFC 3264](https://www.rfc-editor.org/rfc/rfc3264#section-8) section 8).
+
+use rand::RngExt as _;
+
+use super::{Context, DtmfMethod, Lease, Trunk};
+use crate::sdp::{Direction, OwnDescription, SdpError, TrunkLocal, TrunkMedia, trunk};
+
+/// The media type of session descriptions.
+pub const SDP: &str = "application/sdp";
+
+/// Milliseconds of audio in our packets.
+const PTIME: u8 = 20;
+
+/// Our side of the trunk's media.
+#[derive(Debug)]
+pub struct TrunkDescription {
+    local: TrunkLocal,
+    own: OwnDescription,
+}
+
+impl TrunkDescription {
+    /// A description for a call with `trunk` over leased ports.
+    pub fn new(cx: &mut Context, lease: &Lease, trunk: &Trunk) -> TrunkDescription {
+        let own = OwnDescription::new(cx.rng.random_range(1..=i64::MAX as u64));
+        let local = TrunkLocal {
+            rtp: lease.trunk_rtp,
+            session_id: own.session_id(),
+            version: own.version(),
+            codecs: trunk.codecs.clone(),
+            ptime: PTIME,
+            telephone_event: trunk.dtmf == DtmfMethod::Rfc4733,
+            direction: Direction::SendRecv,
+            ssrc: cx.rng.random_range(1..=u32::MAX),
+        };
+        TrunkDescription { local, own }
+    }
+
+    /// What we want to do from now on.
+    pub fn set_direction(&mut self, direction: Direction) {
+        self.local.direction = direction;
+    }
+
+    /// An offer.
+    pub fn offer(&mut self) -> String {
+        let local = &mut self.local;
+        self.own.revise(|_, version| {
+            local.version = version;
+            trunk::offer(local)
+        })
+    }
+
+    /// The answer to the trunk's offer, and the media agreed.
+    ///
+    /// # Errors
+    /// [`SdpError`] when the offer cannot be taken.
+    pub fn answer(&mut self, offer: &[u8]) -> Result<(String, TrunkMedia), SdpError> {
+        let (_, media) = trunk::answer(&self.local, offer)?;
+        let local = &mut self.local;
+        let text = self.own.revise(|_, version| {
+            local.version = version;
+            trunk::answer(local, offer).map(|(text, _)| text).unwrap_or_default()
+        });
+        Ok((text, media))
+    }
+
+    /// The media agreed by the trunk's answer to our last offer.
+    ///
+    /// # Errors
+    /// [`SdpError`] when it is no answer to it.
+    pub fn read_answer(&self, answer: &[u8]) -> Result<TrunkMedia, SdpError> {
+        trunk::read_answer(&self.local, answer)
+    }
+}

@@ -1,0 +1,219 @@
+//! Browsers: sockets that open, say hello, call, and close.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::sessions::{Rights, Session};
+use super::timers::Owner;
+use super::{Auth, Now, Output, SocketId, Switch};
+use crate::call::{BrowserEvent, Call, Cause, Context, Event, Origin, OutboundRequest, Special};
+use crate::dialplan::Caller;
+use crate::sdp::BrowserOffer;
+use crate::signal::{ClientMessage, ErrorCode, MessageError, ServerMessage, VERSION, valid_user};
+
+/// WebSocket close codes (RFC 6455 section 7.4.1; 1013 is registered with IANA).
+const POLICY_VIOLATION: u16 = 1008;
+const TRY_AGAIN_LATER: u16 = 1013;
+/// What a digit lasts when the browser does not say, milliseconds.
+const DIGIT_MS: u16 = 100;
+/// A reject without a code: busy here.
+const BUSY: u16 = 486;
+
+impl Switch {
+    pub(super) fn socket_opened(&mut self, now: Now, socket: SocketId, peer: SocketAddr) {
+        if self.sessions.get(socket).is_some() {
+            return;
+        }
+        if self.sessions.len() >= self.limits.sockets {
+            self.output.push_back(Output::CloseSocket {
+                socket,
+                code: TRY_AGAIN_LATER,
+                reason: "too many connections".to_owned(),
+            });
+            return;
+        }
+        let deadline = now.instant + self.hello_timeout;
+        self.sessions.open(socket, peer);
+        self.timers.set(Owner::Socket(socket), Some(deadline));
+    }
+
+    pub(super) fn socket_closed(&mut self, now: Now, socket: SocketId) {
+        self.timers.set(Owner::Socket(socket), None);
+        let Some(gone) = self.sessions.remove(socket) else { return };
+        tracing::debug!(socket = socket.0, peer = %gone.peer, "socket closed");
+        for call in gone.calls.into_values() {
+            self.call_event(now, call, Event::Browser(socket, BrowserEvent::Gone));
+        }
+    }
+
+    /// A socket's hello is overdue, or its token has run out.
+    pub(super) fn socket_overdue(&mut self, now: Now, socket: SocketId) {
+        let Some(entry) = self.sessions.get(socket) else { return };
+        if entry.session.is_none() {
+            self.close(now, socket, ErrorCode::Unauthorized, "no hello came in time");
+        } else if entry.calls.is_empty() {
+            self.close(now, socket, ErrorCode::Unauthorized, "the token has run out");
+        } else {
+            // Its calls may end; new ones are refused. Then the socket goes.
+            self.timers.set(Owner::Socket(socket), Some(now.instant + Duration::from_secs(1)));
+        }
+    }
+
+    /// One error, then the end of the socket.
+    fn close(&mut self, now: Now, socket: SocketId, code: ErrorCode, text: &str) {
+        self.error(socket, code, text, None);
+        self.output.push_back(Output::CloseSocket { socket, code: POLICY_VIOLATION, reason: text.to_owned() });
+        self.socket_closed(now, socket);
+    }
+
+    fn error(&mut self, socket: SocketId, code: ErrorCode, text: &str, call: Option<String>) {
+        self.tell(socket, &ServerMessage::Error { code, text: text.to_owned(), call });
+    }
+
+    pub(super) fn socket_text(&mut self, now: Now, socket: SocketId, text: &str) {
+        let Some(entry) = self.sessions.get(socket) else { return };
+        let greeted = entry.session.is_some();
+        let message = match ClientMessage::parse(text) {
+            Ok(message) => message,
+            Err(error) => {
+                let message = MessageError::into_message(error);
+                return self.tell(socket, &message);
+            }
+        };
+        match (message, greeted) {
+            (ClientMessage::Hello { token, user }, false) => self.hello(now, socket, token.as_deref(), user),
+            (ClientMessage::Hello { .. }, true) => {
+                self.error(socket, ErrorCode::BadOrder, "the session is open already", None);
+            }
+            (ClientMessage::Ping { n }, _) => self.tell(socket, &ServerMessage::Pong { n }),
+            (message, false) => {
+                let call = message.call().map(str::to_owned);
+                self.error(socket, ErrorCode::BadOrder, "say hello first", call);
+            }
+            (ClientMessage::Call { call, to, sdp, from }, true) => self.dial(now, socket, call, to, &sdp, from),
+            (message, true) => self.about_call(now, socket, message),
+        }
+    }
+
+    fn hello(&mut self, now: Now, socket: SocketId, token: Option<&str>, user: Option<String>) {
+        let session = match self.admit(now, token, user) {
+            Ok(session) => session,
+            Err(text) => return self.close(now, socket, ErrorCode::Unauthorized, &text),
+        };
+        if self.sessions.of(&session.user).count() >= self.limits.sockets_per_user {
+            return self.close(now, socket, ErrorCode::Forbidden, "this user has too many sessions");
+        }
+        let left = session.rights.expires.map(|at| at.saturating_mul(1000).saturating_sub(now.unix_ms));
+        let deadline = left.and_then(|ms| now.instant.checked_add(Duration::from_millis(ms)));
+        let user = session.user.clone();
+        self.sessions.greet(socket, session);
+        self.timers.set(Owner::Socket(socket), deadline);
+        self.tell(socket, &ServerMessage::Welcome { user, session: format!("{:x}", socket.0), version: VERSION });
+        if self.draining {
+            self.tell(socket, &ServerMessage::Draining {});
+        }
+    }
+
+    /// Who a browser is, or why it may not in.
+    fn admit(&self, now: Now, token: Option<&str>, user: Option<String>) -> Result<Session, String> {
+        match (&self.auth, token) {
+            (Auth::Open, None) => match user {
+                Some(user) if valid_user(&user) => {
+                    let rights = Rights { any_caller_id: true, ..Rights::default() };
+                    Ok(Session { user, rights })
+                }
+                _ => Err("hello needs a user".to_owned()),
+            },
+            (Auth::Open, Some(_)) => Err("this gateway takes no tokens; say hello with a user".to_owned()),
+            (Auth::Token(_), None) => Err("hello needs a token".to_owned()),
+            (Auth::Token(verifier), Some(token)) => {
+                let claims = verifier.verify(token, now.unix_ms / 1000).map_err(|error| error.to_string())?;
+                if !valid_user(&claims.sub) {
+                    return Err("the token's user has characters that no user may have".to_owned());
+                }
+                let rights = Rights {
+                    class: claims.class,
+                    caller_id: claims.caller_id,
+                    destinations: claims.destinations,
+                    longest: claims.max_duration.map(|seconds| Duration::from_secs(u64::from(seconds))),
+                    any_caller_id: false,
+                    expires: Some(claims.exp),
+                };
+                Ok(Session { user: claims.sub, rights })
+            }
+        }
+    }
+
+    fn dial(&mut self, now: Now, socket: SocketId, name: String, to: String, sdp: &str, from: Option<String>) {
+        let Some(entry) = self.sessions.get(socket) else { return };
+        let Some(session) = entry.session.clone() else { return };
+        let refusal = if entry.calls.contains_key(&name) {
+            Some((ErrorCode::DuplicateCall, "a call of this name exists"))
+        } else if entry.calls.len() >= self.limits.calls_per_socket {
+            Some((ErrorCode::TooManyCalls, "this session has as many calls as it may have"))
+        } else if session.is_expired(now.unix_ms) {
+            Some((ErrorCode::Unauthorized, "the token has run out"))
+        } else {
+            None
+        };
+        if let Some((code, text)) = refusal {
+            return self.error(socket, code, text, Some(name));
+        }
+        let offer = match BrowserOffer::read(sdp) {
+            Ok(offer) => offer,
+            Err(error) => return self.error(socket, ErrorCode::BadSdp, &error.to_string(), Some(name)),
+        };
+        let refused = self.refused_now();
+        let rights = session.rights;
+        let request = OutboundRequest {
+            socket,
+            name: name.clone(),
+            to,
+            offer,
+            from,
+            caller: Caller {
+                user: session.user,
+                class: rights.class,
+                caller_id: rights.caller_id,
+                destinations: rights.destinations,
+            },
+            any_caller_id: rights.any_caller_id,
+            longest: rights.longest,
+            refused,
+        };
+        let id = self.new_call_id();
+        if let Some(entry) = self.sessions.get_mut(socket) {
+            entry.calls.insert(name, id);
+        }
+        let mut cx =
+            Context { now, ua: &mut self.ua, rng: &mut self.rng, settings: &self.settings, effects: &mut self.effects };
+        let call = Call::outbound(&mut cx, id, request);
+        self.begun(id, call);
+    }
+
+    /// Why no new call may be at present.
+    pub(super) fn refused_now(&self) -> Option<Cause> {
+        if self.draining {
+            return Some(Cause::special(Origin::Gateway, Special::Draining));
+        }
+        (!self.has_room()).then(|| Cause::special(Origin::Gateway, Special::TooManyCalls))
+    }
+
+    /// A message about a call that exists.
+    fn about_call(&mut self, now: Now, socket: SocketId, message: ClientMessage) {
+        let name = message.call().unwrap_or_default().to_owned();
+        let Some(id) = self.sessions.get(socket).and_then(|entry| entry.calls.get(&name)).copied() else {
+            return self.error(socket, ErrorCode::UnknownCall, "there is no such call, or no longer", Some(name));
+        };
+        let event = match message {
+            ClientMessage::Accept { sdp, .. } => BrowserEvent::Accept { sdp },
+            ClientMessage::Reject { code, .. } => BrowserEvent::Reject { code: code.unwrap_or(BUSY) },
+            ClientMessage::Candidate { .. } => BrowserEvent::Candidate,
+            ClientMessage::Digits { digits, ms, .. } => BrowserEvent::Digits { digits, ms: ms.unwrap_or(DIGIT_MS) },
+            ClientMessage::Hold { on, .. } => BrowserEvent::Hold { on },
+            ClientMessage::Hangup { .. } => BrowserEvent::Hangup,
+            ClientMessage::Hello { .. } | ClientMessage::Call { .. } | ClientMessage::Ping { .. } => return,
+        };
+        self.call_event(now, id, Event::Browser(socket, event));
+    }
+}

@@ -1,0 +1,93 @@
+//! The table of calls: events in, effects out.
+
+use rand::Rng as _;
+
+use super::timers::Owner;
+use super::{CallId, Now, Output, SocketId, Switch};
+use crate::call::{Call, Context, Effect, Event, Lease};
+use crate::signal::ServerMessage;
+
+impl Switch {
+    /// An id no call has.
+    pub(super) fn new_call_id(&mut self) -> CallId {
+        loop {
+            let id = CallId(self.rng.next_u64());
+            if !self.calls.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// Whether one more call may be.
+    pub(super) fn has_room(&self) -> bool {
+        self.calls.len() < self.limits.calls
+    }
+
+    /// Takes a new call into the table and does what it wants at once.
+    pub(super) fn begun(&mut self, id: CallId, call: Call) {
+        self.calls.insert(id, call);
+        self.carry_out(id);
+    }
+
+    /// An event for a call; calls that are over take none.
+    pub(super) fn call_event(&mut self, now: Now, id: CallId, event: Event) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let mut cx =
+            Context { now, ua: &mut self.ua, rng: &mut self.rng, settings: &self.settings, effects: &mut self.effects };
+        call.handle(&mut cx, event);
+        self.carry_out(id);
+    }
+
+    /// Media resources: for a call that has gone meanwhile they go back at once.
+    pub(super) fn leased(&mut self, now: Now, call: CallId, lease: Lease) {
+        if self.calls.contains_key(&call) {
+            self.call_event(now, call, Event::Leased(lease));
+        } else {
+            self.output.push_back(Output::Release { call });
+        }
+    }
+
+    fn carry_out(&mut self, id: CallId) {
+        for effect in std::mem::take(&mut self.effects) {
+            match effect {
+                Effect::Tell { socket, message } => {
+                    self.follow_name(id, socket, &message);
+                    self.tell(socket, &message);
+                }
+                Effect::Lease { trunk } => self.output.push_back(Output::Lease { call: id, trunk }),
+                Effect::Media(command) => self.output.push_back(Output::Media { call: id, command }),
+                Effect::Release => self.output.push_back(Output::Release { call: id }),
+                Effect::Own(session) => {
+                    self.owners.insert(session, id);
+                }
+                Effect::Record(record) => self.output.push_back(Output::Cdr(record)),
+            }
+        }
+        let deadline = self.calls.get(&id).filter(|call| !call.is_over()).and_then(Call::deadline);
+        self.timers.set(Owner::Call(id), deadline);
+        if self.calls.get(&id).is_some_and(Call::is_over) {
+            self.calls.remove(&id);
+        }
+    }
+
+    /// A socket knows a call by a name from `incoming` or its own `call` until `ended`.
+    fn follow_name(&mut self, id: CallId, socket: SocketId, message: &ServerMessage) {
+        let Some(entry) = self.sessions.get_mut(socket) else { return };
+        match message {
+            ServerMessage::Incoming { call, .. } => {
+                entry.calls.insert(call.clone(), id);
+            }
+            ServerMessage::Ended { call, .. } => {
+                entry.calls.remove(call);
+            }
+            _ => {}
+        }
+    }
+
+    /// Sends a message to a socket that is still there.
+    pub(super) fn tell(&mut self, socket: SocketId, message: &ServerMessage) {
+        if self.sessions.get(socket).is_some() {
+            self.output.push_back(Output::Socket { socket, text: message.to_json() });
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What goes into a switch and what comes out of it.
+
+use std::net::SocketAddr;
+
+use crate::call::{CallId, Cdr, Lease, LeaseRefusal, SocketId};
+use crate::sdp::{MediaCommand, MediaReport};
+use crate::sip::Flow;
+
+/// What happens to the switch.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A browser's WebSocket is open.
+    SocketOpened {
+        /// Its number; numbers are never reused.
+        socket: SocketId,
+        /// The browser's address, for logs.
+        peer: SocketAddr,
+    },
+    /// A text frame came.
+    SocketText {
+        /// From which socket.
+        socket: SocketId,
+        /// The frame.
+        text: String,
+    },
+    /// A socket is closed; its calls end.
+    SocketClosed {
+        /// Which.
+        socket: SocketId,
+    },
+    /// One whole SIP message came: a datagram, or one framed from a stream.
+    Sip {
+        /// The way it came.
+        flow: Flow,
+        /// The message.
+        bytes: Vec<u8>,
+    },
+    /// A flow is broken, or cannot be opened.
+    SipFailed {
+        /// Which.
+        flow: Flow,
+    },
+    /// The answer to [`Output::Lease`]: the media resources are there.
+    Leased {
+        /// For which call.
+        call: CallId,
+        /// Which.
+        lease: Lease,
+    },
+    /// The answer to [`Output::Lease`]: there are none.
+    LeaseFailed {
+        /// For which call.
+        call: CallId,
+        /// Why.
+        reason: LeaseRefusal,
+    },
+    /// A report of a call's media path.
+    Media {
+        /// Of which call.
+        call: CallId,
+        /// What.
+        report: MediaReport,
+    },
+    /// Take no new calls; [`Output::Idle`] says when the last one has ended.
+    Drain,
+    /// End every call.
+    HangupAll,
+}
+
+/// What the switch wants done, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Send a text frame.
+    Socket {
+        /// To which socket.
+        socket: SocketId,
+        /// The frame.
+        text: String,
+    },
+    /// Close a socket; the switch has forgotten it already.
+    CloseSocket {
+        /// Which.
+        socket: SocketId,
+        /// The WebSocket close code (RFC 6455 section 7.4).
+        code: u16,
+        /// The reason, at most 123 bytes.
+        reason: String,
+    },
+    /// Send one SIP message.
+    Sip {
+        /// Which way.
+        flow: Flow,
+        /// The message.
+        bytes: Vec<u8>,
+    },
+    /// Lend media resources; answered by [`Input::Leased`] or [`Input::LeaseFailed`].
+    Lease {
+        /// For which call.
+        call: CallId,
+        /// The trunk's address.
+        trunk: SocketAddr,
+    },
+    /// For a call's media path.
+    Media {
+        /// Of which call.
+        call: CallId,
+        /// What.
+        command: MediaCommand,
+    },
+    /// Take the media resources back: once for every [`Input::Leased`].
+    Release {
+        /// Of which call.
+        call: CallId,
+    },
+    /// The record of a call that is over, once for every call.
+    Cdr(Box<Cdr>),
+    /// Draining, and nothing is left: once.
+    Idle,
+}

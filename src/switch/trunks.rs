@@ -1,0 +1,59 @@
+//! Trunks: what may send SIP to us, and whose a session is.
+
+use std::sync::Arc;
+
+use super::{Now, Switch, Trunk};
+use crate::call::{Call, Context, Event, InboundRequest};
+use crate::sip::{Flow, Request, SessionId, UaEvent};
+
+impl Switch {
+    /// One SIP message. From an address that is no trunk's it is dropped in silence, before parsing.
+    pub(super) fn sip(&mut self, now: Now, flow: Flow, bytes: &[u8]) {
+        let source = flow.remote.ip();
+        if !self.settings.trunks.iter().any(|trunk| trunk.sends_from(source)) {
+            self.dropped_sip = self.dropped_sip.saturating_add(1);
+            return;
+        }
+        self.ua.handle_datagram(now.instant, flow, bytes);
+    }
+
+    pub(super) fn ua_event(&mut self, now: Now, event: UaEvent) {
+        match event {
+            UaEvent::Incoming { session, request, flow } => self.incoming(now, session, request, flow),
+            event => {
+                let Some(session) = crate::call::session_of(&event) else { return };
+                let owner = match event {
+                    UaEvent::Closed { .. } => self.owners.remove(&session),
+                    _ => self.owners.get(&session).copied(),
+                };
+                if let Some(call) = owner {
+                    self.call_event(now, call, Event::Trunk(event));
+                }
+            }
+        }
+    }
+
+    fn incoming(&mut self, now: Now, session: SessionId, request: Request, flow: Flow) {
+        let Some(trunk) = self.trunk_of(flow) else {
+            // The source was a trunk's when the message came in; nobody is there to be called otherwise.
+            let _ = self.ua.reject(now.instant, session, 403, "Forbidden", &[]);
+            return;
+        };
+        let id = self.new_call_id();
+        let refused = self.refused_now();
+        self.owners.insert(session, id);
+        let request = InboundRequest { trunk, session, request, refused };
+        let (sessions, most) = (&self.sessions, self.limits.calls_per_socket);
+        let mut cx =
+            Context { now, ua: &mut self.ua, rng: &mut self.rng, settings: &self.settings, effects: &mut self.effects };
+        let call = Call::inbound(&mut cx, id, request, |user| sessions.ringable(user, now.unix_ms, most));
+        self.begun(id, call);
+    }
+
+    /// The trunk a flow belongs to: by address and port, else by address.
+    fn trunk_of(&self, flow: Flow) -> Option<Arc<Trunk>> {
+        let trunks = &self.settings.trunks;
+        let exact = trunks.iter().find(|trunk| trunk.remote == flow.remote && trunk.transport == flow.transport);
+        exact.or_else(|| trunks.iter().find(|trunk| trunk.sends_from(flow.remote.ip()))).cloned()
+    }
+}
