@@ -102,6 +102,25 @@ impl PortPool {
     }
 }
 
+/// For tests: so many pairs of ports in a row that nobody uses, below those that the system gives out by itself.
+#[cfg(test)]
+#[allow(clippy::expect_used)]
+pub(crate) fn test_ports(pairs: u16) -> RangeInclusive<u16> {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Test processes run side by side: each begins somewhere else.
+    let begin = std::process::id().wrapping_mul(7919);
+    let is_free = |range: &RangeInclusive<u16>| range.clone().all(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok());
+    (0..2000)
+        .map(|_| {
+            let step = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)).wrapping_mul(32) % 20_000;
+            let base = 10_000 + step as u16;
+            base..=base + pairs * 2 - 1
+        })
+        .find(is_free)
+        .expect("some ports are free")
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -122,7 +141,7 @@ mod tests {
     #[test]
     fn a_lease_binds_both_and_a_released_port_rests() {
         let now = Instant::now();
-        let mut pool = PortPool::new(LOOPBACK, 41_200..=41_203, REST);
+        let mut pool = PortPool::new(LOOPBACK, test_ports(2), REST);
         let (first, second) = (pool.lease(now).unwrap(), pool.lease(now).unwrap());
         for pair in [&first, &second] {
             assert_eq!(pair.rtp.local_addr().unwrap().port(), pair.port);
@@ -142,13 +161,14 @@ mod tests {
     #[test]
     fn a_port_in_use_elsewhere_is_passed_over() {
         let now = Instant::now();
-        let mut pool = PortPool::new(LOOPBACK, 41_210..=41_213, REST);
-        let taken = UdpSocket::bind("127.0.0.1:41211").unwrap();
+        let range = test_ports(2);
+        let mut pool = PortPool::new(LOOPBACK, range.clone(), REST);
+        let taken = UdpSocket::bind(("127.0.0.1", range.start() + 1)).unwrap();
         let pair = pool.lease(now).unwrap();
-        assert_eq!(pair.port, 41_212);
+        assert_eq!(pair.port, range.start() + 2);
         assert!(matches!(pool.lease(now), Err(PortError::Exhausted)));
         drop(taken);
-        assert_eq!(pool.lease(now).unwrap().port, 41_210);
+        assert_eq!(pool.lease(now).unwrap().port, *range.start());
     }
 
     #[test]

@@ -75,21 +75,12 @@ impl Browser {
         let direct = self.rtc.direct_api();
         let creds = direct.local_ice_credentials();
         let told = direct.local_dtls_fingerprint();
-        let opus = AcceptedCodec { payload_type: OPUS, codec: Codec::Opus };
         BrowserMedia {
             local_ice: local.clone(),
             remote_ice: IceCredentials { ufrag: creds.ufrag, pwd: creds.pass },
             fingerprints: vec![Fingerprint { algorithm: told.hash_func.clone(), digest: told.bytes.clone() }],
             dtls: role,
-            send: opus,
-            accepted: vec![opus],
-            telephone_event: None,
-            direction: Direction::SendRecv,
-            ssrc: OUR_SSRC,
-            cname: "gateway".into(),
-            ptime: 20,
-            opus_fec: true,
-            mid_extension: None,
+            ..media_named(&local.ufrag)
         }
     }
 
@@ -154,6 +145,26 @@ impl Browser {
 /// The credentials of our side in the tests.
 pub(crate) fn our_credentials() -> IceCredentials {
     IceCredentials { ufrag: "Ring".into(), pwd: "ring-back-password-22ch".into() }
+}
+
+/// A browser's media as agreed with nobody in particular, but for our ufrag.
+pub(crate) fn media_named(ufrag: &str) -> BrowserMedia {
+    let opus = AcceptedCodec { payload_type: OPUS, codec: Codec::Opus };
+    BrowserMedia {
+        local_ice: IceCredentials { ufrag: ufrag.into(), ..our_credentials() },
+        remote_ice: IceCredentials { ufrag: "them".into(), pwd: "a-browser-password-22c".into() },
+        fingerprints: vec![Fingerprint { algorithm: "sha-256".into(), digest: vec![0; 32] }],
+        dtls: DtlsRole::Passive,
+        send: opus,
+        accepted: vec![opus],
+        telephone_event: None,
+        direction: Direction::SendRecv,
+        ssrc: OUR_SSRC,
+        cname: "gateway".into(),
+        ptime: 20,
+        opus_fec: true,
+        mid_extension: None,
+    }
 }
 
 /// A [`Transport`], a [`Browser`], and the network between them.

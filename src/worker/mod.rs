@@ -1,1 +1,194 @@
 //! Media threads.
+//!
+//! A worker is one OS thread with a poll loop. It owns one UDP socket for all of its browsers, two sockets for each
+//! call's trunk, a heap of timers and the calls' [`Bridge`]s. A call lives on one worker for life: its packets keep
+//! their order, nothing is shared, and the way of a packet takes no lock and allocates nothing.
+//!
+//! The other threads speak to it by a bounded channel ([`WorkerHandle`]) and hear from it by a callback. A panic in a
+//! call's bridge ends that call and is counted.
+//!
+//! Each worker has a browser port of its own: the candidate in our description picks the thread.
+
+mod engine;
+mod routes;
+mod step;
+mod timers;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use mio::{Poll, Waker};
+
+use crate::media::Bridge;
+use crate::net::{self, RtpPair};
+use crate::sdp::{MediaCommand, MediaPlan, MediaReport};
+use crate::webrtc::Identity;
+use engine::{Command, Engine};
+use step::Step;
+
+/// How a worker is set up.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// Where the socket of its browsers is bound; port 0 lets the system choose. `[::]` serves IPv4 too.
+    pub browser_bind: SocketAddr,
+    /// Calls that it takes at a time; all tables are sized for it at start.
+    pub max_calls: usize,
+    /// The thread's name.
+    pub name: String,
+}
+
+/// Why a worker could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkerError {
+    /// The browsers' socket could not be bound.
+    #[error("cannot bind the browsers' media port {address}: {source}")]
+    Bind {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system gave no poll or no thread.
+    #[error("cannot start a media thread: {0}")]
+    Start(#[source] io::Error),
+}
+
+/// The worker takes no more: its calls or its queue of commands are full, or it has ended. Nothing was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the media worker is busy")]
+pub struct WorkerBusy;
+
+/// Where a worker's reports go: the call's number and the report. Called on the worker's thread: it must not block.
+pub type Reports = Box<dyn Fn(u64, MediaReport) + Send>;
+
+/// A worker's counters since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WorkerCounters {
+    /// Datagrams on the browsers' port that belong to no call.
+    pub unroutable: u64,
+    /// Datagrams that the system did not take for sending.
+    pub unsent: u64,
+    /// Calls ended by a panic of their bridge.
+    pub panics: u64,
+}
+
+/// What the thread and its handle share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Calls open, or about to be: counted by the handle, so that the limit holds at once.
+    calls: AtomicUsize,
+    stopping: AtomicBool,
+    unroutable: AtomicU64,
+    unsent: AtomicU64,
+    panics: AtomicU64,
+}
+
+/// A running worker. It ends by [`stop`](Self::stop) alone: dropping the handle leaves it running.
+#[must_use = "a worker ends by stop() alone"]
+#[derive(Debug)]
+pub struct WorkerHandle {
+    browser_address: SocketAddr,
+    max_calls: usize,
+    commands: SyncSender<Command>,
+    waker: Arc<Waker>,
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+}
+
+impl WorkerHandle {
+    /// Binds the browsers' socket and starts the thread.
+    pub fn spawn(config: WorkerConfig, identity: Identity, reports: Reports) -> Result<Self, WorkerError> {
+        Self::spawn_with(config, reports, move |now, plan, seed| Bridge::new(now, plan, Some(&identity), seed).ok())
+    }
+
+    /// The same with any kind of call: the tests' have faults.
+    fn spawn_with<B: Step>(
+        config: WorkerConfig,
+        reports: Reports,
+        make: impl Fn(std::time::Instant, MediaPlan, [u8; 32]) -> Option<B> + Send + 'static,
+    ) -> Result<Self, WorkerError> {
+        let WorkerConfig { browser_bind: address, max_calls, name } = config;
+        let bound = net::bind_udp(address, Some(net::BIG_BUFFER))
+            .and_then(|socket| Ok((socket.local_addr()?, socket)))
+            .map_err(|source| WorkerError::Bind { address, source })?;
+        let (browser_address, socket) = bound;
+        let poll = Poll::new().map_err(WorkerError::Start)?;
+        let waker = Arc::new(Waker::new(poll.registry(), engine::WAKER).map_err(WorkerError::Start)?);
+        // Open, a few updates and stop of every call, and digits: a full channel means that the thread hangs.
+        let (commands, queue) = sync_channel(max_calls * 4 + 64);
+        let shared = Arc::new(Shared::default());
+        let shared_by_thread = shared.clone();
+        let engine = Engine::new(poll, socket, queue, Box::new(make), reports, shared_by_thread, max_calls)
+            .map_err(WorkerError::Start)?;
+        let thread = std::thread::Builder::new().name(name).spawn(move || engine.run()).map_err(WorkerError::Start)?;
+        Ok(Self { browser_address, max_calls, commands, waker, shared, thread })
+    }
+
+    /// Where the browsers' socket is bound.
+    pub fn browser_address(&self) -> SocketAddr {
+        self.browser_address
+    }
+
+    /// Opens a call. Its sockets are the worker's until [`MediaCommand::Stop`], whose [`MediaReport::Stopped`] says
+    /// that they are closed. When it is refused the pair is closed at once.
+    pub fn open(&self, call: u64, pair: RtpPair, plan: MediaPlan, seed: [u8; 32]) -> Result<(), WorkerBusy> {
+        let room = |calls| (calls < self.max_calls).then_some(calls + 1);
+        self.shared.calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).map_err(|_| WorkerBusy)?;
+        let opened = self.send(Command::Open { call, pair, plan: Box::new(plan), seed });
+        if opened.is_err() {
+            self.shared.calls.fetch_sub(1, Ordering::Relaxed);
+        }
+        opened
+    }
+
+    /// Tells the worker something about an open call. A command about a call that is not open is ignored, but for
+    /// [`MediaCommand::Stop`], which is answered by empty counters.
+    pub fn command(&self, call: u64, command: MediaCommand) -> Result<(), WorkerBusy> {
+        self.send(Command::Media { call, command: Box::new(command) })
+    }
+
+    fn send(&self, command: Command) -> Result<(), WorkerBusy> {
+        match self.commands.try_send(command) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return Err(WorkerBusy),
+        }
+        // Where the waker fails the command still waits in the channel for the next turn of the loop.
+        if let Err(error) = self.waker.wake() {
+            tracing::warn!(%error, "cannot wake a media worker");
+        }
+        Ok(())
+    }
+
+    /// Calls open now.
+    pub fn calls(&self) -> usize {
+        self.shared.calls.load(Ordering::Relaxed)
+    }
+
+    /// The counters.
+    pub fn counters(&self) -> WorkerCounters {
+        WorkerCounters {
+            unroutable: self.shared.unroutable.load(Ordering::Relaxed),
+            unsent: self.shared.unsent.load(Ordering::Relaxed),
+            panics: self.shared.panics.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Ends all calls, each with its [`MediaReport::Stopped`], and the thread; waits for it.
+    pub fn stop(self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        if let Err(error) = self.waker.wake() {
+            tracing::warn!(%error, "cannot wake a media worker");
+        }
+        if self.thread.join().is_err() {
+            tracing::error!("a media worker ended by a panic");
+        }
+    }
+}

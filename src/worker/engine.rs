@@ -1,0 +1,421 @@
+//! The poll loop of one worker.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use mio::net::UdpSocket;
+use mio::{Events, Interest, Poll, Registry, Token};
+use slab::Slab;
+
+use super::routes::{Routes, Ways};
+use super::step::Step;
+use super::timers::{Deadline, Timers};
+use super::{Reports, Shared};
+use crate::media::Port;
+use crate::net::{RtpPair, canonical, for_socket};
+use crate::sdp::{MediaCommand, MediaLoss, MediaPlan, MediaReport, MediaStats};
+use crate::webrtc::{PacketKind, classify};
+
+/// The token of the command channel's waker.
+pub(super) const WAKER: Token = Token(0);
+const BROWSERS: Token = Token(1);
+/// The first of the calls' tokens: two for each slot.
+const CALLS: usize = 2;
+
+/// Datagrams taken from a socket before the others have their turn.
+const BROWSER_BATCH: usize = 64;
+const CALL_BATCH: usize = 8;
+/// No datagram of ours or of a sane peer is longer.
+const DATAGRAM: usize = 2048;
+
+/// What the other threads tell a worker.
+#[derive(Debug)]
+pub(super) enum Command {
+    Open { call: u64, pair: RtpPair, plan: Box<MediaPlan>, seed: [u8; 32] },
+    Media { call: u64, command: Box<MediaCommand> },
+}
+
+/// Makes a call's bridge.
+pub(super) type Factory<B> = Box<dyn Fn(Instant, MediaPlan, [u8; 32]) -> Option<B> + Send>;
+
+/// One call.
+struct Call<B> {
+    id: u64,
+    /// `None` after a panic: what is left waits for its Stop.
+    bridge: Option<B>,
+    sockets: Option<[Socket; 2]>,
+    ways: Ways,
+    deadline: Deadline,
+    /// Counters of a bridge that is no more.
+    last_stats: MediaStats,
+}
+
+/// A socket in the poll.
+struct Socket {
+    udp: UdpSocket,
+    is_v6: bool,
+    /// Whether it stands in the list of sockets that may have something to read.
+    listed: bool,
+}
+
+impl Socket {
+    fn new(udp: std::net::UdpSocket) -> io::Result<Self> {
+        let is_v6 = udp.local_addr()?.is_ipv6();
+        Ok(Self { udp: UdpSocket::from_std(udp), is_v6, listed: false })
+    }
+
+    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut self.udp, token, Interest::READABLE)
+    }
+
+    /// One datagram; `None` when there is no more for now.
+    fn receive(&self, buf: &mut [u8]) -> Option<(usize, SocketAddr)> {
+        loop {
+            match self.udp.recv_from(buf) {
+                Ok((len, source)) => return Some((len, canonical(source))),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                // An ICMP error of an earlier datagram, or a signal: the next call tells of the next datagram.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Sends, or counts what the system does not take: media is not worth waiting for.
+    fn send(&self, packet: &[u8], to: SocketAddr, shared: &Shared) {
+        if self.udp.send_to(packet, for_socket(to, self.is_v6)).is_err() {
+            shared.unsent.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Everything of one worker.
+pub(super) struct Engine<B> {
+    poll: Poll,
+    commands: Receiver<Command>,
+    make: Factory<B>,
+    calls: Slab<Call<B>>,
+    by_id: HashMap<u64, usize>,
+    routes: Routes,
+    timers: Timers,
+    /// Sockets that were readable and not yet read dry: the poll tells of an edge only once.
+    readable: VecDeque<Token>,
+    input: Vec<u8>,
+    out: Out,
+}
+
+/// Where a call's output goes.
+struct Out {
+    browsers: Socket,
+    buf: Vec<u8>,
+    reports: Reports,
+    shared: Arc<Shared>,
+}
+
+impl Out {
+    /// Takes all that a call has to send and say; yields its deadline.
+    fn settle<B: Step>(&mut self, id: u64, bridge: &mut B, sockets: Option<&[Socket; 2]>) -> Option<Instant> {
+        while let Some(transmit) = bridge.poll_transmit(&mut self.buf) {
+            let Some(packet) = self.buf.get(..transmit.len) else { continue };
+            let socket = match transmit.port {
+                Port::Browser => Some(&self.browsers),
+                Port::TrunkRtp => sockets.map(|[rtp, _]| rtp),
+                Port::TrunkRtcp => sockets.map(|[_, rtcp]| rtcp),
+            };
+            if let Some(socket) = socket {
+                socket.send(packet, transmit.to, &self.shared);
+            }
+        }
+        while let Some(report) = bridge.poll_report() {
+            (self.reports)(id, report);
+        }
+        bridge.poll_timeout()
+    }
+}
+
+impl<B: Step> Engine<B> {
+    pub fn new(
+        poll: Poll,
+        browsers: std::net::UdpSocket,
+        commands: Receiver<Command>,
+        make: Factory<B>,
+        reports: Reports,
+        shared: Arc<Shared>,
+        max_calls: usize,
+    ) -> io::Result<Self> {
+        let mut browsers = Socket::new(browsers)?;
+        browsers.register(poll.registry(), BROWSERS)?;
+        Ok(Self {
+            poll,
+            commands,
+            make,
+            calls: Slab::with_capacity(max_calls),
+            by_id: HashMap::with_capacity(max_calls * 2),
+            routes: Routes::with_capacity(max_calls),
+            timers: Timers::with_capacity(max_calls * 4),
+            readable: VecDeque::with_capacity(max_calls * 2 + 1),
+            input: vec![0; DATAGRAM],
+            out: Out { browsers, buf: vec![0; DATAGRAM], reports, shared },
+        })
+    }
+
+    /// Runs until told to stop; then ends every call.
+    pub fn run(mut self) {
+        let mut events = Events::with_capacity(1024);
+        while !self.out.shared.stopping.load(Ordering::Acquire) {
+            match self.poll.poll(&mut events, self.patience()) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    // Without a poll there is no media: the calls end rather than hang.
+                    tracing::error!(%error, "a media worker's poll failed");
+                    break;
+                }
+            }
+            for event in &events {
+                self.list(event.token());
+            }
+            self.handle_commands();
+            self.read_sockets();
+            self.handle_timers();
+        }
+        while let Some(slot) = self.calls.iter().next().map(|(slot, _)| slot) {
+            self.stop(slot);
+        }
+    }
+
+    /// How long to wait for the next event.
+    fn patience(&self) -> Option<Duration> {
+        if !self.readable.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.timers.next().map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    fn socket(&mut self, token: Token) -> Option<&mut Socket> {
+        if token == BROWSERS {
+            return Some(&mut self.out.browsers);
+        }
+        let index = token.0.checked_sub(CALLS)?;
+        self.calls.get_mut(index / 2)?.sockets.as_mut()?.get_mut(index % 2)
+    }
+
+    /// Puts a socket on the list of those to read, once.
+    fn list(&mut self, token: Token) {
+        if let Some(socket) = self.socket(token).filter(|socket| !socket.listed) {
+            socket.listed = true;
+            self.readable.push_back(token);
+        }
+    }
+
+    /// Reads each socket on the list for one batch; what is not dry then waits for the next turn.
+    fn read_sockets(&mut self) {
+        for _ in 0..self.readable.len() {
+            let Some(token) = self.readable.pop_front() else { return };
+            let dry = if token == BROWSERS { self.read_browsers() } else { self.read_trunk(token.0 - CALLS) };
+            // A socket whose call ended meanwhile is gone.
+            if let Some(socket) = self.socket(token) {
+                socket.listed = !dry;
+                if !dry {
+                    self.readable.push_back(token);
+                }
+            }
+        }
+    }
+
+    fn read_browsers(&mut self) -> bool {
+        let mut input = std::mem::take(&mut self.input);
+        let mut dry = false;
+        for _ in 0..BROWSER_BATCH {
+            let Some((len, source)) = self.out.browsers.receive(&mut input) else {
+                dry = true;
+                break;
+            };
+            self.handle_browser(source, input.get_mut(..len).unwrap_or_default());
+        }
+        self.input = input;
+        dry
+    }
+
+    fn handle_browser(&mut self, source: SocketAddr, packet: &mut [u8]) {
+        let mut slot = self.routes.find(source, packet);
+        if slot.is_none() && classify(packet) == PacketKind::Stun {
+            // The check may be for a call whose opening still waits in the channel: the browser got our answer while
+            // this batch was read.
+            self.handle_commands();
+            slot = self.routes.find(source, packet);
+        }
+        let Some(slot) = slot else {
+            self.out.shared.unroutable.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let now = Instant::now();
+        self.step(slot, |bridge| bridge.handle_datagram(now, Port::Browser, source, packet));
+        if self.routes.leads_to(source, slot) {
+            return;
+        }
+        // The address is the call's once its check has passed, which only the bridge can tell.
+        if let Some(Call { bridge: Some(bridge), ways, .. }) = self.calls.get_mut(slot)
+            && bridge.knows_browser(source)
+        {
+            self.routes.add_address(slot, ways, source, |known| bridge.knows_browser(known));
+        }
+    }
+
+    fn read_trunk(&mut self, index: usize) -> bool {
+        let (slot, which) = (index / 2, index % 2);
+        let port = if which == 0 { Port::TrunkRtp } else { Port::TrunkRtcp };
+        let mut input = std::mem::take(&mut self.input);
+        let mut dry = false;
+        for _ in 0..CALL_BATCH {
+            let socket = self.calls.get(slot).and_then(|call| call.sockets.as_ref()?.get(which));
+            let Some((len, source)) = socket.and_then(|socket| socket.receive(&mut input)) else {
+                dry = true;
+                break;
+            };
+            let now = Instant::now();
+            let packet = input.get_mut(..len).unwrap_or_default();
+            self.step(slot, |bridge| bridge.handle_datagram(now, port, source, packet));
+        }
+        self.input = input;
+        dry
+    }
+
+    fn handle_timers(&mut self) {
+        let now = Instant::now();
+        // A call that wants to be called at once, again and again, must not keep the others waiting.
+        let mut budget = self.calls.len() * 2 + 16;
+        while budget > 0
+            && let Some(entry) = self.timers.pop(now)
+        {
+            budget -= 1;
+            let Some(call) = self.calls.get_mut(entry.1) else { continue };
+            if self.timers.is_due(entry, &mut call.deadline, now) {
+                self.step(entry.1, |bridge| bridge.handle_timeout(now));
+            }
+        }
+    }
+
+    /// Changes a call's bridge and takes its output. A panic ends the call, and only the call.
+    fn step(&mut self, slot: usize, change: impl FnOnce(&mut B)) {
+        let Some(call) = self.calls.get_mut(slot) else { return };
+        let Some(bridge) = &mut call.bridge else { return };
+        let out = &mut self.out;
+        let stepped = catch_unwind(AssertUnwindSafe(|| {
+            change(bridge);
+            out.settle(call.id, bridge, call.sockets.as_ref())
+        }));
+        match stepped {
+            Ok(wanted) => self.timers.set(slot, &mut call.deadline, wanted),
+            Err(_) => self.panicked(slot),
+        }
+    }
+
+    /// What is left of a call whose bridge panicked: its counters, until its Stop.
+    fn panicked(&mut self, slot: usize) {
+        let Some(call) = self.calls.get_mut(slot) else { return };
+        let bridge = call.bridge.take();
+        // Neither its counters nor its end can be trusted more than the rest of it.
+        let stats = catch_unwind(AssertUnwindSafe(move || bridge.map(|bridge| bridge.stats())));
+        call.last_stats = stats.ok().flatten().unwrap_or_default();
+        call.sockets = None;
+        self.routes.remove(slot, &mut call.ways);
+        self.out.shared.panics.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(call = call.id, "a call's media failed by a fault of ours and is ended");
+        (self.out.reports)(call.id, MediaReport::Lost(MediaLoss::BridgePanic));
+    }
+
+    fn handle_commands(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Open { call, pair, plan, seed } => self.open(call, pair, *plan, seed),
+                Command::Media { call, command } => self.command(call, *command),
+            }
+        }
+    }
+
+    fn command(&mut self, id: u64, command: MediaCommand) {
+        let Some(&slot) = self.by_id.get(&id) else {
+            if command == MediaCommand::Stop {
+                (self.out.reports)(id, MediaReport::Stopped(MediaStats::default()));
+            }
+            return;
+        };
+        let now = Instant::now();
+        match command {
+            MediaCommand::Start(plan) | MediaCommand::Update(plan) => {
+                self.route_ufrag(slot, &plan);
+                self.step(slot, |bridge| bridge.update(now, plan));
+            }
+            MediaCommand::Digits { to, digits, ms } => {
+                self.step(slot, |bridge| bridge.send_digits(now, to, &digits, ms));
+            }
+            MediaCommand::Stop => self.stop(slot),
+        }
+    }
+
+    fn route_ufrag(&mut self, slot: usize, plan: &MediaPlan) {
+        if let (Some(browser), Some(call)) = (&plan.browser, self.calls.get_mut(slot))
+            && call.bridge.is_some()
+        {
+            self.routes.add_ufrag(slot, &mut call.ways, &browser.local_ice.ufrag);
+        }
+    }
+
+    fn open(&mut self, id: u64, pair: RtpPair, plan: MediaPlan, seed: [u8; 32]) {
+        if self.by_id.contains_key(&id) {
+            tracing::error!(call = id, "a call was opened twice: the second opening is ignored");
+            self.out.shared.calls.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        let slot = self.calls.vacant_key();
+        let sockets = register(self.poll.registry(), pair, CALLS + slot * 2);
+        if let Err(error) = &sockets {
+            tracing::error!(call = id, %error, "a call's sockets cannot be polled");
+        }
+        let now = Instant::now();
+        let bridge = match &sockets {
+            Ok(_) => catch_unwind(AssertUnwindSafe(|| (self.make)(now, plan.clone(), seed))).ok().flatten(),
+            Err(_) => None,
+        };
+        let failed = bridge.is_none();
+        let (ways, deadline, last_stats) = Default::default();
+        self.calls.insert(Call { id, bridge, sockets: sockets.ok(), ways, deadline, last_stats });
+        self.by_id.insert(id, slot);
+        if failed {
+            self.panicked(slot);
+            return;
+        }
+        self.route_ufrag(slot, &plan);
+        self.step(slot, |_| {});
+    }
+
+    /// Ends a call: goodbye to both sides, its sockets closed, its counters reported.
+    fn stop(&mut self, slot: usize) {
+        let now = Instant::now();
+        self.step(slot, |bridge| bridge.close(now));
+        let Some(mut call) = self.calls.try_remove(slot) else { return };
+        self.routes.remove(slot, &mut call.ways);
+        self.by_id.remove(&call.id);
+        let bridge = call.bridge.take();
+        let stats = catch_unwind(AssertUnwindSafe(move || bridge.map(|bridge| bridge.stats())));
+        // Closed before the report: whoever hears it may lease the port again.
+        drop(call.sockets);
+        self.out.shared.calls.fetch_sub(1, Ordering::Relaxed);
+        let stats = stats.ok().flatten().unwrap_or(call.last_stats);
+        (self.out.reports)(call.id, MediaReport::Stopped(stats));
+    }
+}
+
+/// Puts a call's sockets into the poll under two tokens in a row.
+fn register(registry: &Registry, pair: RtpPair, first: usize) -> io::Result<[Socket; 2]> {
+    let (mut rtp, mut rtcp) = (Socket::new(pair.rtp)?, Socket::new(pair.rtcp)?);
+    rtp.register(registry, Token(first))?;
+    rtcp.register(registry, Token(first + 1))?;
+    Ok([rtp, rtcp])
+}

@@ -1,0 +1,148 @@
+//! Which call a datagram on the browsers' port is for: by maps, never by a scan.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use arrayvec::ArrayVec;
+
+use crate::webrtc::{self, PacketKind};
+
+/// Addresses of one browser that are routed; as many as its transport remembers.
+const MAX_ADDRESSES: usize = 8;
+
+/// The maps of one worker.
+#[derive(Debug)]
+pub(super) struct Routes {
+    by_ufrag: HashMap<String, usize>,
+    by_address: HashMap<SocketAddr, usize>,
+}
+
+/// What leads to one call.
+#[derive(Debug, Default)]
+pub(super) struct Ways {
+    /// The current ufrag and the one before it: checks of both are in flight during an ICE restart.
+    ufrags: ArrayVec<String, 2>,
+    addresses: ArrayVec<SocketAddr, MAX_ADDRESSES>,
+}
+
+impl Routes {
+    /// Maps for so many calls.
+    pub fn with_capacity(calls: usize) -> Self {
+        Self { by_ufrag: HashMap::with_capacity(calls * 2), by_address: HashMap::with_capacity(calls * 4) }
+    }
+
+    /// The slot that a datagram is for. A connectivity check names its call; all else comes from an address whose
+    /// check has passed.
+    pub fn find(&self, source: SocketAddr, packet: &[u8]) -> Option<usize> {
+        if webrtc::classify(packet) == PacketKind::Stun
+            && let Some(slot) = webrtc::stun_username(packet).and_then(|ufrag| self.by_ufrag.get(ufrag))
+        {
+            return Some(*slot);
+        }
+        self.by_address.get(&source).copied()
+    }
+
+    /// Whether this address leads to this slot.
+    pub fn leads_to(&self, source: SocketAddr, slot: usize) -> bool {
+        self.by_address.get(&source) == Some(&slot)
+    }
+
+    /// Adds a call's ufrag; a third one pushes out the first.
+    pub fn add_ufrag(&mut self, slot: usize, ways: &mut Ways, ufrag: &str) {
+        if ways.ufrags.iter().any(|known| known == ufrag) {
+            return;
+        }
+        if ways.ufrags.is_full() {
+            let oldest = ways.ufrags.remove(0);
+            remove_if(&mut self.by_ufrag, &oldest, slot);
+        }
+        ways.ufrags.push(ufrag.to_owned());
+        self.by_ufrag.insert(ufrag.to_owned(), slot);
+    }
+
+    /// Adds an address that has shown itself to be a call's browser; `knows` tells which of the older ones still are.
+    pub fn add_address(
+        &mut self,
+        slot: usize,
+        ways: &mut Ways,
+        address: SocketAddr,
+        knows: impl Fn(SocketAddr) -> bool,
+    ) {
+        if ways.addresses.is_full() {
+            let index = ways.addresses.iter().position(|known| !knows(*known)).unwrap_or(0);
+            let old = ways.addresses.remove(index);
+            remove_if(&mut self.by_address, &old, slot);
+        }
+        ways.addresses.retain(|known| *known != address);
+        ways.addresses.push(address);
+        self.by_address.insert(address, slot);
+    }
+
+    /// Removes all that leads to a call, but for what leads to another by now.
+    pub fn remove(&mut self, slot: usize, ways: &mut Ways) {
+        for ufrag in ways.ufrags.drain(..) {
+            remove_if(&mut self.by_ufrag, &ufrag, slot);
+        }
+        for address in ways.addresses.drain(..) {
+            remove_if(&mut self.by_address, &address, slot);
+        }
+    }
+
+    /// Entries in both maps.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.by_ufrag.len() + self.by_address.len()
+    }
+}
+
+fn remove_if<K, Q>(map: &mut HashMap<K, usize>, key: &Q, slot: usize)
+where
+    K: std::borrow::Borrow<Q> + Eq + std::hash::Hash,
+    Q: Eq + std::hash::Hash + ?Sized,
+{
+    if map.get(key) == Some(&slot) {
+        map.remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RTP: [u8; 12] = [0x80; 12];
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], port))
+    }
+
+    #[test]
+    fn what_led_to_a_call_is_gone_with_it_but_not_what_another_took_over() {
+        let mut routes = Routes::with_capacity(4);
+        let (mut first, mut second) = (Ways::default(), Ways::default());
+        routes.add_ufrag(1, &mut first, "aaaa");
+        routes.add_ufrag(2, &mut second, "bbbb");
+        routes.add_address(1, &mut first, address(1), |_| true);
+        routes.add_address(1, &mut first, address(2), |_| true);
+        routes.add_address(2, &mut second, address(2), |_| true);
+        assert_eq!(routes.find(address(1), &RTP), Some(1));
+        assert_eq!(routes.find(address(2), &RTP), Some(2));
+        assert_eq!(routes.find(address(3), &RTP), None);
+        routes.remove(1, &mut first);
+        assert_eq!(routes.find(address(1), &RTP), None);
+        assert_eq!(routes.find(address(2), &RTP), Some(2));
+        routes.remove(2, &mut second);
+        assert_eq!(routes.len(), 0);
+    }
+
+    #[test]
+    fn both_maps_are_bounded_per_call() {
+        let (mut routes, mut ways) = (Routes::with_capacity(4), Ways::default());
+        for n in 0..100 {
+            routes.add_ufrag(1, &mut ways, &format!("ufrag{n}"));
+            routes.add_address(1, &mut ways, address(n), |known| known == address(0));
+        }
+        assert_eq!(routes.len(), 2 + MAX_ADDRESSES);
+        assert!(routes.leads_to(address(0), 1), "one that the browser still uses stays");
+        assert!(routes.leads_to(address(99), 1));
+    }
+}
