@@ -1,0 +1,48 @@
+/** Chromium, driven over its debugging protocol; its microphone plays a file. */
+
+import { chromium } from 'playwright-core';
+import { instrument } from './in-page.js';
+import { Softphone } from './softphone.js';
+
+const EXECUTABLE = process.env.CHROMIUM_BIN ?? '/usr/bin/chromium';
+const QUIET = ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+const MEDIA = ['--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream', '--autoplay-policy=no-user-gesture-required', '--allow-loopback-in-peer-connection'];
+
+export class Chromium {
+  static async launch({ microphone }) {
+    const browser = new Chromium();
+    browser.browser = await chromium.launch({ executablePath: EXECUTABLE, args: [...QUIET, ...MEDIA, `--use-file-for-fake-audio-capture=${microphone}`] });
+    return browser;
+  }
+
+  /** A page in a profile of its own. `microphone: false` refuses it. */
+  async open(url, { name = 'the page', microphone = true, ...context } = {}) {
+    const profile = await this.browser.newContext({ viewport: { width: 1180, height: 860 }, ...context });
+    if (microphone) await profile.grantPermissions(['microphone']);
+    const page = await profile.newPage();
+    const problems = [];
+    page.on('pageerror', (error) => problems.push(String(error)));
+    page.on('console', (message) => { if (/Content Security Policy/.test(message.text())) problems.push(message.text()); });
+    await page.addInitScript(instrument);
+    if (!microphone) {
+      await page.addInitScript(() => {
+        navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('Permission denied', 'NotAllowedError'));
+        navigator.permissions.query = () => Promise.resolve({ state: 'denied' });
+      });
+    }
+    await page.goto(url);
+    const softphone = new Softphone({
+      evaluate: (fn, ...args) => page.evaluate(`(${fn})(...${JSON.stringify(args)})`),
+      fill: (selector, text) => page.fill(selector, text),
+      press: (key) => page.keyboard.press(key),
+      click: (selector) => page.click(selector),
+      screenshot: (file) => page.screenshot({ path: file }),
+      close: () => profile.close(),
+    }, name);
+    softphone.page = page;
+    softphone.problems = problems;
+    return softphone;
+  }
+
+  close() { return this.browser.close(); }
+}

@@ -1,0 +1,60 @@
+/**
+ * Put into every page before its own scripts: records each remote track as the page gets it. The page itself is left as it
+ * is. `speech` (a wav as base64) replaces the microphone, where the browser has no option for that.
+ */
+export function instrument(speech) {
+  const state = { recordings: [], problems: [] };
+  globalThis.ringbackTest = state;
+
+  // A ScriptProcessorNode, since an AudioWorklet would have to be loaded, which the page's own Content Security Policy
+  // forbids. Its longest buffer, as what the page's thread takes too late is lost.
+  async function record(track) {
+    const context = new AudioContext();
+    const recording = { rate: context.sampleRate, pieces: [], length: 0 };
+    state.recordings.push(recording);
+    const recorder = context.createScriptProcessor(16384, 1, 1);
+    recording.keep = recorder;
+    recorder.onaudioprocess = ({ inputBuffer }) => {
+      recording.pieces.push(inputBuffer.getChannelData(0).slice());
+      recording.length += inputBuffer.length;
+    };
+    context.createMediaStreamSource(new MediaStream([track])).connect(recorder).connect(context.destination);
+    if (context.state !== 'running') await context.resume();
+  }
+
+  const Original = globalThis.RTCPeerConnection;
+  globalThis.RTCPeerConnection = class extends Original {
+    constructor(...args) {
+      super(...args);
+      this.addEventListener('track', ({ track }) => record(track).catch((error) => state.problems.push(String(error))));
+    }
+  };
+
+  state.seconds = () => {
+    const recording = state.recordings.at(-1);
+    return recording ? recording.length / recording.rate : 0;
+  };
+  /** The last recording from a second on, as 16-bit samples in base64. */
+  state.take = (from, to) => {
+    const { rate, pieces, length } = state.recordings.at(-1);
+    const all = new Float32Array(length);
+    let at = 0;
+    for (const piece of pieces) { all.set(piece, at); at += piece.length; }
+    const part = Int16Array.from(all.subarray(Math.floor(from * rate), Math.floor(to * rate)), (x) => Math.max(-1, Math.min(1, x)) * 32767);
+    let bytes = '';
+    for (const byte of new Uint8Array(part.buffer)) bytes += String.fromCharCode(byte);
+    return { rate, base64: btoa(bytes) };
+  };
+
+  if (!speech) return;
+  navigator.mediaDevices.getUserMedia = async () => {
+    const context = new AudioContext();
+    const bytes = Uint8Array.from(atob(speech), (c) => c.charCodeAt(0));
+    const source = new AudioBufferSourceNode(context, { buffer: await context.decodeAudioData(bytes.buffer), loop: true });
+    const destination = context.createMediaStreamDestination();
+    source.connect(destination);
+    source.start();
+    await context.resume();
+    return destination.stream;
+  };
+}

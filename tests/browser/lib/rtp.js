@@ -1,0 +1,94 @@
+/** The media side of a phone: keeps the PCMU and the digits it is sent, and speaks to where they come from. */
+
+import dgram from 'node:dgram';
+import { muLawDecode, muLawEncode } from './audio.js';
+import { freeUdpPair, until } from './processes.js';
+
+const RATE = 8000;
+const PACKET_MS = 20;
+const PACKET_SAMPLES = (RATE * PACKET_MS) / 1000;
+const PCMU = 0;
+const DIGITS_TYPE = 101;
+const EVENTS = '0123456789*#ABCD';
+
+export class RtpPhone {
+  /** The keys that came as telephone-events (RFC 4733). */
+  digits = '';
+  packets = 0;
+  sources = new Set();
+  #socket; #samples = []; #first = null; #last = null; #lastEvent = null; #peer = null; #speaking = null;
+  #sequence = Math.floor(Math.random() * 0x10000); #timestamp = Math.floor(Math.random() * 2 ** 32);
+  #ssrc = Math.floor(Math.random() * 2 ** 32); #speech; #at = 0; #started = 0; #sent = 0;
+
+  /** A phone that says `speech` (8 kHz) in a loop as soon as it hears from somebody; silent without. */
+  static async open(speech) {
+    const phone = new RtpPhone();
+    phone.port = await freeUdpPair();
+    phone.#speech = speech;
+    phone.#socket = dgram.createSocket('udp4');
+    phone.#socket.on('message', (packet, from) => phone.#receive(packet, from));
+    await new Promise((resolve, reject) => phone.#socket.once('error', reject).bind(phone.port, '127.0.0.1', resolve));
+    return phone;
+  }
+
+  close() {
+    clearInterval(this.#speaking);
+    this.#socket.close();
+  }
+
+  /** What was heard so far, by RTP timestamp: what did not arrive is silence. */
+  get heard() { return { rate: RATE, samples: Float32Array.from(this.#samples, (x) => x ?? 0) }; }
+  get seconds() { return this.#samples.length / RATE; }
+
+  /** Waits until `seconds` more have been heard, and gives just those. */
+  async hear(seconds) {
+    const from = this.#samples.length;
+    await until(() => this.#samples.length >= from + seconds * RATE, () => `${seconds} s of RTP at the phone; there were ${this.packets} packets`, (seconds + 10) * 1000);
+    return { rate: RATE, samples: this.heard.samples.slice(from, from + seconds * RATE) };
+  }
+
+  #receive(packet, from) {
+    if (packet.length < 12 || packet[0] >> 6 !== 2) return;
+    const type = packet[1] & 0x7f;
+    const timestamp = packet.readUInt32BE(4);
+    const payload = packet.subarray(12 + 4 * (packet[0] & 0x0f));
+    this.packets++;
+    this.sources.add(`${from.address}:${from.port}`);
+    this.#peer = from;
+    if (this.#speech && !this.#speaking) this.#speak();
+    if (type === DIGITS_TYPE) return this.#receiveEvent(timestamp, payload);
+    if (type !== PCMU) return;
+    this.#first ??= timestamp;
+    const at = (timestamp - this.#first) >>> 0;
+    if (at > RATE * 600) return; // before the first one
+    payload.forEach((byte, i) => { this.#samples[at + i] = muLawDecode(byte); });
+  }
+
+  #receiveEvent(timestamp, payload) {
+    // One event has one timestamp, however many packets tell of it.
+    if (this.#lastEvent === timestamp || payload.length < 4) return;
+    this.#lastEvent = timestamp;
+    this.digits += EVENTS[payload[0]] ?? '?';
+  }
+
+  #speak() {
+    this.#started = performance.now();
+    // Paced by the clock, not by the timer, so that a late timer does not slow the speech.
+    this.#speaking = setInterval(() => {
+      while (this.#sent * PACKET_MS <= performance.now() - this.#started) this.#sendPacket();
+    }, PACKET_MS / 2);
+  }
+
+  #sendPacket() {
+    const packet = Buffer.alloc(12 + PACKET_SAMPLES);
+    packet[0] = 0x80;
+    packet[1] = PCMU | (this.#sent === 0 ? 0x80 : 0);
+    packet.writeUInt16BE(this.#sequence++ & 0xffff, 2);
+    packet.writeUInt32BE(this.#timestamp >>> 0, 4);
+    packet.writeUInt32BE(this.#ssrc, 8);
+    for (let i = 0; i < PACKET_SAMPLES; i++) packet[12 + i] = muLawEncode(this.#speech.samples[this.#at++ % this.#speech.samples.length]);
+    this.#timestamp += PACKET_SAMPLES;
+    this.#sent++;
+    this.#socket.send(packet, this.#peer.port, this.#peer.address);
+  }
+}
