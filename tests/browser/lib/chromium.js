@@ -6,7 +6,7 @@ import { Softphone } from './softphone.js';
 
 const EXECUTABLE = process.env.CHROMIUM_BIN ?? '/usr/bin/chromium';
 const QUIET = ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
-const MEDIA = ['--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream', '--autoplay-policy=no-user-gesture-required', '--allow-loopback-in-peer-connection'];
+const MEDIA = ['--use-fake-device-for-media-stream', '--autoplay-policy=no-user-gesture-required', '--allow-loopback-in-peer-connection'];
 
 export class Chromium {
   static async launch({ microphone }) {
@@ -18,18 +18,12 @@ export class Chromium {
   /** A page in a profile of its own. `microphone: false` refuses it. */
   async open(url, { name = 'the page', microphone = true, ...context } = {}) {
     const profile = await this.browser.newContext({ viewport: { width: 1180, height: 860 }, ...context });
-    if (microphone) await profile.grantPermissions(['microphone']);
+    await profile.grantPermissions(microphone ? ['microphone'] : []); // what is not granted is denied
     const page = await profile.newPage();
     const problems = [];
     page.on('pageerror', (error) => problems.push(String(error)));
     page.on('console', (message) => { if (/Content Security Policy/.test(message.text())) problems.push(message.text()); });
     await page.addInitScript(instrument);
-    if (!microphone) {
-      await page.addInitScript(() => {
-        navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('Permission denied', 'NotAllowedError'));
-        navigator.permissions.query = () => Promise.resolve({ state: 'denied' });
-      });
-    }
     await page.goto(url);
     const softphone = new Softphone({
       evaluate: (fn, ...args) => page.evaluate(`(${fn})(...${JSON.stringify(args)})`),

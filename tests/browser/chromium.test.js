@@ -1,0 +1,338 @@
+/** Chromium: the softphone page against the built-in test phone and against SIPp. */
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { dtmfDigits, level, likeness } from './lib/audio.js';
+import * as cases from './lib/cases.js';
+import { Chromium } from './lib/chromium.js';
+import { Gateway } from './lib/gateway.js';
+import { until } from './lib/processes.js';
+import { ALICE, assertHears, Network, OUT, OUTSIDE, PREMIUM, speech } from './lib/stage.js';
+
+/** Louder than this there is sound, quieter than that there is none. */
+const SOUND_DB = -45;
+const SILENCE_DB = -60;
+const CLOSED_TAB_MS = 1000;
+
+let chromium;
+before(async () => { chromium = await Chromium.launch({ microphone: speech.caller.file }); });
+after(() => chromium?.close());
+const opener = (t) => cases.opener(t, () => chromium);
+
+function assertSound(recording, what) {
+  assert.ok(level(recording) > SOUND_DB, `${what}: ${level(recording).toFixed(1)} dB`);
+}
+
+describe('Chromium and the test phone', () => {
+  let gateway;
+  before(async () => { gateway = await Gateway.embedded(); });
+  after(() => gateway?.end());
+
+  test('600 says back what was said', (t) => cases.echo(opener(t), gateway, 'chromium'));
+
+  test('601 plays its prompt', async (t) => {
+    const page = await opener(t)(gateway.url);
+    await page.click('[data-dial="601"]');
+    await page.inCall();
+    const heard = await page.hear(4);
+    assertSound(heard, 'the prompt');
+    assert.ok(likeness(heard, speech.caller) < 0.7, 'the prompt is not the caller’s own voice');
+    await page.click('#hangup');
+    assert.equal((await page.outcome()).title, 'You hung up.');
+  });
+
+  test('602 plays back the digits that are pressed', async (t) => {
+    const page = await opener(t)(gateway.url);
+    await page.dial('602');
+    await page.inCall();
+    await page.hear(0.5);
+    await page.press('1');
+    await page.press('5');
+    await page.click('[data-key="9"]');
+    await page.click('[data-key="#"]');
+    assert.equal(await page.text('#digits-sent'), '159#');
+    await playedBack(page, '159#');
+    await page.press('Escape');
+  });
+
+  test('602 hears the browser’s own telephone-events too', async (t) => {
+    const page = await opener(t)(gateway.url);
+    await page.page.evaluate(keepConnections);
+    await page.dial('602');
+    await page.inCall();
+    await page.hear(0.5);
+    const sent = await page.page.evaluate(insertDtmf, '7420');
+    assert.ok(sent, 'the browser may send telephone-events');
+    await playedBack(page, '7420');
+    await page.press('Escape');
+  });
+
+  test('603 is busy, and the page says so', async (t) => {
+    const page = await opener(t)(gateway.url);
+    await page.dial('603');
+    const outcome = await page.outcome();
+    assert.equal(outcome.kind, 'problem');
+    assert.equal(outcome.code, 'busy');
+    assert.match(outcome.title, /busy/i);
+    assert.notEqual(outcome.remedies.length, 0);
+    await page.driver.screenshot(`${OUT}chromium-busy.png`);
+  });
+
+  test('604 rings until the page hangs up', async (t) => {
+    const page = await opener(t)(gateway.url);
+    await page.dial('604');
+    await page.shows('#call[data-state="ringing"]');
+    assertSound(await page.hear(5), 'the ringback tone');
+    await page.driver.screenshot(`${OUT}chromium-ringing.png`);
+    await page.press('Escape');
+    const outcome = await page.outcome();
+    assert.equal(outcome.title, 'You hung up.');
+    assert.match(outcome.detail, /not answered/);
+  });
+
+  test('605 is heard before it answers', async (t) => {
+    const page = await opener(t)(gateway.url);
+    await page.dial('605');
+    await page.shows('#call[data-state="early"]');
+    assertSound(await page.hear(1), 'early media');
+    await page.inCall();
+    assertSound(await page.hear(2), 'the prompt after the answer');
+    await page.press('Escape');
+    assert.equal((await page.outcome()).title, 'You hung up.');
+  });
+
+  test('606 calls back', async (t) => {
+    const page = await opener(t)(gateway.url);
+    await page.dial('606');
+    await page.shows('#incoming', 20_000);
+    await page.driver.screenshot(`${OUT}chromium-incoming.png`);
+    await page.press('Enter');
+    await page.inCall();
+    assertSound(await page.hear(2), 'the call back');
+    await page.press('Escape');
+    assert.equal((await page.outcome()).title, 'You hung up.');
+  });
+
+  test('mute is silence at the far end, and hold too', async (t) => {
+    const page = await opener(t)(gateway.url);
+    await page.dial('600');
+    await page.inCall();
+    assertHears(await page.hear(4), 'caller', 'the page, before it is muted');
+    await page.press('m');
+    await page.shows('#mute[aria-pressed="true"]');
+    await silent(page, 'the echo while muted');
+    await page.press('m');
+    await until(async () => level(await page.hear(0.5)) > SOUND_DB, 'the echo to come back after mute');
+    await page.press('h');
+    await page.shows('#hold[aria-pressed="true"]');
+    await silent(page, 'the echo while held');
+    await page.driver.screenshot(`${OUT}chromium-held.png`);
+    await page.press('h');
+    await page.shows('#hold[aria-pressed="false"]');
+    await until(async () => level(await page.hear(0.5)) > SOUND_DB, 'the echo to come back after hold');
+    await page.press('Escape');
+  });
+
+  test('a refused microphone is explained, and nobody is called', async (t) => {
+    const page = await opener(t)(gateway.url, { microphone: false });
+    await page.dial('600');
+    const outcome = await page.outcome();
+    assert.equal(outcome.code, 'microphone-denied');
+    assert.match(outcome.title, /microphone/);
+    assert.match(outcome.remedies.join(' '), /allow/i);
+    await page.driver.screenshot(`${OUT}chromium-no-microphone.png`);
+  });
+
+  test('a number that is none cannot be called, and one that nobody has says so', async (t) => {
+    const page = await opener(t)(gateway.url);
+    await page.driver.fill('#number', 'sip:alice@example.org');
+    assert.match(await page.text('#number-hint'), /SIP addresses/);
+    assert.ok(await page.driver.evaluate(() => document.querySelector('#dial').disabled));
+    await page.dial('699');
+    const outcome = await page.outcome();
+    assert.equal(outcome.kind, 'problem');
+    assert.notEqual(outcome.title, '');
+  });
+
+  test('all of a call by keyboard alone, and told to a screen reader', async (t) => {
+    const page = await opener(t)(gateway.url);
+    for (const key of '600') await page.press(key);
+    await page.press('Enter');
+    await page.inCall();
+    const told = await page.driver.evaluate(() => ({
+      state: document.querySelector('#state[role="status"]').innerText,
+      unnamed: [...document.querySelectorAll('button, input')].filter((e) => e.checkVisibility() && !(e.innerText || e.ariaLabel || e.labels?.length)).length,
+      focus: document.activeElement.id,
+    }));
+    assert.deepEqual(told, { state: 'In call', unnamed: 0, focus: 'hangup' });
+    await page.press('Enter');
+    assert.equal((await page.outcome()).title, 'You hung up.');
+    assert.match(await page.driver.evaluate(() => document.querySelector('[role="alert"]').textContent), /You hung up/);
+  });
+});
+
+describe('Chromium and SIPp', () => {
+  let network;
+  before(async () => { network = await Network.start(); });
+  after(() => network?.end());
+
+  test('a call out, hung up by the page, heard at both ends', (t) => cases.outbound(opener(t), network, t));
+  test('a call out, hung up by the phone', (t) => cases.hungUpByPhone(opener(t), network, t));
+  test('a call in, hung up by the page, heard at both ends', (t) => cases.inbound(opener(t), network, t));
+  test('a call in, hung up by the phone', (t) => cases.inboundHungUpByPhone(opener(t), network, t));
+
+  test('SIPp’s own echo brings the caller’s voice back', async (t) => {
+    const { sipp } = await network.callee(t, 'callee-echo', { says: null, args: ['-rtp_echo', '-mi', '127.0.0.1'] });
+    const page = await opener(t)(network.url('alice'));
+    await page.dial(OUTSIDE);
+    await page.inCall();
+    assertHears(await page.hear(5), 'caller', 'the page, of SIPp’s echo');
+    await page.press('Escape');
+    await sipp.done();
+  });
+
+  test('digits arrive at the phone as telephone-events', async (t) => {
+    const { sipp, rtp } = await network.callee(t);
+    const page = await opener(t)(network.url('alice'));
+    await page.dial(OUTSIDE);
+    await page.inCall();
+    await rtp.hear(0.5);
+    for (const key of '0123456789*#') await page.press(key);
+    await until(() => rtp.digits.length >= 12, () => `twelve digits at the phone; there were “${rtp.digits}”`, 15_000);
+    assert.equal(rtp.digits, '0123456789*#');
+    await page.press('Escape');
+    await sipp.done();
+  });
+
+  test('a refusal is shown', async (t) => {
+    const { sipp } = await network.callee(t, 'callee-declines');
+    const page = await opener(t)(network.url('alice'));
+    await page.dial(OUTSIDE);
+    const outcome = await page.outcome();
+    assert.equal(outcome.code, 'declined');
+    assert.equal(outcome.title, 'They declined.');
+    await sipp.done();
+  });
+
+  test('what the dial plan bars is shown with its reason', async (t) => {
+    const page = await opener(t)(network.url('alice'));
+    await page.dial(PREMIUM);
+    const outcome = await page.outcome();
+    assert.equal(outcome.code, 'not-allowed');
+    assert.match(outcome.title, /Premium numbers are barred/);
+    await page.driver.screenshot(`${OUT}chromium-barred.png`);
+  });
+
+  test('a telephone network that is not there is explained', async (t) => {
+    const page = await opener(t)(network.url('alice'));
+    await page.dial(OUTSIDE);
+    const outcome = await page.outcome(40_000);
+    assert.equal(outcome.kind, 'problem');
+    assert.ok(['trunk-unreachable', 'timeout'].includes(outcome.code), outcome.code);
+  });
+
+  test('a call in can be declined', async (t) => {
+    const page = await opener(t)(network.url('alice'));
+    const { sipp } = await network.caller(t, 'caller-declined');
+    await page.shows('#incoming');
+    await page.press('Escape');
+    assert.equal((await page.outcome()).title, 'You declined.');
+    await sipp.done();
+  });
+
+  test('two browsers of one user ring, and the first to accept has the call', async (t) => {
+    const open = opener(t);
+    const [first, second] = [await open(network.url('alice'), { name: 'the first page' }), await open(network.url('alice'), { name: 'the second page' })];
+    const { sipp, rtp } = await network.caller(t);
+    await Promise.all([first.shows('#incoming'), second.shows('#incoming')]);
+    await second.press('Enter');
+    await second.inCall();
+    const outcome = await first.outcome();
+    assert.equal(outcome.title, 'Answered elsewhere.');
+    assertHears(await rtp.hear(5), 'caller', 'the phone that called');
+    await second.press('Escape');
+    await sipp.done();
+  });
+
+  test('a closed tab ends its call within a second', async (t) => {
+    const { sipp, rtp } = await network.callee(t);
+    const page = await chromium.open(network.url('alice'));
+    await page.ready();
+    await page.dial(OUTSIDE);
+    await page.inCall();
+    await rtp.hear(1);
+    const closed = Date.now();
+    await page.close();
+    const bye = await sipp.message(/^BYE /);
+    const took = bye.at - closed;
+    console.log(`  from the closed tab to BYE: ${took} ms`);
+    assert.ok(took < CLOSED_TAB_MS, `${took} ms`);
+    await sipp.done();
+  });
+
+  test('a token leaves the address bar, and survives a reload', async (t) => {
+    const page = await opener(t)(network.url('alice'));
+    assert.equal(new URL(page.page.url()).search, '');
+    await page.page.reload();
+    await page.ready();
+    assert.match(await page.text('#status-text'), /alice/);
+  });
+
+  test('a wrong token is explained', async (t) => {
+    const page = await chromium.open(network.url('alice', { secret: 'another secret, of another gateway' }));
+    t.after(() => page.close());
+    const outcome = await page.outcome();
+    assert.equal(outcome.code, 'unauthorized');
+    assert.match(outcome.remedies.join(' '), /token/);
+    await page.driver.screenshot(`${OUT}chromium-wrong-token.png`);
+  });
+
+  test('a gateway that stops ends the call, and the page finds it again', async (t) => {
+    const own = await Network.start();
+    t.after(() => own.end());
+    const { sipp, rtp } = await own.callee(t);
+    const page = await opener(t)(own.url('alice'));
+    await page.dial(OUTSIDE);
+    await page.inCall();
+    await rtp.hear(1);
+    own.gateway.child.kill('SIGTERM');
+    await sipp.message(/^BYE /);
+    await page.outcome();
+    assert.equal(await own.gateway.exited, 0, own.gateway.output);
+    const record = own.gateway.records.at(-1);
+    assert.ok(record, 'a call record was written');
+    await page.shows('#status[data-state="reconnecting"]');
+    await sipp.done();
+  });
+});
+
+/** Waits until the page has heard these digits in a row. */
+async function playedBack(page, digits) {
+  let heard = '';
+  await until(async () => {
+    const seconds = await page.driver.evaluate(() => globalThis.ringbackTest.seconds());
+    heard = dtmfDigits(await page.recording(0, seconds));
+    return heard.includes(digits);
+  }, () => `the digits ${digits} to be played back; “${heard}” was heard`, 20_000);
+}
+
+/** The way to and fro is some 100 ms long: at first there may still be sound. */
+async function silent(page, what) {
+  let loudness = 0;
+  await until(async () => (loudness = level(await page.hear(1))) < SILENCE_DB, () => `${what} to be silent; it is ${loudness.toFixed(1)} dB`);
+}
+
+function keepConnections() {
+  const add = RTCPeerConnection.prototype.addTransceiver;
+  RTCPeerConnection.prototype.addTransceiver = function (...args) {
+    globalThis.ringbackTest.connection = this;
+    return add.apply(this, args);
+  };
+}
+
+function insertDtmf(digits) {
+  const [sender] = globalThis.ringbackTest.connection.getSenders();
+  if (!sender.dtmf?.canInsertDTMF) return false;
+  sender.dtmf.insertDTMF(digits, 120, 80);
+  return true;
+}

@@ -1,0 +1,91 @@
+/** The core cases, which every browser must pass: each ends with what was heard at the far end. */
+
+import assert from 'node:assert/strict';
+import { assertHears, OUT, OUTSIDE } from './stage.js';
+
+const SPOKEN_SECONDS = 5;
+
+/** `open(url)` gives a page; it is closed with the test, and must have had no error of its own. */
+export function opener(t, browser) {
+  return async (url, options) => {
+    const page = await browser().open(url, options);
+    t.after(async () => {
+      await page.close();
+      assert.deepEqual(page.problems ?? [], [], 'errors in the page');
+    });
+    await page.ready();
+    return page;
+  };
+}
+
+export function soundAfter({ detail }) {
+  const [, ms] = detail.match(/sound after (\d+) ms/) ?? assert.fail(`no time of the first sound in “${detail}”`);
+  return Number(ms);
+}
+
+export async function echo(open, gateway, browserName) {
+  const page = await open(gateway.url);
+  await page.dial('600');
+  await page.inCall();
+  assertHears(await page.hear(SPOKEN_SECONDS), 'caller', 'the page, of its own echo');
+  await page.driver.screenshot(`${OUT}${browserName}-in-call.png`);
+  const id = await page.callId();
+  assert.match(id, /^[0-9a-f]{16}$/, 'the gateway’s id of the call');
+  await page.press('Escape');
+  const outcome = await page.outcome();
+  assert.equal(outcome.title, 'You hung up.');
+  assert.equal(outcome.callId, id);
+  console.log(`  ${browserName}: click to first sound ${soundAfter(outcome)} ms`);
+}
+
+export async function outbound(open, network, t) {
+  const { sipp, rtp } = await network.callee(t);
+  const page = await open(network.url('alice'));
+  await page.dial(OUTSIDE);
+  await page.inCall();
+  const [atPhone, atPage] = await Promise.all([rtp.hear(SPOKEN_SECONDS), page.hear(SPOKEN_SECONDS)]);
+  assertHears(atPhone, 'caller', 'the phone');
+  assertHears(atPage, 'callee', 'the page');
+  assert.equal(rtp.sources.size, 1, 'all RTP comes from one address');
+  await page.press('Escape');
+  await sipp.message(/^BYE /);
+  await sipp.done();
+  assert.equal((await page.outcome()).title, 'You hung up.');
+}
+
+export async function hungUpByPhone(open, network, t) {
+  const { sipp } = await network.callee(t, 'callee-hangs-up');
+  const page = await open(network.url('alice'));
+  await page.dial(OUTSIDE);
+  await page.inCall();
+  assertHears(await page.hear(3), 'callee', 'the page');
+  const outcome = await page.outcome();
+  assert.equal(outcome.title, 'They hung up.');
+  await sipp.done();
+}
+
+export async function inbound(open, network, t) {
+  const page = await open(network.url('alice'));
+  const { sipp, rtp } = await network.caller(t);
+  await page.shows('#incoming');
+  assert.match(await page.text('#incoming'), /Ada Lovelace|1632\s*960001/);
+  await page.press('Enter');
+  await page.inCall();
+  const [atPhone, atPage] = await Promise.all([rtp.hear(SPOKEN_SECONDS), page.hear(SPOKEN_SECONDS)]);
+  assertHears(atPhone, 'caller', 'the phone that called');
+  assertHears(atPage, 'callee', 'the page');
+  await page.press('Escape');
+  await sipp.message(/^BYE /);
+  await sipp.done();
+}
+
+export async function inboundHungUpByPhone(open, network, t) {
+  const page = await open(network.url('alice'));
+  const { sipp } = await network.caller(t, 'caller-hangs-up');
+  await page.shows('#incoming');
+  await page.click('#answer');
+  await page.inCall();
+  assertHears(await page.hear(4), 'callee', 'the page');
+  assert.equal((await page.outcome()).title, 'They hung up.');
+  await sipp.done();
+}

@@ -1,0 +1,130 @@
+/** What every case needs: the speech, a place for output, a gateway with SIPp as its telephone network. */
+
+import assert from 'node:assert/strict';
+import { createHmac, randomBytes } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { downsample, likeness, makeSpeech } from './audio.js';
+import { Gateway } from './gateway.js';
+import { freeTcpPort, freeUdpPort } from './processes.js';
+import { RtpPhone } from './rtp.js';
+import { Sipp } from './sipp.js';
+
+export const OUT = fileURLToPath(new URL('../out/', import.meta.url));
+/** The number of the phone outside, and alice's own. */
+export const OUTSIDE = '+442079460958';
+export const ALICE = '+442079460100';
+export const PREMIUM = '+449098790000';
+const LIKE = 0.75;
+const UNLIKE = 0.6;
+
+mkdirSync(OUT, { recursive: true });
+export const speech = makeSpeech(`${OUT}speech`);
+const narrow = Object.fromEntries(Object.entries(speech).map(([name, sound]) => [name, downsample(sound, 8000)]));
+
+/** The recording is `said`, and none of the other speakers. */
+export function assertHears(recording, said, where) {
+  const scores = Object.fromEntries(Object.keys(speech).map((name) => [name, likeness(recording, speech[name])]));
+  const text = Object.entries(scores).map(([name, score]) => `${name} ${score.toFixed(2)}`).join(', ');
+  console.log(`  ${where}: likeness ${text}`);
+  assert.ok(scores[said] > LIKE, `${where} should hear ${said}: ${text}`);
+  for (const name of Object.keys(scores)) {
+    if (name !== said) assert.ok(scores[name] < UNLIKE, `${where} should hear only ${said}: ${text}`);
+  }
+}
+
+const base64url = (value) => Buffer.from(value).toString('base64url');
+
+/** A gateway whose one trunk is SIPp, and whose sessions need a token. */
+export class Network {
+  #secret = randomBytes(24).toString('hex');
+
+  static async start() {
+    const network = new Network();
+    network.sippPort = await freeUdpPort();
+    network.sipPort = await freeUdpPort();
+    const media = await freeUdpPort();
+    const http = await freeTcpPort();
+    network.gateway = await Gateway.configured(OUT, { config: network.#config(http, media), plan: PLAN });
+    return network;
+  }
+
+  #config(http, media) {
+    return `
+[http]
+listen = "127.0.0.1:${http}"
+
+[sip]
+udp = ["127.0.0.1:${this.sipPort}"]
+
+[media]
+browser = "127.0.0.1:${media}"
+rtp_address = "127.0.0.1"
+rtp_ports = "21000-21199"
+
+[auth]
+hs256_secret = "${this.#secret}"
+
+[dialplan]
+dir = "plans"
+
+[trunk.sipp]
+address = "127.0.0.1:${this.sippPort}"
+codecs = ["PCMU", "PCMA"]
+sources = ["127.0.0.1"]
+`;
+  }
+
+  token(user, { secret = this.#secret } = {}) {
+    const claims = { sub: user, destinations: ['*'], exp: Math.floor(Date.now() / 1000) + 3600 };
+    const signed = `${base64url('{"alg":"HS256","typ":"JWT"}')}.${base64url(JSON.stringify(claims))}`;
+    return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
+  }
+
+  /** The page's address for a user. */
+  url(user, options) { return `${this.gateway.url}?token=${this.token(user, options)}`; }
+
+  /** SIPp as the phone that is called. It speaks as the callee unless told otherwise. */
+  async callee(t, scenario = 'callee', { says = 'callee', args } = {}) {
+    const rtp = await RtpPhone.open(says && narrow[says]);
+    const sipp = await Sipp.start({ scenario, port: this.sippPort, out: OUT, keys: { rtp_port: rtp.port }, args });
+    t.after(async () => { rtp.close(); await sipp.end(); });
+    return { sipp, rtp };
+  }
+
+  /** SIPp as somebody who calls alice in. */
+  async caller(t, scenario = 'caller', { says = 'callee' } = {}) {
+    const rtp = await RtpPhone.open(says && narrow[says]);
+    const keys = { rtp_port: rtp.port, did: ALICE };
+    const sipp = await Sipp.start({ scenario, port: this.sippPort, out: OUT, remote: `127.0.0.1:${this.sipPort}`, keys });
+    t.after(async () => { rtp.close(); await sipp.end(); });
+    return { sipp, rtp };
+  }
+
+  end() { return this.gateway.end(); }
+}
+
+const PLAN = `
+[plan]
+name = "browser-tests"
+
+[numbering]
+country = "44"
+national = "0"
+international = ["00", "+"]
+
+[[out]]
+name = "premium"
+prefix = ["+449"]
+reject = { code = 403, reason = "Premium numbers are barred" }
+
+[[out]]
+name = "uk"
+prefix = ["+44"]
+tiers = [["sipp"]]
+
+[[in]]
+name = "alice"
+did = "${ALICE}"
+ring = { users = ["alice"], for = "30s" }
+`;
