@@ -86,6 +86,13 @@ pub struct TransportStats {
     pub other: u64,
 }
 
+impl TransportStats {
+    /// Everything refused that is not a connectivity check: what a leg's counters call rejected.
+    pub fn rejected(&self) -> u64 {
+        self.dtls_refused + self.srtp_refused + self.other
+    }
+}
+
 enum State {
     Connecting,
     Connected,
