@@ -225,6 +225,12 @@ function showDialView() {
   document.body.dataset.view = 'dial';
   setView(false);
   showTitle();
+  focusNumber();
+}
+
+/** Where there is a keyboard: on a touch screen the focus would bring one up, over the keypad. */
+function focusNumber() {
+  if (!matchMedia('(hover: hover)').matches) return;
   $('number').focus({ preventScroll: true });
   $('number').select();
 }
@@ -447,7 +453,7 @@ async function showGateway() {
 
 $('number').value = new URLSearchParams(location.search).get('to') ?? '';
 showNumber();
-$('number').focus({ preventScroll: true });
+focusNumber();
 showGateway();
 phone.warmUp().catch(() => {});
 // Failures are told by the error event, and tried again.

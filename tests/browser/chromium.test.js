@@ -1,6 +1,8 @@
 /** Chromium: the softphone page against the built-in test phone and against SIPp. */
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { after, before, describe, test } from 'node:test';
 import { dtmfDigits, level, likeness } from './lib/audio.js';
 import * as cases from './lib/cases.js';
@@ -13,6 +15,12 @@ import { ALICE, assertHears, Network, OUT, OUTSIDE, PREMIUM, speech } from './li
 const SOUND_DB = -45;
 const SILENCE_DB = -60;
 const CLOSED_TAB_MS = 1000;
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+const DEVICES = {
+  desktop: { viewport: { width: 1180, height: 860 } },
+  mobile: { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true },
+};
 
 let chromium;
 before(async () => { chromium = await Chromium.launch({ microphone: speech.caller.file }); });
@@ -171,6 +179,42 @@ describe('Chromium and the test phone', () => {
   });
 });
 
+describe('The page itself', () => {
+  let gateway;
+  before(async () => { gateway = await Gateway.embedded(); });
+  after(() => gateway?.end());
+
+  for (const colorScheme of ['light', 'dark']) {
+    for (const [device, shape] of Object.entries(DEVICES)) {
+      test(`is accessible in each state: ${colorScheme}, ${device}`, async (t) => {
+        const page = await opener(t)(gateway.url, { colorScheme, ...shape });
+        const look = async (state) => {
+          await page.driver.screenshot(`${OUT}${colorScheme}-${device}-${state}.png`);
+          assert.deepEqual(await violations(page.page), [], state);
+        };
+        await page.driver.fill('#number', 'tel:+44-20-7946-0958');
+        assert.equal(await page.text('#number-hint'), 'Will dial +442079460958');
+        await look('number');
+        await page.dial('603');
+        await page.outcome();
+        await look('busy');
+        await page.dial('600');
+        await page.inCall();
+        await page.hear(1);
+        await look('call');
+        await page.press('Escape');
+        await page.outcome();
+        await look('ended');
+        await page.dial('606');
+        await page.shows('#incoming', 20_000);
+        await look('incoming');
+        await page.press('Escape');
+        await page.outcome();
+      });
+    }
+  }
+});
+
 describe('Chromium and SIPp', () => {
   let network;
   before(async () => { network = await Network.start(); });
@@ -305,6 +349,13 @@ describe('Chromium and SIPp', () => {
     await sipp.done();
   });
 });
+
+/** What axe-core finds against the WCAG and its best practices. */
+async function violations(page) {
+  await page.evaluate(AXE);
+  const found = await page.evaluate(() => globalThis.axe.run(document));
+  return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.target).join(', ')}`);
+}
 
 /** Waits until the page has heard these digits in a row. */
 async function playedBack(page, digits) {
