@@ -6,7 +6,7 @@
  * `?to=` fills in a number.
  */
 
-import { Phone } from './ringback.js';
+import { Phone, PhoneError } from './ringback.js';
 import { clock, readNumber } from './number.js';
 import { Sounds } from './sounds.js';
 
@@ -16,6 +16,7 @@ const USER_KEY = 'ringback.user';
 /** What the meters show: quieter is empty, louder is full. */
 const METER_DB = { empty: -60, full: -6 };
 const LONG_PRESS_MS = 500;
+const LONGEST_TITLE = 60;
 const STATES = {
   connecting: 'Connecting…', ringing: 'Ringing…', early: 'Not answered yet, listening…', active: 'In call',
 };
@@ -276,7 +277,10 @@ function summary(ended, end) {
 }
 
 function showProblem({ text, message, causes = [], remedies = [] }, { callId, code } = {}) {
-  showOutcome({ kind: 'problem', title: text ?? message, causes, remedies, callId, code });
+  const said = text ?? message;
+  // A gateway that has much to say says it below the usual title.
+  const [title, detail] = said.length > LONGEST_TITLE ? [new PhoneError(code).text, said] : [said, ''];
+  showOutcome({ kind: 'problem', title, detail, causes: detail ? [] : causes, remedies: detail ? [] : remedies, callId, code });
 }
 
 function showOutcome({ kind, title, detail = '', causes = [], remedies = [], callId = '', code = '' }) {
