@@ -455,10 +455,14 @@ fn a_full_layer_refuses_with_503_and_keeps_nothing() {
 
 #[test]
 fn a_method_that_contradicts_the_cseq_is_refused() {
-    let bad = text("OPTIONS", "192.0.2.1;branch=z9hG4bK1", "").replace("7 OPTIONS", "7 INVITE");
-    let out = received(&mut layer(), &bad, "192.0.2.1:5060");
-    let [TransactionOutput::Transmit { bytes, .. }] = out.as_slice() else { panic!("an answer: {out:?}") };
+    let mut layer = layer();
+    let mut bad = request("OPTIONS");
+    bad.headers.set("CSeq", "7 INVITE");
+    layer.receive(Instant::now_for_tests(), flow("192.0.2.1:5060"), Message::Request(bad));
+    let out = layer.poll_output();
+    let Some(TransactionOutput::Transmit { bytes, .. }) = out else { panic!("an answer: {out:?}") };
     assert!(bytes.starts_with(b"SIP/2.0 400 "));
+    assert!(layer.is_empty());
 }
 
 #[test]

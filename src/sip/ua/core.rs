@@ -10,7 +10,8 @@ use rand::{Rng, SeedableRng};
 use super::auth::Answered;
 use super::capabilities;
 use super::types::{Body, SessionId, UaConfig, UaError, UaEvent, UaOutput};
-use crate::sip::transaction::{ClientId, MAGIC_COOKIE, ServerId, Transactions};
+use crate::sip::schedule::Schedule;
+use crate::sip::transaction::{ClientId, MAGIC_COOKIE, ServerId, Transactions, earlier};
 use crate::sip::{
     Credentials, Dialog, Flow, Headers, Host, Method, NameAddr, Params, Request, Response, Transport, Uri,
     default_reason,
@@ -58,6 +59,9 @@ pub(super) struct Core {
     pub(super) layer: Transactions,
     pub(super) out: VecDeque<UaOutput>,
     pub(super) pending: BTreeMap<ClientId, Pending>,
+    /// Re-INVITEs that their session has left behind: their transaction has no timer of its own once a provisional
+    /// response has come, so it gets one here.
+    forsaken: Schedule<ClientId>,
 }
 
 impl Core {
@@ -67,6 +71,7 @@ impl Core {
             layer: Transactions::new(config.timers, config.max_transactions),
             out: VecDeque::new(),
             pending: BTreeMap::new(),
+            forsaken: Schedule::new(),
             config,
         }
     }
@@ -105,6 +110,35 @@ impl Core {
         let bytes = ack.to_bytes();
         self.layer.send(flow, bytes.clone());
         SentAck { to_tag: to_tag.to_owned(), flow, bytes }
+    }
+
+    /// The session of this INVITE ends: a final response is waited for no longer than 64*T1, to acknowledge it.
+    pub(super) fn forsake(&mut self, now: Instant, id: ClientId) {
+        if self.pending.contains_key(&id) {
+            self.forsaken.set(id, Some(now + self.config.timers.give_up()));
+        }
+    }
+
+    /// A final response has come after all: the transaction ends by itself.
+    pub(super) fn unforsake(&mut self, id: ClientId) {
+        self.forsaken.set(id, None);
+    }
+
+    /// A transaction is over.
+    pub(super) fn forget(&mut self, id: ClientId) {
+        self.forsaken.set(id, None);
+        self.pending.remove(&id);
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.layer.handle_timeout(now);
+        while let Some(id) = self.forsaken.pop_due(now) {
+            self.layer.abandon(id);
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        earlier(self.layer.poll_timeout(), self.forsaken.next())
     }
 
     /// Answers with a bare status.

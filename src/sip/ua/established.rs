@@ -172,6 +172,7 @@ impl Established {
 
     fn release(mut self: Box<Self>, common: &Common, core: &mut Core, now: Instant, reason: Option<&str>) -> State {
         self.refuse_peer_offer(core, now);
+        self.forsake_offer(core, now);
         bye::release(common, core, now, self.dialog, reason)
     }
 
@@ -185,6 +186,7 @@ impl Established {
     ) -> State {
         core.refuse(now, server, request, 200);
         self.refuse_peer_offer(core, now);
+        self.forsake_offer(core, now);
         if self.hangup.is_none() {
             let reason = reason_of(&request.headers);
             core.event(UaEvent::Ended { session: common.id, by: EndedBy::Remote, reason });

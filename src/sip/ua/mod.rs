@@ -88,7 +88,7 @@ impl UserAgent {
 
     /// Runs what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.core.layer.handle_timeout(now);
+        self.core.handle_timeout(now);
         self.run(now);
         while let Some(id) = self.schedule.pop_due(now) {
             self.step(id, |session, core| session.timeout(core, now));
@@ -98,7 +98,7 @@ impl UserAgent {
 
     /// When [`UserAgent::handle_timeout`] is wanted.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        earlier(self.core.layer.poll_timeout(), self.schedule.next())
+        earlier(self.core.poll_timeout(), self.schedule.next())
     }
 
     /// What to send and what happened, in order.
@@ -264,9 +264,7 @@ impl UserAgent {
                         self.step(session, |session, core| session.response_failed(core, now, id));
                     }
                 }
-                TransactionOutput::ClientGone { id } => {
-                    self.core.pending.remove(&id);
-                }
+                TransactionOutput::ClientGone { id } => self.core.forget(id),
             }
         }
     }
@@ -327,6 +325,9 @@ impl UserAgent {
     fn on_response(&mut self, now: Instant, id: ClientId, response: Response) {
         let Some(pending) = self.core.pending.get(&id) else { return };
         let (purpose, session) = (pending.purpose, pending.session);
+        if response.status >= 200 {
+            self.core.unforsake(id);
+        }
         let to_invite = matches!(purpose, Purpose::Invite | Purpose::Reinvite);
         let accepted = to_invite && (200..300).contains(&response.status);
         if accepted && forks::repeat(&mut self.core, id, &response) {

@@ -242,6 +242,13 @@ impl Established {
         }
     }
 
+    /// The session ends, and our offer with it.
+    pub(super) fn forsake_offer(&mut self, core: &mut Core, now: Instant) {
+        if let Offer::Sent { transaction, .. } = std::mem::replace(&mut self.offer, Offer::None) {
+            core.forsake(now, transaction);
+        }
+    }
+
     /// Answers what the peer still waits for with 487.
     pub(super) fn refuse_peer_offer(&mut self, core: &mut Core, now: Instant) {
         if let Some(PeerOffer { server, request }) = self.peer.take() {
