@@ -146,7 +146,7 @@ mod tests {
     fn messages_are_cut_however_the_stream_arrives() {
         let whole = Frame::Message(MESSAGE.to_vec());
         let two = [MESSAGE, MESSAGE].concat();
-        assert_eq!(frames([MESSAGE.to_vec()]), [whole.clone()]);
+        assert_eq!(frames([MESSAGE.to_vec()]), std::slice::from_ref(&whole));
         assert_eq!(frames([two.clone()]), [whole.clone(), whole.clone()]);
         assert_eq!(frames(two.iter().map(|b| vec![*b])), [whole.clone(), whole.clone()]);
         let led = [b"\r\n".as_slice(), MESSAGE].concat();

@@ -69,6 +69,8 @@ pub enum ServerEvent {
 }
 
 /// What a server machine wants done.
+// Made and taken apart at once: boxing would cost more than moving.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub enum ServerAction {
     /// Send these bytes.
@@ -150,6 +152,8 @@ pub enum TransactionOutput {
     },
 }
 
+// One per transaction, in place in the map.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 enum ClientMachine {
     Invite(InviteClient),

@@ -23,6 +23,8 @@ pub(super) struct Common {
 }
 
 /// The states. Each is consumed by what happens in it.
+// One per session, in place in the map; the one that lasts is boxed.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub(super) enum State {
     /// Caller: our INVITE has no final response.

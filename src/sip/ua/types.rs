@@ -96,6 +96,8 @@ pub enum EndedBy {
 }
 
 /// Something to send, or something to know.
+// Made and taken apart at once: boxing would cost more than moving.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 pub enum UaOutput {
     /// Send these bytes.
@@ -111,6 +113,7 @@ pub enum UaOutput {
 
 /// What happened to a session. Each session has at most one of Failed, Cancelled and Ended, and last of all Closed;
 /// one that ends by our own hangup (after the answer) or reject has only Closed.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 pub enum UaEvent {
     /// A new INVITE; 100 has been sent.

@@ -251,8 +251,8 @@ fn bye_crossing_bye_gets_200_both_ways() {
 
 #[test]
 fn the_callee_that_hangs_up_before_the_ack_waits_for_it() {
-    let mut net = Net::new(1, Faults { drop_one: Some(4), ..Faults::default() }, |net, side, event| match event {
-        UaEvent::Incoming { session, .. } => {
+    let mut net = Net::new(1, Faults { drop_one: Some(4), ..Faults::default() }, |net, side, event| {
+        if let UaEvent::Incoming { session, .. } = event {
             let session = *session;
             net.after(0, move |net| {
                 net.user(side, |ua, now| {
@@ -262,7 +262,6 @@ fn the_callee_that_hangs_up_before_the_ack_waits_for_it() {
                 });
             });
         }
-        _ => {}
     });
     net.user(A, |ua, now| ua.invite(now, call(A)).unwrap());
     net.settle();

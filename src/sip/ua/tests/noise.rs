@@ -35,7 +35,7 @@ const LINES: &[&str] = &[
 
 fn spoil(text: &str, line: usize, cut: usize) -> String {
     let mut text = text.replacen("\r\n", &format!("\r\n{}\r\n", LINES[line % LINES.len()]), 1);
-    if cut % 3 == 0 {
+    if cut.is_multiple_of(3) {
         let mut at = cut.min(text.len());
         while !text.is_char_boundary(at) {
             at -= 1;
