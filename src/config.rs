@@ -1,1 +1,459 @@
-//! One typed configuration, checked before anything is bound.
+//! One typed configuration, checked whole before anything is bound.
+//!
+//! Without a file there is [`Config::embedded`]: everything on loopback, the softphone page, the built-in test phone and
+//! the demo dial plan, no tokens. With a file ([`Config::load`]) every value is checked and a wrong one is told with file
+//! and line. Docs: `docs/configuration.md`.
+
+mod error;
+mod raw;
+#[cfg(test)]
+mod tests;
+mod trunk;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use crate::dialplan::{Plan, PlanFile};
+use crate::signal::TokenVerifier;
+
+pub use error::{ConfigError, LoadError, Problem};
+pub use trunk::TrunkConfig;
+
+/// The name under which the embedded default's trunk stands in its plan.
+pub const TEST_PHONE_TRUNK: &str = "testphone";
+/// The dial plan of the embedded default.
+const DEMO_PLAN: &str = include_str!("../dialplans/demo.toml");
+
+/// Everything the gateway is told.
+#[derive(Debug)]
+pub struct Config {
+    /// Where pages and WebSockets are served.
+    pub http: Http,
+    /// SIP listeners.
+    pub sip: Sip,
+    /// Media addresses, ports and threads.
+    pub media: Media,
+    /// How a browser proves who it is.
+    pub auth: Auth,
+    /// The dial plans, loaded and tested.
+    pub plan: Arc<Plan>,
+    /// The trunks that the plans may name.
+    pub trunks: Vec<TrunkConfig>,
+    /// Where call detail records go.
+    pub cdr: CdrSink,
+    /// How to log.
+    pub log: Log,
+    /// What one gateway, user or socket may have at once.
+    pub limits: Limits,
+    /// How long SIGTERM waits for calls to end by themselves before it hangs up.
+    pub grace: Duration,
+    /// The embedded default: run the test phone beside the gateway.
+    pub test_phone: bool,
+}
+
+/// `[http]`
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Origins whose pages may open a WebSocket; `None`: only pages of this gateway itself.
+    pub origins: Option<Vec<String>>,
+    /// Serve the softphone page.
+    pub softphone: bool,
+}
+
+/// `[sip]`
+#[derive(Debug, Clone)]
+pub struct Sip {
+    /// UDP listeners.
+    pub udp: Vec<SocketAddr>,
+    /// TCP listeners.
+    pub tcp: Vec<SocketAddr>,
+    /// The address to write into Via and Contact, where it differs from the listener's.
+    pub advertise: Option<IpAddr>,
+}
+
+/// `[media]`
+#[derive(Debug, Clone)]
+pub struct Media {
+    /// The UDP address that browsers reach (the first worker's; each further worker has the next port).
+    pub browser: SocketAddr,
+    /// Where RTP sockets towards trunks are bound.
+    pub rtp_address: IpAddr,
+    /// The ports they may take: even ones for RTP, the odd one above for RTCP.
+    pub rtp_ports: RangeInclusive<u16>,
+    /// The addresses to write into candidates and `c=` lines, where they differ from the bound ones.
+    pub advertise: Vec<IpAddr>,
+    /// Media threads.
+    pub workers: usize,
+}
+
+/// `[auth]`
+#[derive(Debug)]
+pub enum Auth {
+    /// A session names its user itself; loopback only.
+    Open,
+    /// A session brings a signed token.
+    Token {
+        /// Checks it.
+        verifier: TokenVerifier,
+        /// The HS256 secret, with which `ringback token` can sign; none where only a public key is known.
+        secret: Option<Secret>,
+    },
+}
+
+/// A secret that never shows in a log.
+#[derive(Clone)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// The secret itself.
+    pub fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// Where call detail records go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CdrSink {
+    /// JSON lines on standard output.
+    Stdout,
+    /// JSON lines appended to a file.
+    File(PathBuf),
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// One JSON object a line instead of text.
+    pub json: bool,
+    /// A filter as `RUST_LOG` takes it; that variable goes first.
+    pub level: String,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Calls at once.
+    pub calls: usize,
+    /// WebSockets at once.
+    pub sockets: usize,
+    /// WebSockets of one user at once.
+    pub sockets_per_user: usize,
+    /// Calls of one WebSocket at once.
+    pub calls_per_socket: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { calls: 1000, sockets: 10_000, sockets_per_user: 16, calls_per_socket: 8 }
+    }
+}
+
+impl Config {
+    /// The configuration of `ringback` started with none: loopback only, test phone, demo plan, no tokens.
+    ///
+    /// # Errors
+    /// Only if the embedded plan is broken, which a test rules out.
+    pub fn embedded() -> Result<Config, LoadError> {
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let files = [PlanFile { name: "dialplans/demo.toml (embedded)".into(), text: DEMO_PLAN.into() }];
+        let plan = Plan::load(&files, &[TEST_PHONE_TRUNK.to_owned()]).map_err(LoadError::Plan)?;
+        Ok(Config {
+            http: Http { listen: SocketAddr::new(loopback, 8080), origins: None, softphone: true },
+            sip: Sip { udp: vec![SocketAddr::new(loopback, 0)], tcp: Vec::new(), advertise: None },
+            media: Media {
+                browser: SocketAddr::new(loopback, 0),
+                rtp_address: loopback,
+                rtp_ports: 20_000..=20_999,
+                advertise: Vec::new(),
+                workers: 1,
+            },
+            auth: Auth::Open,
+            plan: Arc::new(plan),
+            trunks: Vec::new(),
+            cdr: CdrSink::Stdout,
+            log: Log { json: false, level: "info".into() },
+            limits: Limits::default(),
+            grace: Duration::ZERO,
+            test_phone: true,
+        })
+    }
+
+    /// Reads `path` and the dial plans that it names (relative to its own folder) and checks all of it.
+    ///
+    /// # Errors
+    /// [`LoadError`] with file and line.
+    pub fn load(path: &Path) -> Result<Config, LoadError> {
+        let text = std::fs::read_to_string(path).map_err(|e| whole_file(path, Problem::Unreadable(e)))?;
+        let raw: raw::File = toml::from_str(&text).map_err(|e| ConfigError {
+            file: path.display().to_string(),
+            place: e.span().map(|span| error::place(&text, span.start)),
+            problem: Problem::Toml(e.message().to_owned()),
+        })?;
+        Reader { path, text: &text }.config(raw)
+    }
+}
+
+/// An error about a file as a whole.
+fn whole_file(path: &Path, problem: Problem) -> ConfigError {
+    ConfigError { file: path.display().to_string(), place: None, problem }
+}
+
+/// Turns the raw file into a [`Config`]; knows the text, so that an error can name its line.
+struct Reader<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Reader<'_> {
+    fn error<T>(&self, at: &Spanned<T>, problem: Problem) -> ConfigError {
+        ConfigError {
+            file: self.path.display().to_string(),
+            place: Some(error::place(self.text, at.span().start)),
+            problem,
+        }
+    }
+
+    /// A path of the file, relative to the folder of the file itself.
+    fn beside(&self, name: &str) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new(".")).join(name)
+    }
+
+    fn address(
+        &self,
+        key: &'static str,
+        example: &'static str,
+        value: &Spanned<String>,
+    ) -> Result<SocketAddr, ConfigError> {
+        let text = value.get_ref();
+        text.parse().map_err(|_| self.error(value, Problem::Address { key, value: text.clone(), example }))
+    }
+
+    fn addresses(
+        &self,
+        key: &'static str,
+        example: &'static str,
+        values: &Option<Vec<Spanned<String>>>,
+    ) -> Result<Vec<SocketAddr>, ConfigError> {
+        values.iter().flatten().map(|v| self.address(key, example, v)).collect()
+    }
+
+    fn ip(&self, key: &'static str, value: &Spanned<String>) -> Result<IpAddr, ConfigError> {
+        let text = value.get_ref();
+        text.parse().map_err(|_| {
+            self.error(value, Problem::Word { key, value: text.clone(), takes: "an IPv4 or IPv6 address" })
+        })
+    }
+
+    fn number(
+        &self,
+        key: &'static str,
+        value: &Option<Spanned<usize>>,
+        default: usize,
+        range: RangeInclusive<usize>,
+        takes: &'static str,
+    ) -> Result<usize, ConfigError> {
+        match value {
+            None => Ok(default),
+            Some(v) if range.contains(v.get_ref()) => Ok(*v.get_ref()),
+            Some(v) => Err(self.error(v, Problem::Number { key, value: *v.get_ref(), takes })),
+        }
+    }
+
+    fn secret_file(&self, name: &Spanned<String>) -> Result<String, ConfigError> {
+        let path = self.beside(name.get_ref());
+        let text = std::fs::read_to_string(&path).map_err(|e| whole_file(&path, Problem::Unreadable(e)))?;
+        Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+    }
+
+    fn config(&self, raw: raw::File) -> Result<Config, LoadError> {
+        let http = self.http(&raw.http)?;
+        let sip = self.sip(&raw.sip)?;
+        let trunks = raw.trunk.iter().map(|(name, t)| self.trunk(name, t, &sip)).collect::<Result<Vec<_>, _>>()?;
+        let names: Vec<String> = trunks.iter().map(|t| t.name.clone()).collect();
+        Ok(Config {
+            media: self.media(&raw.media)?,
+            auth: self.auth(raw.auth.as_ref(), http.listen)?,
+            plan: Arc::new(self.plan(&raw.dialplan, &names)?),
+            cdr: match raw.cdr.file.as_deref() {
+                None | Some("-") => CdrSink::Stdout,
+                Some(name) => CdrSink::File(self.beside(name)),
+            },
+            log: self.log(&raw.log)?,
+            limits: self.limits(&raw.limits)?,
+            grace: Duration::from_secs(raw.shutdown.grace_seconds.unwrap_or(0)),
+            test_phone: false,
+            http,
+            sip,
+            trunks,
+        })
+    }
+
+    fn http(&self, raw: &raw::Http) -> Result<Http, ConfigError> {
+        let listen = match &raw.listen {
+            Some(v) => self.address("listen", "\"127.0.0.1:8080\"", v)?,
+            None => SocketAddr::from(([127, 0, 0, 1], 8080)),
+        };
+        let origin = |v: &Spanned<String>| {
+            let text = v.get_ref().trim_end_matches('/');
+            let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+            match host {
+                Some(h) if !h.is_empty() && !h.contains('/') => Ok(text.to_ascii_lowercase()),
+                _ => Err(self.error(
+                    v,
+                    Problem::Word {
+                        key: "origins",
+                        value: v.get_ref().clone(),
+                        takes: "origins such as \"https://shop.example\", without a path",
+                    },
+                )),
+            }
+        };
+        let origins = raw.origins.as_ref().map(|list| list.iter().map(origin).collect::<Result<_, _>>()).transpose()?;
+        Ok(Http { listen, origins, softphone: raw.softphone.unwrap_or(true) })
+    }
+
+    fn sip(&self, raw: &raw::Sip) -> Result<Sip, ConfigError> {
+        let example = "\"192.0.2.1:5060\" or \"[2001:db8::1]:5060\"";
+        let mut sip = Sip {
+            udp: self.addresses("udp", example, &raw.udp)?,
+            tcp: self.addresses("tcp", example, &raw.tcp)?,
+            advertise: raw.advertise.as_ref().map(|v| self.ip("advertise", v)).transpose()?,
+        };
+        if raw.udp.is_none() && raw.tcp.is_none() {
+            sip.udp = vec![SocketAddr::from(([0, 0, 0, 0], 5060))];
+            sip.tcp = sip.udp.clone();
+        }
+        Ok(sip)
+    }
+
+    fn media(&self, raw: &raw::Media) -> Result<Media, ConfigError> {
+        let browser = match &raw.browser {
+            Some(v) => self.address("browser", "\"0.0.0.0:40000\"", v)?,
+            None => SocketAddr::from(([0, 0, 0, 0], 40_000)),
+        };
+        let rtp_address = match &raw.rtp_address {
+            Some(v) => self.ip("rtp_address", v)?,
+            None => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        };
+        let rtp_ports = match &raw.rtp_ports {
+            Some(v) => parse_ports(v.get_ref()).ok_or_else(|| self.error(v, Problem::Ports(v.get_ref().clone())))?,
+            None => 20_000..=20_999,
+        };
+        let advertise =
+            raw.advertise.iter().flatten().map(|v| self.ip("advertise", v)).collect::<Result<Vec<_>, _>>()?;
+        let workers = self.number("workers", &raw.workers, 1, 1..=64, "1 to 64")?;
+        Ok(Media { browser, rtp_address, rtp_ports, advertise, workers })
+    }
+
+    fn auth(&self, raw: Option<&Spanned<raw::Auth>>, listen: SocketAddr) -> Result<Auth, ConfigError> {
+        let Some(section) = raw else { return Err(whole_file(self.path, Problem::NoAuth)) };
+        let auth = section.get_ref();
+        match (&auth.hs256_secret, &auth.hs256_secret_file, &auth.eddsa_public_key_file, &auth.open) {
+            (Some(secret), None, None, None) => self.hs256(secret, secret.get_ref()),
+            (None, Some(file), None, None) => self.hs256(file, &self.secret_file(file)?),
+            (None, None, Some(file), None) => {
+                let pem = self.secret_file(file)?;
+                TokenVerifier::ed_dsa(pem.as_bytes())
+                    .map(|verifier| Auth::Token { verifier, secret: None })
+                    .map_err(|e| self.error(file, Problem::PublicKey(e)))
+            }
+            (None, None, None, Some(open)) if *open.get_ref() => {
+                if listen.ip().is_loopback() {
+                    Ok(Auth::Open)
+                } else {
+                    Err(self.error(open, Problem::OpenToTheWorld))
+                }
+            }
+            _ => Err(self.error(section, Problem::AuthChoice)),
+        }
+    }
+
+    fn hs256<T>(&self, at: &Spanned<T>, secret: &str) -> Result<Auth, ConfigError> {
+        if secret.len() < 32 {
+            return Err(self.error(at, Problem::ShortSecret(secret.len())));
+        }
+        let verifier = TokenVerifier::hs256(secret.as_bytes());
+        Ok(Auth::Token { verifier, secret: Some(Secret(secret.as_bytes().to_vec())) })
+    }
+
+    fn log(&self, raw: &raw::Log) -> Result<Log, ConfigError> {
+        let json = match &raw.format {
+            None => false,
+            Some(v) => match v.get_ref().as_str() {
+                "text" => false,
+                "json" => true,
+                other => {
+                    let problem = Problem::Word { key: "format", value: other.into(), takes: "\"text\" or \"json\"" };
+                    return Err(self.error(v, problem));
+                }
+            },
+        };
+        Ok(Log { json, level: raw.level.clone().unwrap_or_else(|| "info".into()) })
+    }
+
+    fn limits(&self, raw: &raw::Limits) -> Result<Limits, ConfigError> {
+        let d = Limits::default();
+        let many = "1 to 1000000";
+        Ok(Limits {
+            calls: self.number("calls", &raw.calls, d.calls, 1..=1_000_000, many)?,
+            sockets: self.number("sockets", &raw.sockets, d.sockets, 1..=1_000_000, many)?,
+            sockets_per_user: self.number(
+                "sockets_per_user",
+                &raw.sockets_per_user,
+                d.sockets_per_user,
+                1..=1000,
+                "1 to 1000",
+            )?,
+            calls_per_socket: self.number(
+                "calls_per_socket",
+                &raw.calls_per_socket,
+                d.calls_per_socket,
+                1..=1000,
+                "1 to 1000",
+            )?,
+        })
+    }
+
+    fn plan(&self, raw: &raw::DialPlan, trunks: &[String]) -> Result<Plan, LoadError> {
+        let dir = self.beside(raw.dir.as_ref().map_or("dialplans", |d| d.get_ref()));
+        let unreadable = |path: &Path, e| LoadError::from(whole_file(path, Problem::Unreadable(e)));
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(&dir).map_err(|e| unreadable(&dir, e))? {
+            let path = entry.map_err(|e| unreadable(&dir, e))?.path();
+            if path.extension().is_some_and(|e| e == "toml") {
+                paths.push(path);
+            }
+        }
+        if paths.is_empty() {
+            return Err(whole_file(self.path, Problem::NoPlan(dir)).into());
+        }
+        paths.sort();
+        let mut files = Vec::with_capacity(paths.len());
+        for path in paths {
+            let text = std::fs::read_to_string(&path).map_err(|e| unreadable(&path, e))?;
+            files.push(PlanFile { name: path.display().to_string(), text });
+        }
+        Plan::load(&files, trunks).map_err(LoadError::Plan)
+    }
+}
+
+/// `"20000-20999"`; `None` unless it holds at least one even port and the odd one above.
+fn parse_ports(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last): (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    let even = first.checked_next_multiple_of(2)?;
+    (first > 0 && even < last).then_some(first..=last)
+}

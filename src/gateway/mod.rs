@@ -1,1 +1,57 @@
-//! The tokio shell: WebSocket, SIP transports, HTTP, shutdown.
+//! The tokio shell: it binds everything, starts the driver of the [`Switch`](crate::switch::Switch), the media workers,
+//! HTTP with its WebSockets and the SIP transports, and takes them down again in order.
+//!
+//! Every task is owned: tasks run in one [`TaskTracker`], are told to stop by one token and are waited for. Every queue
+//! has a bound, stated where it is made.
+
+mod cdr;
+mod driver;
+mod error;
+mod http;
+mod pool;
+mod sip_tcp;
+mod sip_udp;
+mod start;
+#[cfg(test)]
+mod tests;
+mod ws;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::switch::{Input, SocketId};
+
+pub use error::GatewayError;
+pub use start::{Gateway, Ready};
+
+/// Events that wait for the driver: enough for a burst of 4,096 datagrams; past it UDP is dropped (SIP retransmits) and
+/// streams and WebSockets wait.
+const EVENT_QUEUE: usize = 4096;
+
+/// What the transports tell the driver.
+enum Event {
+    /// An input of the switch as it is.
+    Switch(Input),
+    /// A WebSocket opened; `outbox` takes what is to be sent on it.
+    SocketOpened { socket: SocketId, peer: std::net::SocketAddr, outbox: mpsc::Sender<ws::Frame> },
+    /// A SIP connection is there, accepted or opened by us.
+    SipConnected(sip_tcp::Connection),
+    /// A SIP connection ended, or could not be opened.
+    SipClosed { flow: crate::sip::Flow, failed: bool },
+}
+
+/// What every task of the shell holds: where to tell, when to stop, who waits for it.
+#[derive(Clone)]
+struct Tasks {
+    events: mpsc::Sender<Event>,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+}
+
+impl Tasks {
+    fn new() -> (Tasks, mpsc::Receiver<Event>) {
+        let (events, queue) = mpsc::channel(EVENT_QUEUE);
+        (Tasks { events, stop: CancellationToken::new(), tracker: TaskTracker::new() }, queue)
+    }
+}

@@ -1,0 +1,141 @@
+//! What can be wrong with a configuration, each with its place and what to do about it.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// What is wrong.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(#[source] std::io::Error),
+    /// It is not TOML, or a key is unknown, missing or of the wrong type.
+    #[error("{0}")]
+    Toml(String),
+    /// Not `address:port`.
+    #[error("`{key}`: \"{value}\" is not an address and port such as {example}")]
+    Address {
+        /// the key as written in the file
+        key: &'static str,
+        /// the value found
+        value: String,
+        /// one that would be right
+        example: &'static str,
+    },
+    /// Not one of the words that the key knows.
+    #[error("`{key}`: \"{value}\" is not known; it takes {takes}")]
+    Word {
+        /// the key as written in the file
+        key: &'static str,
+        /// the value found
+        value: String,
+        /// what it takes, in words
+        takes: &'static str,
+    },
+    /// A port range that is empty, odd or too small.
+    #[error("`rtp_ports`: \"{0}\" is not a range such as \"20000-20999\" of at least two ports")]
+    Ports(String),
+    /// A number outside of its limits.
+    #[error("`{key}`: {value} is out of range; it takes {takes}")]
+    Number {
+        /// the key as written in the file
+        key: &'static str,
+        /// the value found
+        value: usize,
+        /// what it takes, in words
+        takes: &'static str,
+    },
+    /// `[auth]` is not there.
+    #[error(
+        "there is no [auth] section: say `hs256_secret_file = \"...\"` or `eddsa_public_key_file = \"...\"` \
+         (who signs the browsers' tokens), or `open = true` for tests on this machine alone"
+    )]
+    NoAuth,
+    /// Not exactly one way of authentication.
+    #[error("[auth] takes exactly one of hs256_secret, hs256_secret_file, eddsa_public_key_file and open")]
+    AuthChoice,
+    /// A key that HS256 must not use.
+    #[error("the HS256 secret has {0} bytes; it takes at least 32 (RFC 7518 section 3.2), e.g. `openssl rand -hex 32`")]
+    ShortSecret(usize),
+    /// The key is not a PEM public key.
+    #[error("`eddsa_public_key_file`: {0}")]
+    PublicKey(#[source] crate::signal::TokenError),
+    /// No token, and reachable from other machines.
+    #[error(
+        "`open = true` lets anyone call who reaches the page: it is taken only while [http] listen is a loopback address"
+    )]
+    OpenToTheWorld,
+    /// No listener for a trunk's transport.
+    #[error(
+        "trunk \"{trunk}\" is reached over {transport}, but [sip] {transport} has no listener of its address family"
+    )]
+    NoListener {
+        /// the trunk
+        trunk: String,
+        /// udp or tcp
+        transport: &'static str,
+    },
+    /// A name that could not be resolved.
+    #[error("trunk \"{trunk}\": \"{address}\" cannot be resolved: {reason}")]
+    Unresolved {
+        /// the trunk
+        trunk: String,
+        /// host:port as configured
+        address: String,
+        /// what the resolver said
+        reason: std::io::Error,
+    },
+    /// A user without a password, or the other way round.
+    #[error("trunk \"{0}\": `user` and `password` (or `password_file`) go together")]
+    HalfCredentials(String),
+    /// A name that cannot stand in logs and plans.
+    #[error("trunk name \"{0}\": letters, digits, '-', '_' and '.' only, at most 64")]
+    TrunkName(String),
+    /// The dial plan folder has no plan in it.
+    #[error("no dial plan: {0} has no file ending in .toml")]
+    NoPlan(PathBuf),
+}
+
+/// A problem and where it stands.
+#[derive(Debug, Error)]
+pub struct ConfigError {
+    /// The file's name.
+    pub file: String,
+    /// Line and column, from 1, where they are known.
+    pub place: Option<(usize, usize)>,
+    /// What is wrong.
+    #[source]
+    pub problem: Problem,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.place {
+            Some((line, column)) => write!(f, "{}:{line}:{column}: {}", self.file, self.problem),
+            None => write!(f, "{}: {}", self.file, self.problem),
+        }
+    }
+}
+
+/// Why a configuration is not taken.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The configuration file.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The dial plans: every finding, one a line, each with file and line.
+    #[error("the dial plan is not taken:\n{}", .0.iter().map(|e| format!("  {e}")).collect::<Vec<_>>().join("\n"))]
+    Plan(Vec<crate::dialplan::PlanError>),
+}
+
+/// Line and column, both from 1, of byte `offset` in `text`.
+pub(super) fn place(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    (line, column)
+}

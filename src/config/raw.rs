@@ -1,0 +1,127 @@
+//! `ringback.toml` as it is written: names, strings and their places in the file. What the values mean is decided in
+//! [`super`], which can say on which line a wrong one stands.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+/// The whole file.
+#[derive(Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    #[serde(default)]
+    pub http: Http,
+    #[serde(default)]
+    pub sip: Sip,
+    #[serde(default)]
+    pub media: Media,
+    pub auth: Option<Spanned<Auth>>,
+    #[serde(default)]
+    pub dialplan: DialPlan,
+    #[serde(default)]
+    pub cdr: Cdr,
+    #[serde(default)]
+    pub log: Log,
+    #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
+    pub shutdown: Shutdown,
+    #[serde(default)]
+    pub trunk: BTreeMap<String, Spanned<Trunk>>,
+}
+
+/// `[http]`
+#[derive(Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    pub listen: Option<Spanned<String>>,
+    pub origins: Option<Vec<Spanned<String>>>,
+    pub softphone: Option<bool>,
+}
+
+/// `[sip]`
+#[derive(Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Sip {
+    pub udp: Option<Vec<Spanned<String>>>,
+    pub tcp: Option<Vec<Spanned<String>>>,
+    pub advertise: Option<Spanned<String>>,
+}
+
+/// `[media]`
+#[derive(Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Media {
+    pub browser: Option<Spanned<String>>,
+    pub rtp_address: Option<Spanned<String>>,
+    pub rtp_ports: Option<Spanned<String>>,
+    pub advertise: Option<Vec<Spanned<String>>>,
+    pub workers: Option<Spanned<usize>>,
+}
+
+/// `[auth]`
+#[derive(Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    pub hs256_secret: Option<Spanned<String>>,
+    pub hs256_secret_file: Option<Spanned<String>>,
+    pub eddsa_public_key_file: Option<Spanned<String>>,
+    pub open: Option<Spanned<bool>>,
+}
+
+/// `[dialplan]`
+#[derive(Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct DialPlan {
+    pub dir: Option<Spanned<String>>,
+}
+
+/// `[cdr]`
+#[derive(Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Cdr {
+    pub file: Option<String>,
+}
+
+/// `[log]`
+#[derive(Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    pub format: Option<Spanned<String>>,
+    pub level: Option<String>,
+}
+
+/// `[limits]`
+#[derive(Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    pub calls: Option<Spanned<usize>>,
+    pub sockets: Option<Spanned<usize>>,
+    pub sockets_per_user: Option<Spanned<usize>>,
+    pub calls_per_socket: Option<Spanned<usize>>,
+}
+
+/// `[shutdown]`
+#[derive(Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Shutdown {
+    pub grace_seconds: Option<u64>,
+}
+
+/// `[trunk.NAME]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trunk {
+    pub address: Spanned<String>,
+    pub transport: Option<Spanned<String>>,
+    pub domain: Option<Spanned<String>>,
+    pub user: Option<Spanned<String>>,
+    pub password: Option<Spanned<String>>,
+    pub password_file: Option<Spanned<String>>,
+    pub realm: Option<String>,
+    pub codecs: Option<Vec<Spanned<String>>>,
+    pub number_format: Option<Spanned<String>>,
+    pub dtmf: Option<Spanned<String>>,
+    pub sources: Option<Vec<Spanned<String>>>,
+}

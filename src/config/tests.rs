@@ -1,0 +1,154 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::*;
+
+const PLAN: &str = include_str!("../../dialplans/demo.toml");
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// A folder with `ringback.toml` and the demo plan.
+fn folder(toml: &str) -> (TempDir, PathBuf) {
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join("dialplans")).unwrap();
+    fs::write(dir.path().join("dialplans/demo.toml"), PLAN).unwrap();
+    let file = dir.path().join("ringback.toml");
+    fs::write(&file, toml).unwrap();
+    (dir, file)
+}
+
+fn load(toml: &str) -> Result<Config, String> {
+    let (dir, file) = folder(toml);
+    Config::load(&file).map_err(|e| e.to_string().replace(&format!("{}/", dir.path().display()), ""))
+}
+
+/// What a whole file needs besides the line under test.
+fn whole(extra: &str) -> String {
+    format!("{extra}\n[auth]\nhs256_secret = \"{SECRET}\"\n[trunk.testphone]\naddress = \"127.0.0.1:5070\"\n")
+}
+
+#[test]
+fn the_embedded_default_is_on_loopback_only_and_has_the_test_phone() {
+    let config = Config::embedded().unwrap();
+    assert!(config.http.listen.ip().is_loopback());
+    assert!(config.media.browser.ip().is_loopback() && config.media.rtp_address.is_loopback());
+    assert!(config.sip.udp.iter().all(|a| a.ip().is_loopback()));
+    assert!(config.test_phone && matches!(config.auth, Auth::Open));
+}
+
+#[test]
+fn a_whole_file_is_taken() {
+    let toml = format!(
+        r#"
+[http]
+listen = "0.0.0.0:8443"
+origins = ["https://Shop.example/"]
+[sip]
+udp = ["192.0.2.1:5060", "[2001:db8::1]:5060"]
+tcp = ["192.0.2.1:5060"]
+advertise = "203.0.113.5"
+[media]
+browser = "0.0.0.0:40000"
+rtp_ports = "21001-21010"
+advertise = ["203.0.113.5"]
+workers = 2
+[auth]
+hs256_secret = "{SECRET}"
+[cdr]
+file = "cdr.jsonl"
+[log]
+format = "json"
+[limits]
+calls = 10
+[shutdown]
+grace_seconds = 30
+[trunk.testphone]
+address = "sip.carrier.example"
+transport = "tcp"
+user = "u"
+password = "p"
+codecs = ["pcma"]
+number_format = "national:44:0"
+dtmf = "info"
+sources = ["198.51.100.1"]
+"#
+    );
+    let config = load(&toml).unwrap();
+    assert_eq!(config.http.origins.as_deref(), Some(["https://shop.example".to_owned()].as_slice()));
+    assert_eq!(config.media.rtp_ports, 21001..=21010);
+    assert_eq!(config.limits.calls, 10);
+    assert_eq!(config.limits.sockets, Limits::default().sockets);
+    let trunk = &config.trunks[0];
+    assert_eq!(trunk.address, "sip.carrier.example:5060");
+    assert_eq!(trunk.codecs, [Codec::Pcma]);
+    assert_eq!(trunk.credentials.as_ref().unwrap().username, "u");
+    assert!(matches!(config.cdr, CdrSink::File(_)) && config.log.json && !config.test_phone);
+    assert_eq!(config.grace, Duration::from_secs(30));
+}
+
+#[test]
+fn every_mistake_is_told_with_its_line_and_what_to_do() {
+    let table: &[(&str, &str)] = &[
+        ("[http]\nlisten = \"8080\"", "ringback.toml:2:10: `listen`: \"8080\" is not an address and port"),
+        ("[http]\norigins = [\"shop.example\"]", "ringback.toml:2:12: `origins`: \"shop.example\" is not known"),
+        ("[sip]\nudp = [\"host:5060\"]", "ringback.toml:2:8: `udp`"),
+        ("[media]\nrtp_ports = \"9-8\"", "ringback.toml:2:13: `rtp_ports`: \"9-8\" is not a range"),
+        ("[media]\nrtp_ports = \"20001-20002\"", "ringback.toml:2:13: `rtp_ports`"),
+        ("[media]\nworkers = 0", "ringback.toml:2:11: `workers`: 0 is out of range"),
+        ("[media]\nadvertise = [\"gw.example\"]", "ringback.toml:2:14: `advertise`"),
+        (
+            "[log]\nformat = \"xml\"",
+            "ringback.toml:2:10: `format`: \"xml\" is not known; it takes \"text\" or \"json\"",
+        ),
+        ("[htp]\nlisten = 1", "ringback.toml:1:2: unknown field `htp`"),
+        ("[http]\nlisten = ", "ringback.toml:2:10: "),
+        ("[dialplan]\ndir = \"nowhere\"", "nowhere: cannot be read: No such file"),
+        ("[trunk.x]\naddress = \"a b\"", "ringback.toml:2:11: `address`: \"a b\" is not an address"),
+        ("[trunk.x]\naddress = \"h\"\ntransport = \"tls\"", "ringback.toml:3:13: `transport`: \"tls\" is not known"),
+        ("[trunk.x]\naddress = \"h\"\nuser = \"u\"", "trunk \"x\": `user` and `password`"),
+        ("[trunk.x]\naddress = \"h\"\ncodecs = [\"G729\"]", "ringback.toml:3:11: `codecs`: \"G729\" is not known"),
+        ("[trunk.x]\naddress = \"h\"\nnumber_format = \"national\"", "ringback.toml:3:17: `number_format`"),
+        (
+            "[trunk.x]\naddress = \"[2001:db8::1]:5060\"",
+            "trunk \"x\" is reached over udp, but [sip] udp has no listener",
+        ),
+        ("[trunk.\"x y\"]\naddress = \"h\"", "trunk name \"x y\""),
+    ];
+    for (toml, expected) in table {
+        let error = load(&whole(toml)).err().unwrap_or_else(|| panic!("taken: {toml}"));
+        assert!(error.contains(expected), "{toml}\n   said: {error}\n wanted: {expected}");
+    }
+}
+
+#[test]
+fn authentication_is_stated_exactly_once_and_open_stays_on_loopback() {
+    let trunk = "[trunk.testphone]\naddress = \"127.0.0.1:5070\"\n";
+    let table = [
+        (String::new(), "there is no [auth] section"),
+        ("[auth]\nhs256_secret = \"short\"\n".into(), "the HS256 secret has 5 bytes"),
+        (format!("[auth]\nopen = true\nhs256_secret = \"{SECRET}\"\n"), "takes exactly one of"),
+        ("[auth]\nopen = false\n".into(), "takes exactly one of"),
+        ("[http]\nlisten = \"0.0.0.0:80\"\n[auth]\nopen = true\n".into(), "only while [http] listen is a loopback"),
+        ("[auth]\nhs256_secret_file = \"nowhere\"\n".into(), "nowhere: cannot be read"),
+        ("[auth]\neddsa_public_key_file = \"ringback.toml\"\n".into(), "`eddsa_public_key_file`"),
+    ];
+    for (auth, expected) in table {
+        let error = load(&format!("{auth}{trunk}")).err().unwrap_or_else(|| panic!("taken: {auth}"));
+        assert!(error.contains(expected), "{auth}\n   said: {error}\n wanted: {expected}");
+    }
+}
+
+#[test]
+fn a_plan_that_names_an_unknown_trunk_is_refused_with_its_line() {
+    let error = load(&format!("[auth]\nhs256_secret = \"{SECRET}\"\n")).unwrap_err();
+    assert!(error.contains("dialplans/demo.toml:") && error.contains("testphone"), "{error}");
+}
+
+#[test]
+fn secrets_are_not_in_the_debug_text() {
+    let toml = whole("[trunk.x]\naddress = \"h\"\nuser = \"u\"\npassword = \"canary-password\"");
+    let text = format!("{:?}", load(&toml).unwrap());
+    assert!(!text.contains("canary-password") && !text.contains(SECRET), "{text}");
+}

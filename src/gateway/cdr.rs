@@ -1,0 +1,73 @@
+//! Call detail records: one JSON object a line, to a file or standard output, written by a thread of its own so that a
+//! slow disk holds up no call.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use super::GatewayError;
+use crate::call::Cdr;
+use crate::config::CdrSink;
+
+/// Records that may wait for the disk; past it they are logged as errors, with their text, rather than lost unseen.
+const QUEUE: usize = 10_000;
+
+/// The writer; [`CdrWriter::finish`] flushes and joins.
+pub(super) struct CdrWriter {
+    queue: SyncSender<String>,
+    thread: JoinHandle<()>,
+}
+
+impl CdrWriter {
+    pub(super) fn start(sink: &CdrSink) -> Result<CdrWriter, GatewayError> {
+        let out: Box<dyn Write + Send> = match sink {
+            CdrSink::Stdout => Box::new(io::stdout()),
+            CdrSink::File(path) => {
+                Box::new(open(path).map_err(|source| GatewayError::Cdr { path: path.clone(), source })?)
+            }
+        };
+        let (queue, records) = sync_channel(QUEUE);
+        let thread = std::thread::Builder::new()
+            .name("cdr".into())
+            .spawn(move || write_all(out, &records))
+            .map_err(|source| GatewayError::Cdr { path: "(thread)".into(), source })?;
+        Ok(CdrWriter { queue, thread })
+    }
+
+    pub(super) fn write(&self, cdr: &Cdr) {
+        let line = match serde_json::to_string(cdr) {
+            Ok(line) => line,
+            Err(error) => {
+                tracing::error!(%error, "a CDR cannot be written as JSON");
+                return;
+            }
+        };
+        match self.queue.try_send(line) {
+            Ok(()) => {}
+            Err(TrySendError::Full(line) | TrySendError::Disconnected(line)) => {
+                tracing::error!(cdr = line, "the CDR queue is full: the record stands in this log only");
+            }
+        }
+    }
+
+    /// Writes what waits and ends the thread.
+    pub(super) fn finish(self) {
+        drop(self.queue);
+        if self.thread.join().is_err() {
+            tracing::error!("the CDR writer panicked");
+        }
+    }
+}
+
+fn open(path: &std::path::Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+fn write_all(mut out: Box<dyn Write + Send>, records: &Receiver<String>) {
+    for line in records {
+        if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+            tracing::error!(%error, cdr = line, "a CDR could not be written: it stands in this log only");
+        }
+    }
+}

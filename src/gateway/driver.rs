@@ -1,0 +1,228 @@
+//! The driver: one task that owns the [`Switch`], feeds it and carries out what it says.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rand::rngs::StdRng;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+
+use super::cdr::CdrWriter;
+use super::pool::{MediaPool, Report};
+use super::sip_tcp::SipTcp;
+use super::ws::Frame;
+use super::{Event, Tasks};
+use crate::call::Now;
+use crate::sdp::{MediaLoss, MediaReport};
+use crate::sip::{Flow, Transport};
+use crate::switch::{CallId, Input, Output, SocketId, Switch};
+
+/// Events taken before outputs and timers get their turn.
+const BATCH: usize = 128;
+/// How long calls may take to end once they are hung up: long enough for a BYE and its retransmissions over a bad link.
+const RELEASE_WITHIN: Duration = Duration::from_secs(5);
+
+/// What the driver holds.
+pub(super) struct Driver {
+    pub(super) switch: Switch,
+    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) reports: mpsc::Receiver<Report>,
+    pub(super) pool: MediaPool,
+    pub(super) udp: Vec<(std::net::SocketAddr, Arc<UdpSocket>)>,
+    pub(super) tcp: SipTcp,
+    pub(super) sockets: HashMap<SocketId, mpsc::Sender<Frame>>,
+    pub(super) cdr: CdrWriter,
+    pub(super) rng: StdRng,
+    pub(super) tasks: Tasks,
+}
+
+/// How far the shutdown is (docs/architecture.md, "Threads"): a state, not a Drop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// New calls are refused; the others may end by themselves until then.
+    Draining(Instant),
+    /// All calls are hung up and have until then to say goodbye.
+    Releasing(Instant),
+    Over,
+}
+
+impl Driver {
+    /// Runs until `ask` fired and the calls are over: at the first ask calls get `grace` to end by themselves, then they
+    /// are hung up; a second ask hangs them up at once.
+    pub(super) async fn run(mut self, mut ask: mpsc::Receiver<()>, grace: Duration) {
+        let mut phase = Phase::Serving;
+        let mut batch = Vec::with_capacity(BATCH);
+        while phase != Phase::Over {
+            let deadline = [self.switch.poll_timeout(), phase.deadline()].into_iter().flatten().min();
+            tokio::select! {
+                Some(()) = ask.recv() => phase = self.asked_to_stop(phase, grace),
+                count = self.events.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        break;
+                    }
+                    for event in batch.drain(..) {
+                        self.event(event);
+                    }
+                }
+                Some((call, report)) = self.reports.recv() => self.input(Input::Media { call, report }),
+                () = sleep_until(deadline) => self.switch.handle_timeout(now()),
+            }
+            let idle = self.carry_out();
+            phase = self.advance(phase, idle);
+        }
+        self.finish().await;
+    }
+
+    fn asked_to_stop(&mut self, phase: Phase, grace: Duration) -> Phase {
+        match phase {
+            Phase::Serving => {
+                tracing::info!(grace_seconds = grace.as_secs(), "stopping: new calls are refused");
+                self.input(Input::Drain);
+                Phase::Draining(now().instant + grace)
+            }
+            Phase::Draining(_) => Phase::Draining(now().instant),
+            phase => phase,
+        }
+    }
+
+    fn advance(&mut self, phase: Phase, idle: bool) -> Phase {
+        let now = now().instant;
+        match phase {
+            Phase::Serving => Phase::Serving,
+            _ if idle => Phase::Over,
+            Phase::Draining(until) if now >= until => {
+                self.input(Input::HangupAll);
+                if self.carry_out() { Phase::Over } else { Phase::Releasing(now + RELEASE_WITHIN) }
+            }
+            Phase::Releasing(until) if now >= until => {
+                tracing::warn!("some calls did not end in time; their peers have to find out");
+                Phase::Over
+            }
+            phase => phase,
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Switch(input) => {
+                if let Input::SocketClosed { socket } = &input {
+                    self.sockets.remove(socket);
+                }
+                self.input(input);
+            }
+            Event::SocketOpened { socket, peer, outbox } => {
+                self.sockets.insert(socket, outbox);
+                self.input(Input::SocketOpened { socket, peer });
+            }
+            Event::SipConnected(connection) => self.tcp.connected(connection),
+            Event::SipClosed { flow, failed } => {
+                self.tcp.closed(flow);
+                if failed {
+                    self.input(Input::SipFailed { flow });
+                }
+            }
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        self.switch.handle(now(), input);
+    }
+
+    /// Carries out all that the switch wants; `true` when it said that no call is left.
+    fn carry_out(&mut self) -> bool {
+        let mut idle = false;
+        while let Some(output) = self.switch.poll_output() {
+            match output {
+                Output::Socket { socket, text } => self.send(socket, Frame::Text(text)),
+                Output::CloseSocket { socket, code, reason } => self.send(socket, Frame::Close { code, reason }),
+                Output::Sip { flow, bytes } => self.send_sip(flow, bytes),
+                Output::Lease { call, trunk } => {
+                    let input = match self.pool.lease(now().instant, call, trunk) {
+                        Ok(lease) => Input::Leased { call, lease },
+                        Err(reason) => Input::LeaseFailed { call, reason },
+                    };
+                    self.input(input);
+                }
+                Output::Media { call, command } => self.command(call, command),
+                Output::Release { call } => self.pool.release(now().instant, call),
+                Output::Cdr(cdr) => self.cdr.write(&cdr),
+                Output::Idle => idle = true,
+            }
+        }
+        idle
+    }
+
+    fn command(&mut self, call: CallId, command: crate::sdp::MediaCommand) {
+        if !self.pool.command(&mut self.rng, call, command) {
+            tracing::error!(%call, "the media worker does not take a command: the call ends");
+            self.input(Input::Media { call, report: MediaReport::Lost(MediaLoss::BridgePanic) });
+        }
+    }
+
+    /// A browser that reads too slowly loses its socket, and nobody else anything.
+    fn send(&mut self, socket: SocketId, frame: Frame) {
+        let Some(outbox) = self.sockets.get(&socket) else { return };
+        if outbox.try_send(frame).is_err() {
+            tracing::warn!(socket = socket.0, "a browser does not read: its socket is closed");
+            self.sockets.remove(&socket);
+        }
+    }
+
+    fn send_sip(&mut self, flow: Flow, bytes: Vec<u8>) {
+        let sent = match flow.transport {
+            Transport::Udp => match self.udp.iter().find(|(local, _)| *local == flow.local) {
+                Some((_, socket)) => match socket.try_send_to(&bytes, flow.remote) {
+                    Ok(_) => true,
+                    // A full socket buffer is a lost datagram: SIP retransmits.
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => true,
+                    Err(error) => {
+                        tracing::warn!(remote = %flow.remote, %error, "SIP send");
+                        false
+                    }
+                },
+                None => false,
+            },
+            _ => self.tcp.send(flow, bytes),
+        };
+        if !sent {
+            self.input(Input::SipFailed { flow });
+        }
+    }
+
+    /// Lets the sockets' writers send what is queued, ends every task, then the threads.
+    async fn finish(mut self) {
+        self.sockets.clear(); // each outbox ends: its task sends what waits and closes
+        self.tasks.stop.cancel();
+        self.tasks.tracker.close();
+        self.events.close();
+        if tokio::time::timeout(RELEASE_WITHIN, self.tasks.tracker.wait()).await.is_err() {
+            tracing::warn!("some connections did not close in time");
+        }
+        self.pool.stop();
+        self.cdr.finish();
+    }
+}
+
+impl Phase {
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Phase::Draining(until) | Phase::Releasing(until) => Some(until),
+            Phase::Serving | Phase::Over => None,
+        }
+    }
+}
+
+/// The two clocks that the core is given.
+pub(super) fn now() -> Now {
+    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
+    Now { instant: Instant::now(), unix_ms: u64::try_from(unix_ms).unwrap_or(u64::MAX) }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,65 @@
+//! Why the gateway cannot run, each with what to do about it.
+
+use std::net::SocketAddr;
+
+use thiserror::Error;
+
+/// Why the gateway cannot run.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum GatewayError {
+    /// An address could not be bound.
+    #[error("cannot listen on {address} for {what}: {source}{}", hint(.source, .key))]
+    Bind {
+        /// what for, in words
+        what: &'static str,
+        /// where
+        address: SocketAddr,
+        /// the key that changes it
+        key: &'static str,
+        /// what the system said
+        source: std::io::Error,
+    },
+    /// A trunk's host name could not be resolved.
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    /// A media worker could not start.
+    #[error("cannot start a media worker on {address}: {source}; see [media] browser")]
+    Worker {
+        /// the UDP address for browsers
+        address: SocketAddr,
+        /// why
+        source: crate::worker::WorkerError,
+    },
+    /// The certificate for DTLS could not be made.
+    #[error("cannot make the DTLS certificate: {0}")]
+    Identity(#[from] crate::webrtc::TransportError),
+    /// The CDR file could not be opened.
+    #[error("cannot write CDRs to {path}: {source}; see [cdr] file")]
+    Cdr {
+        /// the file
+        path: std::path::PathBuf,
+        /// what the system said
+        source: std::io::Error,
+    },
+    /// The built-in test phone could not start.
+    #[error("cannot start the test phone: {0}")]
+    TestPhone(#[source] std::io::Error),
+    /// A task of the gateway broke.
+    #[error("the HTTP server ended: {0}")]
+    Http(#[source] std::io::Error),
+    /// The network could not be asked for this machine's own addresses.
+    #[error("cannot find an address of this machine to give to {0}; say which by `advertise`")]
+    NoAddress(&'static str),
+}
+
+fn hint(source: &std::io::Error, key: &str) -> String {
+    match source.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            format!("; another program (or another ringback) has this port: end it, or choose another by {key}")
+        }
+        std::io::ErrorKind::AddrNotAvailable => format!("; this machine has no such address: correct {key}"),
+        std::io::ErrorKind::PermissionDenied => format!("; ports below 1024 need a privilege: choose another by {key}"),
+        _ => format!("; see {key}"),
+    }
+}

@@ -1,0 +1,170 @@
+//! HTTP: the softphone page, the WebSocket's door and the health check.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use include_dir::{Dir, include_dir};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use super::{Tasks, ws};
+use crate::switch::SocketId;
+
+/// The page and the client, in the binary: a gateway is one file.
+static WEB: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/web");
+
+/// Only our own scripts and styles; microphone and WebSocket for this origin.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; \
+     media-src 'self' blob: data:; object-src 'none'; base-uri 'none'; frame-ancestors 'self'";
+
+/// What the handlers share.
+pub(super) struct App {
+    pub(super) tasks: Tasks,
+    pub(super) origins: Origins,
+    pub(super) sockets: Arc<Semaphore>,
+    next_socket: AtomicU64,
+    softphone: bool,
+    about: About,
+}
+
+/// `GET /softphone.json`: what the page should know of its gateway.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub(super) struct About {
+    /// The built-in test phone answers its demo numbers.
+    pub(super) testphone: bool,
+    /// Sessions open without a token.
+    pub(super) open: bool,
+}
+
+impl App {
+    pub(super) fn new(tasks: Tasks, origins: Origins, sockets: usize, softphone: bool, about: About) -> App {
+        App {
+            tasks,
+            origins,
+            sockets: Arc::new(Semaphore::new(sockets)),
+            next_socket: AtomicU64::new(1),
+            softphone,
+            about,
+        }
+    }
+
+    pub(super) fn next_socket(&self) -> SocketId {
+        SocketId(self.next_socket.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Which pages may open a WebSocket (RFC 6455 section 10.2).
+#[derive(Debug)]
+pub(super) struct Origins {
+    /// `None`: pages of this gateway itself.
+    pub(super) allowed: Option<Vec<String>>,
+    /// Without tokens the Host must be a loopback name too: a page elsewhere whose name is rebound to 127.0.0.1 is not
+    /// let in.
+    pub(super) loopback_only: bool,
+}
+
+/// Why a WebSocket was refused.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum OriginRefusal {
+    NotAllowed,
+    NotLoopback,
+}
+
+impl fmt::Display for OriginRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            OriginRefusal::NotAllowed => "this origin is not allowed; see [http] origins",
+            OriginRefusal::NotLoopback => "without tokens the gateway is reached as localhost only",
+        })
+    }
+}
+
+impl Origins {
+    /// A request without `Origin` is no browser's page and passes; its token decides.
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), OriginRefusal> {
+        let text = |name| headers.get(name).map(|v: &HeaderValue| v.to_str().unwrap_or("").to_ascii_lowercase());
+        let host = text(header::HOST).unwrap_or_default();
+        if self.loopback_only && !is_loopback_host(&host) {
+            return Err(OriginRefusal::NotLoopback);
+        }
+        let Some(origin) = text(header::ORIGIN) else { return Ok(()) };
+        let allowed = match &self.allowed {
+            Some(list) => list.contains(&origin),
+            None => !host.is_empty() && (origin == format!("http://{host}") || origin == format!("https://{host}")),
+        };
+        if allowed { Ok(()) } else { Err(OriginRefusal::NotAllowed) }
+    }
+}
+
+/// `localhost`, 127.0.0.0/8 or `[::1]`, with or without a port.
+fn is_loopback_host(host: &str) -> bool {
+    if let Ok(address) = host.parse::<SocketAddr>() {
+        return address.ip().is_loopback();
+    }
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.chars().all(|c| c.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let ip = name.trim_start_matches('[').trim_end_matches(']');
+    name == "localhost" || ip.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Serves until the stop token fires, then lets open requests finish.
+pub(super) async fn serve(listener: TcpListener, app: App) -> std::io::Result<()> {
+    let stop = app.tasks.stop.clone();
+    let router = Router::new()
+        .route("/phone", get(ws::upgrade))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/softphone.json", get(about))
+        .fallback(get(page))
+        .with_state(Arc::new(app));
+    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .await
+}
+
+async fn about(State(app): State<Arc<App>>) -> Json<About> {
+    Json(app.about)
+}
+
+/// The softphone's files; `/` is its page.
+async fn page(State(app): State<Arc<App>>, uri: Uri) -> Response {
+    let name = match uri.path().trim_start_matches('/') {
+        "" => "index.html",
+        name => name,
+    };
+    let file = if app.softphone { WEB.get_file(name) } else { None };
+    let Some(file) = file else {
+        return (StatusCode::NOT_FOUND, "not found\n").into_response();
+    };
+    let headers = [
+        (header::CONTENT_TYPE, content_type(name)),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, file.contents()).into_response()
+}
+
+fn content_type(name: &str) -> &'static str {
+    match name.rsplit_once('.').map_or("", |(_, extension)| extension) {
+        "html" => "text/html; charset=utf-8",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "json" | "map" => "application/json",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "ico" => "image/x-icon",
+        "ts" => "text/plain; charset=utf-8",
+        "webmanifest" => "application/manifest+json",
+        _ => "application/octet-stream",
+    }
+}

@@ -1,0 +1,163 @@
+//! The media workers and the ports they are given.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use rand::Rng;
+use tokio::sync::mpsc;
+
+use super::GatewayError;
+use crate::config::Media;
+use crate::net::{self, PortPool, RtpPair};
+use crate::sdp::{MediaCommand, MediaReport};
+use crate::switch::{CallId, Lease, LeaseRefusal};
+use crate::webrtc::Identity;
+use crate::worker::{WorkerConfig, WorkerHandle};
+
+/// Reports that may wait for the driver. A call makes a handful in its life; a full queue is counted and logged.
+const REPORT_QUEUE: usize = 16_384;
+/// How long a freed port stays unused, so that no late packet of a dead call is heard in a new one.
+const QUARANTINE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What a worker said of a call.
+pub(super) type Report = (CallId, MediaReport);
+
+/// The media workers and RTP ports; the driver's own.
+pub(super) struct MediaPool {
+    workers: Vec<WorkerHandle>,
+    ports: PortPool,
+    leases: HashMap<CallId, LeasedMedia>,
+    advertise: Vec<IpAddr>,
+    rtp_address: IpAddr,
+    max_calls: usize,
+}
+
+struct LeasedMedia {
+    worker: usize,
+    port: u16,
+    /// The sockets, until the worker has them.
+    pair: Option<RtpPair>,
+}
+
+impl MediaPool {
+    pub(super) fn start(
+        media: &Media,
+        max_calls: usize,
+        identity: &Identity,
+    ) -> Result<(MediaPool, mpsc::Receiver<Report>), GatewayError> {
+        let (reports, queue) = mpsc::channel(REPORT_QUEUE);
+        let lost = Arc::new(AtomicU64::new(0));
+        let mut workers = Vec::with_capacity(media.workers);
+        for index in 0..media.workers {
+            let mut address = media.browser;
+            if address.port() != 0 {
+                address.set_port(address.port().saturating_add(u16::try_from(index).unwrap_or(u16::MAX)));
+            }
+            let config = WorkerConfig { browser_bind: address, max_calls, name: format!("media-{index}") };
+            let (reports, lost) = (reports.clone(), lost.clone());
+            let report = move |call, report| {
+                if reports.try_send((CallId(call), report)).is_err() {
+                    let lost = lost.fetch_add(1, Ordering::Relaxed) + 1;
+                    tracing::error!(lost, "the driver is behind: a media report is lost");
+                }
+            };
+            let worker = WorkerHandle::spawn(config, identity.clone(), Box::new(report))
+                .map_err(|source| GatewayError::Worker { address, source })?;
+            workers.push(worker);
+        }
+        let pool = MediaPool {
+            workers,
+            ports: PortPool::new(media.rtp_address, media.rtp_ports.clone(), QUARANTINE),
+            leases: HashMap::new(),
+            advertise: media.advertise.clone(),
+            rtp_address: media.rtp_address,
+            max_calls,
+        };
+        Ok((pool, queue))
+    }
+
+    /// The UDP addresses that browsers reach, one a worker.
+    pub(super) fn browser_addresses(&self) -> Vec<SocketAddr> {
+        self.workers.iter().map(WorkerHandle::browser_address).collect()
+    }
+
+    /// A worker, its candidates and a trunk port for a call towards `trunk`.
+    pub(super) fn lease(&mut self, now: Instant, call: CallId, trunk: SocketAddr) -> Result<Lease, LeaseRefusal> {
+        if trunk.is_ipv4() != self.rtp_address.is_ipv4() {
+            return Err(LeaseRefusal::AddressFamily);
+        }
+        let (worker, handle) =
+            self.workers.iter().enumerate().min_by_key(|(_, w)| w.calls()).ok_or(LeaseRefusal::NoWorker)?;
+        if handle.calls() >= self.max_calls {
+            return Err(LeaseRefusal::NoWorker);
+        }
+        let candidates = self.candidates(handle.browser_address());
+        let host = self.rtp_host(trunk).ok_or(LeaseRefusal::AddressFamily)?;
+        let pair = self.ports.lease(now).map_err(|error| {
+            tracing::error!(%error, "no RTP port");
+            LeaseRefusal::NoPort
+        })?;
+        let port = pair.port;
+        self.leases.insert(call, LeasedMedia { worker, port, pair: Some(pair) });
+        Ok(Lease { candidates, trunk_rtp: SocketAddr::new(host, port) })
+    }
+
+    /// Carries out a command; `false`: the worker cannot take it.
+    pub(super) fn command(&mut self, rng: &mut impl Rng, call: CallId, command: MediaCommand) -> bool {
+        let Some(lease) = self.leases.get_mut(&call) else { return false };
+        let Some(worker) = self.workers.get(lease.worker) else { return false };
+        match (lease.pair.take(), command) {
+            (Some(pair), MediaCommand::Start(plan)) => {
+                let mut seed = [0; 32];
+                rng.fill_bytes(&mut seed);
+                worker.open(call.0, pair, plan, seed).is_ok()
+            }
+            // Not started: nothing to change, and the sockets end with `pair`.
+            (Some(_), MediaCommand::Stop) => true,
+            (pair, command) => {
+                lease.pair = pair;
+                worker.command(call.0, command).is_ok()
+            }
+        }
+    }
+
+    /// The call is over: its port rests and is free again.
+    pub(super) fn release(&mut self, now: Instant, call: CallId) {
+        if let Some(lease) = self.leases.remove(&call) {
+            self.ports.release(now, lease.port);
+        }
+    }
+
+    /// Ends the threads.
+    pub(super) fn stop(self) {
+        for worker in self.workers {
+            worker.stop();
+        }
+    }
+
+    /// Candidates for the browser: as advertised, else the bound address, else this machine's own.
+    fn candidates(&self, bound: SocketAddr) -> Vec<SocketAddr> {
+        let ips = if !self.advertise.is_empty() {
+            self.advertise.clone()
+        } else if !bound.ip().is_unspecified() {
+            vec![bound.ip()]
+        } else {
+            net::interface_addresses().into_iter().filter(|ip| bound.is_ipv6() || ip.is_ipv4()).collect()
+        };
+        ips.into_iter().map(|ip| SocketAddr::new(ip, bound.port())).collect()
+    }
+
+    /// The host of our `c=` line towards a trunk.
+    fn rtp_host(&self, trunk: SocketAddr) -> Option<IpAddr> {
+        let same_family = |ip: &&IpAddr| ip.is_ipv4() == trunk.is_ipv4();
+        let advertised = self.advertise.iter().find(same_family).copied();
+        if trunk.ip().is_loopback() || advertised.is_none() {
+            // A trunk on this machine is not told an address that only the outside can reach.
+            return if self.rtp_address.is_unspecified() { net::source_address(trunk) } else { Some(self.rtp_address) };
+        }
+        advertised
+    }
+}

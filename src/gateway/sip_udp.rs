@@ -1,0 +1,37 @@
+//! SIP over UDP: one datagram, one message (RFC 3261 section 18).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::UdpSocket;
+
+use super::{Event, Tasks};
+use crate::sip::{Flow, Transport};
+use crate::switch::Input;
+
+/// A UDP datagram is never longer.
+const MAX_DATAGRAM: usize = 65_535;
+
+/// Reads `socket` until the stop token fires. A full queue drops the datagram: SIP retransmits.
+pub(super) async fn receive(socket: Arc<UdpSocket>, local: SocketAddr, tasks: Tasks) {
+    let mut buffer = vec![0u8; MAX_DATAGRAM];
+    loop {
+        let received = tokio::select! {
+            () = tasks.stop.cancelled() => return,
+            received = socket.recv_from(&mut buffer) => received,
+        };
+        let (len, remote) = match received {
+            Ok(received) => received,
+            Err(error) => {
+                // An ICMP error of an earlier send; the transaction's timer deals with it.
+                tracing::debug!(%local, %error, "SIP receive");
+                continue;
+            }
+        };
+        let Some(bytes) = buffer.get(..len) else { continue };
+        let flow = Flow { transport: Transport::Udp, local, remote, id: 0 };
+        if tasks.events.try_send(Event::Switch(Input::Sip { flow, bytes: bytes.to_vec() })).is_err() {
+            tracing::debug!(%remote, "the driver is behind: a SIP datagram is dropped");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Browsers' WebSockets: frames in, frames out, nothing of the protocol itself.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{ConnectInfo, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::http::App;
+use super::{Event, Tasks};
+use crate::switch::{Input, SocketId};
+
+/// The subprotocol of the browser protocol v1.
+pub(super) const SUBPROTOCOL: &str = "ringback.v1";
+/// The longest frame taken (docs/browser-protocol.md, "Limits").
+const MAX_FRAME: usize = 64 * 1024;
+/// Frames that may wait for a slow browser; past it the socket is closed.
+pub(super) const OUTBOX: usize = 64;
+/// How often a quiet socket is pinged.
+const PING_EVERY: Duration = Duration::from_secs(10);
+/// A socket from which nothing came for so long is gone.
+const SILENT_FOR: Duration = Duration::from_secs(30);
+/// How long one send may take.
+const SEND_WITHIN: Duration = Duration::from_secs(10);
+
+/// What the driver wants sent.
+#[derive(Debug)]
+pub(super) enum Frame {
+    Text(String),
+    Close { code: u16, reason: String },
+}
+
+/// `GET /phone`
+pub(super) async fn upgrade(
+    State(app): State<Arc<App>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    ws: WebSocketUpgrade,
+) -> Response {
+    if let Err(refusal) = app.origins.check(&headers) {
+        tracing::warn!(%peer, origin = ?headers.get(header::ORIGIN), "WebSocket refused: {refusal}");
+        return (StatusCode::FORBIDDEN, refusal.to_string()).into_response();
+    }
+    let Ok(permit) = app.sockets.clone().try_acquire_owned() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many sockets").into_response();
+    };
+    let ws = ws.protocols([SUBPROTOCOL]).max_message_size(MAX_FRAME).max_frame_size(MAX_FRAME);
+    if ws.selected_protocol().is_none() {
+        return (StatusCode::BAD_REQUEST, "the subprotocol is ringback.v1").into_response();
+    }
+    let tasks = app.tasks.clone();
+    let socket_id = app.next_socket();
+    let token = tasks.tracker.token(); // the shutdown waits for this socket too
+    ws.on_upgrade(move |socket| async move {
+        serve(socket, socket_id, peer, tasks, permit).await;
+        drop(token);
+    })
+}
+
+/// One socket, from its opening to its end.
+async fn serve(socket: WebSocket, id: SocketId, peer: SocketAddr, tasks: Tasks, _permit: OwnedSemaphorePermit) {
+    let (outbox, frames) = mpsc::channel(OUTBOX);
+    if tasks.events.send(Event::SocketOpened { socket: id, peer, outbox }).await.is_err() {
+        return;
+    }
+    let mut link = Link { socket, id, tasks, frames };
+    link.pump().await;
+    // The receiver is gone only when the gateway is.
+    let _ = link.tasks.events.send(Event::Switch(Input::SocketClosed { socket: id })).await;
+}
+
+struct Link {
+    socket: WebSocket,
+    id: SocketId,
+    tasks: Tasks,
+    frames: mpsc::Receiver<Frame>,
+}
+
+impl Link {
+    async fn pump(&mut self) {
+        let mut ping = interval(PING_EVERY);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heard = Instant::now();
+        loop {
+            let go_on = tokio::select! {
+                frame = self.frames.recv() => self.send(frame).await,
+                message = self.socket.recv() => {
+                    heard = Instant::now();
+                    self.receive(message).await
+                }
+                _ = ping.tick() => {
+                    heard.elapsed() < SILENT_FOR && self.transmit(Message::Ping(Bytes::new())).await
+                }
+            };
+            if !go_on {
+                return;
+            }
+        }
+    }
+
+    /// `false`: this socket is over.
+    async fn send(&mut self, frame: Option<Frame>) -> bool {
+        match frame {
+            Some(Frame::Text(text)) => self.transmit(Message::Text(text.into())).await,
+            Some(Frame::Close { code, reason }) => self.close(code, reason).await,
+            // The driver let go of this socket: it is too slow, or the gateway ends.
+            None => self.close(1001, "going away".into()).await,
+        }
+    }
+
+    async fn receive(&mut self, message: Option<Result<Message, axum::Error>>) -> bool {
+        match message {
+            Some(Ok(Message::Text(text))) => {
+                let input = Input::SocketText { socket: self.id, text: text.as_str().to_owned() };
+                self.tasks.events.send(Event::Switch(input)).await.is_ok()
+            }
+            Some(Ok(Message::Binary(_))) => self.close(1003, "text frames only".into()).await,
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => true,
+            Some(Ok(Message::Close(_))) | None => false,
+            Some(Err(error)) => {
+                tracing::debug!(socket = self.id.0, %error, "WebSocket ended");
+                // 1009 where the frame was too long, which is the error seen in practice.
+                self.close(1009, "message too big or malformed".into()).await
+            }
+        }
+    }
+
+    async fn transmit(&mut self, message: Message) -> bool {
+        matches!(timeout(SEND_WITHIN, self.socket.send(message)).await, Ok(Ok(())))
+    }
+
+    async fn close(&mut self, code: u16, reason: String) -> bool {
+        self.transmit(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
+        false
+    }
+}
