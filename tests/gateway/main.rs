@@ -1,0 +1,9 @@
+//! The program as its operator and as a browser's signalling meet it: command line, messages about what is wrong, limits
+//! of the WebSocket, the end of calls and of the gateway. Media is for the suites with real browsers.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cli;
+mod session;
+mod shutdown;
+mod support;

@@ -1,0 +1,223 @@
+//! A running gateway and a bare browser (signalling only) for the tests of this folder.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::Response;
+use tokio_tungstenite::tungstenite::{Error, Message, WebSocket, client};
+
+/// How long to wait for anything: far beyond what a slow machine needs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A Chromium-like offer; its transport never comes alive, which signalling does not need.
+pub const OFFER: &str = "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
+    m=audio 9 UDP/TLS/RTP/SAVPF 111 63 9 0 8 13 110 126\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n\
+    a=ice-ufrag:4ZcD\r\na=ice-pwd:2/1muCWoOi3uLifh0NuRHlIz\r\na=ice-options:trickle\r\n\
+    a=fingerprint:sha-256 75:74:5A:A6:A4:E5:52:F4:A7:67:4C:01:C7:EE:91:3F:21:3D:A2:E3:53:7B:6F:30:86:F2:30:AA:65:FB:04:24\r\n\
+    a=setup:actpass\r\na=mid:0\r\na=sendrecv\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\n\
+    a=fmtp:111 minptime=10;useinbandfec=1\r\na=rtpmap:63 red/48000/2\r\na=rtpmap:9 G722/8000\r\na=rtpmap:0 PCMU/8000\r\n\
+    a=rtpmap:8 PCMA/8000\r\na=rtpmap:13 CN/8000\r\na=rtpmap:110 telephone-event/48000\r\na=rtpmap:126 telephone-event/8000\r\n";
+
+/// `ringback` with these arguments, in that folder.
+pub fn ringback(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringback"));
+    command.args(arguments).env_remove("RUST_LOG").env_remove("RINGBACK_CONFIG").stdin(Stdio::null());
+    command
+}
+
+/// Runs it to its end.
+pub fn output(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = ringback(arguments).output().expect("the program starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// A running gateway; what it prints is read line by line.
+pub struct Gateway {
+    child: Child,
+    port: u16,
+    /// CDRs.
+    pub stdout: Receiver<String>,
+    log: Receiver<String>,
+}
+
+impl Gateway {
+    /// The embedded default on a free port.
+    pub fn embedded() -> Gateway {
+        Gateway::start(&["run", "--listen", "127.0.0.1:0"])
+    }
+
+    /// With a configuration file, on a free port.
+    pub fn configured(file: &Path) -> Gateway {
+        let file = file.to_str().expect("a path in UTF-8");
+        Gateway::start(&["--config", file, "run", "--listen", "127.0.0.1:0"])
+    }
+
+    fn start(arguments: &[&str]) -> Gateway {
+        let mut command = ringback(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let stdout = lines(child.stdout.take().expect("piped"));
+        let log = lines(child.stderr.take().expect("piped"));
+        let ready = wait_line(&log, |l| l.starts_with("Ringback is ready"));
+        let port = ready.trim_end_matches('/').rsplit(':').next().and_then(|p| p.parse().ok()).expect("a port");
+        Gateway { child, port, stdout, log }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Asks it to stop, as an init system does.
+    pub fn terminate(&self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it runs");
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("our child") {
+                return status;
+            }
+            assert!(begin.elapsed() < PATIENCE, "it does not end");
+            // The log's end, or a line of it, is what there is to wait for.
+            let _ = self.log.recv_timeout(Duration::from_millis(20));
+        }
+    }
+
+    /// The next CDR.
+    pub fn cdr(&self) -> Value {
+        let line = wait_line(&self.stdout, |_| true);
+        serde_json::from_str(&line).expect("a CDR is JSON")
+    }
+}
+
+/// Ends it where a test failed half-way.
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::Builder::new()
+        .spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        })
+        .expect("a thread");
+    receiver
+}
+
+fn wait_line(lines: &Receiver<String>, wanted: impl Fn(&str) -> bool) -> String {
+    let mut seen = Vec::new();
+    loop {
+        match lines.recv_timeout(PATIENCE) {
+            Ok(line) if wanted(&line) => return line,
+            Ok(line) => seen.push(line),
+            Err(error) => panic!("{error}; it printed:\n{}", seen.join("\n")),
+        }
+    }
+}
+
+/// The WebSocket of a browser.
+pub struct Browser {
+    socket: WebSocket<TcpStream>,
+}
+
+impl Browser {
+    /// Opens a socket as a page of the gateway itself.
+    pub fn open(gateway: &Gateway) -> Browser {
+        let origin = format!("http://localhost:{}", gateway.port());
+        let (socket, _) = Browser::try_open(gateway, Some(&origin), Some("ringback.v1")).expect("the socket opens");
+        Browser { socket }
+    }
+
+    /// Opens a socket, or tells how it was refused.
+    pub fn try_open(
+        gateway: &Gateway,
+        origin: Option<&str>,
+        protocol: Option<&str>,
+    ) -> Result<(WebSocket<TcpStream>, Response), u16> {
+        let url = format!("ws://localhost:{}/phone", gateway.port());
+        let mut request = url.into_client_request().expect("a request");
+        let mut set = |name: &'static str, value: Option<&str>| {
+            if let Some(value) = value {
+                request.headers_mut().insert(name, value.parse().expect("a header"));
+            }
+        };
+        set("Origin", origin);
+        set("Sec-WebSocket-Protocol", protocol);
+        let stream = TcpStream::connect(("127.0.0.1", gateway.port())).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        client(request, stream).map_err(|error| match error {
+            tokio_tungstenite::tungstenite::HandshakeError::Failure(Error::Http(response)) => response.status().as_u16(),
+            other => panic!("{other}"),
+        })
+    }
+
+    /// Opens a socket and a session of `user`.
+    pub fn of(gateway: &Gateway, user: &str) -> Browser {
+        let mut browser = Browser::open(gateway);
+        browser.send(&json!({"type": "hello", "user": user}));
+        browser.expect("welcome");
+        browser
+    }
+
+    pub fn send(&mut self, message: &Value) {
+        self.send_text(&message.to_string());
+    }
+
+    pub fn send_text(&mut self, text: &str) {
+        self.socket.send(Message::text(text)).expect("the socket is open");
+    }
+
+    pub fn call(&mut self, id: &str, to: &str) {
+        self.send(&json!({"type": "call", "call": id, "to": to, "sdp": OFFER}));
+    }
+
+    /// The next message, or the close code.
+    pub fn next(&mut self) -> Result<Value, Option<u16>> {
+        loop {
+            match self.socket.read() {
+                Ok(Message::Text(text)) => return Ok(serde_json::from_str(&text).expect("JSON")),
+                Ok(Message::Close(frame)) => return Err(frame.map(|f| f.code.into())),
+                Ok(_) => {}
+                Err(Error::ConnectionClosed | Error::AlreadyClosed | Error::Protocol(_)) => return Err(None),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// The next message of that type; others before it are passed over.
+    pub fn expect(&mut self, kind: &str) -> Value {
+        let mut seen = Vec::new();
+        loop {
+            match self.next() {
+                Ok(message) if message["type"] == kind => return message,
+                Ok(message) => seen.push(message.to_string()),
+                Err(code) => panic!("closed ({code:?}) while waiting for {kind}; seen: {seen:?}"),
+            }
+        }
+    }
+
+    /// Reads until the socket is closed; the close code.
+    pub fn closed(&mut self) -> Option<u16> {
+        loop {
+            if let Err(code) = self.next() {
+                return code;
+            }
+        }
+    }
+}
