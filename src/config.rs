@@ -87,8 +87,11 @@ pub struct Media {
     pub rtp_address: IpAddr,
     /// The ports they may take: even ones for RTP, the odd one above for RTCP.
     pub rtp_ports: RangeInclusive<u16>,
-    /// The addresses to write into candidates and `c=` lines, where they differ from the bound ones.
+    /// The addresses to write into candidates, and into `c=` lines for trunks outside of private networks, where they
+    /// differ from the bound ones.
     pub advertise: Vec<IpAddr>,
+    /// The address to write into `c=` lines, whatever the trunk.
+    pub rtp_advertise: Option<IpAddr>,
     /// Media threads.
     pub workers: usize,
 }
@@ -178,6 +181,7 @@ impl Config {
                 rtp_address: loopback,
                 rtp_ports: 20_000..=20_999,
                 advertise: Vec::new(),
+                rtp_advertise: None,
                 workers: 1,
             },
             auth: Auth::Open,
@@ -354,8 +358,9 @@ impl Reader<'_> {
         };
         let advertise =
             raw.advertise.iter().flatten().map(|v| self.ip("advertise", v)).collect::<Result<Vec<_>, _>>()?;
+        let rtp_advertise = raw.rtp_advertise.as_ref().map(|v| self.ip("rtp_advertise", v)).transpose()?;
         let workers = self.number("workers", &raw.workers, 1, 1..=64, "1 to 64")?;
-        Ok(Media { browser, rtp_address, rtp_ports, advertise, workers })
+        Ok(Media { browser, rtp_address, rtp_ports, advertise, rtp_advertise, workers })
     }
 
     fn auth(&self, raw: Option<&Spanned<raw::Auth>>, listen: SocketAddr) -> Result<Auth, ConfigError> {

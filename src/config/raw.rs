@@ -57,6 +57,7 @@ pub struct Media {
     pub rtp_address: Option<Spanned<String>>,
     pub rtp_ports: Option<Spanned<String>>,
     pub advertise: Option<Vec<Spanned<String>>>,
+    pub rtp_advertise: Option<Spanned<String>>,
     pub workers: Option<Spanned<usize>>,
 }
 

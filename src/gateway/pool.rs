@@ -31,6 +31,7 @@ pub(super) struct MediaPool {
     ports: PortPool,
     leases: HashMap<CallId, LeasedMedia>,
     advertise: Vec<IpAddr>,
+    rtp_advertise: Option<IpAddr>,
     rtp_address: IpAddr,
     max_calls: usize,
 }
@@ -73,6 +74,7 @@ impl MediaPool {
             ports: PortPool::new(media.rtp_address, media.rtp_ports.clone(), QUARANTINE),
             leases: HashMap::new(),
             advertise: media.advertise.clone(),
+            rtp_advertise: media.rtp_advertise,
             rtp_address: media.rtp_address,
             max_calls,
         };
@@ -150,14 +152,26 @@ impl MediaPool {
         ips.into_iter().map(|ip| SocketAddr::new(ip, bound.port())).collect()
     }
 
-    /// The host of our `c=` line towards a trunk.
+    /// The host of our `c=` line towards a trunk: as configured, as bound, or the address by which it is reached; a trunk
+    /// outside of private networks is told the advertised one, as browsers are.
     fn rtp_host(&self, trunk: SocketAddr) -> Option<IpAddr> {
         let same_family = |ip: &&IpAddr| ip.is_ipv4() == trunk.is_ipv4();
-        let advertised = self.advertise.iter().find(same_family).copied();
-        if trunk.ip().is_loopback() || advertised.is_none() {
-            // A trunk on this machine is not told an address that only the outside can reach.
-            return if self.rtp_address.is_unspecified() { net::source_address(trunk) } else { Some(self.rtp_address) };
+        if let Some(ip) = self.rtp_advertise.iter().find(same_family) {
+            return Some(*ip);
         }
-        advertised
+        if !self.rtp_address.is_unspecified() {
+            return Some(self.rtp_address);
+        }
+        let advertised = self.advertise.iter().find(same_family).copied().filter(|_| !is_private(trunk.ip()));
+        advertised.or_else(|| net::source_address(trunk))
+    }
+}
+
+/// Loopback, link-local and private networks (RFC 1918, RFC 4193): an address of ours that only the outside can reach is
+/// of no use there.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
     }
 }
