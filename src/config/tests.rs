@@ -5,6 +5,7 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::*;
+use crate::codec::Codec;
 
 const PLAN: &str = include_str!("../../dialplans/demo.toml");
 const SECRET: &str = "0123456789abcdef0123456789abcdef";

@@ -33,7 +33,7 @@ pub enum GatewayError {
     },
     /// The certificate for DTLS could not be made.
     #[error("cannot make the DTLS certificate: {0}")]
-    Identity(#[from] crate::webrtc::TransportError),
+    Identity(#[from] crate::webrtc::IdentityError),
     /// The CDR file could not be opened.
     #[error("cannot write CDRs to {path}: {source}; see [cdr] file")]
     Cdr {

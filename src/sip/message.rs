@@ -429,6 +429,7 @@ impl Response {
 }
 
 /// The reason phrase that RFC 3261 section 21 and its successors give a status.
+#[allow(clippy::match_overlapping_arm)] // a class's word stands for all that have none of their own
 pub fn default_reason(status: u16) -> &'static str {
     match status {
         100 => "Trying",
