@@ -71,7 +71,7 @@ pub(super) struct Origins {
 }
 
 /// Why a WebSocket was refused.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OriginRefusal {
     NotAllowed,
     NotLoopback,

@@ -22,7 +22,9 @@ fn folder(config: &str, plan: &str) -> (TempDir, String) {
 }
 
 fn trunk(address: &str) -> String {
-    format!("[sip]\nudp = [\"127.0.0.1:0\"]\n[media]\nbrowser = \"127.0.0.1:0\"\n{AUTH}[trunk.testphone]\naddress = \"{address}\"\n")
+    format!(
+        "[sip]\nudp = [\"127.0.0.1:0\"]\n[media]\nbrowser = \"127.0.0.1:0\"\n{AUTH}[trunk.testphone]\naddress = \"{address}\"\n"
+    )
 }
 
 #[test]
@@ -114,8 +116,14 @@ fn a_port_in_use_is_told_with_the_key_to_change() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for (key, config) in [
-        ("[sip] udp", trunk("127.0.0.1:5070").replacen("udp = [\"127.0.0.1:0\"]", &format!("udp = [\"{address}\"]"), 1)),
-        ("[media] browser", trunk("127.0.0.1:5070").replacen("browser = \"127.0.0.1:0\"", &format!("browser = \"{address}\""), 1)),
+        (
+            "[sip] udp",
+            trunk("127.0.0.1:5070").replacen("udp = [\"127.0.0.1:0\"]", &format!("udp = [\"{address}\"]"), 1),
+        ),
+        (
+            "[media] browser",
+            trunk("127.0.0.1:5070").replacen("browser = \"127.0.0.1:0\"", &format!("browser = \"{address}\""), 1),
+        ),
     ] {
         let (_dir, file) = folder(&config, PLAN);
         let (code, _, err) = output(&["--config", &file, "run", "--listen", "127.0.0.1:0"]);

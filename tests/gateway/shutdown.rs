@@ -37,8 +37,11 @@ fn sigterm_ends_every_call_cleanly() {
         browser.closed();
     }
     assert_eq!(gateway.wait().code(), Some(0));
-    let users: std::collections::BTreeSet<String> =
-        gateway.stdout.iter().map(|l| serde_json::from_str::<serde_json::Value>(&l).unwrap()["user"].to_string()).collect();
+    let users: std::collections::BTreeSet<String> = gateway
+        .stdout
+        .iter()
+        .map(|l| serde_json::from_str::<serde_json::Value>(&l).unwrap()["user"].to_string())
+        .collect();
     assert_eq!(users.len(), 2, "one record each: {users:?}");
 }
 

@@ -162,7 +162,9 @@ impl Browser {
         let stream = TcpStream::connect(("127.0.0.1", gateway.port())).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         client(request, stream).map_err(|error| match error {
-            tokio_tungstenite::tungstenite::HandshakeError::Failure(Error::Http(response)) => response.status().as_u16(),
+            tokio_tungstenite::tungstenite::HandshakeError::Failure(Error::Http(response)) => {
+                response.status().as_u16()
+            }
             other => panic!("{other}"),
         })
     }
