@@ -1,0 +1,182 @@
+//! The gateway's own program, started with a configuration of the test.
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::PATIENCE;
+
+/// The first of four ports that are free for UDP, the first for TCP too, and that no other test of this process was given.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        // Below the range from which the system takes ports by itself; processes start at different places.
+        let step = NEXT.fetch_add(4, Ordering::Relaxed);
+        let port = 10_000 + (std::process::id() % 16) as u16 * 500 + step % 500;
+        let udp = (port..port + 4).all(|port| UdpSocket::bind(("0.0.0.0", port)).is_ok());
+        if udp && TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A running gateway.
+pub struct Gateway {
+    pub http: SocketAddr,
+    pub sip: SocketAddr,
+    child: Child,
+    /// Call records, as they are written.
+    records: mpsc::Receiver<Value>,
+    log: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
+    _folder: TempDir,
+}
+
+/// What a test says about its gateway.
+pub struct Setup<'a> {
+    /// The `[trunk.NAME]` sections.
+    pub trunks: &'a str,
+    /// The dial plan.
+    pub plan: &'a str,
+}
+
+impl Gateway {
+    /// Starts the program and waits until it says that it is ready.
+    pub async fn start(setup: Setup<'_>) -> Gateway {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sip = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let rtp = free_rtp_ports();
+        write(folder.path(), "dialplans/test.toml", setup.plan);
+        let config = format!(
+            r#"
+[http]
+listen = "127.0.0.1:0"
+[sip]
+udp = ["{sip}"]
+tcp = ["{sip}"]
+[media]
+browser = "127.0.0.1:0"
+rtp_address = "127.0.0.1"
+rtp_ports = "{rtp}-{}"
+[auth]
+open = true
+[dialplan]
+dir = "dialplans"
+[cdr]
+file = "-"
+[log]
+level = "ringback=debug,info"
+{}
+"#,
+            rtp + 59,
+            setup.trunks
+        );
+        write(folder.path(), "ringback.toml", &config);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ringback"))
+            .arg("--config")
+            .arg(folder.path().join("ringback.toml"))
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the gateway's program");
+        let log = Arc::new(Mutex::new(String::new()));
+        let (lines, mut ready) = mpsc::channel(4096);
+        let (written, records) = mpsc::channel(256);
+        let stderr = child.stderr.take().expect("stderr");
+        let stdout = child.stdout.take().expect("stdout");
+        let kept = log.clone();
+        let readers = vec![
+            tokio::spawn(read(stderr, move |line| {
+                kept.lock().unwrap_or_else(PoisonError::into_inner).push_str(&format!("{line}\n"));
+                // Once it is ready nobody asks for the log's lines any more.
+                let _ = lines.try_send(line);
+            })),
+            tokio::spawn(read(stdout, move |line| {
+                if let Ok(record) = serde_json::from_str(&line) {
+                    let _ = written.try_send(record);
+                }
+            })),
+        ];
+        let address = timeout(PATIENCE, async {
+            while let Some(line) = ready.recv().await {
+                if let Some(at) = line.find("Ringback is ready: open http://") {
+                    return line[at..].rsplit("://").next().map(|rest| rest.trim_end_matches('/').to_owned());
+                }
+            }
+            None
+        });
+        let address = address.await.ok().flatten();
+        let text = || log.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let address = address.unwrap_or_else(|| panic!("the gateway did not become ready:\n{config}\n{}", text()));
+        let port = address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+        let http = SocketAddr::from(([127, 0, 0, 1], port));
+        Gateway { http, sip, child, records, log, readers, _folder: folder }
+    }
+
+    /// The next call record.
+    pub async fn record(&mut self) -> Value {
+        timeout(PATIENCE, self.records.recv()).await.ok().flatten().expect("a call record")
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends SIGTERM; the program must end by itself, well, and without a panic in its log.
+    pub async fn stop(mut self) {
+        if let Some(id) = self.child.id() {
+            let id = nix::unistd::Pid::from_raw(i32::try_from(id).expect("a process id"));
+            nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).expect("a signal");
+        }
+        let ended = timeout(PATIENCE, self.child.wait()).await;
+        for reader in self.readers.drain(..) {
+            reader.await.expect("a log that can be read");
+        }
+        let log = self.log();
+        let status = ended.unwrap_or_else(|_| panic!("the gateway ignored SIGTERM:\n{log}")).expect("a status");
+        assert!(status.success(), "the gateway ended with {status}:\n{log}");
+        assert!(!log.contains("panicked"), "{log}");
+    }
+}
+
+impl Drop for Gateway {
+    /// A test that fails shows what its gateway had to say.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the gateway's log:\n{}", self.log());
+        }
+    }
+}
+
+/// 60 ports that no other test of this process was given.
+fn free_rtp_ports() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    20_000 + NEXT.fetch_add(60, Ordering::Relaxed) % 12_000
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    let path = folder.join(name);
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+    std::fs::write(path, text).expect("a file");
+}
+
+async fn read(stream: impl AsyncRead + Unpin, mut line: impl FnMut(String)) {
+    let mut lines = BufReader::new(stream).lines();
+    while let Ok(Some(text)) = lines.next_line().await {
+        line(text);
+    }
+}

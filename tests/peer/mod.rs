@@ -1,0 +1,19 @@
+//! The ends of a call, for tests against the running gateway: a browser and a phone that speak, listen and measure what
+//! they hear. Nothing here is the gateway's own code: the browser's ICE, DTLS and SRTP come from an independent
+//! implementation, G.711 and RTP are written here once more.
+
+pub mod browser;
+pub mod gateway;
+pub mod phone;
+pub mod rtp;
+pub mod sound;
+
+pub use browser::{Browser, Codecs};
+pub use gateway::Gateway;
+pub use phone::Phone;
+pub use sound::Sound;
+
+use std::time::Duration;
+
+/// How long a test waits for what should take milliseconds: the machine may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,157 @@
+//! The media of a phone: an RTP endpoint whose signalling somebody else does (SIPp), at the port named in its SDP.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::rtp::{Packet, event, from_alaw, from_ulaw, to_ulaw};
+use super::sound::{FRAME, Heard, Sound, Voice};
+
+/// telephone-event's payload type in the scenarios of `tests/sipp`.
+const EVENTS: u8 = 101;
+
+enum Command {
+    Say(Sound),
+    Digit(char),
+    Stop,
+}
+
+/// A phone's RTP side: PCMU at 20 ms, sent to where its first packet came from.
+pub struct Phone {
+    pub address: SocketAddr,
+    pub heard: Heard,
+    commands: mpsc::Sender<Command>,
+    task: JoinHandle<()>,
+}
+
+impl Phone {
+    /// Binds an even port of `ip`.
+    pub async fn start(ip: &str) -> Phone {
+        let socket = loop {
+            let socket = UdpSocket::bind((ip, 0)).await.expect("a free UDP port");
+            if socket.local_addr().expect("an address").port() % 2 == 0 {
+                break socket;
+            }
+        };
+        let address = socket.local_addr().expect("an address");
+        let (heard, (commands, inbox)) = (Heard::default(), mpsc::channel(64));
+        let task = tokio::spawn(run(socket, inbox, heard.clone()));
+        Phone { address, heard, commands, task }
+    }
+
+    pub async fn say(&self, sound: Sound) {
+        self.commands.send(Command::Say(sound)).await.expect("a running phone");
+    }
+
+    /// Presses these keys, one after another, as telephone-events (RFC 4733).
+    pub async fn press(&self, digits: &str) {
+        for digit in digits.chars() {
+            self.commands.send(Command::Digit(digit)).await.expect("a running phone");
+        }
+    }
+
+    pub async fn stop(self) {
+        self.commands.send(Command::Stop).await.expect("a running phone");
+        self.task.await.expect("a phone that ends well");
+    }
+}
+
+/// The sending side: 20 ms after 20 ms, audio or the packets of a digit, a pause of 60 ms between two digits.
+struct Sender {
+    voice: Voice,
+    sound: Sound,
+    sequence: u16,
+    timestamp: u32,
+    digits: Vec<char>,
+    /// What is left of the digit being sent, and the timestamp of its start.
+    event: Option<(Vec<[u8; 4]>, u32)>,
+    pause: u8,
+}
+
+impl Sender {
+    fn packet(&mut self) -> Vec<u8> {
+        if self.event.is_none() && self.pause == 0 && !self.digits.is_empty() {
+            let mut packets = event(self.digits.remove(0), 100, 8000);
+            packets.reverse();
+            self.event = Some((packets, self.timestamp));
+        }
+        self.sequence = self.sequence.wrapping_add(1);
+        let audio: Vec<u8> = self.voice.frame::<FRAME>(self.sound).iter().map(|&sample| to_ulaw(sample)).collect();
+        let mut packet = Packet {
+            payload_type: 0,
+            marker: false,
+            sequence: self.sequence,
+            timestamp: self.timestamp,
+            ssrc: 0x5155,
+            payload: &audio,
+        };
+        let next = self
+            .event
+            .as_mut()
+            .and_then(|(packets, start)| packets.pop().map(|next| (next, *start, packets.is_empty())));
+        let bytes = match &next {
+            Some((payload, start, last)) => {
+                (packet.payload_type, packet.timestamp, packet.payload) = (EVENTS, *start, payload);
+                if *last {
+                    (self.event, self.pause) = (None, 3);
+                }
+                packet.to_bytes()
+            }
+            None => {
+                self.pause = self.pause.saturating_sub(1);
+                packet.to_bytes()
+            }
+        };
+        self.timestamp = self.timestamp.wrapping_add(160);
+        bytes
+    }
+}
+
+async fn run(socket: UdpSocket, mut inbox: mpsc::Receiver<Command>, heard: Heard) {
+    let mut tick = interval(Duration::from_millis(20));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    // A large first timestamp and a sequence number about to wrap, as real phones have them.
+    let mut sender = Sender {
+        voice: Voice::default(),
+        sound: Sound::Silence,
+        sequence: 65_500,
+        timestamp: 4_294_900_000,
+        digits: Vec::new(),
+        event: None,
+        pause: 0,
+    };
+    let (mut peer, mut buffer) = (None, [0; 2048]);
+    loop {
+        tokio::select! {
+            command = inbox.recv() => match command {
+                Some(Command::Say(sound)) => sender.sound = sound,
+                Some(Command::Digit(digit)) => sender.digits.push(digit),
+                Some(Command::Stop) | None => return,
+            },
+            _ = tick.tick() => if let Some(peer) = peer {
+                // Nobody listens any more: that is for the signalling to say.
+                let _ = socket.send_to(&sender.packet(), peer).await;
+            },
+            received = socket.recv_from(&mut buffer) => if let Ok((length, source)) = received {
+                peer = Some(source);
+                hear(&buffer[..length], &heard);
+            },
+        }
+    }
+}
+
+fn hear(bytes: &[u8], heard: &Heard) {
+    let Some(packet) = Packet::parse(bytes) else { return };
+    let decode = match packet.payload_type {
+        0 => from_ulaw,
+        8 => from_alaw,
+        EVENTS => return heard.add(|r| r.event(packet.timestamp, packet.payload)),
+        _ => return,
+    };
+    let pcm: Vec<i16> = packet.payload.iter().map(|&code| decode(code)).collect();
+    heard.add(|r| r.put(packet.ssrc, packet.timestamp, 8000, &pcm));
+}
