@@ -89,7 +89,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("futures_util", &["gateway", "testphone"]),
     ("include_dir", &["gateway"]),
     ("jsonwebtoken", &["signal"]),
-    ("mio", &["net", "worker"]),
+    ("mio", &["net", "testphone", "worker"]),
     ("nix", &["net", "worker", "gateway", "main"]),
     ("opus", &["codec"]),
     ("sdp_types", &["sdp"]),
@@ -321,7 +321,7 @@ impl Checker<'_> {
             match token {
                 TokenTree::Ident(ident) => {
                     if colons != 2 {
-                        self.path(&std::mem::take(&mut names), line);
+                        self.bare(&std::mem::take(&mut names), line);
                         line = ident.span().start().line;
                     }
                     names.push(ident.to_string());
@@ -487,16 +487,30 @@ fn sources(folder: &Path, below: &Path, found: &mut Vec<String>) {
     }
 }
 
-/// The files that `file` declares with `#[cfg(test)] mod name;`, whichever of the two forms they have.
+/// The files that `file` declares with `#[cfg(test)] mod name;`, in whichever of the three forms.
 fn test_files(file: &str, text: &str) -> Vec<String> {
     let Ok(parsed) = syn::parse_file(text) else { return Vec::new() };
-    let module = module_of(file).join("/");
-    let folder = if module.is_empty() { module } else { module + "/" };
-    let names = parsed.items.iter().filter_map(|item| match item {
-        syn::Item::Mod(item) if item.content.is_none() && is_test(&item.attrs) => Some(item.ident.to_string()),
+    let beside = file.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+    let module = module_of(file).iter().map(|name| format!("{name}/")).collect::<String>();
+    let tests = parsed.items.iter().filter_map(|item| match item {
+        syn::Item::Mod(item) if item.content.is_none() && is_test(&item.attrs) => Some(item),
         _ => None,
     });
-    names.flat_map(|name| [format!("{folder}{name}.rs"), format!("{folder}{name}/")]).collect()
+    tests
+        .flat_map(|item| match path_attribute(&item.attrs) {
+            Some(path) => vec![format!("{beside}{path}")],
+            None => vec![format!("{module}{}.rs", item.ident), format!("{module}{}/", item.ident)],
+        })
+        .collect()
+}
+
+/// `#[path = "..."]`
+fn path_attribute(attributes: &[syn::Attribute]) -> Option<String> {
+    let attribute = attributes.iter().find(|attribute| attribute.path().is_ident("path"))?;
+    match &attribute.meta.require_name_value().ok()?.value {
+        syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(path), .. }) => Some(path.value()),
+        _ => None,
+    }
 }
 
 #[test]
@@ -597,6 +611,7 @@ mod the_checker_can_fail {
             "use crate::codec::Codec; use super::meter::Meter; use super::super::rtp::Packet; use crate::media::Leg;",
         );
         none("media/bridge.rs", "#[cfg(test)] mod tests { use crate::call::Call; }");
+        none("media/bridge.rs", "fn f() { matches!(x, A { ringback: true, call: 1 }); }");
         none("gateway/driver.rs", "use crate::{call, media, switch::Switch};");
     }
 
@@ -691,6 +706,10 @@ mod the_checker_can_fail {
         assert_eq!(test_files("sip/ua/mod.rs", text), ["sip/ua/tests.rs", "sip/ua/tests/"]);
         assert_eq!(test_files("sip/uri.rs", text), ["sip/uri/tests.rs", "sip/uri/tests/"]);
         assert_eq!(test_files("lib.rs", text), ["tests.rs", "tests/"]);
+        assert_eq!(
+            test_files("sip/uri.rs", "#[cfg(test)] #[path = \"uri_tests.rs\"] mod tests;"),
+            ["sip/uri_tests.rs"]
+        );
         assert!(one("billing/mod.rs", "").contains("`billing` has no row"));
         assert!(one("rtp/a.rs", "fn f( {").contains("is not Rust"));
     }
