@@ -152,3 +152,83 @@ impl Dialog {
 fn contact(headers: &Headers) -> Option<Uri> {
     headers.contacts().ok()?.into_iter().next().map(|contact| contact.uri)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+    use crate::sip::Message;
+
+    fn invite() -> Request {
+        let text = "INVITE sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\n\
+                    Record-Route: <sip:near.example.com;lr>, <sip:far.example.com;lr>\r\nFrom: Alice <sip:alice@a.example>;tag=a\r\n\
+                    To: <sip:bob@example.com>\r\nCall-ID: c\r\nCSeq: 41 INVITE\r\nContact: <sip:alice@192.0.2.1:5070>\r\n\
+                    Content-Length: 0\r\n\r\n";
+        match Message::parse(text.as_bytes()).unwrap() {
+            Message::Request(request) => request,
+            Message::Response(_) => panic!("a request"),
+        }
+    }
+
+    fn ok() -> Response {
+        let mut response = invite().response(200, "OK");
+        response.headers.set("To", "<sip:bob@example.com>;tag=b");
+        response.headers.push("Contact", "<sip:bob@192.0.2.2>");
+        response
+    }
+
+    fn routes(request: &Request) -> Vec<&str> {
+        request.headers.get_all("Route").collect()
+    }
+
+    #[test]
+    fn the_callee_keeps_the_order_of_record_routes_and_the_caller_reverses_it() {
+        let mut callee = Dialog::of_callee(&invite(), "b").unwrap().unwrap();
+        let bye = callee.request(Method::Bye);
+        assert_eq!(bye.uri.to_string(), "sip:alice@192.0.2.1:5070");
+        assert_eq!(routes(&bye), ["<sip:near.example.com;lr>", "<sip:far.example.com;lr>"]);
+        assert_eq!(bye.headers.get("From"), Some("<sip:bob@example.com>;tag=b"));
+        assert_eq!(bye.headers.get("To"), Some("\"Alice\" <sip:alice@a.example>;tag=a"));
+        assert_eq!(bye.headers.get("CSeq"), Some("1 BYE"));
+
+        let mut caller = Dialog::of_caller(&invite(), &ok()).unwrap();
+        let bye = caller.request(Method::Bye);
+        assert_eq!(bye.uri.to_string(), "sip:bob@192.0.2.2");
+        assert_eq!(routes(&bye), ["<sip:far.example.com;lr>", "<sip:near.example.com;lr>"]);
+        assert_eq!(bye.headers.get("CSeq"), Some("42 BYE"));
+        assert_eq!(caller.ack(41).headers.get("CSeq"), Some("41 ACK"));
+        assert_eq!(caller.next_hop().to_string(), "sip:far.example.com;lr");
+    }
+
+    #[test]
+    fn numbers_must_rise_and_may_leap() {
+        let mut dialog = Dialog::of_callee(&invite(), "b").unwrap().unwrap();
+        let mut accept = |number| dialog.accept(&CSeq { number, method: Method::Info }).is_ok();
+        assert!(!accept(40) && !accept(41) && accept(42) && accept(100) && !accept(99));
+    }
+
+    #[test]
+    fn the_2xx_decides_the_route_set_of_an_early_dialog() {
+        let mut ringing = ok();
+        ringing.status = 180;
+        let mut dialog = Dialog::of_caller(&invite(), &ringing).unwrap();
+        let mut answer = ok();
+        answer.headers.remove("Record-Route");
+        answer.headers.set("Contact", "<sip:bob@192.0.2.3>");
+        dialog.confirm(&answer).unwrap();
+        let ack = dialog.ack(41);
+        assert!(routes(&ack).is_empty());
+        assert_eq!(ack.uri.to_string(), "sip:bob@192.0.2.3");
+    }
+
+    #[test]
+    fn without_a_contact_there_is_no_callees_dialog_and_the_caller_makes_do() {
+        let mut request = invite();
+        request.headers.remove("Contact");
+        assert!(Dialog::of_callee(&request, "b").unwrap().is_none());
+        let mut response = ok();
+        response.headers.remove("Contact");
+        assert_eq!(Dialog::of_caller(&invite(), &response).unwrap().ack(41).uri.to_string(), "sip:bob@example.com");
+    }
+}

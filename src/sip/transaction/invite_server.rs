@@ -78,11 +78,6 @@ impl InviteServer {
         }
     }
 
-    /// True while no final response was sent: what a CANCEL can still stop.
-    pub fn is_proceeding(&self) -> bool {
-        matches!(self, InviteServer::Proceeding(_))
-    }
-
     /// True once nothing is left to do.
     pub fn is_terminated(&self) -> bool {
         matches!(self, InviteServer::Terminated)

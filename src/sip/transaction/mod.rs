@@ -118,7 +118,7 @@ pub enum TransactionOutput {
         request: Request,
         /// Where its answers go.
         flow: Flow,
-        /// For a CANCEL: the INVITE it stops, if that is still without a final response.
+        /// For a CANCEL: the INVITE it means, whether that has been answered or not.
         cancels: Option<ServerId>,
     },
     /// An ACK that belongs to a 2xx.
@@ -271,8 +271,10 @@ impl Transactions {
 
     /// A transport says that what was sent over `flow` did not or will not arrive.
     pub fn transport_failed(&mut self, now: Instant, flow: Flow) {
+        // An id of 0 stands for whichever connection to that address there was.
         let hit = |other: Flow| {
-            other.transport == flow.transport && other.remote == flow.remote && (flow.id == 0 || other.id == flow.id)
+            let same_connection = other.id == flow.id || other.id == 0 || flow.id == 0;
+            other.transport == flow.transport && other.remote == flow.remote && same_connection
         };
         let clients: Vec<_> = self.clients.iter().filter(|(_, c)| hit(c.flow)).map(|(id, _)| *id).collect();
         let servers: Vec<_> = self.servers.iter().filter(|(_, s)| hit(s.flow)).map(|(id, _)| *id).collect();
@@ -320,16 +322,12 @@ impl Transactions {
         }
     }
 
-    /// The INVITE, not yet finally answered, that a CANCEL means (section 9.2).
+    /// The INVITE that a CANCEL means (section 9.2), answered or not.
     fn cancelled_by(&self, request: &Request, head: &Head) -> Option<ServerId> {
         if request.method != Method::Cancel {
             return None;
         }
-        let id = *self.by_request.get(&ServerKey::of_cancelled(head))?;
-        match &self.servers.get(&id)?.machine {
-            ServerMachine::Invite(machine) if machine.is_proceeding() => Some(id),
-            _ => None,
-        }
+        self.by_request.get(&ServerKey::of_cancelled(head)).copied()
     }
 
     fn take_id(&mut self) -> u64 {

@@ -57,7 +57,15 @@ pub(super) fn start(
     };
     let trying = core.tagged_response(request, 100, default_reason(100), &local_tag);
     core.layer.respond(now, server, trying);
-    let common = Common { id, flow, credentials: None, contact, call_id: dialog.call_id().to_owned(), local_tag };
+    let common = Common {
+        id,
+        flow,
+        invite: Some(server),
+        credentials: None,
+        contact,
+        call_id: dialog.call_id().to_owned(),
+        local_tag,
+    };
     let state = State::Ringing(Ringing { server, dialog, request: request.clone(), last: None });
     Some(Session { common, state })
 }

@@ -86,7 +86,7 @@ pub(super) fn start(core: &mut Core, now: Instant, id: SessionId, invite: Invite
     put_body(&mut request, invite.body);
     let pending = in_dialog(Purpose::Invite, Some(id), flow, request, invite.credentials.clone());
     let transaction = core.send(now, pending);
-    let common = Common { id, flow, credentials: invite.credentials, contact, call_id, local_tag };
+    let common = Common { id, flow, invite: None, credentials: invite.credentials, contact, call_id, local_tag };
     let state = State::Inviting(Inviting { transaction, early: Vec::new(), provisional: false, ending: None });
     Ok(Session { common, state })
 }
@@ -127,13 +127,8 @@ impl Inviting {
             }
             200..300 => self.answered(common, core, now, &response),
             status => {
-                let why = match (&self.ending, status) {
-                    (Some(ending), _) => ending.why,
-                    (None, 401 | 407) => Failure::Auth,
-                    (None, _) => Failure::Rejected,
-                };
-                report(common, core, why, status, response.reason, response.headers);
-                State::Closed
+                let why = if matches!(status, 401 | 407) { Failure::Auth } else { Failure::Rejected };
+                self.fail(common, core, why, status, response.reason, response.headers)
             }
         }
     }
@@ -174,12 +169,11 @@ impl Inviting {
     fn answered(mut self, common: &Common, core: &mut Core, now: Instant, response: &Response) -> State {
         let Some(dialog) = self.confirm(core, response) else {
             // A 2xx whose dialog cannot be read can be neither acknowledged nor ended.
-            report(common, core, Failure::Rejected, 502, default_reason(502).to_owned(), Headers::new());
-            return State::Closed;
+            return self.fail(common, core, Failure::Rejected, 502, default_reason(502).to_owned(), Headers::new());
         };
         forks::acknowledge(core, common.flow, self.transaction, &dialog);
         if let Some(ending) = self.ending {
-            report(common, core, ending.why, 487, default_reason(487).to_owned(), Headers::new());
+            report_ending(common, core, ending.why);
             return bye::release(common, core, now, dialog, ending.reason.as_deref());
         }
         core.event(UaEvent::Answered {
@@ -212,8 +206,23 @@ impl Inviting {
             ClientFailure::Timeout => (Failure::Timeout, 408),
             ClientFailure::Transport => (Failure::Transport, 503),
         };
-        let why = self.ending.map_or(why, |ending| ending.why);
-        report(common, core, why, status, default_reason(status).to_owned(), Headers::new());
+        self.fail(common, core, why, status, default_reason(status).to_owned(), Headers::new())
+    }
+
+    /// The INVITE is over without a call. After a hangup that is 487, whatever it really was.
+    fn fail(
+        self,
+        common: &Common,
+        core: &mut Core,
+        why: Failure,
+        status: u16,
+        reason: String,
+        headers: Headers,
+    ) -> State {
+        match self.ending {
+            Some(ending) => report_ending(common, core, ending.why),
+            None => core.event(UaEvent::Failed { session: common.id, status, reason, why, headers }),
+        }
         State::Closed
     }
 
@@ -233,7 +242,7 @@ impl Inviting {
     pub(super) fn timeout(self, common: &Common, core: &mut Core, now: Instant) -> State {
         match &self.ending {
             Some(Ending { give_up: Some(at), why, .. }) if *at <= now => {
-                report(common, core, *why, 487, default_reason(487).to_owned(), Headers::new());
+                report_ending(common, core, *why);
                 core.layer.abandon(self.transaction);
                 State::Closed
             }
@@ -281,8 +290,9 @@ impl Inviting {
     }
 }
 
-fn report(common: &Common, core: &mut Core, why: Failure, status: u16, reason: String, headers: Headers) {
-    core.event(UaEvent::Failed { session: common.id, status, reason, why, headers });
+fn report_ending(common: &Common, core: &mut Core, why: Failure) {
+    let reason = default_reason(487).to_owned();
+    core.event(UaEvent::Failed { session: common.id, status: 487, reason, why, headers: Headers::new() });
 }
 
 /// What ended an established dialog whose request failed.

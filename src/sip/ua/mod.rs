@@ -42,6 +42,7 @@ pub struct UserAgent {
     sessions: BTreeMap<SessionId, Session>,
     /// Call-ID and our tag.
     by_dialog: BTreeMap<(String, String), SessionId>,
+    /// The INVITE that made a session of the callee's side.
     by_server: BTreeMap<ServerId, SessionId>,
     schedule: Schedule<SessionId>,
     next_session: u64,
@@ -208,8 +209,8 @@ impl UserAgent {
     fn insert(&mut self, session: Session) {
         let common = &session.common;
         self.by_dialog.insert((common.call_id.clone(), common.local_tag.clone()), common.id);
-        if let State::Ringing(state) = &session.state {
-            self.by_server.insert(state.server, common.id);
+        if let Some(server) = common.invite {
+            self.by_server.insert(server, common.id);
         }
         self.schedule.set(common.id, session.deadline());
         self.sessions.insert(common.id, session);
@@ -235,8 +236,10 @@ impl UserAgent {
         if session.is_closed() {
             if let Some(session) = self.sessions.remove(&id) {
                 self.by_dialog.remove(&(session.common.call_id, session.common.local_tag));
+                if let Some(server) = session.common.invite {
+                    self.by_server.remove(&server);
+                }
             }
-            self.by_server.retain(|_, session| *session != id);
             self.core.event(UaEvent::Closed { session: id });
         }
         Some(result)
@@ -280,11 +283,7 @@ impl UserAgent {
         if in_dialog {
             match self.session_of(&request) {
                 Some(id) => {
-                    let is_invite = request.method == Method::Invite;
                     self.step(id, |session, core| session.request(core, now, server, request, flow));
-                    if is_invite && self.sessions.contains_key(&id) {
-                        self.by_server.insert(server, id);
-                    }
                 }
                 None => self.core.refuse(now, server, &request, 481),
             }
@@ -312,11 +311,14 @@ impl UserAgent {
         }
     }
 
-    /// Section 9.2: 200 to the CANCEL whatever the INVITE's state, 481 if there is no such INVITE.
+    /// Section 9.2: 200 to the CANCEL while its INVITE's transaction lives, be it answered or not; otherwise 481.
     fn on_cancel(&mut self, now: Instant, server: ServerId, cancel: &Request, cancels: Option<ServerId>) {
-        let session = cancels.and_then(|invite| Some((invite, *self.by_server.get(&invite)?)));
-        let Some((invite, id)) = session else { return self.core.refuse(now, server, cancel, 481) };
-        let Some(tag) = self.sessions.get(&id).map(|session| session.common.local_tag.clone()) else { return };
+        let Some(invite) = cancels else { return self.core.refuse(now, server, cancel, 481) };
+        let id = self.by_server.get(&invite).copied().or_else(|| self.session_of(cancel));
+        let Some(session) = id.and_then(|id| self.sessions.get(&id)) else {
+            return self.core.refuse(now, server, cancel, 200);
+        };
+        let (id, tag) = (session.common.id, session.common.local_tag.clone());
         let ok = self.core.tagged_response(cancel, 200, super::default_reason(200), &tag);
         self.core.layer.respond(now, server, ok);
         self.step(id, |session, core| session.cancelled(core, now, invite, cancel));

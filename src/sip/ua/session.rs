@@ -16,6 +16,8 @@ use crate::sip::{Credentials, Flow, Method, NameAddr, Request, Response, Transpo
 pub(super) struct Common {
     pub(super) id: SessionId,
     pub(super) flow: Flow,
+    /// The INVITE that made it, if the peer sent it.
+    pub(super) invite: Option<ServerId>,
     pub(super) credentials: Option<Credentials>,
     pub(super) contact: NameAddr,
     pub(super) call_id: String,

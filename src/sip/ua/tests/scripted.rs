@@ -260,6 +260,25 @@ fn an_incoming_call_is_answered_with_100_at_once_then_as_the_user_says() {
 }
 
 #[test]
+fn a_cancel_gets_200_while_its_invite_is_remembered() {
+    for answer in [200, 486] {
+        let mut bench = Bench::new();
+        bench.hear(&foreign("INVITE", "1", ""));
+        let Some(UaEvent::Incoming { session, .. }) = bench.events.first() else { panic!("a call") };
+        let session = *session;
+        bench.user(|ua, now| match answer {
+            200 => ua.accept(now, session, body("answer")).unwrap(),
+            status => ua.reject(now, session, status, "", &[]).unwrap(),
+        });
+        bench.hear(&foreign("CANCEL", "1", ""));
+        let last = bench.responses.last().unwrap();
+        assert_eq!((last.status, last.headers.cseq().unwrap().method), (200, Method::Cancel));
+        assert!(!words(&bench).contains(&"cancelled"), "the answer was first");
+        bench.check_empty();
+    }
+}
+
+#[test]
 fn a_long_ringing_is_refreshed_every_minute() {
     let mut bench = Bench::new();
     bench.hear(&foreign("INVITE", "1", ""));
