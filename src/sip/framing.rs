@@ -31,12 +31,18 @@ pub struct Framer {
     buffer: Vec<u8>,
     max_message: usize,
     broken: Option<FrameError>,
+    /// Where the line begins in which the end of the head is looked for, and the first byte not yet looked at: so each
+    /// byte is looked at once, however small the pieces are in which they come.
+    line: usize,
+    seen: usize,
+    /// The length of the message at the front, once its head is whole.
+    front: Option<usize>,
 }
 
 impl Framer {
     /// A framer for messages of at most `max_message` bytes, head and body together.
     pub fn new(max_message: usize) -> Framer {
-        Framer { buffer: Vec::new(), max_message, broken: None }
+        Framer { buffer: Vec::new(), max_message, broken: None, line: 0, seen: 0, front: None }
     }
 
     /// Takes what was read; then [`Framer::next`] until it gives none.
@@ -49,78 +55,127 @@ impl Framer {
         }
         self.buffer.extend_from_slice(bytes);
         // Until the next whole message is cut out the buffer must be on its way to one.
-        match self.message_len() {
-            Err(error) => self.fail(error),
+        match self.measure() {
             Ok(None) if self.buffer.len() > self.max_message => self.fail(FrameError::TooLong),
-            Ok(_) => Ok(()),
+            Ok(_) => {}
+            Err(error) => self.fail(error),
         }
-    }
-
-    fn fail(&mut self, error: FrameError) -> Result<(), FrameError> {
-        self.broken = Some(error);
-        self.buffer = Vec::new();
-        Err(error)
+        self.broken.map_or(Ok(()), Err)
     }
 
     /// The next message or keep-alive, if it is whole.
     #[allow(clippy::should_implement_trait)] // not an iterator: it goes on after None
     pub fn next(&mut self) -> Option<Frame> {
-        if self.buffer.starts_with(b"\r\n\r\n") {
-            self.buffer.drain(..4);
+        if self.skip_line_ends() {
             return Some(Frame::KeepAlive);
         }
-        // A single CRLF before a message is skipped (section 7.5); it may also be half of a keep-alive, so wait for more.
-        while self.buffer.len() > 2 && self.buffer.starts_with(b"\r\n") && self.buffer.get(2) != Some(&b'\r') {
-            self.buffer.drain(..2);
-        }
-        match self.message_len() {
+        match self.measure() {
             Ok(Some(len)) if len <= self.buffer.len() => {
                 let rest = self.buffer.split_off(len);
+                self.restart();
                 Some(Frame::Message(std::mem::replace(&mut self.buffer, rest)))
             }
             Ok(_) => None,
             Err(error) => {
-                self.broken = Some(error);
-                self.buffer = Vec::new();
+                self.fail(error);
                 None
             }
         }
     }
 
-    /// The length of the message at the front, once its head is whole.
-    fn message_len(&self) -> Result<Option<usize>, FrameError> {
-        if self.buffer.starts_with(b"\r\n") {
-            return Ok(None);
+    fn fail(&mut self, error: FrameError) {
+        self.broken = Some(error);
+        self.buffer = Vec::new();
+        self.restart();
+    }
+
+    fn restart(&mut self) {
+        (self.line, self.seen, self.front) = (0, 0, None);
+    }
+
+    /// Skips line ends before a message (section 7.5); true for two of them, which are a keep-alive. One alone may be half
+    /// of a keep-alive, so it stays until more has come.
+    fn skip_line_ends(&mut self) -> bool {
+        loop {
+            let (skipped, keep_alive) = match self.buffer.as_slice() {
+                [b'\r', b'\n', b'\r', b'\n', ..] => (4, true),
+                [b'\r', b'\n'] | [b'\r', b'\n', b'\r'] => return false,
+                [b'\r', b'\n', ..] => (2, false),
+                [b'\n', ..] => (1, false),
+                _ => return false,
+            };
+            self.buffer.drain(..skipped);
+            self.restart();
+            if keep_alive {
+                return true;
+            }
         }
-        let Some(head) = find(&self.buffer, b"\r\n\r\n").map(|i| i + 4) else { return Ok(None) };
+    }
+
+    /// The length of the message at the front, once its head is whole.
+    fn measure(&mut self) -> Result<Option<usize>, FrameError> {
+        if self.front.is_some() || self.buffer.first() == Some(&b'\n') || self.buffer.starts_with(b"\r\n") {
+            return Ok(self.front);
+        }
+        let Some(head) = self.head() else { return Ok(None) };
         let body = content_length(self.buffer.get(..head).unwrap_or_default())?;
         match head.checked_add(body) {
-            Some(len) if len <= self.max_message => Ok(Some(len)),
-            _ => Err(FrameError::TooLong),
+            Some(len) if len <= self.max_message => self.front = Some(len),
+            _ => return Err(FrameError::TooLong),
         }
+        Ok(self.front)
+    }
+
+    /// The length of the head: up to and with the first empty line, of CRLF or of a bare line feed as
+    /// [`super::Message::parse`] has it.
+    fn head(&mut self) -> Option<usize> {
+        while let Some(at) = self.buffer.get(self.seen..)?.iter().position(|b| *b == b'\n') {
+            let end = self.seen + at + 1;
+            self.seen = end;
+            let line = self.buffer.get(self.line..end)?;
+            if matches!(line, b"\r\n" | b"\n") {
+                return Some(end);
+            }
+            self.line = end;
+        }
+        self.seen = self.buffer.len();
+        None
     }
 }
 
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|w| w == needle)
-}
-
-/// The Content-Length of a head; 0 without one, which a stream must not leave out but some peers do.
+/// The Content-Length of a head; 0 without one, which a stream must not leave out but some peers do. Two that differ make
+/// it unknowable where the next message begins.
 fn content_length(head: &[u8]) -> Result<usize, FrameError> {
-    for line in head.split(|b| *b == b'\n') {
-        let Some(colon) = line.iter().position(|b| *b == b':') else { continue };
+    let is_continuation = |line: &[u8]| matches!(line.first(), Some(b' ' | b'\t'));
+    let mut length = None;
+    let mut lines = head.split(|b| *b == b'\n').skip(1).peekable();
+    while let Some(line) = lines.next() {
+        let Some(colon) = line.iter().position(|b| *b == b':').filter(|_| !is_continuation(line)) else { continue };
         let (name, value) = line.split_at(colon);
         let name = name.trim_ascii();
-        if name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"l") {
-            let digits = value.get(1..).unwrap_or_default().trim_ascii();
-            let text = std::str::from_utf8(digits).map_err(|_| FrameError::ContentLength)?;
-            if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-                return Err(FrameError::ContentLength);
-            }
-            return text.parse().map_err(|_| FrameError::TooLong);
+        if !name.eq_ignore_ascii_case(b"content-length") && !name.eq_ignore_ascii_case(b"l") {
+            continue;
         }
+        let mut value = value.get(1..).unwrap_or_default().to_vec();
+        while let Some(more) = lines.next_if(|line| is_continuation(line)) {
+            value.extend_from_slice(more);
+        }
+        let number = number(value.trim_ascii())?;
+        if length.is_some_and(|length| length != number) {
+            return Err(FrameError::ContentLength);
+        }
+        length = Some(number);
     }
-    Ok(0)
+    Ok(length.unwrap_or(0))
+}
+
+fn number(text: &[u8]) -> Result<usize, FrameError> {
+    match std::str::from_utf8(text) {
+        Ok(text) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
+            text.parse().map_err(|_| FrameError::TooLong)
+        }
+        _ => Err(FrameError::ContentLength),
+    }
 }
 
 #[cfg(test)]
@@ -162,11 +217,39 @@ mod tests {
     }
 
     #[test]
+    fn content_length_is_found_where_it_is_and_only_there() {
+        let table = [
+            ("A\r\nContent-Length:\r\n 4\r\n\r\n", 4),
+            ("A\r\nL\t:4\r\nl: 04\r\n\r\n", 4),
+            ("A\r\nSubject: x\r\n Content-Length: 9\r\n\r\n", 0),
+            ("A\nl: 4\n\n", 4),
+            ("A\nl: 4\r\n\n", 4),
+        ];
+        for (head, body) in table {
+            let message = [head.as_bytes(), &b"body"[..body]].concat();
+            let whole = Frame::Message(message.clone());
+            let two = [message.clone(), message].concat();
+            assert_eq!(frames([two.clone()]), [whole.clone(), whole.clone()], "{head}");
+            assert_eq!(frames(two.iter().map(|b| vec![*b])), [whole.clone(), whole], "{head}");
+        }
+    }
+
+    #[test]
+    fn stray_line_ends_are_skipped() {
+        let stream = [b"\n\n\r\n\n\r\n".as_slice(), MESSAGE, b"\r\n\r"].concat();
+        let expected = [Frame::Message(MESSAGE.to_vec())];
+        assert_eq!(frames([stream.clone()]), expected);
+        assert_eq!(frames(stream.iter().map(|b| vec![*b])), expected);
+    }
+
+    #[test]
     fn a_stream_without_end_or_sense_is_broken_for_good() {
         let mut framer = Framer::new(100);
         assert_eq!(framer.push(&[b'a'; 101]), Err(FrameError::TooLong));
         assert_eq!(framer.push(MESSAGE), Err(FrameError::TooLong));
-        let table: [(&[u8], FrameError); 3] = [
+        let table: [(&[u8], FrameError); 5] = [
+            (b"A\r\nl: 1\r\nContent-Length: 2\r\n\r\n", FrameError::ContentLength),
+            (b"A\r\nl: 1\r\n 2\r\n\r\n", FrameError::ContentLength),
             (b"A\r\nl: -1\r\n\r\n", FrameError::ContentLength),
             (b"A\r\nContent-Length: 99999999999999999999999\r\n\r\n", FrameError::TooLong),
             (b"A\r\nContent-Length: 96\r\n\r\n", FrameError::TooLong),

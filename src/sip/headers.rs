@@ -137,6 +137,17 @@ impl Headers {
         }
     }
 
+    /// Replaces the first value of that name, a line or the first of a comma-separated list, and leaves the rest as it
+    /// is written. Refuses as [`Headers::push`] does.
+    pub fn replace_first(&mut self, name: &str, value: &str) {
+        if has_line_break(value) {
+            return;
+        }
+        let Some((_, line)) = self.list.iter_mut().find(|(n, _)| same_name(n, name)) else { return };
+        let rest = split_outside_quotes(line, ',').and_then(|parts| line.get(parts.first()?.len()..)).unwrap_or("");
+        *line = format!("{value}{rest}");
+    }
+
     fn single(&self, name: &'static str) -> Result<&str, HeaderError> {
         let mut all = self.get_all(name);
         let value = all.next().ok_or(HeaderError::Missing(name))?;
@@ -201,12 +212,14 @@ impl Headers {
         self.list("Via")
     }
 
-    /// The topmost Via.
+    /// The topmost Via, whatever the others look like: it is all that is needed to answer.
     ///
     /// # Errors
     /// See [`Headers::from`].
     pub fn top_via(&self) -> Result<Via, HeaderError> {
-        self.vias()?.into_iter().next().ok_or(HeaderError::Missing("Via"))
+        let line = self.get("Via").ok_or(HeaderError::Missing("Via"))?;
+        let values = split_outside_quotes(line, ',').ok_or(HeaderError::Malformed("Via"))?;
+        values.first().ok_or(HeaderError::Missing("Via"))?.trim().parse()
     }
 
     /// CSeq.
@@ -380,6 +393,8 @@ impl FromStr for NameAddr {
             }
             // Without brackets the parameters are the header's (section 20), and there is no display name.
             None if display.is_some() => return Err(bad()),
+            // A URI with a comma or question mark must stand in brackets.
+            None if rest.contains([',', '?']) => return Err(bad()),
             None => match rest.find(';') {
                 Some(at) => rest.split_at(at),
                 None => (rest, ""),
@@ -424,6 +439,8 @@ impl fmt::Display for NameAddr {
 /// One Via value (section 20.42).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Via {
+    /// The version of SIP: `2.0`, and another only in a message that is refused for it.
+    pub version: String,
     /// `UDP`, `TCP`, `TLS`, `WS`, `WSS` or another, as written.
     pub transport: String,
     /// The sender's host.
@@ -459,8 +476,9 @@ impl FromStr for Via {
         // White space may stand around the slashes and the colon: "SIP  / 2.0 / UDP host : 5060".
         let mut parts = text.splitn(3, '/');
         let (name, version, rest) = (parts.next(), parts.next(), parts.next().ok_or_else(bad)?);
-        let is = |part: Option<&str>, word: &str| part.is_some_and(|p| p.trim().eq_ignore_ascii_case(word));
-        if !is(name, "SIP") || !is(version, "2.0") {
+        let version = version.unwrap_or_default().trim();
+        let is_version = !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        if !name.is_some_and(|name| name.trim().eq_ignore_ascii_case("SIP")) || !is_version {
             return Err(bad());
         }
         let (transport, rest) = rest.trim_start().split_once(char::is_whitespace).ok_or_else(bad)?;
@@ -472,13 +490,13 @@ impl FromStr for Via {
         let hostport: String = hostport.chars().filter(|c| !c.is_whitespace()).collect();
         let (host, port) = parse_hostport(&hostport).map_err(|_| bad())?;
         let params = Params::parse(params).map_err(|_| bad())?;
-        Ok(Via { transport: transport.into(), host, port, params })
+        Ok(Via { version: version.into(), transport: transport.into(), host, port, params })
     }
 }
 
 impl fmt::Display for Via {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SIP/2.0/{} ", self.transport)?;
+        write!(f, "SIP/{}/{} ", self.version, self.transport)?;
         write_hostport(f, &self.host, self.port)?;
         self.params.fmt(f)
     }
@@ -526,6 +544,11 @@ mod tests {
         assert_eq!(vias[0].branch(), Some("z9hG4bK1"));
         assert_eq!((vias[1].transport.as_str(), vias[1].port), ("TCP", Some(5070)));
         assert_eq!((vias[2].rport(), vias[2].received()), (Some(None), Some("192.0.2.1")));
+        headers.replace_first("Via", "SIP/2.0/UDP z;branch=z9hG4bK2");
+        assert_eq!(headers.get("Via"), Some("SIP/2.0/UDP z;branch=z9hG4bK2, SIP/2.0/TCP b:5070"));
+        headers.replace_first("Via", "a\r\nb");
+        headers.replace_first("Route", "x");
+        assert_eq!(headers.vias().unwrap().len(), 3);
         headers.remove_first("Via");
         assert_eq!(headers.top_via().unwrap().transport, "TCP");
         headers.set("Via", "SIP/2.0/UDP c");
@@ -560,6 +583,8 @@ mod tests {
             "Bob sip:a@b",
             "<sip:a@b>x",
             "\"x\" sip:a@b",
+            "sip:a@b?subject=x",
+            "sip:a,c@b",
         ] {
             assert!(bad.parse::<NameAddr>().is_err(), "{bad}");
         }

@@ -26,6 +26,9 @@ pub enum UriError {
     /// A parameter that is no token, or whose value is broken.
     #[error("bad parameter")]
     Param,
+    /// Header fields (`?name=value`) where none may be.
+    #[error("header fields in the URI")]
+    Headers,
     /// White space, control characters or angle brackets.
     #[error("bad character")]
     Character,
@@ -91,7 +94,13 @@ impl FromStr for Host {
     fn from_str(text: &str) -> Result<Host, UriError> {
         if let Some(inner) = text.strip_prefix('[') {
             let inner = inner.strip_suffix(']').ok_or(UriError::Host)?;
-            return inner.parse().map(Host::V6).map_err(|_| UriError::Host);
+            // RFC 3261's grammar wants a third colon before an embedded IPv4 address by mistake
+            // (RFC 5118 section 4.10): both are taken.
+            let ip = inner.parse().or_else(|error| match inner.contains('.') {
+                true => inner.replacen(":::", "::", 1).parse(),
+                false => Err(error),
+            });
+            return ip.map(Host::V6).map_err(|_| UriError::Host);
         }
         if let Ok(ip) = text.parse() {
             return Ok(Host::V4(ip));
@@ -455,6 +464,7 @@ mod tests {
             "sip:alice;day=tuesday@atlanta.com",
             "sip:1%20@host;x=%20",
             "sip:[2001:DB8::0:1]:05060;lr",
+            "sip:[2001:db8:::192.0.2.1]",
             "sip:*21#@192.0.2.1",
             "tel:+358-555-1234567;postd=pp22",
             "sip:user@example_host.com.",
@@ -480,6 +490,7 @@ mod tests {
             ("sip:a@", Host),
             ("sip:a@[::1", Host),
             ("sip:a@::1", Host),
+            ("sip:a@[:::1]", Host),
             ("sip:a@host:99999", Port),
             ("sip:a@host:+5060", Port),
             ("sip:a@host:x", Port),

@@ -10,7 +10,7 @@ use crate::sdp::{Direction, OwnDescription, SdpError, TrunkLocal, TrunkMedia, tr
 use crate::sip::{Body, SessionId};
 
 /// The content type of a session description.
-const SDP: &str = "application/sdp";
+pub(super) const SDP: &str = "application/sdp";
 
 /// Where a call stands.
 #[derive(Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::call::{Call, Stage};
+use super::call::{Call, SDP, Stage};
 use super::line::Line;
 use super::numbers::{self, Opening, Prompt, Script, Step};
 use super::{info, melody};
@@ -267,6 +267,9 @@ impl Phone {
                     self.hang_up(now, id);
                 }
             }
+            Opening::Early | Opening::Answer if !request.body.is_empty() && !is_sdp(request) => {
+                self.refuse(now, session, 415);
+            }
             Opening::Early | Opening::Answer => {
                 let offer = (!request.body.is_empty()).then(|| request.body.clone());
                 self.open(now, script, Some(session), Stage::Opening { offer }, caller);
@@ -503,6 +506,12 @@ impl Phone {
             self.call_backs.push_back((now + CALL_BACK_AFTER, user));
         }
     }
+}
+
+/// Whether the body is a session description (RFC 3261 section 20.15: the type without its parameters, in any case).
+fn is_sdp(request: &Request) -> bool {
+    let kind = request.headers.content_type().and_then(|text| text.split(';').next()).unwrap_or_default();
+    kind.trim().eq_ignore_ascii_case(SDP)
 }
 
 /// The INVITE of a call back; `None` where `user` cannot be called.

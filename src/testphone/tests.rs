@@ -315,9 +315,10 @@ fn an_invite_without_an_offer_gets_ours() {
 
 #[test]
 fn what_cannot_be_is_refused() {
+    let text = Some(Body { content_type: "text/plain".into(), bytes: b"hello".to_vec() });
     let broken = |text: &str| Some(Body { content_type: "application/sdp".into(), bytes: text.into() });
     let video = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=video 9 RTP/AVP 96\r\n";
-    for (body, status) in [(broken("nonsense"), 400), (broken(video), 488)] {
+    for (body, status) in [(broken("nonsense"), 400), (broken(video), 488), (text, 415)] {
         let mut bench = Bench::new();
         bench.caller.invite(bench.now, invite(flow(), "600", body)).unwrap();
         bench.run(40_000);

@@ -480,8 +480,7 @@ impl Transactions {
 /// for datagrams the source address with `rport`, or the port in the Via; for streams the connection itself.
 /// `None` if there is no Via to answer to.
 fn mark_source(request: &mut Request, flow: Flow) -> Option<Flow> {
-    let mut vias = request.headers.vias().ok()?;
-    let top = vias.first_mut()?;
+    let mut top = request.headers.top_via().ok()?;
     let source = flow.remote;
     let wants_rport = top.params.get("rport").is_some();
     let same_host = match &top.host {
@@ -496,10 +495,7 @@ fn mark_source(request: &mut Request, flow: Flow) -> Option<Flow> {
         top.params.set("rport", Some(&source.port().to_string()));
     }
     let port = if wants_rport { source.port() } else { top.port.unwrap_or(flow.transport.default_port()) };
-    request.headers.remove("Via");
-    for via in vias.iter().rev() {
-        request.headers.push_front("Via", via.to_string());
-    }
+    request.headers.replace_first("Via", &top.to_string());
     match flow.transport {
         Transport::Udp => Some(Flow { remote: SocketAddr::new(source.ip(), port), ..flow }),
         _ => Some(flow),
