@@ -326,5 +326,4 @@ impl Sounding {
 }
 
 #[cfg(test)]
-#[path = "event_tests.rs"]
 mod tests;

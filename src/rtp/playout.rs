@@ -385,5 +385,4 @@ fn gcd(a: u32, b: u32) -> u32 {
 }
 
 #[cfg(test)]
-#[path = "playout_tests.rs"]
 mod tests;
