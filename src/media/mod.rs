@@ -1,12 +1,29 @@
 //! The media bridge between two legs: datagrams in, datagrams out, and statistics.
+//!
+//! ```text
+//! browser --SRTP--> webrtc --+                                    +--> webrtc --SRTP--> browser
+//!                            +--> inbound (playout, decoder) ...  |
+//! trunk ---RTP----> latch ---+     ... 20 ms of 8 kHz PCM ... outbound (encoder, own time line) --RTP--> trunk
+//! ```
+//!
+//! A [`Bridge`] is one call. It is sans-IO: datagrams and time are arguments, and after every `handle_*`, `update`,
+//! `send_digits` or `close` the caller polls [`Bridge::poll_transmit`] until `None`, then [`Bridge::poll_report`] until
+//! `None`, then asks [`Bridge::poll_timeout`]. On the way of a packet it takes no lock and allocates nothing
+//! (`tests/no_alloc.rs`).
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use std::net::SocketAddr;
-use std::time::Instant;
+mod bridge;
+mod inbound;
+mod latch;
+mod leg;
+mod outbound;
+mod queue;
+#[cfg(test)]
+mod tests;
 
-use crate::sdp::{MediaPlan, MediaReport, MediaStats, Side};
-use crate::webrtc::Identity;
+pub use bridge::{Bridge, BridgeError};
+pub use queue::Transmit;
 
 /// The socket that a datagram came in by or goes out by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,54 +36,7 @@ pub enum Port {
     TrunkRtcp,
 }
 
-/// A datagram that lies in the caller's buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Transmit {
-    /// The socket to send it by.
-    pub port: Port,
-    /// Its destination.
-    pub to: SocketAddr,
-    /// Its length.
-    pub len: usize,
-}
-
-/// Why a bridge could not be made.
-#[derive(Debug, thiserror::Error)]
-#[error("no bridge yet")]
-pub struct BridgeError;
-
-/// One call's media. Its shape only, for what is built on it; the bridge itself replaces this file.
-#[derive(Debug)]
-pub struct Bridge;
-
-#[allow(missing_docs, unused_variables)]
-impl Bridge {
-    pub fn new(
-        now: Instant,
-        plan: MediaPlan,
-        identity: Option<&Identity>,
-        seed: [u8; 32],
-    ) -> Result<Self, BridgeError> {
-        Err(BridgeError)
-    }
-    pub fn update(&mut self, now: Instant, plan: MediaPlan) {}
-    pub fn send_digits(&mut self, now: Instant, to: Side, digits: &str, ms: u16) {}
-    pub fn handle_datagram(&mut self, now: Instant, port: Port, source: SocketAddr, packet: &mut [u8]) {}
-    pub fn handle_timeout(&mut self, now: Instant) {}
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        None
-    }
-    pub fn poll_transmit(&mut self, buf: &mut [u8]) -> Option<Transmit> {
-        None
-    }
-    pub fn poll_report(&mut self) -> Option<MediaReport> {
-        None
-    }
-    pub fn stats(&self) -> MediaStats {
-        MediaStats::default()
-    }
-    pub fn knows_browser(&self, source: SocketAddr) -> bool {
-        false
-    }
-    pub fn close(&mut self, now: Instant) {}
-}
+/// Samples of one frame: 20 ms at 8 kHz.
+pub(crate) const FRAME: usize = 160;
+/// Milliseconds of one frame.
+pub(crate) const FRAME_MS: u32 = 20;

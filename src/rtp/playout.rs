@@ -277,7 +277,25 @@ impl Playout {
         if lost && missing > 0 && missing <= i64::from(self.clock_rate) {
             return self.fill_loss(missing, duration, frame);
         }
+        if self.state == State::Paused {
+            self.trim(now);
+        }
         self.play(now)
+    }
+
+    /// At a start packets may have waited longer than the delay aimed at, because frames are asked for at steady times:
+    /// what is too old by a whole packet is left out before anything was heard, not later in the middle of speech.
+    fn trim(&mut self, now: Instant) {
+        while self.buffer.len() > 1
+            && let Some(head) = self.buffer.first()
+        {
+            let packet = i64::from(head.duration) * 1_000_000 / i64::from(self.clock_rate);
+            let over = self.delay.delay_us(now, self.media_us(head.timestamp)) - self.target_us();
+            if packet == 0 || over + 500 < packet {
+                return;
+            }
+            self.buffer.take_first();
+        }
     }
 
     fn is_due(&self, now: Instant, timestamp: i64) -> bool {

@@ -1,0 +1,385 @@
+//! The receiving half of a leg: packets in, frames of 20 ms of 8 kHz PCM out.
+
+use std::time::{Duration, Instant};
+
+use arrayvec::ArrayVec;
+
+use super::{FRAME, FRAME_MS};
+use crate::codec::noise::ComfortNoise;
+use crate::codec::tone::rms;
+use crate::codec::{Codec, CodecError, Decoder, MAX_PACKET_SAMPLES, SAMPLE_RATE};
+use crate::rtp::event::{EventReceiver, EventUpdate, EventUpdates};
+use crate::rtp::jitter::Kind;
+use crate::rtp::packet::RtpPacket;
+use crate::rtp::playout::{Arrival, Incoming, Playout, Step};
+use crate::rtp::receive::ReceiveStats;
+use crate::sdp::{AcceptedCodec, TelephoneEvent};
+
+/// Payload types in use at once.
+const TYPES: usize = 8;
+/// How long a payload type stays accepted after a new description left it out: packets of before are still on their way.
+const GRACE: Duration = Duration::from_secs(2);
+/// Sound is held back this long after a digit: its tail still waits in the buffer.
+const TONE_TAIL: Duration = Duration::from_millis(60);
+/// A frame below this level may be left out unheard.
+const QUIET: f32 = 60.0;
+/// So many frames are offered as surplus before one is left out although it is not quiet.
+const PATIENCE: u32 = 25;
+/// Samples over which a cut is blended.
+const BLEND: usize = 40;
+
+#[derive(Debug, Clone, Copy)]
+struct PayloadType {
+    number: u8,
+    meaning: Meaning,
+    until: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    Audio(Codec),
+    Event { clock_rate: u32 },
+    Noise,
+}
+
+/// What a packet was.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// Sound; `true` when a stream begins with it.
+    Audio { new_stream: bool },
+    /// News of digits.
+    Event(EventUpdates),
+    /// Not ours: an unknown payload type or a payload that is none.
+    Refused,
+}
+
+/// The receiving half.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    types: ArrayVec<PayloadType, TYPES>,
+    decoders: ArrayVec<Decoder, 3>,
+    /// The decoder of the last packet played.
+    current: usize,
+    playout: Playout,
+    fifo: Fifo,
+    events: EventReceiver,
+    blocked_until: Option<Instant>,
+    noise: ComfortNoise,
+    /// What silence is made of.
+    silence: Silence,
+    patience: u32,
+    heard: Option<Instant>,
+    /// RTCP's view of the stream.
+    pub stats: ReceiveStats,
+    /// Packets taken.
+    pub packets: u64,
+    /// Their payload bytes.
+    pub bytes: u64,
+    /// Samples invented.
+    pub concealed: u64,
+    /// Packets refused.
+    pub rejected: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Silence {
+    Digital,
+    /// The comfort noise that the sender described.
+    Noise,
+    /// The decoder's own: Opus in discontinuous transmission.
+    Decoder,
+}
+
+impl Inbound {
+    pub fn new(seed: u32) -> Self {
+        Self {
+            types: ArrayVec::new(),
+            decoders: ArrayVec::new(),
+            current: 0,
+            playout: Playout::new(FRAME_MS),
+            fifo: Fifo::new(),
+            events: EventReceiver::default(),
+            blocked_until: None,
+            noise: ComfortNoise::new(seed),
+            silence: Silence::Digital,
+            patience: 0,
+            heard: None,
+            stats: ReceiveStats::default(),
+            packets: 0,
+            bytes: 0,
+            concealed: 0,
+            rejected: 0,
+        }
+    }
+
+    /// Takes what was negotiated; a payload type that is no longer named lives on for a grace time.
+    pub fn configure(
+        &mut self,
+        now: Instant,
+        accepted: &[AcceptedCodec],
+        event: Option<TelephoneEvent>,
+        noise: Option<u8>,
+    ) -> Result<(), CodecError> {
+        let mut types = ArrayVec::<PayloadType, TYPES>::new();
+        let audio = accepted.iter().map(|a| (a.payload_type, Meaning::Audio(a.codec)));
+        let event = event.map(|e| (e.payload_type, Meaning::Event { clock_rate: e.clock_rate }));
+        // The static number of comfort noise is understood unasked (RFC 3551 section 6).
+        let noise = Some((noise.unwrap_or(13), Meaning::Noise));
+        for (number, meaning) in audio.chain(event).chain(noise) {
+            if let Meaning::Audio(codec) = meaning {
+                self.add_decoder(codec)?;
+            }
+            if types.iter().all(|t| t.number != number) {
+                let _ = types.try_push(PayloadType { number, meaning, until: None });
+            }
+        }
+        for mut old in std::mem::take(&mut self.types) {
+            if types.iter().all(|t| t.number != old.number) {
+                old.until = old.until.or(Some(now + GRACE));
+                let _ = types.try_push(old);
+            }
+        }
+        self.types = types;
+        Ok(())
+    }
+
+    /// What goes out on the other leg is mu-law, too (see [`Decoder::set_transparent`]).
+    pub fn set_transparent(&mut self, on: bool) {
+        for decoder in &mut self.decoders {
+            decoder.set_transparent(on);
+        }
+    }
+
+    fn add_decoder(&mut self, codec: Codec) -> Result<(), CodecError> {
+        if self.decoders.iter().all(|d| d.codec() != codec) {
+            self.decoders.try_push(Decoder::new(codec)?).map_err(|_| CodecError::Unsupported(codec))?;
+        }
+        Ok(())
+    }
+
+    fn meaning(&self, now: Instant, number: u8) -> Option<Meaning> {
+        let found = self.types.iter().find(|t| t.number == number)?;
+        found.until.is_none_or(|until| now < until).then_some(found.meaning)
+    }
+
+    /// Whether a payload type was negotiated.
+    pub fn knows(&self, now: Instant, number: u8) -> bool {
+        self.meaning(now, number).is_some()
+    }
+
+    /// Takes a packet whose source is believed.
+    pub fn packet(&mut self, now: Instant, packet: RtpPacket<'_>) -> Taken {
+        let header = packet.header;
+        let taken = match self.meaning(now, header.payload_type) {
+            None => Taken::Refused,
+            Some(Meaning::Event { clock_rate }) => {
+                // It takes a sequence number: without it the playout would see a loss.
+                let incoming = Incoming { packet, clock_rate, duration: 0, kind: Kind::Event, fec: false };
+                self.playout.insert(now, &incoming);
+                let updates = self.events.handle(now, header.timestamp, packet.payload, clock_rate);
+                self.block(now, &updates);
+                Taken::Event(updates)
+            }
+            Some(Meaning::Audio(codec)) => match codec.duration(packet.payload) {
+                Err(_) => Taken::Refused,
+                Ok(duration) => {
+                    let kind = if codec.is_dtx(packet.payload) { Kind::Quiet } else { Kind::Audio };
+                    let fec = codec == Codec::Opus;
+                    self.insert(now, &Incoming { packet, clock_rate: codec.clock_rate(), duration, kind, fec })
+                }
+            },
+            Some(Meaning::Noise) => {
+                let clock_rate = self.playout.clock_rate();
+                let duration = FRAME_MS * clock_rate / 1_000;
+                self.insert(now, &Incoming { packet, clock_rate, duration, kind: Kind::Quiet, fec: false })
+            }
+        };
+        if matches!(taken, Taken::Refused) {
+            self.rejected += 1;
+            return taken;
+        }
+        let clock_rate = match self.meaning(now, header.payload_type) {
+            Some(Meaning::Event { .. } | Meaning::Noise) | None => self.playout.clock_rate(),
+            Some(Meaning::Audio(codec)) => codec.clock_rate(),
+        };
+        self.stats.packet(now, header.ssrc, header.sequence, header.timestamp, clock_rate);
+        self.packets += 1;
+        self.bytes += packet.payload.len() as u64;
+        self.heard = Some(now);
+        taken
+    }
+
+    fn insert(&mut self, now: Instant, incoming: &Incoming<'_>) -> Taken {
+        Taken::Audio { new_stream: self.playout.insert(now, incoming) == Arrival::NewStream }
+    }
+
+    fn block(&mut self, now: Instant, updates: &[EventUpdate]) {
+        if updates.iter().any(|update| matches!(update, EventUpdate::Ended { .. })) {
+            self.blocked_until = Some(now + TONE_TAIL);
+        }
+    }
+
+    /// Ends a digit whose end was lost.
+    pub fn handle_timeout(&mut self, now: Instant) -> Option<EventUpdate> {
+        let update = self.events.handle_timeout(now)?;
+        self.block(now, &[update]);
+        Some(update)
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.events.poll_timeout()
+    }
+
+    /// When the first frame of the stream that just began is due.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        self.playout.due(now)
+    }
+
+    /// When a packet came last.
+    pub fn heard(&self) -> Option<Instant> {
+        self.heard
+    }
+
+    /// The next 20 ms of sound. While a digit sounds the sound is silent: the digit goes its own way.
+    pub fn pull(&mut self, now: Instant, frame: &mut [i16; FRAME]) {
+        // Every step yields sound or takes a packet out of a buffer of bounded size: this ends.
+        while self.fifo.len() < FRAME {
+            self.step(now);
+        }
+        self.fifo.pop(frame);
+        if self.events.active() || self.blocked_until.is_some_and(|until| now < until) {
+            frame.fill(0);
+        }
+    }
+
+    fn step(&mut self, now: Instant) {
+        let clock_rate = self.playout.clock_rate();
+        let mut pcm = [0; MAX_PACKET_SAMPLES];
+        let mut left_out = false;
+        match self.playout.next(now) {
+            Step::Packet { payload_type, payload, duration, surplus } => {
+                let meaning = self.types.iter().find(|t| t.number == payload_type).map(|t| t.meaning);
+                let samples = samples(duration, clock_rate);
+                let Some(Meaning::Audio(codec)) = meaning else {
+                    self.noise.set_payload(payload);
+                    self.silence = Silence::Noise;
+                    self.noise.fill(part(&mut pcm, samples));
+                    self.fifo.push(part(&mut pcm, samples));
+                    return;
+                };
+                self.silence = if codec.is_dtx(payload) { Silence::Decoder } else { Silence::Digital };
+                let Some(index) = self.decoders.iter().position(|d| d.codec() == codec) else { return };
+                self.current = index;
+                let Some(decoder) = self.decoders.get_mut(index) else { return };
+                let len = decoder.decode(payload, &mut pcm).unwrap_or_else(|_| {
+                    // A payload that is none is as good as lost.
+                    self.concealed += samples as u64;
+                    decoder.conceal(part(&mut pcm, samples));
+                    samples
+                });
+                let pcm = part(&mut pcm, len);
+                left_out = surplus && (self.patience >= PATIENCE || rms(pcm) < QUIET);
+                self.patience = if surplus && !left_out { self.patience + 1 } else { 0 };
+                if left_out {
+                    self.fifo.blend_from(pcm);
+                } else {
+                    self.fifo.push(pcm);
+                }
+            }
+            Step::Recover { next, duration, .. } => {
+                let pcm = part(&mut pcm, samples(duration, clock_rate));
+                if let Some(decoder) = self.decoders.get_mut(self.current) {
+                    decoder.recover(next, pcm);
+                }
+                self.concealed += pcm.len() as u64;
+                self.fifo.push(pcm);
+            }
+            Step::Conceal { duration } => {
+                let pcm = part(&mut pcm, samples(duration, clock_rate));
+                if let Some(decoder) = self.decoders.get_mut(self.current) {
+                    decoder.conceal(pcm);
+                }
+                // While a digit is pressed there is no sound to miss.
+                if !self.events.active() {
+                    self.concealed += pcm.len() as u64;
+                }
+                self.fifo.push(pcm);
+            }
+            Step::Silence { duration } => {
+                let pcm = part(&mut pcm, samples(duration, clock_rate));
+                match (self.silence, self.decoders.get_mut(self.current)) {
+                    (Silence::Noise, _) => self.noise.fill(pcm),
+                    (Silence::Decoder, Some(decoder)) => decoder.conceal(pcm),
+                    _ => {}
+                }
+                self.fifo.push(pcm);
+            }
+        }
+        if left_out {
+            self.playout.dropped();
+        }
+    }
+}
+
+/// Clock units as samples at 8 kHz, rounded up to the 2.5 ms that every codec can fill, and never nothing.
+fn samples(duration: u32, clock_rate: u32) -> usize {
+    let samples = u64::from(duration) * u64::from(SAMPLE_RATE) / u64::from(clock_rate.max(1));
+    (samples as usize).div_ceil(20).clamp(1, MAX_PACKET_SAMPLES / 20) * 20
+}
+
+fn part(pcm: &mut [i16], len: usize) -> &mut [i16] {
+    let len = len.min(pcm.len());
+    &mut pcm[..len]
+}
+
+/// Samples between the decoder, which yields packets, and the frames asked for.
+#[derive(Debug)]
+struct Fifo {
+    samples: Box<[i16; Fifo::SIZE]>,
+    len: usize,
+    /// The start of what was cut out, to be blended into what follows.
+    cut: Option<[i16; BLEND]>,
+}
+
+impl Fifo {
+    const SIZE: usize = FRAME + MAX_PACKET_SAMPLES;
+
+    fn new() -> Self {
+        Self { samples: Box::new([0; Self::SIZE]), len: 0, cut: None }
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Appends; the caller pushes at most one packet onto less than one frame, so there is room.
+    fn push(&mut self, pcm: &mut [i16]) {
+        if let Some(cut) = self.cut.take() {
+            for (n, (new, old)) in pcm.iter_mut().zip(cut).enumerate() {
+                let weight = n as i32 + 1;
+                *new = ((i32::from(*new) * weight + i32::from(old) * (BLEND as i32 - weight)) / BLEND as i32) as i16;
+            }
+        }
+        let end = (self.len + pcm.len()).min(Self::SIZE);
+        if let Some(room) = self.samples.get_mut(self.len..end) {
+            for (to, from) in room.iter_mut().zip(pcm.iter()) {
+                *to = *from;
+            }
+        }
+        self.len = end;
+    }
+
+    /// `pcm` is left out; what is pushed next starts as it does and glides into its own.
+    fn blend_from(&mut self, pcm: &[i16]) {
+        self.cut = pcm.first_chunk::<BLEND>().copied();
+    }
+
+    fn pop(&mut self, frame: &mut [i16; FRAME]) {
+        if let Some(first) = self.samples.first_chunk::<FRAME>() {
+            *frame = *first;
+        }
+        self.samples.copy_within(FRAME.min(self.len)..self.len, 0);
+        self.len = self.len.saturating_sub(FRAME);
+    }
+}

@@ -1,0 +1,299 @@
+//! One leg of a bridge: both halves of its RTP, and the wire it runs over. There is one kind of leg; what differs between a
+//! browser and a trunk is the [`Wire`].
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use super::inbound::Inbound;
+use super::latch::Latch;
+use super::outbound::{Outbound, Packet};
+use super::queue::{SendQueue, Transmit};
+use super::{FRAME, FRAME_MS, Port};
+use crate::codec::CodecError;
+use crate::rtp::packet::RtpError;
+use crate::rtp::rtcp::{Compound, RtcpItem, SenderInfo};
+use crate::sdp::{BrowserMedia, Direction, LegStats, TrunkMedia};
+use crate::webrtc::Transport;
+
+/// The length of a frame in time.
+pub(super) const FRAME_TIME: Duration = Duration::from_millis(FRAME_MS as u64);
+/// The first packets carry our mid, so that a browser that does not know our SSRC yet finds the m-line (RFC 8843 section 15).
+const PACKETS_WITH_MID: u64 = 250;
+/// A sound that stopped for longer than this is over: the ringing tone may be heard again.
+const LIVE: Duration = Duration::from_secs(3);
+/// The first report comes soon, the others at these mean intervals: a browser adapts its redundancy to what we report.
+const FIRST_REPORT: Duration = Duration::from_millis(500);
+const BROWSER_REPORTS: f64 = 1.0;
+const TRUNK_REPORTS: f64 = 5.0;
+/// A process that was stopped for longer does not make up for the sound of that time.
+const CATCH_UP: Duration = Duration::from_millis(100);
+/// Seconds that we claim NTP time to have counted when the bridge began: no wall clock here, and none is needed
+/// (RFC 3550 section 6.4.1).
+const NTP_START: u64 = 1 << 31;
+
+/// How a leg's packets reach its peer.
+pub(super) enum Wire {
+    /// ICE, DTLS and SRTP.
+    Browser(Box<Transport>),
+    /// Plain RTP, and where RTCP goes by the description.
+    Trunk {
+        /// Whom to believe.
+        latch: Latch,
+        /// The described address for RTCP.
+        rtcp: Option<SocketAddr>,
+    },
+    /// Plain RTP in place of a browser's transport, in unit tests.
+    #[cfg(test)]
+    Plain(SocketAddr),
+}
+
+impl Wire {
+    fn rtp(&mut self, buf: &mut [u8], len: usize) -> Option<Transmit> {
+        match self {
+            Wire::Browser(transport) => {
+                let (len, to) = transport.protect_rtp(buf, len).ok()?;
+                Some(Transmit { port: Port::Browser, to, len })
+            }
+            Wire::Trunk { latch, .. } => Some(Transmit { port: Port::TrunkRtp, to: latch.destination()?, len }),
+            #[cfg(test)]
+            Wire::Plain(to) => Some(Transmit { port: Port::Browser, to: *to, len }),
+        }
+    }
+
+    fn rtcp(&mut self, buf: &mut [u8], len: usize) -> Option<Transmit> {
+        match self {
+            Wire::Browser(transport) => {
+                let (len, to) = transport.protect_rtcp(buf, len).ok()?;
+                Some(Transmit { port: Port::Browser, to, len })
+            }
+            Wire::Trunk { latch, rtcp } => {
+                Some(Transmit { port: Port::TrunkRtcp, to: latch.rtcp_destination(*rtcp)?, len })
+            }
+            #[cfg(test)]
+            Wire::Plain(to) => Some(Transmit { port: Port::Browser, to: *to, len }),
+        }
+    }
+}
+
+/// One leg.
+pub(super) struct Leg {
+    pub inbound: Inbound,
+    pub outbound: Outbound,
+    pub wire: Wire,
+    pub direction: Direction,
+    /// When the next frame is sent.
+    pub next_frame: Instant,
+    next_report: Instant,
+    report_interval: f64,
+    cname: String,
+    mid: Option<(u8, String)>,
+    epoch: Instant,
+    /// Packets sent when the last report was.
+    reported: u64,
+    /// The last sign of life, RTCP included.
+    pub alive: Instant,
+    /// Whether sound of this peer was heard at all.
+    pub heard_once: bool,
+}
+
+impl Leg {
+    /// A browser's leg.
+    pub fn browser(now: Instant, rng: &mut StdRng, media: &BrowserMedia, wire: Wire) -> Result<Self, CodecError> {
+        let outbound = Outbound::new(rng, media.ssrc, media.send)?;
+        let mut leg = Self::new(now, rng, outbound, wire, BROWSER_REPORTS);
+        leg.configure_browser(now, media)?;
+        Ok(leg)
+    }
+
+    /// A trunk's leg.
+    pub fn trunk(now: Instant, rng: &mut StdRng, media: &TrunkMedia) -> Result<Self, CodecError> {
+        let outbound = Outbound::new(rng, media.ssrc, media.send)?;
+        let wire = Wire::Trunk { latch: Latch::default(), rtcp: None };
+        let mut leg = Self::new(now, rng, outbound, wire, TRUNK_REPORTS);
+        // Random, and a new one for each call (RFC 7022 section 4.2).
+        leg.cname = format!("{:016x}", rng.random::<u64>());
+        leg.configure_trunk(now, media)?;
+        Ok(leg)
+    }
+
+    fn new(now: Instant, rng: &mut StdRng, outbound: Outbound, wire: Wire, report_interval: f64) -> Self {
+        Self {
+            inbound: Inbound::new(rng.random()),
+            outbound,
+            wire,
+            direction: Direction::SendRecv,
+            next_frame: now,
+            next_report: now + FIRST_REPORT,
+            report_interval,
+            cname: String::new(),
+            mid: None,
+            epoch: now,
+            reported: 0,
+            alive: now,
+            heard_once: false,
+        }
+    }
+
+    pub fn configure_browser(&mut self, now: Instant, media: &BrowserMedia) -> Result<(), CodecError> {
+        self.inbound.configure(now, &media.accepted, media.telephone_event, None)?;
+        self.outbound.configure(media.ssrc, media.send, media.telephone_event, media.ptime, media.opus_fec)?;
+        self.direction = media.direction;
+        self.cname.clone_from(&media.cname);
+        self.mid.clone_from(&media.mid_extension);
+        self.alive = now;
+        Ok(())
+    }
+
+    pub fn configure_trunk(&mut self, now: Instant, media: &TrunkMedia) -> Result<(), CodecError> {
+        self.inbound.configure(now, &media.accepted, media.telephone_event, media.comfort_noise)?;
+        self.outbound.configure(media.ssrc, media.send, media.telephone_event, media.ptime, false)?;
+        self.direction = media.direction;
+        self.alive = now;
+        if let Wire::Trunk { latch, rtcp } = &mut self.wire {
+            latch.describe(media.remote_rtp);
+            *rtcp = media.remote_rtcp;
+        }
+        Ok(())
+    }
+
+    /// Whether sound of this peer arrives.
+    pub fn live(&self, now: Instant) -> bool {
+        self.direction.receives()
+            && self.inbound.heard().is_some_and(|heard| now.saturating_duration_since(heard) < LIVE)
+    }
+
+    /// Sends one frame, or lets its time pass where nothing may be sent.
+    pub fn send(&mut self, pcm: &[i16; FRAME], queue: &mut SendQueue) {
+        self.next_frame += FRAME_TIME;
+        if !self.direction.sends() {
+            self.outbound.skip_frame();
+            return;
+        }
+        let Self { outbound, wire, mid, .. } = self;
+        let extension = mid.as_ref().filter(|_| outbound.packets < PACKETS_WITH_MID);
+        outbound.frame(pcm, |packet| {
+            queue.push(|buf| {
+                let len = write_packet(buf, &packet, extension).ok()?;
+                wire.rtp(buf, len)
+            })
+        });
+    }
+
+    /// Makes frames fall due in step with `due`, by letting at most one frame's time pass.
+    pub fn align(&mut self, due: Instant) {
+        let frame = FRAME_TIME.as_micros() as u64;
+        let wait = match due.checked_duration_since(self.next_frame) {
+            Some(ahead) => ahead.as_micros() as u64 % frame,
+            None => (frame - self.next_frame.duration_since(due).as_micros() as u64 % frame) % frame,
+        };
+        let ms = wait.div_ceil(1_000) % u64::from(FRAME_MS);
+        if ms > 0 {
+            self.outbound.skip_samples(ms as usize * FRAME / FRAME_MS as usize);
+            self.next_frame += Duration::from_millis(ms);
+        }
+    }
+
+    /// After a stop of the whole process: the time is let pass, its sound is not sent late.
+    pub fn catch_up(&mut self, now: Instant) {
+        let behind = now.saturating_duration_since(self.next_frame);
+        if behind > CATCH_UP {
+            let frames = (behind.as_micros() / FRAME_TIME.as_micros()).min(u128::from(u32::MAX)) as u32;
+            self.outbound.skip_samples(frames as usize * FRAME);
+            self.next_frame += FRAME_TIME * frames;
+        }
+    }
+
+    /// When the next report is due.
+    pub fn next_report(&self) -> Instant {
+        self.next_report
+    }
+
+    /// Sends a report, with BYE when we leave, and plans the next at a random time (RFC 3550 section 6.3).
+    pub fn report(&mut self, now: Instant, rng: &mut StdRng, bye: bool, queue: &mut SendQueue) {
+        let seconds = self.report_interval * (0.5 + rng.random::<f64>());
+        self.next_report = now + Duration::from_secs_f64(seconds);
+        let sent = self.outbound.packets > self.reported;
+        if bye && self.outbound.packets == 0 && self.inbound.packets == 0 {
+            // Who was never heard of need not leave (RFC 3550 section 6.3.7).
+            return;
+        }
+        self.reported = self.outbound.packets;
+        let compound = Compound {
+            ssrc: self.outbound.ssrc(),
+            sender: sent.then(|| self.sender_info(now)),
+            report: self.inbound.stats.report(now),
+            cname: &self.cname,
+            bye,
+        };
+        let wire = &mut self.wire;
+        queue.push(|buf| {
+            let len = compound.write(buf).ok()?;
+            wire.rtcp(buf, len)
+        });
+    }
+
+    fn sender_info(&self, now: Instant) -> SenderInfo {
+        let elapsed = now.saturating_duration_since(self.epoch);
+        let fraction = (u64::from(elapsed.subsec_nanos()) << 32) / 1_000_000_000;
+        let (timestamp, clock_rate) = self.outbound.clock();
+        // The next frame's timestamp belongs to a moment a little ahead of us, as a rule.
+        let units = |time: Duration| (time.as_micros() as u64 * u64::from(clock_rate) / 1_000_000) as u32;
+        let rtp_timestamp = match self.next_frame.checked_duration_since(now) {
+            Some(ahead) => timestamp.wrapping_sub(units(ahead)),
+            None => timestamp.wrapping_add(units(now.saturating_duration_since(self.next_frame))),
+        };
+        SenderInfo {
+            ntp: ((NTP_START + elapsed.as_secs()) << 32) | fraction,
+            rtp_timestamp,
+            packets: self.outbound.packets as u32,
+            octets: self.outbound.bytes as u32,
+        }
+    }
+
+    /// Takes the peer's RTCP.
+    pub fn rtcp(&mut self, now: Instant, compound: &[u8]) {
+        let Self { inbound, outbound, alive, .. } = self;
+        // What is malformed tells nothing; the items before it did.
+        let _ = crate::rtp::rtcp::read(compound, |item| {
+            *alive = now;
+            match item {
+                RtcpItem::Sender { info, .. } => inbound.stats.sender_report(now, info.ntp),
+                RtcpItem::Report { block, .. } if block.ssrc == outbound.ssrc() => {
+                    outbound.peer_loss(block.fraction_lost)
+                }
+                RtcpItem::Report { .. } | RtcpItem::Bye { .. } => {}
+            }
+        });
+    }
+
+    /// The leg's counters.
+    pub fn stats(&self) -> LegStats {
+        let refused = match &self.wire {
+            Wire::Browser(transport) => transport.stats().srtp_refused,
+            _ => 0,
+        };
+        LegStats {
+            packets_in: self.inbound.packets,
+            bytes_in: self.inbound.bytes,
+            packets_out: self.outbound.packets,
+            bytes_out: self.outbound.bytes,
+            lost: self.inbound.stats.lost(),
+            jitter_ms: self.inbound.stats.jitter_ms(),
+            concealed_ms: self.inbound.concealed / 8,
+            rejected: self.inbound.rejected + refused,
+        }
+    }
+}
+
+fn write_packet(buf: &mut [u8], packet: &Packet<'_>, extension: Option<&(u8, String)>) -> Result<usize, RtpError> {
+    let start = match extension {
+        Some((id, mid)) => packet.header.write_with_extension(buf, *id, mid.as_bytes())?,
+        None => packet.header.write(buf)?,
+    };
+    let end = start + packet.payload.len();
+    buf.get_mut(start..end).ok_or(RtpError::BufferSize)?.copy_from_slice(packet.payload);
+    Ok(end)
+}
