@@ -442,7 +442,7 @@ impl Core {
 
     /// Ends both legs for one cause.
     fn release(&mut self, cx: &mut Context, cause: Cause) -> State {
-        tracing::debug!(call = %self.id, cause = cause.word, by = cause.by(), "the call ends");
+        tracing::info!(call = %self.id, cause = cause.word, by = cause.by(), sip = cause.sip, "the call ends");
         self.record.finish(&cause, cx.now.unix_ms);
         if self.direction == Direction::Inbound && self.record.answer.is_none() {
             self.record.trunk_result(cause.sip.map_or_else(|| "ended".to_owned(), |status| status.to_string()));
