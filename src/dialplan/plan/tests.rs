@@ -1,0 +1,356 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::*;
+use crate::dialplan::TrunkChoice;
+
+const DEMO: &str = include_str!("../../../dialplans/demo.toml");
+const UK_OFFICE: &str = include_str!("../../../dialplans/uk-office.toml");
+const GUIDE: &str = include_str!("../../../docs/dial-plans.md");
+
+fn trunks() -> Vec<String> {
+    ["carrier-a", "carrier-b", "testphone"].map(str::to_owned).to_vec()
+}
+
+fn load(text: &str) -> Result<Plan, Vec<String>> {
+    load_all(&[("plan.toml", text)])
+}
+
+fn load_all(files: &[(&str, &str)]) -> Result<Plan, Vec<String>> {
+    let files: Vec<PlanFile> =
+        files.iter().map(|(name, text)| PlanFile { name: (*name).into(), text: (*text).into() }).collect();
+    Plan::load(&files, &trunks()).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+fn alice() -> Caller {
+    Caller { user: "alice".into(), ..Caller::default() }
+}
+
+/// What a plan says when `alice` dials.
+fn dial(plan: &Plan, dialled: &str) -> Decision {
+    plan.route_out(&alice(), dialled, 0).decision
+}
+
+#[test]
+fn the_plans_we_ship_are_good() {
+    for text in [DEMO, UK_OFFICE] {
+        load(text).unwrap();
+    }
+}
+
+#[test]
+fn the_demo_plan_calls_the_test_phone_and_says_why_it_calls_nothing_else() {
+    let plan = load(DEMO).unwrap();
+    let Decision::Dial { to, from, tiers, ring_for, longest, .. } = dial(&plan, "600") else { panic!() };
+    assert_eq!((to.as_str(), from, ring_for, longest), ("600", None, None, None));
+    assert_eq!(tiers, [[TrunkChoice { trunk: "testphone".into(), weight: 1 }]]);
+    let Decision::Refuse { code: 403, reason, .. } = dial(&plan, "+442079460999") else { panic!() };
+    assert!(reason.contains("600 to 606"), "{reason}");
+    let Decision::Ring { users, .. } = plan.route_in("testphone", "bob", "606", 0).decision else { panic!() };
+    assert_eq!(users, ["bob"]);
+}
+
+#[test]
+fn a_decision_is_explained_in_words() {
+    let plan = load(UK_OFFICE).unwrap();
+    let caller = Caller { class: Some("manager".into()), caller_id: Some("+442079460142".into()), ..alice() };
+    let routed = plan.route_out(&caller, "0033 1 70 18 99 00", 0);
+    let steps: Vec<String> = routed.steps.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        steps,
+        [
+            "alice dials \"0033 1 70 18 99 00\"",
+            "+33170189900: an international number (prefix 00)",
+            "no match: emergency, health and police, premium, freephone, uk",
+            "rule \"europe\" matches (prefix +33)",
+            "class \"manager\" allows it",
+            "+442079460142, the number of alice, is shown",
+            "tier 1: carrier-b",
+        ]
+    );
+    assert_eq!(routed.decision.to_string(), "dial +33170189900 by carrier-b, shown as +442079460142 (rule \"europe\")");
+    let json = serde_json::to_value(&routed).unwrap();
+    assert_eq!(json["decision"]["decision"], "dial");
+    assert_eq!(json["decision"]["longest"], 1_800);
+    assert_eq!(json["decision"]["ring_for"], serde_json::Value::Null);
+    assert_eq!(json["steps"][0], "alice dials \"0033 1 70 18 99 00\"");
+    assert_eq!(
+        dial(&plan, "0909 8790000").to_string(),
+        "refuse with 403: Premium numbers are barred (rule \"premium\")"
+    );
+    assert_eq!(
+        plan.route_in("carrier-a", "+442079460100", "x", 0).decision.to_string(),
+        "ring alice, bob for 25 s (rule \"main number\")"
+    );
+}
+
+#[test]
+fn the_first_rule_that_matches_decides() {
+    let plan = load(
+        "[[out]]\nname = 'a'\nnumber = '+441234'\ntiers = [['carrier-a']]\n[[out]]\nname = 'b'\npattern = '+44NX.'\ntiers = [['carrier-a']]\n\
+         [[out]]\nname = 'c'\nregex = '\\+44(?<rest>1+)'\nto = '9{rest}*{0}*{digits}'\ntiers = [['carrier-b', {trunk = 'carrier-a', weight = 9}]]\n\
+         [[out]]\nname = 'd'\nnumber = 'hotline'\nto = '+493090000'\ntiers = [['carrier-b']]\n[[out]]\nname = 'e'\nprefix = '+'\nreject = {code = 500}\n",
+    )
+    .unwrap();
+    let rule = |dialled| dial(&plan, dialled).rule().map(str::to_owned);
+    assert_eq!(rule("+441234"), Some("a".into()));
+    assert_eq!(rule("+442345"), Some("b".into()));
+    assert_eq!(rule("+44111"), Some("c".into()));
+    assert_eq!(rule("+33123456"), Some("e".into()));
+    assert_eq!(rule("hotline"), Some("d".into()));
+    assert_eq!(rule("112"), None);
+    let Decision::Dial { to, .. } = dial(&plan, "hotline") else { panic!() };
+    assert_eq!(to, "+493090000");
+}
+
+#[test]
+fn a_regex_fills_its_groups() {
+    let plan = load(
+        "[[out]]\nname = 'c'\nregex = '\\+44(?<rest>1+)'\nto = '9{rest}*{1}*{digits}#{number}'\ntiers = [['carrier-a']]\n",
+    )
+    .unwrap();
+    let Decision::Dial { to, .. } = dial(&plan, "+44111") else { panic!() };
+    assert_eq!(to, "9111*111*44111#+44111");
+    assert!(matches!(dial(&plan, "+441112"), Decision::Refuse { rule: None, code: 403, .. }), "the whole number");
+}
+
+#[test]
+fn limits_and_ringing_times_come_from_the_rule_or_the_plan() {
+    let plan = load(
+        "[limits]\nlongest_call = '2h'\n[[out]]\nname = 'a'\nnumber = '1'\ntiers = [['carrier-a']]\n\
+         [[out]]\nname = 'b'\nnumber = '2'\ntiers = [['carrier-a']]\nlongest_call = '5m'\nring_for = '30s'\n\
+         [[out]]\nname = 'c'\nnumber = '3'\ntiers = [['carrier-a']]\nlimits = 'none'\n",
+    )
+    .unwrap();
+    for (dialled, expected) in [("1", (None, Some(7_200))), ("2", (Some(30), Some(300))), ("3", (None, None))] {
+        let Decision::Dial { ring_for, longest, .. } = dial(&plan, dialled) else { panic!() };
+        assert_eq!((ring_for.map(|t| t.as_secs()), longest.map(|t| t.as_secs())), expected, "{dialled}");
+    }
+}
+
+#[test]
+fn caller_ids_follow_the_plan() {
+    let rule = "[[out]]\nname = 'a'\nprefix = '+'\ntiers = [['carrier-a']]\n";
+    let with = |head: &str, own: Option<&str>| {
+        let plan = load(&format!("{head}\n{rule}")).unwrap();
+        let caller = Caller { caller_id: own.map(str::to_owned), ..alice() };
+        match plan.route_out(&caller, "+33123456", 0).decision {
+            Decision::Dial { from, .. } => Ok(from),
+            Decision::Refuse { code, .. } => Err(code),
+            Decision::Ring { .. } => panic!(),
+        }
+    };
+    let ok = |text: &str| Ok(Some(text.to_owned()));
+    let strict = "[numbering]\ncountry = '44'\nnational = '0'\n[caller_id]\nfallback = '+44100000'\nallowed = ['+441000XX', 'alice']";
+    assert_eq!(with("", None), Ok(None));
+    assert_eq!(with("", Some("+441")), Err(403), "too short to be a number");
+    assert_eq!(with("", Some("+44123456")), ok("+44123456"));
+    assert_eq!(with(strict, None), ok("+44100000"));
+    assert_eq!(with(strict, Some("+44100042")), ok("+44100042"));
+    assert_eq!(with(strict, Some("0100042")), ok("+44100042"));
+    assert_eq!(with(strict, Some("alice")), ok("alice"));
+    assert_eq!(with(strict, Some("+44200000")), Err(403));
+    assert_eq!(with(strict, Some("anonymous")), ok("anonymous"));
+    assert_eq!(with("[caller_id]\npresent = 'anonymous'", Some("+44123456")), ok("anonymous"));
+    assert_eq!(with("[caller_id]\npresent = '+44999999'", Some("+44123456")), ok("+44999999"));
+}
+
+#[test]
+fn classes_and_tokens_narrow_what_a_plan_allows() {
+    let text = "[class.staff]\nallow = 'uk'\n[class.boss]\nallow = '*'\n[[out]]\nname = 'uk'\nprefix = '+44'\ntiers = [['carrier-a']]\n\
+                [[out]]\nname = 'world'\nprefix = '+'\ntiers = [['carrier-a']]\n";
+    let plan = load(text).unwrap();
+    let code = |class: Option<&str>, destinations: Option<&[&str]>, dialled| {
+        let caller = Caller {
+            class: class.map(str::to_owned),
+            destinations: destinations.map(|list| list.iter().map(|&text| text.to_owned()).collect()),
+            ..alice()
+        };
+        match plan.route_out(&caller, dialled, 0).decision {
+            Decision::Refuse { code, rule, .. } => Some((code, rule)),
+            _ => None,
+        }
+    };
+    let refused = |rule: &str| Some((403, Some(rule.to_owned())));
+    assert_eq!(code(Some("staff"), None, "+44123456"), None);
+    assert_eq!(code(Some("staff"), None, "+33123456"), refused("world"));
+    assert_eq!(code(Some("boss"), None, "+33123456"), None);
+    assert_eq!(code(Some("guest"), None, "+44123456"), refused("uk"));
+    assert_eq!(code(None, None, "+44123456"), refused("uk"), "no class and no default_class");
+    assert_eq!(code(Some("boss"), Some(&["+44*", "+33123456"]), "+33123456"), None);
+    assert_eq!(code(Some("boss"), Some(&["+44*", "+33123456"]), "+331234567"), refused("world"));
+    assert_eq!(code(Some("boss"), Some(&[]), "+44123456"), refused("uk"));
+    assert_eq!(code(Some("boss"), Some(&["*"]), "+44123456"), None);
+}
+
+#[test]
+fn several_files_are_one_plan() {
+    let rule = "[[out]]\nname = 'a'\nprefix = '+44'\ntiers = [['carrier-a']]\n";
+    let plan = load_all(&[("1.toml", "[plan]\nname = 'x'\n"), ("2.toml", rule)]).unwrap();
+    assert_eq!(dial(&plan, "+44123456").rule(), Some("a"));
+    assert_eq!(
+        load_all(&[("1.toml", "[plan]\n"), ("2.toml", "\n[plan]\n")]).unwrap_err(),
+        ["2.toml:2: [plan] stands in 1.toml already; all files are one plan"]
+    );
+    assert_eq!(
+        load_all(&[("1.toml", rule), ("2.toml", &format!("\n{rule}"))]).unwrap_err()[0],
+        "2.toml:3: two rules have the name `a`"
+    );
+    assert_eq!(load_all(&[]).unwrap_err(), ["dial plan: there is no dial plan file"]);
+}
+
+#[test]
+fn a_failing_test_says_what_came_and_why() {
+    let text = "[[out]]\nname = 'a'\nprefix = '+44'\ntiers = [['carrier-a']]\n\n[[test]]\nuser = 'x'\ndial = '+44 123 456'\n\
+                expect = { rule = 'b', trunks = ['carrier-b'], to = '+44123456' }\n[[test]]\nuser = 'x'\ndial = '+33123456'\nexpect = { rule = 'a' }\n";
+    assert_eq!(
+        load(text).unwrap_err(),
+        [
+            "plan.toml:6: test failed: expected rule = b, expected trunks = [\"carrier-b\"]; came: dial +44123456 by carrier-a (rule \"a\") \
+             [x dials \"+44 123 456\"; +44123456: an international number (prefix +); rule \"a\" matches (prefix +44); \
+             x has no number: his name is shown; tier 1: carrier-a]",
+            "plan.toml:10: test failed: expected rule = a; came: refuse with 403: No rule of the dial plan allows +33123456 \
+             [x dials \"+33123456\"; +33123456: an international number (prefix +); refused: No rule of the dial plan allows +33123456]",
+        ]
+    );
+}
+
+/// Each mistake with the line and a part of the text that must be told.
+#[test]
+fn each_mistake_is_told_with_its_line() {
+    let out = |rest: &str| format!("[[out]]\nname = 'a'\nnumber = '1'\n{rest}");
+    let table: &[(String, &str)] = &[
+        ("x = ".into(), "plan.toml:1: not TOML"),
+        ("[plan]\nname = 'x'\nname = 'y'\n".into(), "plan.toml:3: not TOML: duplicate key"),
+        ("\n\n[paln]\n".into(), "plan.toml:3: unknown key `paln` in a dial plan"),
+        ("[plan]\ndefault = 'allow'\n".into(), "plan.toml:2: `default` can only be \"deny\""),
+        ("[plan]\nname = 7\n".into(), "plan.toml:2: `name` is a text"),
+        ("plan = 3\n".into(), "plan.toml:1: `plan` is a table"),
+        ("[plan]\ndefault_class = 'x'\n".into(), "plan.toml:2: `default_class` names `x`, and there is no [class.x]"),
+        ("[class.x]\nallow = ['y']\n".into(), "plan.toml:2: `allow` names `y`, and no [[out]] rule has that name"),
+        ("[class.x]\nlimits = {}\n".into(), "plan.toml:2: `limits` in [class.x] is not supported yet"),
+        ("[[schedule]]\n".into(), "plan.toml:1: `schedule` in a dial plan is not supported yet"),
+        ("[limits]\ncalls_at_once = 2\n".into(), "plan.toml:2: `calls_at_once` in [limits] is not supported yet"),
+        ("[limits]\nlongest_call = '2d'\n".into(), "plan.toml:2: `longest_call` is a length of time"),
+        ("[numbering]\ncountry = '+44'\n".into(), "plan.toml:2: `country` is at most 3 digits"),
+        ("[numbering]\nnational = '0'\n".into(), "plan.toml:1: `national` needs `country`"),
+        ("[numbering]\nshort = '1xx'\n".into(), "plan.toml:2: \"1xx\" is no pattern"),
+        ("[numbering]\nemergency = ['SOS']\n".into(), "plan.toml:2: `emergency` has numbers"),
+        ("[numbering]\ninternational = [\n'00',\n7]\n".into(), "plan.toml:4: `international` is a list of texts"),
+        ("[caller_id]\npresent = 'pool:x'\n".into(), "plan.toml:2: `present` is \"user\""),
+        ("[caller_id]\nsticky = 'x'\n".into(), "plan.toml:2: `sticky` in [caller_id] is not supported yet"),
+        ("out = 3\n".into(), "plan.toml:1: `out` is a list of tables"),
+        ("[out]\nname = 'a'\n".into(), "`out` is a list of tables"),
+        ("[[out]]\nnumber = '1'\n".into(), "plan.toml:1: [[out]] needs a `name`"),
+        ("[[out]]\nname = 'a'\ntiers = [['carrier-a']]\n".into(), "plan.toml:1: a rule has exactly one of `number`"),
+        (out(""), "plan.toml:1: rule `a` needs one of `tiers` and `reject`"),
+        (out("tiers = [['carrier-a']]\nreject = { code = 403 }\n"), "needs one of `tiers` and `reject`"),
+        (out("prefix = '2'\n"), "exactly one of `number`"),
+        (out("tiers = ['carrier-a']\n"), "plan.toml:4: `tiers` is a list of lists"),
+        (out("tiers = []\n"), "plan.toml:4: `tiers` has an empty list"),
+        (out("tiers = [[\n'carrier-x']]\n"), "plan.toml:5: there is no trunk `carrier-x`; the configuration has: carrier-a"),
+        (out("tiers = [[{ trunk = 'carrier-a', weight = 0 }]]\n"), "plan.toml:4: `weight` is a whole number, 1 to 1000"),
+        (out("tiers = [[{ weight = 1 }]]\n"), "plan.toml:4: a trunk of a tier is a name or"),
+        (out("tiers = [['carrier-a']]\nwhen = 'office'\n"), "plan.toml:5: `when` in [[out]] is not supported yet"),
+        (out("tiers = [['carrier-a']]\nfailover = {}\n"), "plan.toml:5: `failover` in [[out]] is not supported yet"),
+        (out("user = 'x'\n"), "plan.toml:4: `user` in [[out]] is not supported yet"),
+        (out("tiers = [['carrier-a']]\nlimits = 'few'\n"), "plan.toml:5: `limits` of a rule can only be \"none\""),
+        (out("tiers = [['carrier-a']]\nto = '{1}'\n"), "plan.toml:5: {1} means nothing here"),
+        (out("tiers = [['carrier-a']]\nto = '1 2'\n"), "plan.toml:5: \"1 2\" may have letters, digits"),
+        (out("tiers = [['carrier-a']]\nto = '{number'\n"), "plan.toml:5: \"{number\": a { without its }"),
+        (out("reject = { code = 200 }\n"), "plan.toml:4: `code` is a whole number, 400 to 699"),
+        (out("reject = { reason = 'x' }\n"), "plan.toml:4: `reject` needs a `code`"),
+        (out("reject = { code = 403, reason = \"a\\nb\" }\n"), "plan.toml:4: a `reason` has 1 to 200"),
+        (out("reject = { code = 403, announce = 'x.wav' }\n"), "plan.toml:4: `announce` in `reject` is not supported yet"),
+        (out("reject = { code = 403 }\nring_for = '5s'\n"), "`ring_for` means nothing beside `reject`"),
+        ("[[out]]\nname = 'a'\nregex = '('\nreject = { code = 403 }\n".into(), "plan.toml:3: \"(\" is no regular expression"),
+        ("[[out]]\nname = 'a'\nnumber = 'a b'\nreject = { code = 403 }\n".into(), "plan.toml:3: \"a b\" is neither a number"),
+        ("[[out]]\nname = 'a'\nprefix = ''\nreject = { code = 403 }\n".into(), "plan.toml:3: \"\" is no prefix"),
+        (
+            "[numbering]\ncountry = '44'\nnational = '0'\n[[out]]\nname = 'a'\nnumber = '02079460000'\nreject = { code = 403 }\n".into(),
+            "plan.toml:5: rule `a` waits for 02079460000, which becomes +442079460000",
+        ),
+        (
+            "[[out]]\nname = 'a'\nprefix = '+4'\nreject = { code = 403 }\n[[out]]\nname = 'b'\npattern = ['+44X']\nreject = { code = 403 }\n".into(),
+            "plan.toml:6: rule `b` can never match",
+        ),
+        ("[[in]]\nname = 'a'\nuser = 'x'\n".into(), "plan.toml:1: rule `a` needs `did`"),
+        ("[[in]]\nname = 'a'\ndid = 'any'\n".into(), "plan.toml:1: rule `a` needs exactly one of `user`, `ring` and `reject`"),
+        ("[[in]]\nname = 'a'\ndid = 'any'\nuser = '{1}'\n".into(), "plan.toml:4: {1} means nothing here"),
+        ("[[in]]\nname = 'a'\ndid = 'any'\nring = { users = ['x'], how = 'longest-idle' }\n".into(), "plan.toml:4: `how = \"longest-idle\"` is not supported yet"),
+        ("[[in]]\nname = 'a'\ndid = 'any'\nring = {}\n".into(), "plan.toml:4: `ring` needs `users`"),
+        ("[[in]]\nname = 'a'\ndid = 'any'\nuser = 'x'\nthen = {}\n".into(), "plan.toml:5: `then` in [[in]] is not supported yet"),
+        (
+            "[[in]]\nname = 'a'\ndid = 'any'\nuser = 'x'\n[[in]]\nname = 'b'\ndid = '+441'\nuser = 'x'\n".into(),
+            "plan.toml:6: rule `b` can never match",
+        ),
+        ("[[test]]\nuser = 'x'\nexpect = { rule = 'a' }\n".into(), "plan.toml:1: a test has `user` and `dial`"),
+        ("[[test]]\nuser = 'x'\ndial = '1'\n".into(), "plan.toml:1: a test needs `expect`"),
+        ("[[test]]\nuser = 'x'\ndial = '1'\nat = '2026-01-01'\nexpect = { refused = 403 }\n".into(), "plan.toml:4: `at` in [[test]] is not supported yet"),
+        ("[[test]]\ncall_in = 'x'\ndid = '1'\nexpect = { refused = 404 }\n".into(), "plan.toml:2: there is no trunk `x`"),
+    ];
+    for (text, expected) in table {
+        let errors = load(text).expect_err(text);
+        assert!(errors.iter().any(|error| error.contains(expected)), "{text}\nexpected {expected}\ncame {errors:#?}");
+    }
+}
+
+#[test]
+fn all_mistakes_of_a_plan_are_told_at_once() {
+    let errors = load("[plan]\nx = 1\n[[out]]\nname = 'a'\nnumber = '1'\ntiers = [['no']]\ny = 2\n").unwrap_err();
+    assert_eq!(errors.len(), 3, "{errors:#?}");
+}
+
+/// What the guide shows of `ringback route` is what the example plan says.
+#[test]
+fn the_guides_explanation_is_true() {
+    let routed = load(UK_OFFICE).unwrap().route_out(&alice(), "020 7946 0999", 0);
+    let steps: String = routed.steps.iter().map(|step| format!("      {step}\n")).collect();
+    assert!(GUIDE.contains(&format!("{steps}    {}\n", routed.decision)), "{steps}    {}", routed.decision);
+}
+
+/// Every TOML example of the guide is a plan that loads, and those that shall fail do fail as they say.
+#[test]
+fn the_guides_examples_are_true() {
+    let mut examples = 0;
+    for block in GUIDE.split("```toml\n").skip(1) {
+        let (text, _) = block.split_once("```").unwrap();
+        examples += 1;
+        match text.lines().next().and_then(|line| line.strip_prefix("# refused: ")) {
+            None => drop(load(text).map_err(|errors| format!("{text}\n{errors:#?}")).unwrap()),
+            Some(expected) => {
+                let errors = load(text).expect_err(text);
+                assert!(errors.iter().any(|error| error.contains(expected)), "{text}\n{errors:#?}");
+            }
+        }
+    }
+    assert!(examples >= 10, "{examples}");
+}
+
+mod odd_input {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 512, ..ProptestConfig::default() })]
+
+        #[test]
+        fn nothing_that_is_dialled_makes_a_plan_panic(dialled in any::<String>(), did in "[+0-9a-zX().* -]{0,40}") {
+            for text in [DEMO, UK_OFFICE] {
+                let plan = load(text).unwrap();
+                for dialled in [&dialled, &did] {
+                    if let Decision::Dial { to, .. } = dial(&plan, dialled) {
+                        prop_assert!(!to.chars().any(char::is_control));
+                    }
+                    let _ = plan.route_in("testphone", dialled, dialled, 0);
+                }
+            }
+        }
+
+        #[test]
+        fn no_text_makes_the_reader_panic(at in 0..UK_OFFICE.len(), cut in 0..40_usize, word in "[ -~\n]{0,8}") {
+            let mut text = UK_OFFICE.to_owned();
+            text.replace_range(at..(at + cut).min(UK_OFFICE.len()), &word);
+            let _ = load(&text);
+        }
+    }
+}
