@@ -120,12 +120,12 @@ fn route(config: &Config, user: String, number: &str, class: Option<String>, jso
     let caller = Caller { user, class, caller_id: None, destinations: None };
     let routed = config.plan.route_out(&caller, number, i64::try_from(unix_now()).unwrap_or(i64::MAX));
     if json {
-        println!("{}", serde_json::to_string_pretty(&format!("{:?}", routed.decision))?);
+        println!("{}", serde_json::to_string_pretty(&routed)?);
     } else {
         for step in &routed.steps {
             println!("  {step}");
         }
-        println!("{:?}", routed.decision);
+        println!("{}", routed.decision);
     }
     anyhow::ensure!(!matches!(routed.decision, Decision::Refuse { .. }), "the call would be refused");
     Ok(())
