@@ -436,10 +436,14 @@ impl Reader<'_> {
         let dir = self.beside(raw.dir.as_ref().map_or("dialplans", |d| d.get_ref()));
         let unreadable = |path: &Path, e| LoadError::from(whole_file(path, Problem::Unreadable(e)));
         let mut paths = Vec::new();
-        for entry in std::fs::read_dir(&dir).map_err(|e| unreadable(&dir, e))? {
-            let path = entry.map_err(|e| unreadable(&dir, e))?.path();
-            if path.extension().is_some_and(|e| e == "toml") {
-                paths.push(path);
+        if dir.is_file() {
+            paths.push(dir.clone());
+        } else {
+            for entry in std::fs::read_dir(&dir).map_err(|e| unreadable(&dir, e))? {
+                let path = entry.map_err(|e| unreadable(&dir, e))?.path();
+                if path.extension().is_some_and(|e| e == "toml") {
+                    paths.push(path);
+                }
             }
         }
         if paths.is_empty() {
