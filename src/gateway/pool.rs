@@ -1,7 +1,7 @@
 //! The media workers and the ports they are given.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -34,6 +34,8 @@ pub(super) struct MediaPool {
     rtp_advertise: Option<IpAddr>,
     rtp_address: IpAddr,
     max_calls: usize,
+    /// Browsers of this machine alone are served.
+    local_only: bool,
 }
 
 struct LeasedMedia {
@@ -52,12 +54,22 @@ impl MediaPool {
         let (reports, queue) = mpsc::channel(REPORT_QUEUE);
         let lost = Arc::new(AtomicU64::new(0));
         let mut workers = Vec::with_capacity(media.workers);
+        // Firefox uses no candidate on a loopback address. So where no port is asked for (the embedded default) the socket
+        // has this machine's other addresses too, and drops what comes from elsewhere; with a port it is bound as told.
+        let local_only = media.browser.ip().is_loopback() && media.browser.port() == 0;
         for index in 0..media.workers {
             let mut address = media.browser;
+            if local_only {
+                address.set_ip(if address.is_ipv4() {
+                    Ipv4Addr::UNSPECIFIED.into()
+                } else {
+                    Ipv6Addr::UNSPECIFIED.into()
+                });
+            }
             if address.port() != 0 {
                 address.set_port(address.port().saturating_add(u16::try_from(index).unwrap_or(u16::MAX)));
             }
-            let config = WorkerConfig { browser_bind: address, max_calls, name: format!("media-{index}") };
+            let config = WorkerConfig { browser_bind: address, max_calls, local_only, name: format!("media-{index}") };
             let (reports, lost) = (reports.clone(), lost.clone());
             let report = move |call, report| {
                 if reports.try_send((CallId(call), report)).is_err() {
@@ -77,6 +89,7 @@ impl MediaPool {
             rtp_advertise: media.rtp_advertise,
             rtp_address: media.rtp_address,
             max_calls,
+            local_only,
         };
         Ok((pool, queue))
     }
@@ -147,7 +160,14 @@ impl MediaPool {
         } else if !bound.ip().is_unspecified() {
             vec![bound.ip()]
         } else {
-            net::interface_addresses().into_iter().filter(|ip| bound.is_ipv6() || ip.is_ipv4()).collect()
+            let loopback: IpAddr =
+                if bound.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+            let own = net::interface_addresses().into_iter().filter(|ip| bound.is_ipv6() || ip.is_ipv4());
+            let mut ips: Vec<IpAddr> = own.collect();
+            if self.local_only && !ips.contains(&loopback) {
+                ips.insert(0, loopback);
+            }
+            ips
         };
         ips.into_iter().map(|ip| SocketAddr::new(ip, bound.port())).collect()
     }

@@ -1,6 +1,8 @@
 //! The addresses of this machine, for candidates and advertised addresses.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
@@ -32,9 +34,37 @@ fn usable(mut all: Vec<IpAddr>) -> Vec<IpAddr> {
         all.retain(|ip| !ip.is_loopback());
     }
     all.sort_by_key(|ip| ip.is_ipv6());
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     all.retain(|ip| seen.insert(*ip));
     all
+}
+
+/// This machine's addresses, to tell its own datagrams from others'. Read again when an unknown address turns up, but
+/// not more often than once a second: interfaces come and go.
+#[derive(Debug)]
+pub struct OwnAddresses {
+    known: HashSet<IpAddr>,
+    read_at: Instant,
+}
+
+impl OwnAddresses {
+    /// The addresses as they are now.
+    pub fn new(now: Instant) -> Self {
+        Self { known: interface_addresses().into_iter().collect(), read_at: now }
+    }
+
+    /// Whether `ip` is this machine's: loopback, or an interface's. The system itself drops what comes from outside
+    /// under such a source address.
+    pub fn contains(&mut self, ip: IpAddr, now: Instant) -> bool {
+        if ip.is_loopback() || self.known.contains(&ip) {
+            return true;
+        }
+        if now.saturating_duration_since(self.read_at) < Duration::from_secs(1) {
+            return false;
+        }
+        *self = Self::new(now);
+        self.known.contains(&ip)
+    }
 }
 
 /// The address from which this machine would send to `to`; `None` when there is no route. Nothing is sent.
@@ -61,6 +91,18 @@ mod tests {
         ];
         for (all, expected) in table {
             assert_eq!(usable(ips(all)), ips(expected));
+        }
+    }
+
+    #[test]
+    fn own_addresses_are_told_from_others() {
+        let now = Instant::now();
+        let mut own = OwnAddresses::new(now);
+        for ip in interface_addresses().into_iter().chain(["127.0.0.9".parse().unwrap(), "::1".parse().unwrap()]) {
+            assert!(own.contains(ip, now), "{ip}");
+        }
+        for later in [Duration::ZERO, Duration::from_secs(2)] {
+            assert!(!own.contains("203.0.113.7".parse().unwrap(), now + later));
         }
     }
 

@@ -7,6 +7,6 @@ mod sockets;
 #[cfg(test)]
 pub(crate) use ports::test_ports;
 
-pub use interfaces::{interface_addresses, source_address};
+pub use interfaces::{OwnAddresses, interface_addresses, source_address};
 pub use ports::{PortError, PortPool, RtpPair};
 pub use sockets::{BIG_BUFFER, bind_udp, canonical, for_socket};

@@ -18,7 +18,7 @@ use super::step::Step;
 use super::timers::{Deadline, Timers};
 use super::{Reports, Shared};
 use crate::media::Port;
-use crate::net::{RtpPair, canonical, for_socket};
+use crate::net::{OwnAddresses, RtpPair, canonical, for_socket};
 use crate::sdp::{MediaCommand, MediaLoss, MediaPlan, MediaReport, MediaStats};
 use crate::webrtc::{PacketKind, classify};
 
@@ -94,6 +94,12 @@ impl Socket {
     }
 }
 
+/// What a worker takes.
+pub(super) struct Limits {
+    pub max_calls: usize,
+    pub local_only: bool,
+}
+
 /// Everything of one worker.
 pub(super) struct Engine<B> {
     poll: Poll,
@@ -105,6 +111,8 @@ pub(super) struct Engine<B> {
     timers: Timers,
     /// Sockets that were readable and not yet read dry: the poll tells of an edge only once.
     readable: VecDeque<Token>,
+    /// Whose datagrams alone are taken on the browsers' port, where they are limited.
+    only_from: Option<OwnAddresses>,
     input: Vec<u8>,
     out: Out,
 }
@@ -146,8 +154,9 @@ impl<B: Step> Engine<B> {
         make: Factory<B>,
         reports: Reports,
         shared: Arc<Shared>,
-        max_calls: usize,
+        limits: Limits,
     ) -> io::Result<Self> {
+        let Limits { max_calls, local_only } = limits;
         let mut browsers = Socket::new(browsers)?;
         browsers.register(poll.registry(), BROWSERS)?;
         Ok(Self {
@@ -159,6 +168,7 @@ impl<B: Step> Engine<B> {
             routes: Routes::with_capacity(max_calls),
             timers: Timers::with_capacity(max_calls * 4),
             readable: VecDeque::with_capacity(max_calls * 2 + 1),
+            only_from: local_only.then(|| OwnAddresses::new(Instant::now())),
             input: vec![0; DATAGRAM],
             out: Out { browsers, buf: vec![0; DATAGRAM], reports, shared },
         })
@@ -243,8 +253,10 @@ impl<B: Step> Engine<B> {
     }
 
     fn handle_browser(&mut self, source: SocketAddr, packet: &mut [u8]) {
-        let mut slot = self.routes.find(source, packet);
-        if slot.is_none() && classify(packet) == PacketKind::Stun {
+        let now = Instant::now();
+        let welcome = self.only_from.as_mut().is_none_or(|own| own.contains(source.ip(), now));
+        let mut slot = self.routes.find(source, packet).filter(|_| welcome);
+        if slot.is_none() && welcome && classify(packet) == PacketKind::Stun {
             // The check may be for a call whose opening still waits in the channel: the browser got our answer while
             // this batch was read.
             self.handle_commands();
@@ -254,7 +266,6 @@ impl<B: Step> Engine<B> {
             self.out.shared.unroutable.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        let now = Instant::now();
         self.step(slot, |bridge| bridge.handle_datagram(now, Port::Browser, source, packet));
         if self.routes.leads_to(source, slot) {
             return;

@@ -40,6 +40,9 @@ pub struct WorkerConfig {
     pub browser_bind: SocketAddr,
     /// Calls that it takes at a time; all tables are sized for it at start.
     pub max_calls: usize,
+    /// Whether datagrams from other machines are dropped, and counted as unroutable. So a socket on the unspecified
+    /// address serves this machine's browsers alone: Firefox does not use a candidate on a loopback address.
+    pub local_only: bool,
     /// The thread's name.
     pub name: String,
 }
@@ -115,7 +118,7 @@ impl WorkerHandle {
         reports: Reports,
         make: impl Fn(std::time::Instant, MediaPlan, [u8; 32]) -> Option<B> + Send + 'static,
     ) -> Result<Self, WorkerError> {
-        let WorkerConfig { browser_bind: address, max_calls, name } = config;
+        let WorkerConfig { browser_bind: address, max_calls, local_only, name } = config;
         let bound = net::bind_udp(address, Some(net::BIG_BUFFER))
             .and_then(|socket| Ok((socket.local_addr()?, socket)))
             .map_err(|source| WorkerError::Bind { address, source })?;
@@ -126,7 +129,8 @@ impl WorkerHandle {
         let (commands, queue) = sync_channel(max_calls * 4 + 64);
         let shared = Arc::new(Shared::default());
         let shared_by_thread = shared.clone();
-        let engine = Engine::new(poll, socket, queue, Box::new(make), reports, shared_by_thread, max_calls)
+        let limits = engine::Limits { max_calls, local_only };
+        let engine = Engine::new(poll, socket, queue, Box::new(make), reports, shared_by_thread, limits)
             .map_err(WorkerError::Start)?;
         let thread = std::thread::Builder::new().name(name).spawn(move || engine.run()).map_err(WorkerError::Start)?;
         Ok(Self { browser_address, max_calls, commands, waker, shared, thread })

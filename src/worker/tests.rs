@@ -125,7 +125,12 @@ struct Bench {
 
 impl Bench {
     fn new(bind: &str, pairs: u16) -> Self {
-        let config = WorkerConfig { browser_bind: bind.parse().unwrap(), max_calls: 4, name: "media-test".into() };
+        Self::with(bind, pairs, false)
+    }
+
+    fn with(bind: &str, pairs: u16, local_only: bool) -> Self {
+        let browser_bind = bind.parse().unwrap();
+        let config = WorkerConfig { browser_bind, max_calls: 4, local_only, name: "media-test".into() };
         let (tell, reports) = channel();
         let tell: Reports = Box::new(move |call, report| drop(tell.send((call, report))));
         let worker = WorkerHandle::spawn_with(config, tell, Fake::new).unwrap();
@@ -354,6 +359,24 @@ fn one_port_serves_ipv4_and_ipv6() {
 }
 
 #[test]
+fn a_local_worker_serves_each_address_of_this_machine() {
+    let mut bench = Bench::with("0.0.0.0:0", 4, true);
+    let port = bench.worker.browser_address().port();
+    let own = crate::net::interface_addresses().into_iter().find(|ip| ip.is_ipv4());
+    let addresses = [Some("127.0.0.1".parse().unwrap()), own];
+    for (call, ip) in addresses.into_iter().flatten().enumerate() {
+        let name = format!("call{call}");
+        let (_, trunk) = bench.open(call as u64, &name, NO_FAULT);
+        let browser = peer(&SocketAddr::new(ip, 0).to_string());
+        say_hello(&browser, SocketAddr::new(ip, port), &name);
+        browser.send_to(&media(b"hello"), SocketAddr::new(ip, port)).unwrap();
+        assert_eq!(receive(&trunk).0, media(b"hello"));
+    }
+    assert_eq!(bench.worker.counters().unroutable, 0);
+    bench.worker.stop();
+}
+
+#[test]
 fn more_calls_than_agreed_are_refused_and_stop_ends_those_that_are() {
     let mut bench = Bench::new("127.0.0.1:0", 10);
     let ports: Vec<u16> = (0..4).map(|call| bench.open(call, &format!("cal{call}"), NO_FAULT).0).collect();
@@ -375,7 +398,7 @@ fn more_calls_than_agreed_are_refused_and_stop_ends_those_that_are() {
 fn a_browser_port_in_use_is_said_with_its_address() {
     let taken = peer("127.0.0.1:0");
     let address = taken.local_addr().unwrap();
-    let config = WorkerConfig { browser_bind: address, max_calls: 1, name: "media-test".into() };
+    let config = WorkerConfig { browser_bind: address, max_calls: 1, local_only: false, name: "media-test".into() };
     let error = WorkerHandle::spawn_with(config, Box::new(|_, _| {}), Fake::new).unwrap_err();
     assert!(error.to_string().contains(&address.to_string()), "{error}");
 }
