@@ -15,6 +15,8 @@ mod step;
 mod timers;
 
 #[cfg(test)]
+mod call_tests;
+#[cfg(test)]
 mod tests;
 
 use std::io;

@@ -1,0 +1,282 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! Whole calls on loopback sockets: an independent browser side, a worker with its real bridges, and a plain RTP peer
+//! as the trunk. What counts is the tone that is heard at the far end.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use str0m::config::DtlsVersion;
+
+use super::*;
+use crate::codec::opus::OpusSettings;
+use crate::codec::tone::amplitude;
+use crate::codec::{Codec, Decoder, Encoder};
+use crate::net::{PortPool, bind_udp, test_ports};
+use crate::sdp::{AcceptedCodec, Direction, DtlsRole, IceCredentials, Side, TrunkMedia};
+use crate::webrtc::test_browser::{Browser, our_credentials};
+
+const LIMIT: Duration = Duration::from_secs(10);
+const FRAME: Duration = Duration::from_millis(20);
+const BROWSER_HZ: f32 = 440.0;
+const TRUNK_HZ: f32 = 1000.0;
+
+fn identity() -> Identity {
+    static IDENTITY: OnceLock<Identity> = OnceLock::new();
+    IDENTITY.get_or_init(|| Identity::generate().unwrap()).clone()
+}
+
+/// A sine in frames of 20 ms.
+struct Tone {
+    hz: f32,
+    at: u32,
+}
+
+impl Tone {
+    fn frame(&mut self) -> [i16; 160] {
+        std::array::from_fn(|_| {
+            self.at += 1;
+            ((self.at as f32 * self.hz / 8000.0 * std::f32::consts::TAU).sin() * 8000.0) as i16
+        })
+    }
+}
+
+/// A browser on a socket: its microphone and what it hears.
+struct Page {
+    browser: Browser,
+    socket: UdpSocket,
+    microphone: (Tone, Encoder),
+    ear: Decoder,
+    taken: usize,
+    heard: Vec<i16>,
+}
+
+impl Page {
+    fn new(gateway: SocketAddr, local: &IceCredentials, role: DtlsRole) -> Self {
+        let bind = if gateway.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+        let socket = bind_udp(bind.parse().unwrap(), None).unwrap();
+        let address = socket.local_addr().unwrap();
+        let print = identity().fingerprint();
+        let browser = Browser::new(Instant::now(), address, gateway, local, &print, role, DtlsVersion::Auto);
+        let opus = Encoder::new(Codec::Opus, OpusSettings::default()).unwrap();
+        let microphone = (Tone { hz: BROWSER_HZ, at: 0 }, opus);
+        let ear = Decoder::new(Codec::Opus).unwrap();
+        Self { browser, socket, microphone, ear, taken: 0, heard: Vec::new() }
+    }
+
+    fn speak(&mut self) {
+        let mut payload = [0; 400];
+        let len = self.microphone.1.encode(&self.microphone.0.frame(), &mut payload).unwrap();
+        if self.browser.rtc.is_connected() {
+            self.browser.send_audio(Instant::now(), &payload[..len]);
+        }
+    }
+
+    /// Takes and sends what there is.
+    fn turn(&mut self) {
+        let (now, own) = (Instant::now(), self.socket.local_addr().unwrap());
+        let mut buf = [0; 2000];
+        while let Ok((len, from)) = self.socket.recv_from(&mut buf) {
+            self.browser.receive(now, &(from, own, buf[..len].to_vec()));
+        }
+        if self.browser.poll_timeout() <= now {
+            self.browser.handle_timeout(now);
+        }
+        while let Some((_, to, bytes)) = self.browser.poll_transmit() {
+            self.socket.send_to(&bytes, to).unwrap();
+        }
+        for packet in &self.browser.received[self.taken..] {
+            let mut pcm = [0; 960];
+            let len = self.ear.decode(&packet.payload, &mut pcm).unwrap();
+            self.heard.extend(&pcm[..len]);
+        }
+        self.taken = self.browser.received.len();
+    }
+}
+
+/// A plain phone on a socket, PCMU.
+struct Phone {
+    socket: UdpSocket,
+    gateway: SocketAddr,
+    tone: Tone,
+    encoder: Encoder,
+    ear: Decoder,
+    sequence: u16,
+    heard: Vec<i16>,
+}
+
+impl Phone {
+    fn new() -> Self {
+        Self {
+            socket: bind_udp("127.0.0.1:0".parse().unwrap(), None).unwrap(),
+            gateway: SocketAddr::from(([0, 0, 0, 0], 0)),
+            tone: Tone { hz: TRUNK_HZ, at: 0 },
+            encoder: Encoder::new(Codec::Pcmu, OpusSettings::default()).unwrap(),
+            ear: Decoder::new(Codec::Pcmu).unwrap(),
+            sequence: 65_500,
+            heard: Vec::new(),
+        }
+    }
+
+    fn media(&self) -> TrunkMedia {
+        let pcmu = AcceptedCodec { payload_type: 0, codec: Codec::Pcmu };
+        TrunkMedia {
+            remote_rtp: Some(self.socket.local_addr().unwrap()),
+            remote_rtcp: None,
+            send: pcmu,
+            accepted: vec![pcmu],
+            telephone_event: None,
+            comfort_noise: None,
+            direction: Direction::SendRecv,
+            ssrc: 77,
+            ptime: 20,
+        }
+    }
+
+    fn speak(&mut self) {
+        let mut packet = vec![0x80, 0];
+        packet.extend(self.sequence.to_be_bytes());
+        packet.extend((0xFFFF_0000u32.wrapping_add(u32::from(self.sequence.wrapping_sub(65_500)) * 160)).to_be_bytes());
+        packet.extend(99u32.to_be_bytes());
+        packet.resize(172, 0);
+        self.encoder.encode(&self.tone.frame(), &mut packet[12..]).unwrap();
+        self.sequence = self.sequence.wrapping_add(1);
+        self.socket.send_to(&packet, self.gateway).unwrap();
+    }
+
+    fn turn(&mut self) {
+        let mut buf = [0; 2000];
+        while let Ok((len, _)) = self.socket.recv_from(&mut buf) {
+            if len > 12 && buf[1] & 0x7F == 0 {
+                let mut pcm = [0; 960];
+                let len = self.ear.decode(&buf[12..len], &mut pcm).unwrap();
+                self.heard.extend(&pcm[..len]);
+            }
+        }
+    }
+}
+
+/// A worker with one call.
+struct Call {
+    worker: WorkerHandle,
+    reports: Receiver<(u64, MediaReport)>,
+    said: Vec<MediaReport>,
+    page: Page,
+    phone: Phone,
+    port: u16,
+    plan: MediaPlan,
+    next: Instant,
+}
+
+impl Call {
+    fn new(bind: &str, role: DtlsRole) -> Self {
+        let config = WorkerConfig {
+            browser_bind: bind.parse().unwrap(),
+            max_calls: 4,
+            local_only: false,
+            name: "media-test".into(),
+        };
+        let (tell, reports) = channel();
+        let tell: Reports = Box::new(move |call, report| drop(tell.send((call, report))));
+        let worker = WorkerHandle::spawn(config, identity(), tell).unwrap();
+        let local = our_credentials();
+        let mut page = Page::new(worker.browser_address(), &local, role);
+        let mut phone = Phone::new();
+        let mut pool = PortPool::new("127.0.0.1".parse().unwrap(), test_ports(1), Duration::ZERO);
+        let pair = pool.lease(Instant::now()).unwrap();
+        let port = pair.port;
+        phone.gateway = SocketAddr::from(([127, 0, 0, 1], port));
+        let browser = Some(page.browser.media(&local, role));
+        let plan = MediaPlan { browser, trunk: Some(phone.media()), ringback: None, established: true };
+        worker.open(1, pair, plan.clone(), [1; 32]).unwrap();
+        Self { worker, reports, said: Vec::new(), page, phone, port, plan, next: Instant::now() + FRAME }
+    }
+
+    /// Both talk, a frame each 20 ms, until `done` or the limit.
+    fn talk(&mut self, mut done: impl FnMut(&Self) -> bool) -> bool {
+        let end = Instant::now() + LIMIT;
+        while Instant::now() < end {
+            if Instant::now() >= self.next {
+                self.next += FRAME;
+                self.page.speak();
+                self.phone.speak();
+            }
+            self.page.turn();
+            self.phone.turn();
+            self.said.extend(self.reports.try_iter().map(|(_, report)| report));
+            if done(self) {
+                return true;
+            }
+            // The wait for what comes next, a report or the time to speak.
+            let wait = self.next.saturating_duration_since(Instant::now()).min(Duration::from_millis(2));
+            self.said.extend(self.reports.recv_timeout(wait).map(|(_, report)| report));
+        }
+        false
+    }
+
+    /// Talks until both have heard a second more, and checks that it was the other's tone.
+    fn assert_tones(&mut self) {
+        let begun = (self.page.heard.len(), self.phone.heard.len());
+        let second = |call: &Self| call.page.heard.len() - begun.0 >= 8000 && call.phone.heard.len() - begun.1 >= 8000;
+        assert!(
+            self.talk(second),
+            "{:?} samples heard, {:?}",
+            (self.page.heard.len(), self.phone.heard.len()),
+            self.said
+        );
+        let last = |heard: &[i16]| heard[heard.len() - 4000..].to_vec();
+        for (who, heard, own, other) in [
+            ("browser", last(&self.page.heard), BROWSER_HZ, TRUNK_HZ),
+            ("phone", last(&self.phone.heard), TRUNK_HZ, BROWSER_HZ),
+        ] {
+            let (told, echo) = (amplitude(&heard, 8000, other), amplitude(&heard, 8000, own));
+            assert!(told > 5000.0 && told < 12_000.0 && echo < told / 20.0, "{who} heard {told} of {other} Hz, {echo}");
+        }
+    }
+}
+
+#[test]
+fn audio_flows_both_ways_in_each_role_over_ipv4_and_ipv6() {
+    for (bind, role) in [("127.0.0.1:0", DtlsRole::Passive), ("[::1]:0", DtlsRole::Active)] {
+        let mut call = Call::new(bind, role);
+        call.assert_tones();
+        for report in [MediaReport::Connected, MediaReport::FirstRtp(Side::Browser), MediaReport::FirstRtp(Side::Trunk)]
+        {
+            assert!(call.said.contains(&report), "{report:?} in {:?}", call.said);
+        }
+        call.worker.command(1, MediaCommand::Stop).unwrap();
+        assert!(call.talk(|call| matches!(call.said.last(), Some(MediaReport::Stopped(_)))));
+        let Some(MediaReport::Stopped(stats)) = call.said.last() else { panic!("no counters") };
+        for leg in [stats.browser, stats.trunk] {
+            assert!(leg.packets_in >= 50 && leg.packets_out >= 50 && leg.lost == 0 && leg.rejected == 0, "{leg:?}");
+        }
+        for port in [call.port, call.port + 1] {
+            assert!(bind_udp(SocketAddr::from(([127, 0, 0, 1], port)), None).is_ok(), "{port} is free again");
+        }
+        assert!(call.talk(|call| call.page.browser.closed), "the browser was told");
+        assert_eq!((call.worker.calls(), call.worker.counters().panics), (0, 0));
+        call.worker.stop();
+    }
+}
+
+#[test]
+fn the_same_plan_again_disturbs_nothing() {
+    let mut call = Call::new("127.0.0.1:0", DtlsRole::Passive);
+    call.assert_tones();
+    call.worker.command(1, MediaCommand::Update(call.plan.clone())).unwrap();
+    call.assert_tones();
+    assert_eq!(call.said.iter().filter(|report| **report == MediaReport::Connected).count(), 1);
+    call.worker.stop();
+}
+
+#[test]
+fn a_page_that_closes_is_reported_at_once() {
+    let mut call = Call::new("127.0.0.1:0", DtlsRole::Passive);
+    assert!(call.talk(|call| call.said.contains(&MediaReport::Connected)));
+    call.page.browser.close();
+    let closed = Instant::now();
+    assert!(call.talk(|call| call.said.contains(&MediaReport::Lost(crate::sdp::MediaLoss::BrowserClosed))));
+    assert!(closed.elapsed() < Duration::from_secs(1));
+    call.worker.stop();
+}
