@@ -1,0 +1,123 @@
+//! What the steps of a call's media cost; docs name the figures to beat. Run with `cargo bench --bench media`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, missing_docs)]
+
+#[path = "../tests/support/call.rs"]
+mod call;
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use call::Call;
+use criterion::{Criterion, criterion_group, criterion_main};
+use ringback::codec::g711::Law;
+use ringback::codec::opus::{OpusDecoder, OpusEncoder, OpusSettings};
+use ringback::codec::{Codec, conceal::Concealer};
+use ringback::rtp::jitter::Kind;
+use ringback::rtp::packet::{RtpHeader, RtpPacket};
+use ringback::rtp::playout::{Incoming, Playout, Step};
+
+/// Something like a voice: harmonics whose level swells.
+fn voice(frame: usize) -> [i16; 160] {
+    std::array::from_fn(|n| {
+        let t = (frame * 160 + n) as f32 / 8_000.0;
+        let swell = 0.6 + 0.4 * (t * 9.0).sin();
+        let sum: f32 = (1..15).map(|h| 3_000.0 / h as f32 * (std::f32::consts::TAU * 130.0 * h as f32 * t).sin()).sum();
+        (sum * swell) as i16
+    })
+}
+
+fn codecs(c: &mut Criterion) {
+    let pcm = voice(7);
+    let mut codes = [0; 160];
+    let mut back = [0; 160];
+    c.bench_function("g711 mu-law encode and decode 20 ms", |b| {
+        b.iter(|| {
+            Law::Mu.encode(black_box(&pcm), &mut codes);
+            Law::Mu.decode(black_box(&codes), &mut back)
+        })
+    });
+    c.bench_function("g711 conceal 20 ms", |b| {
+        let mut concealer = Concealer::new();
+        b.iter(|| {
+            let mut frame = voice(3);
+            concealer.good(&mut frame);
+            concealer.conceal(&mut back);
+        })
+    });
+    let frames: Vec<[i16; 160]> = (0..50).map(voice).collect();
+    for (name, fec) in [("opus encode 20 ms", None), ("opus encode 20 ms with FEC at 10 %", Some(10))] {
+        let mut encoder = OpusEncoder::new(OpusSettings { fec, ..OpusSettings::default() }).unwrap();
+        let mut packet = [0; 400];
+        let mut n = 0;
+        c.bench_function(name, |b| {
+            b.iter(|| {
+                n = (n + 1) % frames.len();
+                encoder.encode(black_box(&frames[n]), &mut packet).unwrap()
+            })
+        });
+    }
+    let mut encoder = OpusEncoder::new(OpusSettings::default()).unwrap();
+    let packets: Vec<Vec<u8>> = frames
+        .iter()
+        .map(|frame| {
+            let mut packet = vec![0; 400];
+            let len = encoder.encode(frame, &mut packet).unwrap();
+            packet.truncate(len);
+            packet
+        })
+        .collect();
+    let mut decoder = OpusDecoder::new(8_000).unwrap();
+    let mut pcm = [0; 960];
+    let mut n = 0;
+    c.bench_function("opus decode 20 ms, narrowband", |b| {
+        b.iter(|| {
+            n = (n + 1) % packets.len();
+            decoder.decode(black_box(&packets[n]), &mut pcm).unwrap()
+        })
+    });
+}
+
+fn jitter(c: &mut Criterion) {
+    let start = Instant::now();
+    let mut playout = Playout::new(20);
+    let payload = [0; 160];
+    let mut n = 0_u32;
+    c.bench_function("playout insert and fetch one packet", |b| {
+        b.iter(|| {
+            let now = start + Duration::from_millis(u64::from(n) * 20);
+            let header = RtpHeader { sequence: n as u16, timestamp: n.wrapping_mul(160), ..RtpHeader::default() };
+            let packet = RtpPacket { header, payload: &payload };
+            playout.insert(now, &Incoming { packet, clock_rate: 8_000, duration: 160, kind: Kind::Audio, fec: false });
+            n += 1;
+            matches!(playout.next(now), Step::Packet { .. })
+        })
+    });
+}
+
+/// A whole step of a bridge: one packet in and one out in each direction, SRTP included; divide by 20 ms for the share of a
+/// core that a call takes.
+fn bridge(c: &mut Criterion) {
+    for (name, codec) in
+        [("bridge step, Opus to PCMU and back", Codec::Opus), ("bridge step, PCMU relayed", Codec::Pcmu)]
+    {
+        let mut call = Call::connected(codec);
+        c.bench_function(name, |b| {
+            b.iter_custom(|steps| {
+                let mut spent = Duration::ZERO;
+                for _ in 0..steps {
+                    call.prepare();
+                    let before = Instant::now();
+                    call.work();
+                    spent += before.elapsed();
+                    call.around();
+                    call.forget();
+                }
+                spent
+            })
+        });
+    }
+}
+
+criterion_group!(benches, codecs, jitter, bridge);
+criterion_main!(benches);
