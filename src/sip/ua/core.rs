@@ -80,14 +80,6 @@ impl Core {
         self.out.push_back(UaOutput::Event(event));
     }
 
-    /// The re-INVITEs of a session that have no final response yet.
-    pub(super) fn reinvites_of(&self, session: SessionId) -> impl Iterator<Item = ClientId> + '_ {
-        let of_session = move |pending: &Pending| {
-            pending.purpose == Purpose::Reinvite && pending.session == Some(session)
-        };
-        self.pending.iter().filter(move |(_, pending)| of_session(pending)).map(|(id, _)| *id)
-    }
-
     /// A tag, or the random part of a branch: 64 bits.
     pub(super) fn token(&mut self) -> String {
         format!("{:016x}", self.rng.next_u64())

@@ -240,12 +240,6 @@ impl UserAgent {
                     self.by_server.remove(&server);
                 }
             }
-            // After a provisional response no timer bounds an INVITE (section 17.1.1.2): a re-INVITE that the peer
-            // leaves unanswered would outlive its dialog for ever.
-            let reinvites: Vec<ClientId> = self.core.reinvites_of(id).collect();
-            for reinvite in reinvites {
-                self.core.layer.abandon(reinvite);
-            }
             self.core.event(UaEvent::Closed { session: id });
         }
         Some(result)
