@@ -10,10 +10,12 @@ use super::leg::{Happened, Leg, Progress, Role};
 use super::trunk_sdp::{SDP, TrunkDescription};
 use super::{CallId, Cause, Context, DtmfMethod, Effect, Lease, Origin, Special, Trunk, TrunkTried};
 use crate::sdp::{Direction, MediaCommand, Side, TrunkMedia};
-use crate::sip::{Body, EndedBy, Failure, Host, Invite, NameAddr, Params, SessionId, UaEvent, Uri};
+use crate::sip::{Body, EndedBy, Failure, Host, Invite, NameAddr, SessionId, UaEvent, Uri};
 
 /// Early dialogs whose descriptions are remembered; a trunk that forks further is heard with the last ones.
 const EARLY_DIALOGS: usize = 8;
+/// The caller id of a dial plan that shows none.
+const ANONYMOUS: &str = "anonymous";
 /// Silence between two digits in SIP INFO.
 const DIGIT_GAP: Duration = Duration::from_millis(100);
 /// Digits that may wait.
@@ -421,20 +423,32 @@ impl TrunkLeg {
             request_uri.params.set("transport", Some(trunk.transport.uri_name()));
         }
         let to = Uri::sip(Some(&number), host, port).ok()?;
-        let ours = cx.settings.host_of(trunk.local);
-        let from = Uri::sip(Some(&from), domain.unwrap_or(ours), None).ok()?;
+        let from = match from.as_str() {
+            ANONYMOUS => anonymous()?,
+            user => NameAddr::new(
+                Uri::sip(Some(user), domain.unwrap_or_else(|| cx.settings.host_of(trunk.local)), None).ok()?,
+            ),
+        };
         self.sent = Some(number);
         Some(Invite {
             flow: trunk.flow(),
             request_uri,
-            from: NameAddr { display: None, uri: from, params: Params::default() },
-            to: NameAddr { display: None, uri: to, params: Params::default() },
+            from,
+            to: NameAddr::new(to),
             contact_user: Some(self.call.to_string()),
             headers: Vec::new(),
             body: Some(sdp_body(offer)),
             credentials: trunk.credentials.clone(),
         })
     }
+}
+
+/// A caller who shows nothing of himself ([RFC 3323](https://www.rfc-editor.org/rfc/rfc3323#section-4.1.1.3)).
+fn anonymous() -> Option<NameAddr> {
+    let host = Host::Name("anonymous.invalid".to_owned());
+    let mut from = NameAddr::new(Uri::sip(Some(ANONYMOUS), host, None).ok()?);
+    from.display = Some("Anonymous".to_owned());
+    Some(from)
 }
 
 /// The cause of a call that its caller gave up; RFC 3326 lets him say why.

@@ -1,0 +1,182 @@
+//! Browser to phone: the plain course of things.
+
+use ringback::sdp::{MediaCommand, Tone};
+use ringback::signal::{ErrorCode, Party, ServerMessage};
+
+use crate::support::world::{GATEWAY, ONE};
+use crate::support::{Habits, World, call, ended};
+
+#[test]
+fn a_browser_calls_a_phone_and_hangs_up() {
+    let mut world = World::where_one(Habits::answering());
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "020 7946 0000"));
+    world.until(alice, "c1", "answered");
+    world.run(2000);
+    world.tell(alice, "hangup", "c1");
+    world.finish();
+    assert_eq!(world.page(alice).story("c1"), ["answer", "ringing", "answered", "ended"]);
+    assert_eq!(world.page(alice).ended("c1"), ended(Party::Us, "normal", None));
+    let cdr = world.cdr().clone();
+    assert_eq!((cdr.dialled.as_str(), cdr.sent.as_deref()), ("020 7946 0000", Some("+442079460000")));
+    assert_eq!((cdr.cause.as_str(), cdr.q850, cdr.rule.as_deref()), ("normal", 16, Some("world")));
+    assert_eq!((cdr.trunks[0].trunk.as_str(), cdr.trunks[0].result.as_str()), ("one", "answered"));
+    assert!(cdr.start < cdr.ringing.unwrap() && cdr.ringing < cdr.answer && cdr.answer.unwrap() + 2000 <= cdr.end);
+    assert_eq!((cdr.codecs.browser.as_deref(), cdr.codecs.trunk.as_deref()), (Some("opus"), Some("PCMU")));
+    assert_eq!(world.one().request_uris, ["sip:+442079460000@192.0.2.9"]);
+    assert!(world.one().froms[0].contains("sip:alice@192.0.2.1"), "{:?}", world.one().froms);
+    assert_eq!(world.one().sessions.values().next().unwrap().ends, ["ended Remote"]);
+    assert_eq!((world.sent(GATEWAY, "INVITE"), world.sent(GATEWAY, "BYE")), (1, 1));
+}
+
+#[test]
+fn the_browser_is_answered_before_the_phone_is_even_asked() {
+    let mut world = World::where_one(Habits::default());
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "600"));
+    world.until(alice, "c1", "answer");
+    assert_eq!(world.sent(ONE, "SIP/2.0"), 0);
+    let MediaCommand::Start(plan) = &world.commands()[0] else { panic!("{:?}", world.commands()) };
+    assert!(plan.browser.is_some() && plan.trunk.is_none() && !plan.established && plan.ringback.is_none());
+    world.tell(alice, "hangup", "c1");
+    world.finish();
+    assert_eq!(world.page(alice).ended("c1"), ended(Party::Us, "cancelled", Some(487)));
+}
+
+#[test]
+fn the_phone_hangs_up() {
+    let mut world = World::where_one(Habits { bye_after: Some(1500), ..Habits::answering() });
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "600"));
+    world.until(alice, "c1", "ended");
+    assert_eq!(world.page(alice).ended("c1"), ended(Party::Them, "normal", None));
+    world.finish();
+}
+
+#[test]
+fn refusals_are_told_from_the_one_table() {
+    for (status, cause) in [
+        (486, "busy"),
+        (404, "unknown-number"),
+        (603, "declined"),
+        (480, "unavailable"),
+        (488, "no-common-media"),
+        (503, "congestion"),
+        (600, "busy"),
+        (484, "invalid-number"),
+    ] {
+        let mut world = World::where_one(Habits::refusing(status));
+        let alice = world.browser(1, "alice");
+        world.say(alice, &call("c1", "600"));
+        world.until(alice, "c1", "ended");
+        assert_eq!(world.page(alice).ended("c1"), ended(Party::Them, cause, Some(status)));
+        world.finish();
+        assert_eq!(world.cdr().trunks[0].result, status.to_string());
+        assert_eq!(world.page(alice).story("c1"), ["answer", "ended"]);
+    }
+}
+
+#[test]
+fn the_plan_refuses_before_anything_is_lent() {
+    let mut world = World::new();
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "09098790000"));
+    assert_eq!(world.page(alice).ended("c1"), ended(Party::Gateway, "not-allowed", Some(403)));
+    assert!(world.media.is_empty());
+    world.finish();
+    assert_eq!(
+        (world.cdr().rule.as_deref(), world.cdr().text.as_str()),
+        (Some("premium"), "Premium numbers are barred")
+    );
+}
+
+#[test]
+fn ringback_sounds_until_the_answer_and_early_media_is_kept() {
+    let early = Habits { ring_after: Some(50), early_after: Some(100), answer_after: Some(400), ..Habits::default() };
+    let mut world = World::where_one(early);
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "600"));
+    world.until(alice, "c1", "answered");
+    world.tell(alice, "hangup", "c1");
+    world.finish();
+    assert_eq!(world.page(alice).story("c1"), ["answer", "ringing", "early", "answered", "ended"]);
+    let plans: Vec<_> = world.commands().iter().filter_map(plan_of).collect();
+    // rings without sound: our tone; then the trunk's sound beside it (the media path prefers what arrives)
+    assert_eq!(plans[1], (false, Some(Tone::Us), false));
+    assert_eq!(plans[2], (true, Some(Tone::Us), false));
+    assert_eq!(plans.last().unwrap(), &(true, None, true));
+    assert_eq!(world.commands().last(), Some(&MediaCommand::Stop));
+}
+
+/// Whether the trunk is heard, the tone, whether established.
+fn plan_of(command: &MediaCommand) -> Option<(bool, Option<Tone>, bool)> {
+    match command {
+        MediaCommand::Start(plan) | MediaCommand::Update(plan) => {
+            Some((plan.trunk.is_some(), plan.ringback, plan.established))
+        }
+        _ => None,
+    }
+}
+
+#[test]
+fn early_media_without_ringing_makes_no_tone() {
+    let mut world = World::where_one(Habits { early_after: Some(100), answer_after: Some(300), ..Habits::default() });
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "600"));
+    world.until(alice, "c1", "answered");
+    assert_eq!(world.page(alice).story("c1"), ["answer", "early", "answered"]);
+    assert!(world.commands().iter().filter_map(plan_of).all(|(_, tone, _)| tone.is_none()));
+    world.tell(alice, "hangup", "c1");
+    world.finish();
+}
+
+#[test]
+fn a_phone_that_rings_for_ever_is_given_up() {
+    let mut world = World::where_one(Habits::ringing());
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "600"));
+    world.until(alice, "c1", "ended");
+    assert_eq!(world.page(alice).ended("c1"), ended(Party::Gateway, "no-answer", Some(480)));
+    assert!(world.elapsed_ms() >= 120_000);
+    world.finish();
+    assert_eq!(world.one().sessions.values().next().unwrap().ends, ["cancelled"]);
+}
+
+#[test]
+fn the_longest_duration_ends_a_call() {
+    let mut config = crate::support::world::config(3);
+    config.limits.longest_call = std::time::Duration::from_secs(60);
+    let mut world = World::with(config);
+    world.one().habits = Habits::answering();
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "600"));
+    world.until(alice, "c1", "ended");
+    assert_eq!(world.page(alice).ended("c1"), ended(Party::Gateway, "max-duration", None));
+    world.finish();
+    let cdr = world.cdr();
+    assert_eq!(cdr.end - cdr.answer.unwrap(), 60_000);
+}
+
+#[test]
+fn a_call_in_use_keeps_its_name_and_others_have_their_own() {
+    let mut world = World::where_one(Habits::answering());
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "600"));
+    world.say(alice, &call("c1", "601"));
+    world.say(alice, &call("c2", "602"));
+    let codes: Vec<ErrorCode> = world.page(alice).heard.iter().filter_map(code_of).collect();
+    assert_eq!(codes, [ErrorCode::DuplicateCall]);
+    world.until(alice, "c2", "answered");
+    world.tell(alice, "hangup", "c1");
+    world.tell(alice, "hangup", "c2");
+    world.finish();
+    assert_eq!(world.cdrs.len(), 2);
+}
+
+/// The code of an `error`.
+pub fn code_of(message: &ServerMessage) -> Option<ErrorCode> {
+    match message {
+        ServerMessage::Error { code, .. } => Some(*code),
+        _ => None,
+    }
+}

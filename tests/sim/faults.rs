@@ -1,0 +1,241 @@
+//! Trunks that are silent, dead or unreachable; resources that are used up; media that breaks.
+
+use std::time::Duration;
+
+use ringback::call::CallId;
+use ringback::sdp::{MediaLoss, MediaReport};
+use ringback::signal::Party;
+use ringback::sip::{Flow, Transport};
+use ringback::switch::Input;
+
+use crate::support::raw::Raw;
+use crate::support::world::{GATEWAY, ONE, TWO, address};
+use crate::support::{Fate, Habits, World, call, ended};
+
+const TIERS: &str = "+443001";
+
+fn tried(world: &World) -> Vec<(String, String)> {
+    world.cdr().trunks.iter().map(|tried| (tried.trunk.clone(), tried.result.clone())).collect()
+}
+
+fn pair(trunk: &str, result: &str) -> (String, String) {
+    (trunk.into(), result.into())
+}
+
+#[test]
+fn a_silent_trunk_is_left_for_the_next_within_two_seconds() {
+    let mut world = World::new();
+    world.script(Raw::new(address(ONE), |_| Vec::new()));
+    world.two().habits = Habits::answering();
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", TIERS));
+    world.until(alice, "c1", "answered");
+    assert!(world.elapsed_ms() < 2500, "{}", world.elapsed_ms());
+    world.tell(alice, "hangup", "c1");
+    world.finish();
+    assert_eq!(tried(&world), [pair("one", "408"), pair("two", "answered")]);
+}
+
+#[test]
+fn a_trunk_that_says_100_is_given_time() {
+    let mut world = World::where_one(Habits { ring_after: Some(6000), answer_after: Some(7000), ..Habits::default() });
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", TIERS));
+    world.until(alice, "c1", "answered");
+    world.tell(alice, "hangup", "c1");
+    world.finish();
+    assert_eq!(tried(&world), [pair("one", "answered")]);
+    assert!(world.two().sessions.is_empty());
+}
+
+#[test]
+fn all_trunks_silent_is_a_timeout() {
+    let mut world = World::new();
+    world.script(Raw::new(address(ONE), |_| Vec::new()));
+    world.script(Raw::new(address(TWO), |_| Vec::new()));
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", TIERS));
+    world.finish();
+    assert_eq!(world.page(alice).ended("c1"), ended(Party::Network, "timeout", Some(408)));
+    assert_eq!(tried(&world), [pair("one", "408"), pair("two", "408")]);
+}
+
+#[test]
+fn failures_move_on_and_verdicts_do_not() {
+    for (status, moves) in [
+        (500, true),
+        (503, true),
+        (408, true),
+        (502, true),
+        (404, false),
+        (486, false),
+        (603, false),
+        (403, false),
+        (488, false),
+    ] {
+        let mut world = World::where_one(Habits::refusing(status));
+        world.two().habits = Habits::answering();
+        let alice = world.browser(1, "alice");
+        world.say(alice, &call("c1", TIERS));
+        if moves {
+            world.until(alice, "c1", "answered");
+            assert!(world.elapsed_ms() < 500);
+            world.tell(alice, "hangup", "c1");
+        }
+        world.finish();
+        assert_eq!(world.two().sessions.len(), usize::from(moves), "{status}");
+        assert_eq!(world.cdr().trunks[0].result, status.to_string());
+    }
+}
+
+#[test]
+fn a_trunk_that_rang_and_then_fails_has_had_its_chance() {
+    let mut world =
+        World::where_one(Habits { ring_after: Some(50), refuse_after: Some((300, 503)), ..Habits::default() });
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", TIERS));
+    world.finish();
+    assert_eq!(world.page(alice).ended("c1"), ended(Party::Them, "congestion", Some(503)));
+    assert!(world.two().sessions.is_empty());
+}
+
+#[test]
+fn a_trunk_out_of_reach_is_left_at_once() {
+    let mut world = World::new();
+    world.script(Raw::new(address(ONE), |_| Vec::new()));
+    world.two().habits = Habits::answering();
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", TIERS));
+    world.run(3);
+    let flow = Flow { transport: Transport::Udp, local: address(GATEWAY), remote: address(ONE), id: 0 };
+    world.input(Input::SipFailed { flow });
+    world.until(alice, "c1", "answered");
+    assert!(world.elapsed_ms() < 1000);
+    world.tell(alice, "hangup", "c1");
+    world.finish();
+    assert_eq!(tried(&world), [pair("one", "503"), pair("two", "answered")]);
+}
+
+#[test]
+fn a_silent_trunk_that_wakes_up_late_gets_no_second_call() {
+    // Its 200 comes after we have moved on: acknowledged and hung up.
+    let mut world = World::where_one(Habits { answer_after: Some(1), ..Habits::default() });
+    world.network = Box::new(|_, bytes| {
+        let from_one = bytes.starts_with(b"SIP/2.0 ") && String::from_utf8_lossy(bytes).contains("192.0.2.9");
+        if from_one { Fate::Late(3000) } else { Fate::Arrive }
+    });
+    world.two().habits = Habits::answering();
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", TIERS));
+    world.until(alice, "c1", "answered");
+    world.run(8000);
+    assert!(world.one().sessions.values().all(|seen| seen.ends.len() == 1), "{:?}", world.one().sessions);
+    world.network = Box::new(|_, _| Fate::Arrive);
+    world.tell(alice, "hangup", "c1");
+    world.finish();
+    assert_eq!(world.cdrs.len(), 1);
+}
+
+#[test]
+fn a_trunk_that_dies_in_a_call_is_found_out_at_the_end_and_the_call_still_ends_once() {
+    let mut world = World::where_one(Habits::answering());
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "600"));
+    world.until(alice, "c1", "answered");
+    world.run(1000);
+    world.script(Raw::new(address(ONE), |_| Vec::new()));
+    // the media path notices first
+    let call = world.call_id();
+    world.input(Input::Media { call, report: MediaReport::Lost(MediaLoss::TrunkSilent) });
+    assert_eq!(world.page(alice).ended("c1"), ended(Party::Network, "media-lost", Some(500)));
+    world.finish();
+    assert!(world.sent(GATEWAY, "BYE") > 3, "the BYE is repeated to the dead");
+}
+
+#[test]
+fn every_loss_of_media_ends_the_call_with_its_words() {
+    for (loss, by, cause) in [
+        (MediaLoss::IceTimeout, Party::Network, "media-lost"),
+        (MediaLoss::ConsentExpired, Party::Network, "media-lost"),
+        (MediaLoss::DtlsFailed, Party::Network, "media-lost"),
+        (MediaLoss::FingerprintMismatch, Party::Network, "media-lost"),
+        (MediaLoss::BridgePanic, Party::Network, "media-lost"),
+        (MediaLoss::BrowserClosed, Party::Us, "normal"),
+    ] {
+        let mut world = World::where_one(Habits::answering());
+        let alice = world.browser(1, "alice");
+        world.say(alice, &call("c1", "600"));
+        world.until(alice, "c1", "answered");
+        let call = world.call_id();
+        world.input(Input::Media { call, report: MediaReport::Lost(loss) });
+        world.input(Input::Media { call, report: MediaReport::Lost(loss) });
+        assert_eq!(world.page(alice).ended("c1").map(|end| (end.0, end.1)), Some((by, cause.to_owned())));
+        world.finish();
+        assert_eq!(world.one().sessions.values().next().unwrap().ends, ["ended Remote"]);
+    }
+}
+
+#[test]
+fn no_media_resources_is_503_both_ways() {
+    let mut world = World::new();
+    world.lease_after = None;
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "600"));
+    let session = world.trunk_calls("+442079460100", true);
+    world.finish();
+    assert_eq!(world.page(alice).ended("c1"), ended(Party::Gateway, "no-resources", Some(503)));
+    assert_eq!(world.page(alice).incoming(), None);
+    assert_eq!(world.one().sessions[&session].ends, ["failed 503"]);
+    assert_eq!(world.cdrs.len(), 2);
+}
+
+#[test]
+fn a_lease_that_comes_too_late_goes_back() {
+    for ms in [0, 30, 5000, 6000] {
+        let mut world = World::new();
+        world.lease_after = Some(ms);
+        let alice = world.browser(1, "alice");
+        world.say(alice, &call("c1", "600"));
+        world.close(alice);
+        world.finish();
+        assert_eq!(world.cdr().cause, "browser-gone");
+    }
+    let mut world = World::new();
+    world.lease_after = Some(8000);
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "600"));
+    world.finish();
+    assert_eq!(world.page(alice).ended("c1"), ended(Party::Gateway, "no-resources", Some(503)));
+}
+
+#[test]
+fn a_media_path_that_never_reports_its_end_keeps_nothing() {
+    let mut world = World::where_one(Habits { bye_after: Some(100), ..Habits::answering() });
+    world.stop_after = None;
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "600"));
+    world.finish();
+    assert!(world.cdr().media.is_none());
+}
+
+#[test]
+fn strangers_get_silence() {
+    let mut world = World::new();
+    let bytes = b"OPTIONS sip:192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.5;branch=z9hG4bKx\r\n\r\n".to_vec();
+    let flow = Flow { transport: Transport::Udp, local: address(GATEWAY), remote: address("203.0.113.5:5060"), id: 0 };
+    for _ in 0..100 {
+        world.input(Input::Sip { flow, bytes: bytes.clone() });
+    }
+    world.run(Duration::from_secs(60).as_millis() as u64);
+    assert_eq!((world.switch.stats().dropped_sip, world.packets), (100, 0));
+}
+
+#[test]
+fn reports_of_calls_that_are_not_change_nothing() {
+    let mut world = World::new();
+    for report in [MediaReport::Connected, MediaReport::Lost(MediaLoss::IceTimeout)] {
+        world.input(Input::Media { call: CallId(5), report });
+    }
+    world.finish();
+    assert!(world.cdrs.is_empty());
+}

@@ -1,0 +1,15 @@
+//! Whole calls in virtual time: the whole [`Switch`](ringback::switch::Switch) between a fake browser, a fake media
+//! path and SIP peers, over a network that loses, repeats, delays and reorders. No socket, no thread, no sleep.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod basic;
+mod browsers;
+mod drain;
+mod faults;
+mod inbound;
+mod losses;
+mod media;
+mod races;
+mod random;
+mod support;
