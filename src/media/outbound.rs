@@ -157,7 +157,7 @@ impl Outbound {
 
     fn advance(&mut self, samples: usize) {
         let scale = self.send.codec.clock_rate() / SAMPLE_RATE;
-        self.timestamp = self.timestamp.wrapping_add(samples as u32 * scale);
+        self.timestamp = self.timestamp.wrapping_add((samples as u32).wrapping_mul(scale));
     }
 
     fn emit(

@@ -633,6 +633,42 @@ fn a_trunk_behind_a_nat_is_followed_and_a_reinvite_moves_it() {
 }
 
 #[test]
+fn comfort_noise_is_heard_as_noise_and_is_no_loss() {
+    let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
+    converse(&mut lab, 50, |_| false);
+    let sequence = 65_400_u16.wrapping_add(50);
+    lab.trunk_says(13, sequence, (u32::MAX - 8_000).wrapping_add(50 * 160), &[40]);
+    lab.to_browser.clear();
+    lab.run_to(3_000);
+    let level = rms(&lab.browser_pcm()[4_000..]);
+    assert!((100.0..500.0).contains(&level), "{level}");
+    assert_eq!(lab.bridge.stats().trunk.concealed_ms, 0);
+    // The voice comes back where its time stands.
+    lab.to_browser.clear();
+    for n in 150..200_u32 {
+        lab.run_to(u64::from(n) * 20);
+        let timestamp = (u32::MAX - 8_000).wrapping_add(n * 160);
+        let payload = companded(Law::Mu, &sine(1_000.0, n as usize * 160, 160));
+        lab.trunk_says(0, sequence.wrapping_add((n - 149) as u16), timestamp, &payload);
+    }
+    assert!(amplitude(&lab.browser_pcm()[1_600..6_400], 8_000, 1_000.0) > 6_500.0);
+    assert_eq!(lab.bridge.stats().trunk.concealed_ms, 0);
+}
+
+#[test]
+fn a_payload_type_that_a_reinvite_leaves_out_lives_on_for_a_moment() {
+    let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
+    lab.trunk_says(8, 1, 160, &[0xd5; 160]);
+    lab.update(|plan| plan.trunk.as_mut().unwrap().accepted.retain(|a| a.codec == Codec::Pcmu));
+    lab.run_to(1_000);
+    lab.trunk_says(8, 2, 8_000, &[0xd5; 160]);
+    assert_eq!(lab.bridge.stats().trunk.packets_in, 2);
+    lab.run_to(3_000);
+    lab.trunk_says(8, 3, 24_000, &[0xd5; 160]);
+    assert_eq!((lab.bridge.stats().trunk.packets_in, lab.bridge.stats().trunk.rejected), (2, 1));
+}
+
+#[test]
 fn reports_go_both_ways_and_a_bye_ends_them() {
     let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
     let start = lab.now;

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const PAUSE_MS: u32 = 200;
 /// A sequence number further off than this is another stream, or a stray packet (RFC 3550 appendix A.1).
 const LARGEST_JUMP: i32 = 1_000;
+/// A timestamp further off than this, in seconds, is another time line: the stream begins anew.
+const LARGEST_TIME_JUMP: u32 = 60;
 /// More sound than this is never held.
 const LONGEST_SPAN_MS: u32 = 600;
 /// Surplus delay is judged by its minimum over this time.
@@ -106,6 +108,7 @@ pub struct Playout {
     frame_ms: u32,
     fec: bool,
     last_sequence: u16,
+    last_timestamp: u32,
     /// The sequence number that would confirm a jump.
     jump: Option<u16>,
     state: State,
@@ -133,6 +136,7 @@ impl Playout {
             frame_ms,
             fec: false,
             last_sequence: 0,
+            last_timestamp: 0,
             jump: None,
             state: State::Paused,
             expected: 0,
@@ -162,6 +166,11 @@ impl Playout {
             }
             new_stream = true;
         }
+        let time_jump = header.timestamp.wrapping_sub(self.last_timestamp) as i32;
+        if !new_stream && incoming.kind != Kind::Event && time_jump.unsigned_abs() / self.clock_rate > LARGEST_TIME_JUMP
+        {
+            new_stream = true;
+        }
         if new_stream {
             if incoming.kind == Kind::Event {
                 // An event has no place on a time line that does not exist yet.
@@ -176,6 +185,7 @@ impl Playout {
         }
         let timestamp = self.timestamps.extend(header.timestamp);
         if incoming.kind != Kind::Event {
+            self.last_timestamp = header.timestamp;
             self.fec = incoming.fec;
             self.observe(now, timestamp, incoming);
         }
@@ -218,8 +228,8 @@ impl Playout {
     }
 
     fn media_us(&self, timestamp: i64) -> i64 {
-        // Microseconds of 2^33 units of 8 kHz fit in 64 bits many times over.
-        timestamp * 1_000_000 / i64::from(self.clock_rate)
+        // Microseconds of years fit in 64 bits; saturating, because a peer chooses the steps.
+        timestamp.saturating_mul(1_000_000) / i64::from(self.clock_rate)
     }
 
     /// The delay aimed at: the network's jitter, one packet to look ahead for redundancy, and what it takes when packets and

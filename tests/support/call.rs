@@ -144,7 +144,7 @@ impl Call {
             if transmit.len <= 700 {
                 self.sent.push((transmit.port, len, kept));
             } else {
-                self.to_browser(&buf[..transmit.len]);
+                self.give_browser(&buf[..transmit.len]);
             }
         }
     }
@@ -155,7 +155,7 @@ impl Call {
         for (port, len, bytes) in std::mem::take(&mut self.sent) {
             let bytes = &bytes[..len];
             match port {
-                Port::Browser => self.to_browser(bytes),
+                Port::Browser => self.give_browser(bytes),
                 Port::TrunkRtp => {
                     self.heard_by_trunk.push(RtpPacket::parse(bytes).expect("RTP").payload.to_vec());
                 }
@@ -173,7 +173,7 @@ impl Call {
         }
     }
 
-    fn to_browser(&mut self, bytes: &[u8]) {
+    fn give_browser(&mut self, bytes: &[u8]) {
         if let Ok(receive) = Receive::new(Protocol::Udp, self.gateway, self.browser, bytes) {
             let _ = self.rtc.handle_input(Input::Receive(self.now, receive));
             self.drain_browser();

@@ -57,8 +57,9 @@ impl Bench {
         self.packet(ms, n, 65_530_u16.wrapping_add(u16::from(n)), timestamp)
     }
 
+    /// Asks a little after `ms`: half of the least delay lies in these 2 ms, the other in what the tests add.
     fn step(&mut self, ms: u64) -> (Seen, u32) {
-        let now = self.at(ms);
+        let now = self.at(ms + 2);
         match self.playout.next(now) {
             Step::Packet { payload, duration, .. } => (P(payload[0]), duration),
             Step::Recover { next, duration, .. } => (F(next[0]), duration),
@@ -146,7 +147,7 @@ fn a_surplus_of_delay_is_noticed_and_given_back() {
         while let Some((at, n)) = arrivals.next_if(|(at, _)| *at <= ms) {
             bench.packet(at, n as u8, 65_530_u16.wrapping_add(n as u16), (u32::MAX - 1_000).wrapping_add(n * 160));
         }
-        let now = bench.at(ms + 3);
+        let now = bench.at(ms + 5);
         while let Step::Packet { payload, surplus, .. } = bench.playout.next(now) {
             last = payload[0];
             if !surplus {
@@ -221,7 +222,7 @@ fn a_new_source_begins_anew() {
     let incoming = Incoming { packet, clock_rate: 8_000, duration: 160, kind: Kind::Audio, fec: false };
     let now = bench.at(100);
     assert_eq!(bench.playout.insert(now, &incoming), Arrival::NewStream);
-    assert!(bench.playout.due(now).unwrap() <= bench.at(103));
+    assert!(bench.playout.due(now).unwrap() <= bench.at(105));
     assert_eq!(bench.step(103).0, P(200));
 }
 
@@ -257,6 +258,43 @@ fn packets_of_any_length_fill_frames_of_twenty_milliseconds() {
             fifo -= 160;
         }
         assert_eq!(concealed, 0, "{ptime} ms");
+    }
+}
+
+/// Ten minutes of a sender whose clock is off: the delay neither runs away nor runs dry.
+#[test]
+fn a_drifting_clock_costs_a_frame_now_and_then() {
+    for ppm in [-200_i64, 200] {
+        let mut bench = Bench::new(8_000, false);
+        let (mut concealed, mut dropped, mut n, mut deepest) = (0, 0, 0_u64, 0);
+        for frame in 0..30_000_u64 {
+            let us = frame * 20_000 + 3_000;
+            let arrival = |n: u64| (n as i64 * 20_000 * (1_000_000 + ppm) / 1_000_000) as u64;
+            while arrival(n) <= us {
+                let header =
+                    RtpHeader { sequence: n as u16, timestamp: n as u32 * 160, ssrc: 1, ..RtpHeader::default() };
+                let packet = RtpPacket { header, payload: &[0] };
+                let now = bench.start + Duration::from_micros(arrival(n));
+                let incoming = Incoming { packet, clock_rate: 8_000, duration: 160, kind: Kind::Audio, fec: false };
+                bench.playout.insert(now, &incoming);
+                n += 1;
+            }
+            let now = bench.start + Duration::from_micros(us);
+            loop {
+                match bench.playout.next(now) {
+                    Step::Packet { surplus: true, .. } => dropped += 1,
+                    Step::Packet { .. } => break,
+                    _ => {
+                        concealed += 1;
+                        break;
+                    }
+                }
+                bench.playout.dropped();
+            }
+            deepest = deepest.max(bench.playout.buffered_ms());
+        }
+        assert!(concealed <= 8 && dropped <= 8, "{ppm} ppm: {concealed} concealed, {dropped} left out");
+        assert!(deepest <= 60, "{deepest} ms");
     }
 }
 
