@@ -563,8 +563,8 @@ fn reject(reader: &mut Reader<'_>, section: Section<'_>) -> Option<Reject> {
         reader.error(keys.at, "`reject` needs a `code`, such as reject = { code = 403, reason = \"...\" }");
     }
     let reason = reader.string(keys, "reason").map(|text| {
-        if text.value.is_empty() || text.value.len() > 200 || text.value.chars().any(char::is_control) {
-            reader.error(text.at, "a `reason` has 1 to 200 printable characters");
+        if text.value.is_empty() || text.value.chars().count() > 120 || text.value.chars().any(char::is_control) {
+            reader.error(text.at, "a `reason` has 1 to 120 printable characters");
         }
         text.value
     });

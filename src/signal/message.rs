@@ -279,12 +279,6 @@ pub enum ErrorCode {
     BadSdp,
     /// The session has as many calls as it may have.
     TooManyCalls,
-    /// Messages come faster than is allowed.
-    TooFast,
-    /// The gateway is about to stop and takes no new calls.
-    Draining,
-    /// A fault of the gateway's own.
-    Internal,
 }
 
 impl ErrorCode {
@@ -302,9 +296,6 @@ impl ErrorCode {
             ErrorCode::WrongState => "wrong-state",
             ErrorCode::BadSdp => "bad-sdp",
             ErrorCode::TooManyCalls => "too-many-calls",
-            ErrorCode::TooFast => "too-fast",
-            ErrorCode::Draining => "draining",
-            ErrorCode::Internal => "internal",
         }
     }
 }

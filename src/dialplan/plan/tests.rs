@@ -259,7 +259,7 @@ fn each_mistake_is_told_with_its_line() {
         (out("tiers = [['carrier-a']]\nto = '{number'\n"), "plan.toml:5: \"{number\": a { without its }"),
         (out("reject = { code = 200 }\n"), "plan.toml:4: `code` is a whole number, 400 to 699"),
         (out("reject = { reason = 'x' }\n"), "plan.toml:4: `reject` needs a `code`"),
-        (out("reject = { code = 403, reason = \"a\\nb\" }\n"), "plan.toml:4: a `reason` has 1 to 200"),
+        (out("reject = { code = 403, reason = \"a\\nb\" }\n"), "plan.toml:4: a `reason` has 1 to 120"),
         (out("reject = { code = 403, announce = 'x.wav' }\n"), "plan.toml:4: `announce` in `reject` is not supported yet"),
         (out("reject = { code = 403 }\nring_for = '5s'\n"), "`ring_for` means nothing beside `reject`"),
         ("[[out]]\nname = 'a'\nregex = '('\nreject = { code = 403 }\n".into(), "plan.toml:3: \"(\" is no regular expression"),

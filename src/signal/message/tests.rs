@@ -125,9 +125,72 @@ fn server_messages_are_as_the_protocol_says() {
     }
 }
 
+const GUIDE: &str = include_str!("../../../docs/browser-protocol.md");
+
+/// The lines of the guide's blocks of a kind.
+fn blocks(kind: &str) -> Vec<&'static str> {
+    let fence = format!("```{kind}\n");
+    GUIDE
+        .split(fence.as_str())
+        .skip(1)
+        .flat_map(|block| block.split("```").next().unwrap_or_default().lines())
+        .collect::<Vec<&'static str>>()
+}
+
+/// Every message of the guide's transcripts is one of ours, in our own words, and every kind of message is shown.
 #[test]
-fn codes_are_written_as_they_are_named() {
-    for code in [ErrorCode::BadMessage, ErrorCode::UnknownType, ErrorCode::BadSdp, ErrorCode::TooManyCalls] {
+fn the_guides_transcripts_are_true() {
+    let lines = blocks("transcript");
+    let mut shown = std::collections::BTreeSet::new();
+    for line in &lines {
+        let (who, json) = line.split_once(' ').expect(line);
+        let again = match who {
+            "→" => ClientMessage::parse(json).unwrap_or_else(|error| panic!("{json}: {error}")).to_json(),
+            "←" => {
+                serde_json::from_str::<ServerMessage>(json).unwrap_or_else(|error| panic!("{json}: {error}")).to_json()
+            }
+            _ => panic!("{line}"),
+        };
+        assert_eq!(again, *json);
+        let value: serde_json::Value = serde_json::from_str(json).unwrap();
+        shown.insert(format!("{who} {}", value["type"].as_str().unwrap()));
+    }
+    let all: std::collections::BTreeSet<String> = CLIENT_TYPES
+        .iter()
+        .map(|kind| format!("→ {kind}"))
+        .chain(
+            [
+                "welcome", "answer", "ringing", "early", "answered", "incoming", "held", "digit", "ended", "error",
+                "pong", "draining",
+            ]
+            .map(|kind| format!("← {kind}")),
+        )
+        .collect();
+    assert_eq!(shown, all);
+}
+
+#[test]
+fn the_guides_refusals_are_true() {
+    let lines = blocks("refused");
+    assert!(lines.len() >= 5);
+    for line in lines {
+        let (code, frame) = line.split_once(' ').unwrap();
+        assert_eq!(refused(frame.trim()).code.as_str(), code, "{frame}");
+    }
+    for code in [
+        ErrorCode::BadMessage,
+        ErrorCode::UnknownType,
+        ErrorCode::TooLong,
+        ErrorCode::BadOrder,
+        ErrorCode::Unauthorized,
+        ErrorCode::Forbidden,
+        ErrorCode::UnknownCall,
+        ErrorCode::DuplicateCall,
+        ErrorCode::WrongState,
+        ErrorCode::BadSdp,
+        ErrorCode::TooManyCalls,
+    ] {
+        assert!(GUIDE.contains(&format!("\n| `{code}` |")), "{code}");
         assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{code}\""));
     }
 }
