@@ -180,6 +180,8 @@ struct Server {
     key: ServerKey,
     merge: Option<MergeKey>,
     flow: Flow,
+    /// The port in the Via, where a stream's answers go once its connection is gone.
+    reply_port: u16,
     context: Context,
 }
 
@@ -282,6 +284,11 @@ impl Transactions {
             self.step_client(now, id, ClientEvent::TransportFailure);
         }
         for id in servers {
+            // Section 18.2.2: what is still to be said goes over a new connection, to the port in the Via.
+            if let Some(server) = self.servers.get_mut(&id).filter(|server| server.context.reliable) {
+                let fallback = SocketAddr::new(server.flow.remote.ip(), server.reply_port);
+                server.flow = Flow { id: 0, remote: fallback, ..server.flow };
+            }
             self.step_server(now, id, ServerEvent::TransportFailure);
         }
     }
@@ -363,11 +370,19 @@ impl Transactions {
         }
         let cancels = self.cancelled_by(&request, &head);
         let flow = mark_source(&mut request, flow).unwrap_or(flow);
-        let id = self.begin_server(key, merge, flow, &request.method);
+        let reply_port = head.via.port.unwrap_or(flow.transport.default_port());
+        let id = self.begin_server(key, merge, flow, reply_port, &request.method);
         self.out.push_back(TransactionOutput::Request { id, request, flow, cancels });
     }
 
-    fn begin_server(&mut self, key: ServerKey, merge: Option<MergeKey>, flow: Flow, method: &Method) -> ServerId {
+    fn begin_server(
+        &mut self,
+        key: ServerKey,
+        merge: Option<MergeKey>,
+        flow: Flow,
+        reply_port: u16,
+        method: &Method,
+    ) -> ServerId {
         let id = ServerId(self.take_id());
         let machine = if *method == Method::Invite {
             ServerMachine::Invite(InviteServer::start())
@@ -379,7 +394,7 @@ impl Transactions {
         if let Some(merge) = &merge {
             self.merges.insert(merge.clone(), id);
         }
-        self.servers.insert(id, Server { machine, key, merge, flow, context });
+        self.servers.insert(id, Server { machine, key, merge, flow, reply_port, context });
         id
     }
 
@@ -443,7 +458,7 @@ impl Transactions {
 
     fn step_server(&mut self, now: Instant, id: ServerId, event: ServerEvent) {
         let Some(server) = self.servers.remove(&id) else { return };
-        let Server { machine, key, merge, flow, context } = server;
+        let Server { machine, key, merge, flow, reply_port, context } = server;
         let mut actions = Vec::new();
         let machine = match machine {
             ServerMachine::Invite(machine) => ServerMachine::Invite(machine.handle(now, &context, event, &mut actions)),
@@ -469,7 +484,7 @@ impl Transactions {
                 self.merges.remove(merge);
             }
         } else {
-            self.servers.insert(id, Server { machine, key, merge, flow, context });
+            self.servers.insert(id, Server { machine, key, merge, flow, reply_port, context });
         }
     }
 }

@@ -43,7 +43,10 @@ const OWN: &[&str] = &[
 pub(super) struct Inviting {
     pub(super) transaction: ClientId,
     pub(super) early: Vec<Dialog>,
+    /// The INVITE has had a provisional response: it may be cancelled.
     pub(super) provisional: bool,
+    /// `UaEvent::Trying` has been told.
+    pub(super) tried: bool,
     pub(super) ending: Option<Ending>,
 }
 
@@ -87,7 +90,8 @@ pub(super) fn start(core: &mut Core, now: Instant, id: SessionId, invite: Invite
     let pending = in_dialog(Purpose::Invite, Some(id), flow, request, invite.credentials.clone());
     let transaction = core.send(now, pending);
     let common = Common { id, flow, invite: None, credentials: invite.credentials, contact, call_id, local_tag };
-    let state = State::Inviting(Inviting { transaction, early: Vec::new(), provisional: false, ending: None });
+    let state =
+        State::Inviting(Inviting { transaction, early: Vec::new(), provisional: false, tried: false, ending: None });
     Ok(Session { common, state })
 }
 
@@ -142,7 +146,7 @@ impl Inviting {
             return;
         }
         if response.status == 100 {
-            if first {
+            if !std::mem::replace(&mut self.tried, true) {
                 core.event(UaEvent::Trying { session: common.id });
             }
             return;

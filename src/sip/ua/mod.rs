@@ -1,7 +1,7 @@
 //! The user agent: calls, from the SIP messages that make them. Sans-IO and deterministic.
 //!
-//! One procedure, one file: [`invite`] (caller), [`answer`] (callee), [`forks`], [`cancel`], [`bye`], [`reinvite`],
-//! [`info`], [`options`], [`auth`]; [`inspect`] holds what every request must pass.
+//! One procedure, one file: `invite` (caller), `answer` (callee), `forks`, `cancel`, `bye`, `reinvite`, `info`, `options`,
+//! `auth`; `inspect` holds what every request must pass, `capabilities` what Allow and Supported say.
 //!
 //! **Drain rule**: after every call that takes `now`, poll [`UserAgent::poll_output`] until it gives `None`, then ask
 //! [`UserAgent::poll_timeout`] for the time of the next [`UserAgent::handle_timeout`].

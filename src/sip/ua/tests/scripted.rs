@@ -507,9 +507,14 @@ fn a_caller_whose_connection_breaks_while_it_rings_has_vanished() {
     let tcp = crate::sip::Flow { transport: Transport::Tcp, id: 7, ..super::net::flow(0) };
     let mut bench = Bench::new();
     bench.ua.handle_datagram(bench.now, tcp, foreign("INVITE", "1", "").as_bytes());
-    bench.ua.handle_transport_failure(bench.now, tcp);
     bench.drain();
-    assert_eq!(words(&bench), ["incoming", "cancelled", "closed"]);
+    bench.ua.handle_transport_failure(bench.now, tcp);
+    let Some(UaOutput::Event(UaEvent::Cancelled { .. })) = bench.ua.poll_output() else { panic!("cancelled") };
+    let Some(UaOutput::Event(UaEvent::Closed { .. })) = bench.ua.poll_output() else { panic!("closed") };
+    let Some(UaOutput::Transmit { flow, bytes }) = bench.ua.poll_output() else { panic!("the 487") };
+    assert!(bytes.starts_with(b"SIP/2.0 487 "));
+    assert_eq!((flow.id, flow.remote), (0, "192.0.2.2:5060".parse().unwrap()), "section 18.2.2");
+    assert_eq!(words(&bench), ["incoming"]);
     bench.check_empty();
 }
 
