@@ -357,6 +357,10 @@ impl Bridge {
     fn frame(&mut self, now: Instant, to: Side) {
         let established = self.plan.established;
         let (Some(target), source) = legs(&mut self.browser, &mut self.trunk, to) else { return };
+        if to == Side::Trunk && !established && source.is_none() {
+            // An incoming call that rings: sound before the answer, even silent, would stop the caller's ringing tone.
+            return target.pass();
+        }
         let mut pcm = [0; FRAME];
         let mut live = false;
         if let Some(source) = source {

@@ -198,11 +198,12 @@ impl Inbound {
             self.rejected += 1;
             return taken;
         }
-        let clock_rate = match self.meaning(now, header.payload_type) {
-            Some(Meaning::Event { .. } | Meaning::Noise) | None => self.playout.clock_rate(),
-            Some(Meaning::Audio(codec)) => codec.clock_rate(),
-        };
-        self.stats.packet(now, header.ssrc, header.sequence, header.timestamp, clock_rate);
+        let (ssrc, sequence, timestamp) = (header.ssrc, header.sequence, header.timestamp);
+        let clock_rate = self.playout.clock_rate();
+        match taken {
+            Taken::Event(_) => self.stats.untimed_packet(now, ssrc, sequence, timestamp, clock_rate),
+            _ => self.stats.packet(now, ssrc, sequence, timestamp, clock_rate),
+        }
         self.packets += 1;
         self.bytes += packet.payload.len() as u64;
         self.heard = Some(now);

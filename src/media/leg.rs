@@ -167,11 +167,10 @@ impl Leg {
 
     /// Sends one frame, or lets its time pass where nothing may be sent.
     pub fn send(&mut self, pcm: &[i16; FRAME], queue: &mut SendQueue) {
-        self.next_frame += FRAME_TIME;
         if !self.direction.sends() {
-            self.outbound.skip_frame();
-            return;
+            return self.pass();
         }
+        self.next_frame += FRAME_TIME;
         let Self { outbound, wire, mid, .. } = self;
         let extension = mid.as_ref().filter(|_| outbound.packets < PACKETS_WITH_MID);
         outbound.frame(pcm, |packet| {
@@ -180,6 +179,12 @@ impl Leg {
                 wire.rtp(buf, len)
             })
         });
+    }
+
+    /// Lets one frame's time pass without sending.
+    pub fn pass(&mut self) {
+        self.next_frame += FRAME_TIME;
+        self.outbound.skip_frame();
     }
 
     /// Makes frames fall due in step with `due`, by letting at most one frame's time pass.

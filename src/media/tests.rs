@@ -783,7 +783,21 @@ fn a_leg_may_come_later_and_a_process_may_stop() {
 }
 
 #[test]
-fn the_wrong_seed_of_a_plan_is_an_error_and_not_a_panic() {
+fn a_caller_hears_nothing_from_us_while_the_browser_rings() {
+    let whole = plan(Codec::Opus, Codec::Pcmu);
+    let mut lab = Lab::new(MediaPlan { browser: None, established: false, ..whole });
+    for n in 0..50 {
+        lab.run_to(n * 20);
+        lab.trunk_says(0, n as u16, n as u32 * 160, &[0xff; 160]);
+    }
+    assert!(lab.to_trunk.is_empty());
+    lab.update(|plan| plan.established = true);
+    lab.run_to(1_100);
+    assert!(!lab.to_trunk.is_empty());
+}
+
+#[test]
+fn a_plan_that_cannot_be_followed_is_an_error_and_not_a_panic() {
     let mut g722 = plan(Codec::Opus, Codec::Pcmu);
     g722.trunk.as_mut().unwrap().accepted.push(accepted(9, Codec::G722));
     let trunk_only = MediaPlan { browser: None, ..g722.clone() };

@@ -42,6 +42,14 @@ impl ReceiveStats {
         }
     }
 
+    /// Counts a packet whose timestamp is not the time of its sending: a telephone event keeps that of its start.
+    pub fn untimed_packet(&mut self, now: Instant, ssrc: u32, sequence: u16, timestamp: u32, clock_rate: u32) {
+        match &mut self.source {
+            Some(source) if source.ssrc == ssrc => source.count(sequence),
+            _ => self.packet(now, ssrc, sequence, timestamp, clock_rate),
+        }
+    }
+
     /// Takes the NTP time of a sender report that arrived now.
     pub fn sender_report(&mut self, now: Instant, ntp: u64) {
         self.last_sr = Some(((ntp >> 16) as u32, now));
@@ -101,11 +109,15 @@ impl Source {
         }
     }
 
-    fn packet(&mut self, now: Instant, sequence: u16, timestamp: u32, clock_rate: u32) {
+    fn count(&mut self, sequence: u16) {
         let extended = self.extender.extend(sequence);
         self.first = self.first.min(extended);
         self.highest = self.highest.max(extended);
         self.received += 1;
+    }
+
+    fn packet(&mut self, now: Instant, sequence: u16, timestamp: u32, clock_rate: u32) {
+        self.count(sequence);
         let (then, last, last_rate) = std::mem::replace(&mut self.last, (now, timestamp, clock_rate));
         if last_rate != clock_rate {
             self.jitter *= f64::from(clock_rate) / f64::from(last_rate.max(1));
@@ -154,6 +166,20 @@ mod tests {
         stats.packet(start, 2, 7, 0, 8_000);
         assert_eq!(stats.lost(), 10);
         assert_eq!(stats.report(start).unwrap().cumulative_lost, 0);
+    }
+
+    #[test]
+    fn a_digit_is_no_jitter() {
+        let start = Instant::now();
+        let mut stats = ReceiveStats::default();
+        for n in 0..60_u32 {
+            let at = start + Duration::from_millis(u64::from(n) * 20);
+            match n {
+                20..40 => stats.untimed_packet(at, 1, n as u16, 20 * 160, 8_000),
+                _ => stats.packet(at, 1, n as u16, n * 160, 8_000),
+            }
+        }
+        assert_eq!((stats.lost(), stats.jitter_ms()), (0, 0));
     }
 
     #[test]
