@@ -249,7 +249,7 @@ fn audio_flows_both_ways_in_each_role_over_ipv4_and_ipv6() {
         assert!(call.talk(|call| matches!(call.said.last(), Some(MediaReport::Stopped(_)))));
         let Some(MediaReport::Stopped(stats)) = call.said.last() else { panic!("no counters") };
         for leg in [stats.browser, stats.trunk] {
-            assert!(leg.packets_in >= 50 && leg.packets_out >= 50 && leg.lost == 0 && leg.rejected == 0, "{leg:?}");
+            assert!(leg.packets_in >= 45 && leg.packets_out >= 45 && leg.lost == 0 && leg.rejected == 0, "{leg:?}");
         }
         for port in [call.port, call.port + 1] {
             assert!(bind_udp(SocketAddr::from(([127, 0, 0, 1], port)), None).is_ok(), "{port} is free again");
