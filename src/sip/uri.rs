@@ -212,6 +212,8 @@ pub struct Uri {
     pub headers: Option<String>,
     /// Host and port as written ("05060", "[2001:DB8::1]"): used while they still mean the same.
     written: Option<(String, Host, Option<u16>)>,
+    /// The scheme as written ("SIP"): used while it still means the same.
+    written_scheme: Option<String>,
 }
 
 impl PartialEq for Uri {
@@ -249,6 +251,7 @@ impl Uri {
             params: Params::new(),
             headers: None,
             written: None,
+            written_scheme: None,
         })
     }
 
@@ -297,6 +300,7 @@ impl Uri {
             scheme,
             user: user.map(Into::into),
             password: password.map(Into::into),
+            written_scheme: None,
             written: Some((hostport.into(), host.clone(), port)),
             host,
             port,
@@ -318,12 +322,23 @@ impl FromStr for Uri {
         if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.chars().all(scheme_char) {
             return Err(UriError::Scheme);
         }
+        let written = scheme;
         let scheme = match scheme.to_ascii_lowercase().as_str() {
-            "sip" => return Uri::parse_sip(Scheme::Sip, rest),
-            "sips" => return Uri::parse_sip(Scheme::Sips, rest),
+            "sip" => Scheme::Sip,
+            "sips" => Scheme::Sips,
             "tel" => Scheme::Tel,
             other => Scheme::Other(other.into()),
         };
+        let uri = match scheme {
+            Scheme::Sip | Scheme::Sips => Uri::parse_sip(scheme, rest)?,
+            Scheme::Tel | Scheme::Other(_) => Uri::parse_other(scheme, rest)?,
+        };
+        Ok(Uri { written_scheme: (written != uri.scheme.to_string()).then(|| written.to_owned()), ..uri })
+    }
+}
+
+impl Uri {
+    fn parse_other(scheme: Scheme, rest: &str) -> Result<Uri, UriError> {
         let (number, params) =
             if scheme == Scheme::Tel { rest.split_once(';').unwrap_or((rest, "")) } else { (rest, "") };
         if number.is_empty() || !is_escaped_text(number) {
@@ -338,13 +353,16 @@ impl FromStr for Uri {
             params: Params::parse(params)?,
             headers: None,
             written: None,
+            written_scheme: None,
         })
     }
 }
 
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.scheme)?;
+        let scheme = self.scheme.to_string();
+        let written = self.written_scheme.as_deref().filter(|written| written.eq_ignore_ascii_case(&scheme));
+        write!(f, "{}:", written.unwrap_or(&scheme))?;
         if !self.is_sip() {
             return write!(f, "{}{}", self.user.as_deref().unwrap_or(""), self.params);
         }
@@ -468,7 +486,9 @@ mod tests {
             "sip:*21#@192.0.2.1",
             "tel:+358-555-1234567;postd=pp22",
             "sip:user@example_host.com.",
-            "nobodyKnowsThisScheme:totallyopaquecontent".to_lowercase().leak(),
+            "nobodyKnowsThisScheme:totallyopaquecontent",
+            "SIP:a@b",
+            "tEl:+1",
         ];
         for text in table {
             assert_eq!(text.parse::<Uri>().unwrap().to_string(), text);
@@ -515,8 +535,9 @@ mod tests {
 
     #[test]
     fn a_changed_port_is_written_anew() {
-        let mut uri: Uri = "sip:a@[2001:DB8::1]:05060".parse().unwrap();
+        let mut uri: Uri = "SIP:a@[2001:DB8::1]:05060".parse().unwrap();
         uri.port = Some(5070);
-        assert_eq!(uri.to_string(), "sip:a@[2001:db8::1]:5070");
+        uri.scheme = Scheme::Sips;
+        assert_eq!(uri.to_string(), "sips:a@[2001:db8::1]:5070");
     }
 }

@@ -164,9 +164,7 @@ impl Phone {
             (_, Some(_)) => self.out.push_back(Output::Close { call: id }),
             (Some(call), None) => match call.session {
                 Some(session) => self.refuse(now, session, 503),
-                None => {
-                    self.calls.remove(&id);
-                }
+                None => self.forget(id),
             },
             (None, None) => {}
         }
@@ -472,13 +470,15 @@ impl Phone {
                 self.end_media(now, session);
                 self.ua.hangup(now, session, None);
             }
-            Some(None) => {
-                // A call back whose INVITE never left.
-                if self.calls.remove(&id).is_some_and(|call| call.local.is_some()) {
-                    self.out.push_back(Output::Close { call: id });
-                }
-            }
+            Some(None) => self.forget(id),
             None => {}
+        }
+    }
+
+    /// Drops a call back whose INVITE never left.
+    fn forget(&mut self, id: CallId) {
+        if self.calls.remove(&id).is_some_and(|call| call.local.is_some()) {
+            self.out.push_back(Output::Close { call: id });
         }
     }
 

@@ -62,7 +62,12 @@ pub(super) struct Ending {
 /// Sends the INVITE of a new session.
 pub(super) fn start(core: &mut Core, now: Instant, id: SessionId, invite: Invite) -> Result<Session, UaError> {
     check_headers(&invite.headers)?;
-    for (name, text) in [("From", invite.from.to_string()), ("To", invite.to.to_string())] {
+    let places = [
+        ("Request-URI", invite.request_uri.to_string()),
+        ("From", invite.from.to_string()),
+        ("To", invite.to.to_string()),
+    ];
+    for (name, text) in places {
         if !is_clean(&text) {
             return Err(UaError::Header { name: name.to_owned() });
         }

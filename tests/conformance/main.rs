@@ -1,0 +1,15 @@
+//! What the standards' own bad and good messages must do to us, message by message; and what must hold for any input.
+//!
+//! The messages of RFC 4475 and RFC 5118 are read from `../shared/testdata` or `RINGBACK_TESTDATA`. Where they are not at
+//! hand the tests say so and pass, unless `RINGBACK_REQUIRE_TESTDATA=1`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, missing_docs)]
+
+mod answers;
+mod data;
+mod details;
+mod framing;
+mod parsing;
+mod properties;
+mod rfc4475;
+mod rfc5118;
+mod table;
