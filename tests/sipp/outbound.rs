@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use md5::Digest;
+
 use super::peer::{Codecs, PATIENCE, Sound};
 use super::sipp::{FILE_TONE, Setup};
 use super::{BROWSER_TONE, Browser, Phone, gateway, talk};
@@ -51,9 +53,45 @@ async fn unauthorized_is_answered_with_the_password() {
     answered("phone-401", CREDENTIALS, &[], Codecs::All).await;
 }
 
+/// What `Digest` in a header says of `name`.
+fn parameter<'a>(header: &'a str, name: &str) -> &'a str {
+    let found = header.trim_start_matches("Digest ").split(',').find_map(|part| {
+        let (key, value) = part.trim().split_once('=')?;
+        (key == name).then(|| value.trim_matches('"'))
+    });
+    found.unwrap_or_else(|| panic!("no {name} in {header}"))
+}
+
+fn md5(text: &str) -> String {
+    md5::Md5::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn proxy_authentication_too() {
-    answered("phone-407", CREDENTIALS, &[], Codecs::All).await;
+    let phone = Phone::start("127.0.0.1").await;
+    let setup = Setup::new("phone-407").media(&phone);
+    let address = setup.address();
+    let gateway = gateway(&setup, CREDENTIALS).await;
+    let sipp = setup.phone().await;
+    let mut browser = Browser::open(gateway.http, "alice").await;
+    let call = browser.call("101", Codecs::All).await;
+    browser.expect("answered").await;
+    talk(&browser, &phone).await;
+    // The proof, computed once more (RFC 7616, 3.4.1).
+    let proof = sipp.header("Proxy-Authorization").expect("a proof of the password");
+    let part = |name| parameter(&proof, name);
+    let uri = part("uri");
+    assert!(uri.starts_with("sip:101@") && uri.contains(&address.to_string()), "{uri}");
+    let secret = md5("ringback:lab:correct horse");
+    let request = md5(&format!("INVITE:{uri}"));
+    let all = [&secret, part("nonce"), part("nc"), part("cnonce"), part("qop"), &request].join(":");
+    assert_eq!(part("response"), md5(&all), "{proof}");
+    browser.hangup(&call).await;
+    browser.ended("us").await;
+    sipp.finish().await;
+    phone.stop().await;
+    browser.close().await;
+    gateway.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -137,6 +137,14 @@ impl Sipp {
         std::fs::read(self.folder.path().join(name)).map_or(String::new(), |b| String::from_utf8_lossy(&b).into_owned())
     }
 
+    /// The value of a header in the messages so far.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let messages = self.file("messages");
+        messages
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": ").map(|value| value.trim().to_owned()))
+    }
+
     /// What SIPp has to say, for a test that fails.
     fn story(&self) -> String {
         format!("{}\n{}\n{}", self.scenario, self.file("errors"), self.file("messages"))
