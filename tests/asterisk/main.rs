@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // these tests are sockets, clocks and programs
-#![allow(missing_docs, dead_code)] // the peers can do more than these tests ask of them
+#![allow(missing_docs)]
 
 mod likeness;
 #[path = "../peer/mod.rs"]
