@@ -71,7 +71,7 @@ impl SdpError {
     }
 }
 
-/// Reads a description after [`cleaning`](clean) it.
+/// Reads a description; lines that do not matter to a negotiation are not looked at.
 ///
 /// # Errors
 /// [`SdpError::TooLong`] and [`SdpError::Syntax`].
