@@ -15,7 +15,7 @@ fn a_closed_tab_ends_its_call_and_leaves_a_record() {
     let closed = Instant::now();
     let cdr = gateway.cdr();
     println!("closed tab to CDR: {} ms", closed.elapsed().as_millis());
-    assert_eq!(cdr["id"], id, "{cdr}");
+    assert_eq!(cdr["call"], id, "{cdr}");
     assert_eq!(cdr["user"], "alice", "{cdr}");
 }
 
