@@ -271,9 +271,9 @@ fn split_outside_quotes(text: &str, separator: char) -> Vec<&str> {
     .collect()
 }
 
-/// A peer's words, fit to be shown: no control characters, at most 120 characters.
+/// A peer's words, fit to be shown: no control characters, at most 200 characters.
 pub fn plain_text(text: &str) -> String {
-    text.chars().filter(|letter| !letter.is_control()).take(120).collect::<String>().trim().to_owned()
+    text.chars().filter(|letter| !letter.is_control()).take(200).collect::<String>().trim().to_owned()
 }
 
 impl Cause {

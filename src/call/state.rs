@@ -117,6 +117,7 @@ impl Call {
         let OutboundRequest { socket, name, offer, .. } = request;
         let browser = BrowserLeg::caller(id, &name, socket, offer);
         let mut core = Core::new(cx, id, record, browser, TrunkLeg::callee(id));
+        tracing::info!(call = %id, user = core.record.user, to = core.record.dialled, "a browser calls");
         let state = State::Screening(Screening);
         let state = match plan {
             Ok(plan) => {
@@ -150,6 +151,7 @@ impl Call {
         record.number = Some(number);
         record.from = Some(announcement.from.clone());
         record.trunks.push(super::TrunkTried { trunk: request.trunk.name.clone(), result: "caller".into() });
+        tracing::info!(call = %id, trunk = request.trunk.name, to = record.dialled, "a trunk calls");
         let remote = request.trunk.remote;
         let (offer, bad_body) = offer_of(&request);
         let trunk = TrunkLeg::caller(id, request.trunk, request.session, offer);

@@ -2,6 +2,8 @@
 
 use ringback::sdp::{MediaCommand, Tone};
 use ringback::signal::{ErrorCode, Party, ServerMessage};
+use ringback::sip::Transport;
+use ringback::switch::NumberFormat;
 
 use crate::support::world::{GATEWAY, ONE};
 use crate::support::{Habits, World, call, ended};
@@ -171,6 +173,38 @@ fn a_call_in_use_keeps_its_name_and_others_have_their_own() {
     world.tell(alice, "hangup", "c2");
     world.finish();
     assert_eq!(world.cdrs.len(), 2);
+}
+
+#[test]
+fn numbers_are_written_as_each_trunk_wants_them() {
+    let national = || NumberFormat::National { prefix: "0".into(), country: "44".into() };
+    for (format, domain, transport, uri) in [
+        (NumberFormat::E164, None, Transport::Udp, "sip:+442079460000@192.0.2.9"),
+        (NumberFormat::Plain, Some("carrier.example"), Transport::Udp, "sip:442079460000@carrier.example"),
+        (national(), None, Transport::Tcp, "sip:02079460000@192.0.2.9;transport=tcp"),
+    ] {
+        let mut config = crate::support::world::config(6);
+        let trunk = &mut config.trunks[0];
+        (trunk.number_format, trunk.domain, trunk.transport) = (format, domain.map(str::to_owned), transport);
+        let mut world = World::with(config);
+        let alice = world.browser(1, "alice");
+        world.say(alice, &call("c1", "020 7946 0000"));
+        world.run(10);
+        let (_, invite) = world.wire.iter().find(|(_, text)| text.starts_with("INVITE")).unwrap();
+        assert!(invite.starts_with(&format!("INVITE {uri} SIP/2.0\r\n")), "{invite}");
+        let host = domain.unwrap_or("192.0.2.1");
+        assert!(invite.contains(&format!("sip:alice@{host}>;tag=")), "{invite}");
+    }
+}
+
+#[test]
+fn a_caller_who_shows_nothing_is_anonymous() {
+    let mut world = World::where_one(Habits::refusing(486));
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "+445001"));
+    world.finish();
+    let from = &world.one().froms[0];
+    assert!(from.contains("<sip:anonymous@anonymous.invalid>") && !from.contains("alice"), "{from}");
 }
 
 /// The code of an `error`.

@@ -28,7 +28,8 @@ pub const GATEWAY: &str = "192.0.2.1:5060";
 pub const ONE: &str = "192.0.2.9:5060";
 pub const TWO: &str = "192.0.2.10:5060";
 
-/// 0300... are trunk calls in two tiers; 4... only trunk one. +44 rings alice, +45 alice and bob, +46 nobody.
+/// +44300... goes by two tiers, +44500... shows no caller, +449... is barred, all else goes by trunk one; of the two
+/// numbers that come in one rings alice, the other alice and bob.
 pub const PLAN: &str = r#"
 [plan]
 name = "sim"
@@ -50,6 +51,11 @@ tiers = [["one"]]
 name = "premium"
 prefix = ["+449"]
 reject = { code = 403, reason = "Premium numbers are barred" }
+[[out]]
+name = "secret"
+prefix = ["+44500"]
+caller_id = { present = "anonymous" }
+tiers = [["one"]]
 [[out]]
 name = "world"
 prefix = ["+"]
