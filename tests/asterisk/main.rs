@@ -10,6 +10,7 @@ mod likeness;
 mod peer;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::process::Command;
@@ -68,7 +69,7 @@ async fn hang_up(mut browser: Browser, call: &str) {
 
 /// Asterisk has no call left: the BYE reached it.
 async fn no_call_is_left() {
-    let mut tick = tokio::time::interval(std::time::Duration::from_millis(200));
+    let mut tick = tokio::time::interval(Duration::from_millis(200));
     let quiet = async {
         while !asterisk("core show channels").await.contains("0 active channels") {
             tick.tick().await;
@@ -106,30 +107,28 @@ async fn asterisk_speaks_to_the_browser() {
     no_call_is_left().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn asterisk_reads_digits_back() {
+/// Asterisk reads four digits, keeps them in its database and says them.
+async fn read_out(wanted: &str, in_the_stream: bool) {
     let mut browser = browser().await;
     let call = call(&mut browser, "603", Codecs::All).await;
     // The beep says that it listens.
-    let beep = |r: &peer::sound::Recording| r.ms() > 300 && r.report(440.0, 100).level > -35.0;
-    assert!(browser.heard.until(PATIENCE, beep).await, "no beep is heard");
-    // Two keys in the browser's stream, two by the protocol.
-    browser.press("28").await;
-    let stored = |wanted: &'static str| async move {
-        let mut tick = tokio::time::interval(std::time::Duration::from_millis(200));
-        let kept = async {
-            while !asterisk("database get lab digits").await.contains(wanted) {
-                tick.tick().await;
-            }
-        };
-        let well = tokio::time::timeout(PATIENCE, kept).await.is_ok();
-        assert!(well, "Asterisk has not {wanted} but {}", asterisk("database get lab digits").await);
+    assert!(browser.heard.until(PATIENCE, |heard| heard.loudest() > -35.0).await, "no beep is heard");
+    if in_the_stream {
+        browser.press(wanted).await;
+    } else {
+        browser.digits(&call, wanted).await;
+    }
+    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    let stored = async {
+        while !asterisk("database get lab digits").await.contains(wanted) {
+            tick.tick().await;
+        }
     };
-    browser.digits(&call, "85").await;
-    stored("2885").await;
-    // And it says them: each digit's own recording is found in what was heard, in that order.
+    let well = tokio::time::timeout(PATIENCE, stored).await.is_ok();
+    assert!(well, "Asterisk has not {wanted} but {}", asterisk("database get lab digits").await);
+    // And it says them: each digit's own recording is found in what is heard, in that order.
     let mut from = 0;
-    for digit in ['2', '8', '8', '5'] {
+    for digit in wanted.chars() {
         let clip = sound(&format!("digits/{digit}")).await;
         let enough = from + clip.len() + 12_000;
         browser.heard.until(PATIENCE, |r| r.samples().len() > enough).await;
@@ -142,8 +141,19 @@ async fn asterisk_reads_digits_back() {
     let heard = browser.heard.read(|r| r.samples().to_vec());
     let (unlike, _) = find(&heard, &sound("digits/9").await);
     assert!(unlike < 0.6, "a nine was said? likeness {unlike:.2}");
+    asterisk("database del lab digits").await;
     hang_up(browser, &call).await;
     no_call_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn asterisk_reads_back_the_digits_of_the_stream() {
+    read_out("2885", true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn asterisk_reads_back_the_digits_of_the_protocol() {
+    read_out("4107", false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

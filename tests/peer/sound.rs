@@ -142,6 +142,11 @@ impl Recording {
         Report { good, frames: samples.len() / FRAME, level: level(samples), share: share(samples, hertz) }
     }
 
+    /// The level of the loudest tenth of a second.
+    pub fn loudest(&self) -> f64 {
+        self.samples.chunks(RATE / 10).map(level).fold(f64::NEG_INFINITY, f64::max)
+    }
+
     /// Milliseconds recorded.
     pub fn ms(&self) -> usize {
         self.samples.len() * 1000 / RATE
