@@ -16,7 +16,7 @@ export class Softphone {
   /** Waits for an element that is there and not hidden. */
   shows(selector, withinMs = SETTLE_MS) {
     const visible = (css) => [...document.querySelectorAll(css)].some((element) => element.checkVisibility());
-    return until(() => this.driver.evaluate(visible, selector), async () => `${this.name} to show ${selector}`, withinMs)
+    return until(() => this.driver.evaluate(visible, selector), () => `${this.name} to show ${selector}`, withinMs)
       .catch(async (error) => { throw new Error(`${error.message}; the page shows: ${await this.text('body')}`); });
   }
 
@@ -53,7 +53,7 @@ export class Softphone {
     const recorded = () => this.driver.evaluate(() => globalThis.ringbackTest.seconds());
     await until(recorded, () => `${this.name} to hear anything`, SETTLE_MS);
     const from = await recorded();
-    await until(async () => (await recorded()) >= from + seconds, async () => `${seconds} s of sound in ${this.name}`, (seconds + 15) * 1000);
+    await until(async () => (await recorded()) >= from + seconds, () => `${seconds} s of sound in ${this.name}`, (seconds + 15) * 1000);
     return this.recording(from, from + seconds);
   }
 
