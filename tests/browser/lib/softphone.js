@@ -17,7 +17,7 @@ export class Softphone {
   shows(selector, withinMs = SETTLE_MS) {
     const visible = (css) => [...document.querySelectorAll(css)].some((element) => element.checkVisibility());
     return until(() => this.driver.evaluate(visible, selector), () => `${this.name} to show ${selector}`, withinMs)
-      .catch(async (error) => { throw new Error(`${error.message}; the page shows: ${await this.text('body')}`); });
+      .catch(async (error) => { throw new Error(`${error.message}; the page shows: ${(await this.text('body')).replace(/\s+/g, ' ')}`); });
   }
 
   text(selector) { return this.driver.evaluate((css) => document.querySelector(css)?.innerText ?? '', selector); }
