@@ -137,7 +137,7 @@ async function dial(text) {
   } catch (error) {
     dialling = null;
     showDialView();
-    if (!signal.aborted) showProblem(error);
+    if (!signal.aborted) showProblem(error, { code: error.code });
   }
 }
 

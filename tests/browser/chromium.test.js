@@ -9,7 +9,7 @@ import * as cases from './lib/cases.js';
 import { Chromium } from './lib/chromium.js';
 import { Gateway } from './lib/gateway.js';
 import { until } from './lib/processes.js';
-import { ALICE, assertHears, Network, OUT, OUTSIDE, PREMIUM, speech } from './lib/stage.js';
+import { ALICE, hears, Network, OUT, OUTSIDE, PREMIUM, speech } from './lib/stage.js';
 
 /** Louder than this there is sound, quieter than that there is none. */
 const SOUND_DB = -45;
@@ -125,7 +125,7 @@ describe('Chromium and the test phone', () => {
     const page = await opener(t)(gateway.url);
     await page.dial('600');
     await page.inCall();
-    assertHears(await page.hear(4), 'caller', 'the page, before it is muted');
+    await hears(page, 'caller', 'the page, before it is muted');
     await page.press('m');
     await page.shows('#mute[aria-pressed="true"]');
     await silent(page, 'the echo while muted');
@@ -226,18 +226,18 @@ describe('Chromium and SIPp', () => {
   test('a call in, hung up by the phone', (t) => cases.inboundHungUpByPhone(opener(t), network, t));
 
   test('SIPp’s own echo brings the caller’s voice back', async (t) => {
-    const { sipp } = await network.callee(t, 'callee-echo', { says: null, args: ['-rtp_echo', '-mi', '127.0.0.1'] });
     const page = await opener(t)(network.url('alice'));
+    const { sipp } = await network.callee(t, 'callee-echo', { says: null, args: ['-rtp_echo', '-mi', '127.0.0.1'] });
     await page.dial(OUTSIDE);
     await page.inCall();
-    assertHears(await page.hear(5), 'caller', 'the page, of SIPp’s echo');
+    await hears(page, 'caller', 'the page, of SIPp’s echo');
     await page.press('Escape');
     await sipp.done();
   });
 
   test('digits arrive at the phone as telephone-events', async (t) => {
-    const { sipp, rtp } = await network.callee(t);
     const page = await opener(t)(network.url('alice'));
+    const { sipp, rtp } = await network.callee(t);
     await page.dial(OUTSIDE);
     await page.inCall();
     await rtp.hear(0.5);
@@ -249,8 +249,8 @@ describe('Chromium and SIPp', () => {
   });
 
   test('a refusal is shown', async (t) => {
-    const { sipp } = await network.callee(t, 'callee-declines');
     const page = await opener(t)(network.url('alice'));
+    const { sipp } = await network.callee(t, 'callee-declines');
     await page.dial(OUTSIDE);
     const outcome = await page.outcome();
     assert.equal(outcome.code, 'declined');
@@ -293,7 +293,7 @@ describe('Chromium and SIPp', () => {
     await second.inCall();
     const outcome = await first.outcome();
     assert.equal(outcome.title, 'Answered elsewhere.');
-    assertHears(await rtp.hear(5), 'caller', 'the phone that called');
+    await hears(rtp, 'caller', 'the phone that called');
     await second.press('Escape');
     await sipp.done();
   });
@@ -334,8 +334,8 @@ describe('Chromium and SIPp', () => {
   test('a gateway that stops ends the call, and the page finds it again', async (t) => {
     const own = await Network.start();
     t.after(() => own.end());
-    const { sipp, rtp } = await own.callee(t);
     const page = await opener(t)(own.url('alice'));
+    const { sipp, rtp } = await own.callee(t);
     await page.dial(OUTSIDE);
     await page.inCall();
     await rtp.hear(1);

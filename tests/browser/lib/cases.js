@@ -1,9 +1,7 @@
 /** The core cases, which every browser must pass: each ends with what was heard at the far end. */
 
 import assert from 'node:assert/strict';
-import { assertHears, OUT, OUTSIDE } from './stage.js';
-
-const SPOKEN_SECONDS = 5;
+import { hears, OUT, OUTSIDE } from './stage.js';
 
 /** `open(url)` gives a page; it is closed with the test, and must have had no error of its own. */
 export function opener(t, browser) {
@@ -27,7 +25,7 @@ export async function echo(open, gateway, browserName) {
   const page = await open(gateway.url);
   await page.dial('600');
   await page.inCall();
-  assertHears(await page.hear(SPOKEN_SECONDS), 'caller', 'the page, of its own echo');
+  await hears(page, 'caller', 'the page, of its own echo');
   await page.driver.screenshot(`${OUT}${browserName}-in-call.png`);
   const id = await page.callId();
   assert.match(id, /^[0-9a-f]{16}$/, 'the gateway’s id of the call');
@@ -39,13 +37,11 @@ export async function echo(open, gateway, browserName) {
 }
 
 export async function outbound(open, network, t) {
-  const { sipp, rtp } = await network.callee(t);
   const page = await open(network.url('alice'));
+  const { sipp, rtp } = await network.callee(t);
   await page.dial(OUTSIDE);
   await page.inCall();
-  const [atPhone, atPage] = await Promise.all([rtp.hear(SPOKEN_SECONDS), page.hear(SPOKEN_SECONDS)]);
-  assertHears(atPhone, 'caller', 'the phone');
-  assertHears(atPage, 'callee', 'the page');
+  await Promise.all([hears(rtp, 'caller', 'the phone'), hears(page, 'callee', 'the page')]);
   assert.equal(rtp.sources.size, 1, 'all RTP comes from one address');
   await page.press('Escape');
   await sipp.message(/^BYE /);
@@ -54,11 +50,11 @@ export async function outbound(open, network, t) {
 }
 
 export async function hungUpByPhone(open, network, t) {
-  const { sipp } = await network.callee(t, 'callee-hangs-up');
   const page = await open(network.url('alice'));
+  const { sipp } = await network.callee(t, 'callee-hangs-up');
   await page.dial(OUTSIDE);
   await page.inCall();
-  assertHears(await page.hear(3), 'callee', 'the page');
+  await hears(page, 'callee', 'the page');
   const outcome = await page.outcome();
   assert.equal(outcome.title, 'They hung up.');
   await sipp.done();
@@ -71,9 +67,7 @@ export async function inbound(open, network, t) {
   assert.match(await page.text('#incoming'), /Ada Lovelace|1632\s*960001/);
   await page.press('Enter');
   await page.inCall();
-  const [atPhone, atPage] = await Promise.all([rtp.hear(SPOKEN_SECONDS), page.hear(SPOKEN_SECONDS)]);
-  assertHears(atPhone, 'caller', 'the phone that called');
-  assertHears(atPage, 'callee', 'the page');
+  await Promise.all([hears(rtp, 'caller', 'the phone that called'), hears(page, 'callee', 'the page')]);
   await page.press('Escape');
   await sipp.message(/^BYE /);
   await sipp.done();
@@ -85,7 +79,7 @@ export async function inboundHungUpByPhone(open, network, t) {
   await page.shows('#incoming');
   await page.click('#answer');
   await page.inCall();
-  assertHears(await page.hear(4), 'callee', 'the page');
+  await hears(page, 'callee', 'the page');
   assert.equal((await page.outcome()).title, 'They hung up.');
   await sipp.done();
 }

@@ -12,7 +12,20 @@ export class Chromium {
   static async launch({ microphone }) {
     const browser = new Chromium();
     browser.browser = await chromium.launch({ executablePath: EXECUTABLE, args: [...QUIET, ...MEDIA, `--use-file-for-fake-audio-capture=${microphone}`] });
+    await browser.#warmUp();
     return browser;
+  }
+
+  /** The first sound of a browser starts its audio service, which takes a second where the machine is busy. */
+  async #warmUp() {
+    const page = await this.browser.newPage();
+    await page.evaluate(async () => {
+      const context = new AudioContext();
+      new ConstantSourceNode(context, { offset: 0 }).connect(context.destination);
+      await context.resume();
+      while (context.currentTime === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+    });
+    await page.close();
   }
 
   /** A page in a profile of its own. `microphone: false` refuses it. */

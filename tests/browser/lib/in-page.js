@@ -6,18 +6,31 @@ export function instrument(speech) {
   const state = { recordings: [], problems: [] };
   globalThis.ringbackTest = state;
 
-  // A ScriptProcessorNode, since an AudioWorklet would have to be loaded, which the page's own Content Security Policy
-  // forbids. Its longest buffer, as what the page's thread takes too late is lost.
+  // Where there is one, a MediaStreamTrackProcessor: what the page's thread takes late waits in its queue. Elsewhere a
+  // ScriptProcessorNode with its longest buffer. Not an AudioWorklet: it would have to be loaded, which the page's own
+  // Content Security Policy forbids.
   async function record(track) {
-    const context = new AudioContext();
-    const recording = { rate: context.sampleRate, pieces: [], length: 0 };
+    const recording = { rate: 0, pieces: [], length: 0 };
     state.recordings.push(recording);
-    const recorder = context.createScriptProcessor(16384, 1, 1);
-    recording.keep = recorder;
-    recorder.onaudioprocess = ({ inputBuffer }) => {
-      recording.pieces.push(inputBuffer.getChannelData(0).slice());
-      recording.length += inputBuffer.length;
+    const keep = (piece, rate) => {
+      recording.rate = rate;
+      recording.pieces.push(piece);
+      recording.length += piece.length;
     };
+    if (globalThis.MediaStreamTrackProcessor) {
+      const frames = new MediaStreamTrackProcessor({ track, maxBufferSize: 3000 }).readable.getReader();
+      for (let next = await frames.read(); !next.done; next = await frames.read()) {
+        const piece = new Float32Array(next.value.numberOfFrames);
+        next.value.copyTo(piece, { planeIndex: 0, format: 'f32-planar' });
+        keep(piece, next.value.sampleRate);
+        next.value.close();
+      }
+      return;
+    }
+    const context = new AudioContext();
+    const recorder = context.createScriptProcessor(16384, 1, 1);
+    recording.recorder = recorder; // or it is collected
+    recorder.onaudioprocess = ({ inputBuffer }) => keep(inputBuffer.getChannelData(0).slice(), inputBuffer.sampleRate);
     context.createMediaStreamSource(new MediaStream([track])).connect(recorder).connect(context.destination);
     if (context.state !== 'running') await context.resume();
   }
@@ -32,7 +45,7 @@ export function instrument(speech) {
 
   state.seconds = () => {
     const recording = state.recordings.at(-1);
-    return recording ? recording.length / recording.rate : 0;
+    return recording?.length ? recording.length / recording.rate : 0;
   };
   /** The last recording from a second on, as 16-bit samples in base64. */
   state.take = (from, to) => {
