@@ -69,13 +69,12 @@ export class Network {
     const network = new Network();
     network.sippPort = await freeUdpPort();
     network.sipPort = await freeUdpPort();
-    const media = await freeUdpPort();
     const http = await freeTcpPort();
-    network.gateway = await Gateway.configured(OUT, { config: network.#config(http, media), plan: PLAN });
+    network.gateway = await Gateway.configured(OUT, { config: network.#config(http), plan: PLAN });
     return network;
   }
 
-  #config(http, media) {
+  #config(http) {
     return `
 [http]
 listen = "127.0.0.1:${http}"
@@ -84,7 +83,7 @@ listen = "127.0.0.1:${http}"
 udp = ["127.0.0.1:${this.sipPort}"]
 
 [media]
-browser = "127.0.0.1:${media}"
+browser = "127.0.0.1:0" # a free port, reached by Firefox too, which does not pair loopback addresses
 rtp_address = "127.0.0.1"
 rtp_ports = "21000-21199"
 
