@@ -37,6 +37,7 @@ describe('Chromium and the test phone', () => {
   after(() => gateway?.end());
 
   test('600 says back what was said', (t) => cases.echo(opener(t), gateway, 'chromium'));
+  test('601 is heard soon after the click', (t) => cases.clickToSound(opener(t), gateway, 'chromium'));
 
   test('601 plays its prompt', async (t) => {
     const page = await opener(t)(gateway.url);

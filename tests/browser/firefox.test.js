@@ -17,6 +17,7 @@ describe('Firefox and the test phone', () => {
   after(() => gateway?.end());
 
   test('600 says back what was said', (t) => cases.echo(opener(t), gateway, 'firefox'));
+  test('601 is heard soon after the click', (t) => cases.clickToSound(opener(t), gateway, 'firefox'));
 });
 
 describe('Firefox and SIPp', () => {

@@ -3,6 +3,10 @@
 import assert from 'node:assert/strict';
 import { hears, OUT, OUTSIDE } from './stage.js';
 
+const CALLS_TIMED = 5;
+/** Generous, as a machine that runs tests is busy; the figures are printed. */
+const SOUND_WITHIN_MS = 1000;
+
 /** `open(url)` gives a page; it is closed with the test, and must have had no error of its own. */
 export function opener(t, browser) {
   return async (url, options) => {
@@ -16,7 +20,23 @@ export function opener(t, browser) {
   };
 }
 
-export function soundAfter({ detail }) {
+/** From the click to the first sound of a phone that answers at once and plays at once, as the page itself tells it. */
+export async function clickToSound(open, gateway, browserName) {
+  const page = await open(gateway.url);
+  const times = [];
+  for (let call = 0; call < CALLS_TIMED; call++) {
+    await page.dial('601');
+    await page.inCall();
+    await page.sounds();
+    await page.press('Escape');
+    times.push(soundAfter(await page.outcome()));
+    await page.press('Escape'); // dismisses the outcome
+  }
+  console.log(`  ${browserName}: click to first sound ${times.map((ms) => `${ms} ms`).join(', ')}`);
+  assert.ok(Math.min(...times) < SOUND_WITHIN_MS, `${times}`);
+}
+
+function soundAfter({ detail }) {
   const [, ms] = detail.match(/sound after (\d+) ms/) ?? assert.fail(`no time of the first sound in “${detail}”`);
   return Number(ms);
 }
@@ -33,7 +53,6 @@ export async function echo(open, gateway, browserName) {
   const outcome = await page.outcome();
   assert.equal(outcome.title, 'You hung up.');
   assert.equal(outcome.callId, id);
-  console.log(`  ${browserName}: click to first sound ${soundAfter(outcome)} ms`);
 }
 
 export async function outbound(open, network, t) {

@@ -45,6 +45,12 @@ export class Softphone {
     }));
   }
 
+  /** Waits until the far end's meter shows sound. */
+  sounds() {
+    const loud = () => parseInt(document.querySelector('#meter-in').style.getPropertyValue('--level'), 10) > 10;
+    return until(() => this.driver.evaluate(loud), () => `${this.name} to show sound`, SETTLE_MS);
+  }
+
   /** The gateway's id of the call that is up. */
   callId() { return this.driver.evaluate(() => document.querySelector('#call').dataset.id); }
 
