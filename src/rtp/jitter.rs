@@ -259,7 +259,7 @@ impl DelayEstimator {
         }
     }
 
-    /// How late packets come, so that [`IN_TIME`] of them are covered, in microseconds.
+    /// How late packets come, so that `IN_TIME` of them are covered, in microseconds.
     pub fn jitter_us(&self) -> i64 {
         let total: f32 = self.classes.iter().sum();
         let mut sum = 0.0;
