@@ -172,16 +172,18 @@ fn run(config: Config) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot take SIGINT")?;
         let (ask, stop) = mpsc::channel(2);
         let signals = async move {
-            loop {
+            // The first asks to stop, the second not to wait for calls, the third not to wait for anything.
+            for asked in 1.. {
                 tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-                if ask.send(()).await.is_err() {
-                    std::future::pending::<()>().await;
+                if asked > 2 {
+                    return;
                 }
+                let _ = ask.try_send(()); // it has room for both; the driver may be gone already
             }
         };
         tokio::select! {
-            served = gateway.run(stop) => served.map_err(anyhow::Error::from),
-            () = signals => Ok(()),
+            () = gateway.run(stop) => Ok(()),
+            () = signals => Err(anyhow::anyhow!("asked three times to stop: ended at once, calls may be left behind")),
         }
     })
 }

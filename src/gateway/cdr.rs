@@ -5,6 +5,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use super::GatewayError;
 use crate::call::Cdr;
@@ -13,10 +16,14 @@ use crate::config::CdrSink;
 /// Records that may wait for the disk; past it they are logged as errors, with their text, rather than lost unseen.
 const QUEUE: usize = 10_000;
 
+/// How long the last records may take to be written at the end: a pipe that nobody reads must not hold the gateway.
+const FINISH_WITHIN: Duration = Duration::from_secs(10);
+
 /// The writer; [`CdrWriter::finish`] flushes and joins.
 pub(super) struct CdrWriter {
     queue: SyncSender<String>,
     thread: JoinHandle<()>,
+    done: oneshot::Receiver<()>,
 }
 
 impl CdrWriter {
@@ -28,11 +35,15 @@ impl CdrWriter {
             }
         };
         let (queue, records) = sync_channel(QUEUE);
+        let (written, done) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("cdr".into())
-            .spawn(move || write_all(out, &records))
+            .spawn(move || {
+                write_all(out, &records);
+                let _ = written.send(()); // nobody waits any more: the time was up
+            })
             .map_err(|source| GatewayError::Cdr { path: "(thread)".into(), source })?;
-        Ok(CdrWriter { queue, thread })
+        Ok(CdrWriter { queue, thread, done })
     }
 
     pub(super) fn write(&self, cdr: &Cdr) {
@@ -52,9 +63,11 @@ impl CdrWriter {
     }
 
     /// Writes what waits and ends the thread.
-    pub(super) fn finish(self) {
+    pub(super) async fn finish(self) {
         drop(self.queue);
-        if self.thread.join().is_err() {
+        if tokio::time::timeout(FINISH_WITHIN, self.done).await.is_err() {
+            tracing::error!("the last CDRs could not be written within {FINISH_WITHIN:?}: nobody reads them");
+        } else if self.thread.join().is_err() {
             tracing::error!("the CDR writer panicked");
         }
     }

@@ -12,7 +12,7 @@ use super::cdr::CdrWriter;
 use super::pool::{MediaPool, Report};
 use super::sip_tcp::SipTcp;
 use super::ws::Frame;
-use super::{Event, Tasks};
+use super::{Event, Queues, Tasks};
 use crate::call::Now;
 use crate::sdp::{MediaLoss, MediaReport};
 use crate::sip::{Flow, Transport};
@@ -26,7 +26,7 @@ const RELEASE_WITHIN: Duration = Duration::from_secs(5);
 /// What the driver holds.
 pub(super) struct Driver {
     pub(super) switch: Switch,
-    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) queues: Queues,
     pub(super) reports: mpsc::Receiver<Report>,
     pub(super) pool: MediaPool,
     pub(super) udp: Vec<(std::net::SocketAddr, Arc<UdpSocket>)>,
@@ -53,19 +53,13 @@ impl Driver {
     /// are hung up; a second ask hangs them up at once.
     pub(super) async fn run(mut self, mut ask: mpsc::Receiver<()>, grace: Duration) {
         let mut phase = Phase::Serving;
-        let mut batch = Vec::with_capacity(BATCH);
+        let (mut sip, mut batch) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
         while phase != Phase::Over {
             let deadline = [self.switch.poll_timeout(), phase.deadline()].into_iter().flatten().min();
             tokio::select! {
                 Some(()) = ask.recv() => phase = self.asked_to_stop(phase, grace),
-                count = self.events.recv_many(&mut batch, BATCH) => {
-                    if count == 0 {
-                        break;
-                    }
-                    for event in batch.drain(..) {
-                        self.event(event);
-                    }
-                }
+                _ = self.queues.trunks.recv_many(&mut sip, BATCH) => self.events(&mut sip),
+                _ = self.queues.browsers.recv_many(&mut batch, BATCH) => self.events(&mut batch),
                 Some((call, report)) = self.reports.recv() => self.input(Input::Media { call, report }),
                 () = sleep_until(deadline) => self.switch.handle_timeout(now()),
             }
@@ -101,6 +95,12 @@ impl Driver {
                 Phase::Over
             }
             phase => phase,
+        }
+    }
+
+    fn events(&mut self, batch: &mut Vec<Event>) {
+        for event in batch.drain(..) {
+            self.event(event);
         }
     }
 
@@ -196,12 +196,13 @@ impl Driver {
         self.sockets.clear(); // each outbox ends: its task sends what waits and closes
         self.tasks.stop.cancel();
         self.tasks.tracker.close();
-        self.events.close();
+        self.queues.browsers.close();
+        self.queues.trunks.close();
         if tokio::time::timeout(RELEASE_WITHIN, self.tasks.tracker.wait()).await.is_err() {
             tracing::warn!("some connections did not close in time");
         }
         self.pool.stop();
-        self.cdr.finish();
+        self.cdr.finish().await;
     }
 }
 

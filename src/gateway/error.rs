@@ -45,9 +45,15 @@ pub enum GatewayError {
     /// The built-in test phone could not start.
     #[error("cannot start the test phone: {0}")]
     TestPhone(#[source] std::io::Error),
-    /// A task of the gateway broke.
-    #[error("the HTTP server ended: {0}")]
-    Http(#[source] std::io::Error),
+    /// A bound address could not be read back.
+    #[error("cannot read the address of a listener: {0}")]
+    Address(#[source] std::io::Error),
+    /// Without tokens, and reachable from other machines.
+    #[error(
+        "without tokens the gateway listens on a loopback address only, and {0} is none: anyone who reaches it could call; \
+         see [auth] in docs/configuration.md"
+    )]
+    OpenToTheWorld(SocketAddr),
     /// The network could not be asked for this machine's own addresses.
     #[error("cannot find an address of this machine to give to {0}; say which by `advertise`")]
     NoAddress(&'static str),

@@ -4,15 +4,20 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use include_dir::{Dir, include_dir};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use super::{Tasks, ws};
 use crate::switch::SocketId;
@@ -116,18 +121,70 @@ fn is_loopback_host(host: &str) -> bool {
     name == "localhost" || ip.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Serves until the stop token fires, then lets open requests finish.
-pub(super) async fn serve(listener: TcpListener, app: App) -> std::io::Result<()> {
-    let stop = app.tasks.stop.clone();
+/// Connections beside WebSockets: page loads and health checks.
+const PAGE_CONNECTIONS: usize = 256;
+/// How long a request's head may take, and how long a connection may wait for the next one.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+
+/// Accepts until the stop token fires; each connection is a task of the tracker, with a bound on their number and on the
+/// time a request takes to arrive.
+pub(super) async fn serve(listener: TcpListener, app: App) {
+    let tasks = app.tasks.clone();
+    let connections = Arc::new(Semaphore::new(app.sockets.available_permits().saturating_add(PAGE_CONNECTIONS)));
     let router = Router::new()
         .route("/phone", get(ws::upgrade))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/softphone.json", get(about))
         .fallback(get(page))
         .with_state(Arc::new(app));
-    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(async move { stop.cancelled().await })
-        .await
+    loop {
+        let accepted = tokio::select! {
+            () = tasks.stop.cancelled() => return,
+            accepted = accept(&listener, &connections) => accepted,
+        };
+        match accepted {
+            Ok((stream, peer, permit)) => {
+                let router = router.clone().layer(Extension(ConnectInfo(peer)));
+                tasks.tracker.spawn(connection(stream, router, tasks.stop.clone(), permit));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "HTTP accept");
+                // Out of descriptors: give the others a moment to end.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let permit = connections.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, permit))
+}
+
+/// One connection to its end; asked to stop, it finishes the request it is at.
+async fn connection(stream: TcpStream, router: Router, stop: CancellationToken, permit: OwnedSemaphorePermit) {
+    let _ = stream.set_nodelay(true); // a hint; the connection works without
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .with_upgrades();
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(HEAD_WITHIN, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "HTTP connection");
+    }
+    drop(permit);
 }
 
 async fn about(State(app): State<Arc<App>>) -> Json<About> {

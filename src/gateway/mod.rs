@@ -25,9 +25,11 @@ use crate::switch::{Input, SocketId};
 pub use error::GatewayError;
 pub use start::{Gateway, Ready};
 
-/// Events that wait for the driver: enough for a burst of 4,096 datagrams; past it UDP is dropped (SIP retransmits) and
-/// streams and WebSockets wait.
-const EVENT_QUEUE: usize = 4096;
+/// What browsers may have waiting for the driver; past it their sockets are not read.
+const EVENT_QUEUE: usize = 1024;
+/// SIP that may wait for the driver, in a queue of its own so that no browser can hold it up; past it UDP is dropped (SIP
+/// retransmits) and streams wait.
+const SIP_QUEUE: usize = 4096;
 
 /// What the transports tell the driver.
 enum Event {
@@ -45,13 +47,22 @@ enum Event {
 #[derive(Clone)]
 struct Tasks {
     events: mpsc::Sender<Event>,
+    sip: mpsc::Sender<Event>,
     stop: CancellationToken,
     tracker: TaskTracker,
 }
 
 impl Tasks {
-    fn new() -> (Tasks, mpsc::Receiver<Event>) {
-        let (events, queue) = mpsc::channel(EVENT_QUEUE);
-        (Tasks { events, stop: CancellationToken::new(), tracker: TaskTracker::new() }, queue)
+    fn new() -> (Tasks, Queues) {
+        let (events, browsers) = mpsc::channel(EVENT_QUEUE);
+        let (sip, trunks) = mpsc::channel(SIP_QUEUE);
+        let tasks = Tasks { events, sip, stop: CancellationToken::new(), tracker: TaskTracker::new() };
+        (tasks, Queues { browsers, trunks })
     }
+}
+
+/// The driver's ends of the queues.
+struct Queues {
+    browsers: mpsc::Receiver<Event>,
+    trunks: mpsc::Receiver<Event>,
 }

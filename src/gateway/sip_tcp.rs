@@ -91,7 +91,7 @@ impl SipTcp {
                     true
                 }
             };
-            let _ = tasks.events.send(Event::SipClosed { flow, failed }).await; // the driver is gone at shutdown
+            let _ = tasks.sip.send(Event::SipClosed { flow, failed }).await; // the driver is gone at shutdown
         });
         flow.id
     }
@@ -125,9 +125,9 @@ pub(super) async fn accept(listener: TcpListener, local: SocketAddr, known: Arc<
         let tasks = tasks.clone();
         let tracker = tasks.tracker.clone();
         tracker.spawn(async move {
-            if tasks.events.send(Event::SipConnected(Connection { flow, outbox })).await.is_ok() {
+            if tasks.sip.send(Event::SipConnected(Connection { flow, outbox })).await.is_ok() {
                 let failed = pump(stream, flow, queue, &tasks).await.is_err();
-                let _ = tasks.events.send(Event::SipClosed { flow, failed }).await; // as above
+                let _ = tasks.sip.send(Event::SipClosed { flow, failed }).await; // as above
             }
             drop(permit);
         });
@@ -145,7 +145,13 @@ async fn pump(stream: TcpStream, flow: Flow, mut queue: mpsc::Receiver<Vec<u8>>,
     let mut buffer = vec![0u8; 16 * 1024];
     loop {
         tokio::select! {
-            () = tasks.stop.cancelled() => return Ok(()),
+            () = tasks.stop.cancelled() => {
+                // The last words of the calls that were hung up.
+                while let Ok(bytes) = queue.try_recv() {
+                    write(&mut writer, &bytes).await?;
+                }
+                return Ok(());
+            }
             bytes = queue.recv() => {
                 let Some(bytes) = bytes else { return Ok(()) };
                 write(&mut writer, &bytes).await?;
@@ -160,7 +166,7 @@ async fn pump(stream: TcpStream, flow: Flow, mut queue: mpsc::Receiver<Vec<u8>>,
                     match frame {
                         Frame::Message(bytes) => {
                             let event = Event::Switch(Input::Sip { flow, bytes });
-                            tasks.events.send(event).await.map_err(|_| Broken)?;
+                            tasks.sip.send(event).await.map_err(|_| Broken)?;
                         }
                         // RFC 5626 section 3.5.1: a double CRLF is answered by a single one.
                         Frame::KeepAlive => write(&mut writer, b"\r\n").await?,

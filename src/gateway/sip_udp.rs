@@ -30,7 +30,7 @@ pub(super) async fn receive(socket: Arc<UdpSocket>, local: SocketAddr, tasks: Ta
         };
         let Some(bytes) = buffer.get(..len) else { continue };
         let flow = Flow { transport: Transport::Udp, local, remote, id: 0 };
-        if tasks.events.try_send(Event::Switch(Input::Sip { flow, bytes: bytes.to_vec() })).is_err() {
+        if tasks.sip.try_send(Event::Switch(Input::Sip { flow, bytes: bytes.to_vec() })).is_err() {
             tracing::debug!(%remote, "the driver is behind: a SIP datagram is dropped");
         }
     }

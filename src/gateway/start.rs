@@ -8,6 +8,7 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, TryRng};
+use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
 
@@ -16,7 +17,7 @@ use super::driver::Driver;
 use super::http::{self, About, App, Origins};
 use super::pool::{MediaPool, Report};
 use super::sip_tcp::{self, SipTcp};
-use super::{Event, GatewayError, Tasks, sip_udp};
+use super::{GatewayError, Queues, Tasks, sip_udp};
 use crate::codec::Codec;
 use crate::config::{Auth, Config, ConfigError, Problem, TEST_PHONE_TRUNK, TrunkConfig};
 use crate::sdp::CodecPolicy;
@@ -61,17 +62,21 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError`]: what cannot be bound or resolved, and which key of the configuration changes it.
     pub async fn bind(config: Config) -> Result<Gateway, GatewayError> {
+        let open = matches!(config.auth, Auth::Open);
+        if open && !config.http.listen.ip().is_loopback() {
+            return Err(GatewayError::OpenToTheWorld(config.http.listen));
+        }
         let mut seeds = seeds();
         let http = TcpListener::bind(config.http.listen).await.map_err(bind_error(
             "the page and WebSockets",
             config.http.listen,
             "[http] listen",
         ))?;
-        let (udp, tcp) = bind_sip(&config).await?;
+        let (udp, tcp) = bind_sip(&config)?;
         let identity = Identity::generate()?;
         let (pool, reports) = MediaPool::start(&config.media, config.limits.calls, &identity)?;
         let cdr = CdrWriter::start(&config.cdr)?;
-        let (tasks, events) = Tasks::new();
+        let (tasks, queues) = Tasks::new();
 
         let mut trunks = resolve(&config.trunks, &udp, &tcp).await?;
         let test_phone = if config.test_phone {
@@ -83,7 +88,7 @@ impl Gateway {
         };
         let known = trunks.iter().flat_map(|t| t.allowed_sources.iter().copied().chain([t.remote.ip()]));
         let known = Arc::new(known.collect::<HashSet<IpAddr>>());
-        let local = |address: std::io::Result<SocketAddr>| address.map_err(GatewayError::Http);
+        let local = |address: std::io::Result<SocketAddr>| address.map_err(GatewayError::Address);
         let ready = Ready {
             http: local(http.local_addr())?,
             media: pool.browser_addresses(),
@@ -91,13 +96,12 @@ impl Gateway {
             sip_tcp: tcp.iter().map(|(a, _)| *a).collect(),
             test_phone: test_phone.as_ref().map(TestPhone::sip_address),
         };
-        let open = matches!(config.auth, Auth::Open);
         let origins = Origins { allowed: config.http.origins.clone(), loopback_only: open };
         let about = About { testphone: config.test_phone, open };
         let app = App::new(tasks.clone(), origins, config.limits.sockets, config.http.softphone, about);
         let grace = config.grace;
         let switch = Switch::new(switch_config(config, &ready, trunks, &identity, &mut seeds)?);
-        let driver = new_driver(switch, events, reports, pool, udp.clone(), cdr, seeds, tasks.clone());
+        let driver = new_driver(switch, queues, reports, pool, udp.clone(), cdr, seeds, tasks.clone());
         Ok(Gateway { driver, http, app, udp, tcp, known, test_phone, tasks, grace, ready })
     }
 
@@ -108,9 +112,8 @@ impl Gateway {
 
     /// Serves until `stop` yields, then ends calls cleanly and takes everything down.
     ///
-    /// # Errors
-    /// [`GatewayError::Http`] when the HTTP server breaks.
-    pub async fn run(self, stop: mpsc::Receiver<()>) -> Result<(), GatewayError> {
+    /// Every wait of the end has its limit: see the driver and the servers.
+    pub async fn run(self, stop: mpsc::Receiver<()>) {
         let tasks = self.tasks;
         for (local, socket) in self.udp {
             tasks.tracker.spawn(sip_udp::receive(socket, local, tasks.clone()));
@@ -119,18 +122,17 @@ impl Gateway {
             tasks.tracker.spawn(sip_tcp::accept(listener, local, self.known.clone(), tasks.clone()));
         }
         let driver = self.driver.run(stop, self.grace);
-        let (served, ()) = tokio::join!(http::serve(self.http, self.app), driver);
+        tokio::join!(http::serve(self.http, self.app), driver);
         if let Some(phone) = self.test_phone {
             phone.stop().await;
         }
-        served.map_err(GatewayError::Http)
     }
 }
 
 #[allow(clippy::too_many_arguments)] // the parts of one struct, each made by its own step of `bind`
 fn new_driver(
     switch: Switch,
-    events: mpsc::Receiver<Event>,
+    queues: Queues,
     reports: mpsc::Receiver<Report>,
     pool: MediaPool,
     udp: Vec<(SocketAddr, Arc<UdpSocket>)>,
@@ -139,7 +141,7 @@ fn new_driver(
     tasks: Tasks,
 ) -> Driver {
     let tcp = SipTcp::new(tasks.clone());
-    Driver { switch, events, reports, pool, udp, tcp, sockets: HashMap::new(), cdr, rng, tasks }
+    Driver { switch, queues, reports, pool, udp, tcp, sockets: HashMap::new(), cdr, rng, tasks }
 }
 
 fn bind_error(
@@ -152,17 +154,35 @@ fn bind_error(
 
 type Bound<T> = Vec<(SocketAddr, T)>;
 
-async fn bind_sip(config: &Config) -> Result<(Bound<Arc<UdpSocket>>, Bound<TcpListener>), GatewayError> {
+/// A SIP socket of one address family: `[::]` does not take IPv4 too, so `0.0.0.0` and `[::]` stand beside each other and
+/// a trunk's IPv4 address is seen as one.
+fn bind_one(address: SocketAddr, kind: Type) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if kind == Type::STREAM {
+        socket.set_reuse_address(true)?; // connections of a previous run may still be closing
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    if kind == Type::STREAM {
+        socket.listen(128)?;
+    }
+    Ok(socket)
+}
+
+fn bind_sip(config: &Config) -> Result<(Bound<Arc<UdpSocket>>, Bound<TcpListener>), GatewayError> {
     let mut udp = Vec::new();
     for &address in &config.sip.udp {
         let error = |e| bind_error("SIP over UDP", address, "[sip] udp")(e);
-        let socket = UdpSocket::bind(address).await.map_err(error)?;
+        let socket = bind_one(address, Type::DGRAM).and_then(|s| UdpSocket::from_std(s.into())).map_err(error)?;
         udp.push((socket.local_addr().map_err(error)?, Arc::new(socket)));
     }
     let mut tcp = Vec::new();
     for &address in &config.sip.tcp {
         let error = |e| bind_error("SIP over TCP", address, "[sip] tcp")(e);
-        let listener = TcpListener::bind(address).await.map_err(error)?;
+        let listener = bind_one(address, Type::STREAM).and_then(|s| TcpListener::from_std(s.into())).map_err(error)?;
         tcp.push((listener.local_addr().map_err(error)?, listener));
     }
     Ok((udp, tcp))

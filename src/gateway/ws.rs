@@ -29,6 +29,27 @@ const SILENT_FOR: Duration = Duration::from_secs(30);
 /// How long one send may take.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
 
+/// What one socket may send: a burst, and so much a second after it. A call takes about ten messages and 10 KiB.
+const BURST: Budget = Budget { messages: 100.0, bytes: 256.0 * 1024.0 };
+const PER_SECOND: Budget = Budget { messages: 20.0, bytes: 64.0 * 1024.0 };
+
+/// How much a socket may still send: a token bucket of messages and one of bytes.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    messages: f64,
+    bytes: f64,
+}
+
+impl Budget {
+    /// Takes a message of `len` bytes, `elapsed` after the one before; `false`: too many.
+    fn take(&mut self, len: usize, elapsed: Duration) -> bool {
+        let gained = |rate: f64| rate * elapsed.as_secs_f64();
+        self.messages = (self.messages + gained(PER_SECOND.messages)).min(BURST.messages) - 1.0;
+        self.bytes = (self.bytes + gained(PER_SECOND.bytes)).min(BURST.bytes) - len as f64;
+        self.messages >= 0.0 && self.bytes >= 0.0
+    }
+}
+
 /// What the driver wants sent.
 #[derive(Debug)]
 pub(super) enum Frame {
@@ -69,7 +90,7 @@ async fn serve(socket: WebSocket, id: SocketId, peer: SocketAddr, tasks: Tasks, 
     if tasks.events.send(Event::SocketOpened { socket: id, peer, outbox }).await.is_err() {
         return;
     }
-    let mut link = Link { socket, id, tasks, frames };
+    let mut link = Link { socket, id, tasks, frames, budget: BURST, heard: Instant::now() };
     link.pump().await;
     // The receiver is gone only when the gateway is.
     let _ = link.tasks.events.send(Event::Switch(Input::SocketClosed { socket: id })).await;
@@ -80,22 +101,24 @@ struct Link {
     id: SocketId,
     tasks: Tasks,
     frames: mpsc::Receiver<Frame>,
+    budget: Budget,
+    heard: Instant,
 }
 
 impl Link {
     async fn pump(&mut self) {
         let mut ping = interval(PING_EVERY);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut heard = Instant::now();
         loop {
             let go_on = tokio::select! {
                 frame = self.frames.recv() => self.send(frame).await,
                 message = self.socket.recv() => {
-                    heard = Instant::now();
-                    self.receive(message).await
+                    let elapsed = self.heard.elapsed();
+                    self.heard = Instant::now();
+                    self.receive(message, elapsed).await
                 }
                 _ = ping.tick() => {
-                    heard.elapsed() < SILENT_FOR && self.transmit(Message::Ping(Bytes::new())).await
+                    self.heard.elapsed() < SILENT_FOR && self.transmit(Message::Ping(Bytes::new())).await
                 }
             };
             if !go_on {
@@ -114,7 +137,12 @@ impl Link {
         }
     }
 
-    async fn receive(&mut self, message: Option<Result<Message, axum::Error>>) -> bool {
+    async fn receive(&mut self, message: Option<Result<Message, axum::Error>>, elapsed: Duration) -> bool {
+        let len = if let Some(Ok(message)) = &message { payload(message) } else { 0 };
+        if !self.budget.take(len, elapsed) {
+            tracing::warn!(socket = self.id.0, "a browser sends too much: its socket is closed");
+            return self.close(1008, "too many messages".into()).await;
+        }
         match message {
             Some(Ok(Message::Text(text))) => {
                 let input = Input::SocketText { socket: self.id, text: text.as_str().to_owned() };
@@ -138,5 +166,29 @@ impl Link {
     async fn close(&mut self, code: u16, reason: String) -> bool {
         self.transmit(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
         false
+    }
+}
+
+fn payload(message: &Message) -> usize {
+    match message {
+        Message::Text(text) => text.len(),
+        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
+        Message::Close(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_may_send_a_burst_and_then_so_much_a_second() {
+        let mut budget = BURST;
+        let burst = (0..).take_while(|_| budget.take(10, Duration::ZERO)).count();
+        assert_eq!(burst, 100);
+        let mut budget = BURST;
+        assert!((0..1000).all(|_| budget.take(1000, Duration::from_millis(60))), "a steady 17 a second is fine");
+        let mut budget = BURST;
+        assert_eq!((0..).take_while(|_| budget.take(64 * 1024, Duration::ZERO)).count(), 4);
     }
 }

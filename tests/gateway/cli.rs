@@ -131,3 +131,14 @@ fn a_port_in_use_is_told_with_the_key_to_change() {
         assert!(err.contains(&address) && err.contains(key), "{key}: {err}");
     }
 }
+
+/// The command line cannot open to the world what the configuration may not.
+#[test]
+fn without_tokens_it_listens_on_loopback_only() {
+    let (_dir, file) = folder(&trunk("127.0.0.1:5070"), PLAN);
+    for arguments in [&["run", "--listen", "0.0.0.0:0"][..], &["--config", &file, "run", "--listen", "[::]:0"]] {
+        let (code, _, err) = output(arguments);
+        assert_eq!(code, Some(1));
+        assert!(err.contains("without tokens") && err.contains("loopback"), "{err}");
+    }
+}

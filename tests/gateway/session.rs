@@ -128,3 +128,18 @@ fn a_token_opens_a_session_and_a_wrong_one_says_why() {
         browser.closed();
     }
 }
+
+#[test]
+fn a_flood_closes_its_own_socket_only() {
+    let gateway = Gateway::embedded();
+    let mut other = Browser::of(&gateway, "bob");
+    let mut flood = Browser::of(&gateway, "alice");
+    for n in 0..200 {
+        if !flood.try_send(&json!({"type": "ping", "n": n})) {
+            break;
+        }
+    }
+    assert!(matches!(flood.closed(), Some(1008) | None));
+    other.send(&json!({"type": "ping", "n": 7}));
+    assert_eq!(other.expect("pong")["n"], 7);
+}

@@ -67,3 +67,15 @@ fn the_demo_numbers_end_as_they_should() {
     let records: Vec<_> = (0..3).map(|_| gateway.cdr()["call"].clone()).collect();
     assert_eq!(records.len(), 3, "{records:?}");
 }
+
+/// A request that never ends must not keep the gateway from ending.
+#[test]
+fn a_half_open_request_does_not_hold_up_the_end() {
+    let mut gateway = Gateway::embedded();
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", gateway.port())).unwrap();
+    std::io::Write::write_all(&mut stream, b"GET / HTTP/1.1\r\n").unwrap();
+    let mut browser = Browser::of(&gateway, "alice"); // by now the request above has been accepted
+    gateway.terminate();
+    browser.closed();
+    assert_eq!(gateway.wait().code(), Some(0));
+}

@@ -181,6 +181,11 @@ impl Browser {
         self.send_text(&message.to_string());
     }
 
+    /// `false`: the socket is gone.
+    pub fn try_send(&mut self, message: &Value) -> bool {
+        self.socket.send(Message::text(message.to_string())).is_ok()
+    }
+
     pub fn send_text(&mut self, text: &str) {
         self.socket.send(Message::text(text)).expect("the socket is open");
     }
@@ -196,7 +201,9 @@ impl Browser {
                 Ok(Message::Text(text)) => return Ok(serde_json::from_str(&text).expect("JSON")),
                 Ok(Message::Close(frame)) => return Err(frame.map(|f| f.code.into())),
                 Ok(_) => {}
-                Err(Error::ConnectionClosed | Error::AlreadyClosed | Error::Protocol(_)) => return Err(None),
+                Err(Error::ConnectionClosed | Error::AlreadyClosed | Error::Protocol(_) | Error::Io(_)) => {
+                    return Err(None);
+                }
                 Err(error) => panic!("{error}"),
             }
         }
