@@ -121,7 +121,7 @@ export class Call {
   mute(on?: boolean): void;
   /** Resolves when the gateway has done it. */
   hold(on?: boolean): Promise<void>;
-  /** 0-9, *, #, A-D, and w for half a second of pause. Resolves when all are on their way. */
+  /** 0-9, *, #, A-D, and w for half a second of pause, in an `active` call. Resolves when all are on their way. */
   digits(digits: string, options?: { ms?: number }): Promise<void>;
   on<K extends keyof CallEvents>(event: K, listener: CallEvents[K]): () => void;
 }

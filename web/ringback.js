@@ -573,9 +573,10 @@ export class Call extends Emitter {
     return new Promise((resolve, reject) => this.#holding.push({ resolve, reject }));
   }
 
-  /** Sends digits 0-9 * # A-D, one after the other; `w` waits half a second. Resolves when all are on their way. */
+  /** Sends digits 0-9 * # A-D in an answered call; `w` waits half a second. Resolves when all are on their way. */
   digits(digits, { ms = DIGIT_MS.usual } = {}) {
     if (!/^[0-9*#A-Dw]+$/i.test(digits)) return Promise.reject(new TypeError('digits are 0-9, *, #, A-D and w'));
+    if (this.#state !== 'active') return Promise.reject(new PhoneError('failed', { text: 'Digits can be sent only in an answered call.' }));
     const length = Math.min(DIGIT_MS.most, Math.max(DIGIT_MS.least, Math.round(ms)));
     const parts = digits.toUpperCase().match(DIGIT_PARTS);
     this.#digitQueue = this.#digitQueue.then(() => this.#sendDigits(parts, length));
@@ -642,17 +643,20 @@ export class Call extends Emitter {
     this._emit('hold', by, on);
   }
 
-  /** An error of the gateway about this call: it ends a call that is not up yet, and only a request of one that is. */
+  /** An error of the gateway about this call: no call ends by it, except one whose `call` or `accept` was refused. */
   _refused(error) {
     for (const waiting of this.#holding.splice(0)) waiting.reject(error);
-    if (this.#state !== 'active') return this._end({ by: 'gateway', cause: error.code, text: error.text });
-    this.#phone._emit('error', error);
+    const calling = this.direction === 'out' && this.timings.answer === undefined;
+    const accepting = this.direction === 'in' && this.#state === 'connecting';
+    if (error.code === 'wrong-state' || !(calling || accepting)) return this.#phone._emit('error', error);
+    if (calling) return this._end({ by: 'gateway', cause: error.code, text: error.text });
+    this.#fail(error, false); // it still rings there
   }
 
-  /** Something of ours failed: the call ends, and its end says why. */
-  #fail(error) {
+  /** Something of ours failed: the call ends, and its end says why. `taken`: the gateway has our `call` or `accept`. */
+  #fail(error, taken = this.timings.offer !== undefined) {
     if (this.#ended) return;
-    if (this.timings.offer !== undefined) this.#phone._send({ type: 'hangup', call: this._key });
+    if (taken) this.#phone._send({ type: 'hangup', call: this._key });
     else if (this.direction === 'in') this.#phone._send({ type: 'reject', call: this._key, code: 480 });
     this.#phone._log('error', error.text, this.id);
     this._end({ by: 'us', cause: error.code ?? 'failed', text: error.text });

@@ -351,6 +351,7 @@ function showNumber() {
 }
 
 function press(key) {
+  if (call && call.state !== 'active') return; // digits are for the one who has answered
   const button = document.querySelector(`[data-key="${CSS.escape(key)}"]`);
   button?.classList.add('pressed');
   setTimeout(() => button?.classList.remove('pressed'), 120);

@@ -1,0 +1,135 @@
+/** What the client says to the gateway, and when it takes a call for over; the browser's parts are stand-ins. */
+
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, test } from 'node:test';
+
+class Socket {
+  static CONNECTING = 0;
+  static OPEN = 1;
+  static last;
+  sent = [];
+  readyState = Socket.CONNECTING;
+  constructor() { Socket.last = this; }
+  send(text) { this.sent.push(JSON.parse(text)); }
+  close() { this.readyState = 3; }
+  open() { this.readyState = Socket.OPEN; this.onopen(); }
+  hear(message) { this.onmessage({ data: JSON.stringify(message) }); }
+}
+
+class Stream {
+  #tracks = [{ addEventListener() {}, stop() {}, enabled: true }];
+  addTrack() {}
+  getTracks() { return this.#tracks; }
+  getAudioTracks() { return this.#tracks; }
+}
+
+class Connection {
+  localDescription = { sdp: 'v=0\r\nours' };
+  #transceiver = { sender: { replaceTrack: async () => {} }, receiver: { track: {} } };
+  addTransceiver() { return this.#transceiver; }
+  getTransceivers() { return [this.#transceiver]; }
+  async setLocalDescription() {}
+  async setRemoteDescription() {}
+  close() { this.closed = true; }
+}
+
+class Sound {
+  state = 'running';
+  createMediaStreamSource() { return { connect() {}, disconnect() {} }; }
+  createAnalyser() { return { getFloatTimeDomainData: (samples) => samples.fill(0.5) }; }
+  async close() {}
+}
+
+const mediaDevices = { getUserMedia: async () => new Stream() };
+const permissions = { query: async () => ({ state: 'granted' }) };
+const standIns = {
+  WebSocket: Socket, MediaStream: Stream, RTCPeerConnection: Connection, AudioContext: Sound,
+  Audio: class { async play() {} },
+  addEventListener() {}, removeEventListener() {},
+  navigator: { mediaDevices, permissions },
+};
+for (const [name, value] of Object.entries(standIns)) Object.defineProperty(globalThis, name, { value, configurable: true });
+const { Phone } = await import('../../../web/ringback.js');
+
+let phone;
+let socket;
+let errors;
+
+beforeEach(async () => {
+  phone = new Phone({ url: 'wss://gw.example/phone', log: 'silent' });
+  errors = [];
+  phone.on('error', (error) => errors.push(error.code));
+  const ready = phone.start();
+  await settled();
+  socket = Socket.last;
+  socket.open();
+  socket.hear({ type: 'welcome', user: 'alice', session: '1', version: 1 });
+  await ready;
+});
+afterEach(() => phone.stop());
+
+/** Lets what is waiting for nothing but its turn run. */
+const settled = () => new Promise((resolve) => setTimeout(resolve, 5));
+const said = (call) => socket.sent.filter((message) => message.call === call._key).map(({ type, code }) => (code ? `${type} ${code}` : type));
+const hear = (call, type, more = {}) => socket.hear({ type, call: call._key, ...more });
+const hearError = (call, code) => hear(call, 'error', { code, text: 'as the gateway says it' });
+
+async function called() {
+  const call = await phone.call('600');
+  hear(call, 'answer', { id: '1f', sdp: 'v=0\r\n' });
+  hear(call, 'ringing');
+  await settled();
+  return call;
+}
+
+function incoming() {
+  return new Promise((resolve) => {
+    phone.on('incoming', resolve);
+    socket.hear({ type: 'incoming', call: '2f', id: '2f', from: '+447700900123', to: '600', sdp: 'v=0\r\n' });
+  });
+}
+
+test('digits before the answer are refused here, and never sent', async () => {
+  const call = await called();
+  await assert.rejects(call.digits('1'), { code: 'failed' });
+  hear(call, 'early');
+  await assert.rejects(call.digits('1'), { code: 'failed' });
+  assert.deepEqual(said(call), ['call']);
+  hear(call, 'answered');
+  await call.digits('1');
+  assert.deepEqual(said(call), ['call', 'digits']);
+});
+
+test('an error about a call on its way leaves it as it is: hanging up still tells the gateway', async () => {
+  for (const code of ['wrong-state', 'bad-message', 'unknown-call']) {
+    const call = await called();
+    hearError(call, code);
+    assert.deepEqual([call.state, errors.splice(0)], ['ringing', [code]]);
+    call.hangup();
+    assert.deepEqual(said(call), ['call', 'hangup']);
+  }
+});
+
+test('a call that the gateway refuses by an error has not begun', async () => {
+  const call = await phone.call('600');
+  hearError(call, 'bad-sdp');
+  assert.deepEqual([call.ended.by, call.ended.cause, call.peerConnection.closed], ['gateway', 'bad-sdp', true]);
+  assert.deepEqual(said(call), ['call']);
+});
+
+test('an accept that is refused is told as a reject, as the call still rings', async () => {
+  const call = await incoming();
+  await call.accept();
+  hearError(call, 'bad-sdp');
+  assert.deepEqual(said(call), ['accept', 'reject 480']);
+  assert.equal(call.ended.cause, 'bad-sdp');
+});
+
+test('a call that breaks after its accept is hung up', async () => {
+  const call = await incoming();
+  await call.accept();
+  hear(call, 'answered');
+  call.peerConnection.connectionState = 'failed';
+  call.peerConnection.onconnectionstatechange();
+  assert.deepEqual(said(call), ['accept', 'hangup']);
+});
