@@ -432,6 +432,8 @@ export class Phone extends Emitter {
 
   #onError({ code, text, call: key }) {
     const call = key === undefined ? undefined : this.#calls.get(key);
+    // Ours crossed the call's end on the way: both sides know that it is over.
+    if (code === 'unknown-call' && !call) return this._log('debug', text, key);
     const error = new PhoneError(code, { text: HELP[code]?.[0] ?? text, detail: text });
     this._log('error', `${code}: ${text}`, call?.id);
     if (call) return call._refused(error);

@@ -133,3 +133,17 @@ test('a call that breaks after its accept is hung up', async () => {
   call.peerConnection.onconnectionstatechange();
   assert.deepEqual(said(call), ['accept', 'hangup']);
 });
+
+test('what crosses the end of its call is no error', async () => {
+  const ours = await called();
+  ours.hangup();
+  hearError(ours, 'unknown-call');
+  const theirs = await incoming();
+  theirs.reject();
+  hearError(theirs, 'unknown-call');
+  const taken = await incoming();
+  await taken.accept();
+  hear(taken, 'ended', { by: 'them', cause: 'cancelled', q850: 16, text: '' });
+  hearError(taken, 'unknown-call');
+  assert.deepEqual(errors, []);
+});
