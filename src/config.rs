@@ -286,9 +286,15 @@ impl Reader<'_> {
         let http = self.http(&raw.http)?;
         let sip = self.sip(&raw.sip)?;
         let trunks = raw.trunk.iter().map(|(name, t)| self.trunk(name, t, &sip)).collect::<Result<Vec<_>, _>>()?;
+        let media = self.media(&raw.media)?;
+        for trunk in trunks.iter().filter(|t| t.listener.is_ipv4() != media.rtp_address.is_ipv4()) {
+            let problem = Problem::MediaFamily { trunk: trunk.name.clone(), rtp_address: media.rtp_address };
+            let place = raw.trunk.get(&trunk.name).map(|section| error::place(self.text, section.span().start));
+            return Err(ConfigError { file: self.path.display().to_string(), place, problem }.into());
+        }
         let names: Vec<String> = trunks.iter().map(|t| t.name.clone()).collect();
         Ok(Config {
-            media: self.media(&raw.media)?,
+            media,
             auth: self.auth(raw.auth.as_ref(), http.listen)?,
             plan: Arc::new(self.plan(&raw.dialplan, &names)?),
             cdr: match raw.cdr.file.as_deref() {

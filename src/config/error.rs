@@ -78,6 +78,17 @@ pub enum Problem {
         /// udp or tcp
         transport: &'static str,
     },
+    /// RTP would leave by another address family than SIP.
+    #[error(
+        "trunk \"{trunk}\" and [media] rtp_address = \"{rtp_address}\" are not of one address family (IPv4 or IPv6): its \
+         calls would have no media"
+    )]
+    MediaFamily {
+        /// the trunk
+        trunk: String,
+        /// where RTP is bound
+        rtp_address: std::net::IpAddr,
+    },
     /// A name that could not be resolved.
     #[error("trunk \"{trunk}\": \"{address}\" cannot be resolved: {reason}")]
     Unresolved {

@@ -115,6 +115,10 @@ fn every_mistake_is_told_with_its_line_and_what_to_do() {
             "[trunk.x]\naddress = \"[2001:db8::1]:5060\"",
             "trunk \"x\" is reached over udp, but [sip] udp has no listener",
         ),
+        (
+            "[sip]\nudp = [\"[::]:5060\", \"0.0.0.0:5060\"]\n[trunk.x]\naddress = \"[2001:db8::1]:5060\"",
+            "ringback.toml:3:1: trunk \"x\" and [media] rtp_address = \"0.0.0.0\" are not of one address family",
+        ),
         ("[trunk.\"x y\"]\naddress = \"h\"", "trunk name \"x y\""),
     ];
     for (toml, expected) in table {
