@@ -68,6 +68,9 @@ impl Established {
         response: Response,
     ) -> State {
         if response.status < 200 {
+            if purpose == Purpose::Reinvite {
+                self.offer_provisional(core, now, id);
+            }
             return State::Established(self);
         }
         match purpose {

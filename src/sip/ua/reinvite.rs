@@ -11,7 +11,7 @@ use super::established::Established;
 use super::invite::ended_by;
 use super::session::{Common, State};
 use super::types::{Body, EndedBy, UaError, UaEvent};
-use super::{capabilities, forks};
+use super::{cancel, capabilities, forks};
 use crate::sip::transaction::{ClientFailure, ClientId, ServerId};
 use crate::sip::{Method, Request, Response, default_reason};
 
@@ -27,8 +27,8 @@ pub(super) enum Offer {
     None,
     /// It waits: for the ACK of our 2xx (`None`), or for its time after a glare.
     Waiting { body: Body, tries: u8, at: Option<Instant> },
-    /// It is under way.
-    Sent { transaction: ClientId, body: Body, tries: u8 },
+    /// It is under way. From its first provisional response on (`until`) no timer of its transaction's ends it.
+    Sent { transaction: ClientId, body: Body, tries: u8, until: Option<Instant> },
 }
 
 /// The peer's offer, or his wish for ours.
@@ -42,15 +42,17 @@ impl Offer {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
             Offer::Waiting { at, .. } => *at,
-            Offer::None | Offer::Sent { .. } => None,
+            Offer::Sent { until, .. } => *until,
+            Offer::None => None,
         }
     }
 
     pub(super) fn retried(&mut self, old: ClientId, new: ClientId) {
-        if let Offer::Sent { transaction, .. } = self
+        if let Offer::Sent { transaction, until, .. } = self
             && *transaction == old
         {
             *transaction = new;
+            *until = None;
         }
     }
 
@@ -83,7 +85,25 @@ impl Established {
         let mut pending = in_dialog(Purpose::Reinvite, Some(common.id), flow, request, common.credentials.clone());
         pending.dialog = Some(self.dialog.clone());
         let transaction = core.send(now, pending);
-        self.offer = Offer::Sent { transaction, body, tries };
+        self.offer = Offer::Sent { transaction, body, tries, until: None };
+    }
+
+    /// A provisional response to a re-INVITE of ours: the final one has 64*T1 from the first.
+    pub(super) fn offer_provisional(&mut self, core: &Core, now: Instant, id: ClientId) {
+        if let Offer::Sent { transaction, until: until @ None, .. } = &mut self.offer
+            && *transaction == id
+        {
+            *until = Some(now + core.config.timers.give_up());
+        }
+    }
+
+    /// Nothing final came: our offer is taken back, and the session is as it was.
+    fn offer_given_up(&mut self, common: &Common, core: &mut Core, now: Instant) {
+        if let Offer::Sent { transaction, .. } = std::mem::replace(&mut self.offer, Offer::None) {
+            cancel::take_back(common, core, now, transaction, None);
+            core.forsake(now, transaction);
+            core.event(UaEvent::ReofferAnswered { session: common.id, result: Err(408) });
+        }
     }
 
     /// The ACK that our offer waited for has come.
@@ -93,8 +113,11 @@ impl Established {
         }
     }
 
-    /// The time after a glare is over. An offer of the peer's that came meanwhile goes first.
+    /// The time after a glare is over, or that for an answer. An offer of the peer's that came meanwhile goes first.
     pub(super) fn offer_timeout(&mut self, common: &Common, core: &mut Core, now: Instant) {
+        if matches!(self.offer, Offer::Sent { until: Some(until), .. } if until <= now) {
+            return self.offer_given_up(common, core, now);
+        }
         let Offer::Waiting { at: at @ Some(_), .. } = &mut self.offer else { return };
         if at.is_some_and(|at| at > now) {
             return;

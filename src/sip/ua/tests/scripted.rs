@@ -475,6 +475,33 @@ fn the_2xx_of_a_reinvite_that_crosses_our_bye_gets_its_ack() {
 }
 
 #[test]
+fn a_reinvite_that_only_gets_100_gives_up_after_64_t1_and_the_next_offer_works() {
+    let mut bench = Bench::new();
+    let id = bench.established();
+    bench.user(|ua, now| ua.reoffer(now, id, body("x")).unwrap());
+    let stuck = bench.last(Method::Invite);
+    bench.answer(&reply(&stuck, 100, ""));
+    bench.pass(Duration::from_secs(31));
+    bench.answer(&reply(&stuck, 183, "b"));
+    assert_eq!(bench.user(|ua, now| ua.reoffer(now, id, body("y"))), Err(UaError::Pending));
+    bench.pass(Duration::from_secs(1));
+    assert!(matches!(bench.events[1], UaEvent::ReofferAnswered { result: Err(408), .. }), "{:?}", bench.events);
+    // Section 9.1: taken back, so that no two are under way.
+    let cancel = bench.last(Method::Cancel);
+    assert_eq!(cancel.headers.top_via().unwrap().branch(), stuck.headers.top_via().unwrap().branch());
+    bench.answer(&reply(&cancel, 200, "b"));
+    bench.answer(&reply(&stuck, 487, "b"));
+    bench.user(|ua, now| ua.reoffer(now, id, body("y")).unwrap());
+    bench.answer(&reply(&bench.last(Method::Invite), 200, "b"));
+    assert!(matches!(bench.events[2], UaEvent::ReofferAnswered { result: Ok(Some(_)), .. }));
+    bench.pass(Duration::from_secs(120));
+    bench.user(|ua, now| ua.hangup(now, id, None));
+    bench.answer(&reply(&bench.last(Method::Bye), 200, "b"));
+    assert_eq!(words(&bench), ["answered", "reoffer-answered", "reoffer-answered", "closed"]);
+    bench.check_empty();
+}
+
+#[test]
 fn a_cancel_without_any_answer_gives_up_after_64_t1() {
     let mut bench = Bench::new();
     let id = bench.user(|ua, now| ua.invite(now, call(0)).unwrap());
