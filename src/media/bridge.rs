@@ -15,7 +15,7 @@ use crate::codec::tone::{Ringback, TonePlayer};
 use crate::codec::{Codec, CodecError};
 use crate::rtp::event::{EventUpdate, char_event, event_char};
 use crate::rtp::packet::RtpPacket;
-use crate::sdp::{BrowserMedia, MediaLoss, MediaPlan, MediaReport, MediaStats, Side, Tone, TrunkMedia};
+use crate::sdp::{BrowserMedia, Direction, MediaLoss, MediaPlan, MediaReport, MediaStats, Side, Tone, TrunkMedia};
 use crate::webrtc::{Identity, Received, Transport, TransportError, TransportEvent, TransportFailure};
 
 /// The peak of each of the ringing tone's frequencies: about -19 dBm0 both.
@@ -382,7 +382,8 @@ impl Bridge {
 
     fn watch_trunk(&mut self, now: Instant) {
         let Some(leg) = &self.trunk else { return };
-        let expected = self.plan.established && leg.direction.receives() && leg.heard_once;
+        // A peer that holds us sends nothing, and need not send RTCP either: its silence says nothing then.
+        let expected = self.plan.established && leg.direction == Direction::SendRecv && leg.heard_once;
         if expected && !self.trunk_lost && now.saturating_duration_since(leg.alive) >= TRUNK_SILENCE {
             self.trunk_lost = true;
             self.report(MediaReport::Lost(MediaLoss::TrunkSilent));

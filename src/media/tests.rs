@@ -758,11 +758,20 @@ fn a_dead_trunk_is_noticed_unless_it_is_held() {
     lab.run_to(240_000);
     let lost = MediaReport::Lost(MediaLoss::TrunkSilent);
     assert_eq!(lab.reports.iter().filter(|r| **r == lost).count(), 1);
-    let mut held = Lab::new(plan(Codec::Opus, Codec::Pcmu));
-    converse(&mut held, 10, |_| false);
-    held.update(|plan| plan.trunk.as_mut().unwrap().direction = Direction::SendOnly);
-    held.run_to(200_000);
-    assert!(!held.reports.contains(&lost));
+    // We hold (SendOnly), the phone holds (RecvOnly), or both.
+    for direction in [Direction::SendOnly, Direction::RecvOnly, Direction::Inactive] {
+        let mut held = Lab::new(plan(Codec::Opus, Codec::Pcmu));
+        converse(&mut held, 10, |_| false);
+        held.update(|plan| plan.trunk.as_mut().unwrap().direction = direction);
+        held.run_to(200_000);
+        assert!(!held.reports.contains(&lost), "{direction:?}");
+        // Taken back from hold it is watched again, from then on.
+        held.update(|plan| plan.trunk.as_mut().unwrap().direction = Direction::SendRecv);
+        held.run_to(259_000);
+        assert!(!held.reports.contains(&lost), "{direction:?}");
+        held.run_to(262_000);
+        assert!(held.reports.contains(&lost), "{direction:?}");
+    }
 }
 
 #[test]
