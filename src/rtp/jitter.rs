@@ -214,6 +214,12 @@ impl DelayEstimator {
         Self { epoch: None, current: None, previous: None, span_end: None, classes: vec![0.0; CLASSES], packets: 0 }
     }
 
+    /// Forgets all that was learnt.
+    pub fn reset(&mut self) {
+        (self.current, self.previous, self.span_end, self.packets) = (None, None, None, 0);
+        self.classes.fill(0.0);
+    }
+
     fn micros(&mut self, now: Instant) -> i64 {
         let epoch = *self.epoch.get_or_insert(now);
         now.saturating_duration_since(epoch).as_micros() as i64

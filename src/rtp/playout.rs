@@ -14,8 +14,12 @@ use std::time::{Duration, Instant};
 
 /// After so long without a packet the stream pauses, and starts anew with the next.
 const PAUSE_MS: u32 = 200;
-/// A sequence number further off than this is another stream, or a stray packet (RFC 3550 appendix A.1).
+/// A sequence number further ahead, or further back, than this is another stream, or a stray packet (RFC 3550 appendix A.1:
+/// MAX_DROPOUT and MAX_MISORDER).
 const LARGEST_JUMP: i32 = 1_000;
+const LARGEST_STEP_BACK: i32 = 100;
+/// So many packets in sequence that are all too late are a stream that stepped back by less than that.
+const LATE_RUN: u8 = 5;
 /// A timestamp further off than this, in seconds, is another time line: the stream begins anew.
 const LARGEST_TIME_JUMP: u32 = 60;
 /// More sound than this is never held.
@@ -111,6 +115,8 @@ pub struct Playout {
     last_timestamp: u32,
     /// The sequence number that would confirm a jump.
     jump: Option<u16>,
+    /// The sequence number that would go on with a run of late packets, and how many there were.
+    late: (u16, u8),
     state: State,
     /// The media time that sounds next.
     expected: i64,
@@ -138,6 +144,7 @@ impl Playout {
             last_sequence: 0,
             last_timestamp: 0,
             jump: None,
+            late: (0, 0),
             state: State::Paused,
             expected: 0,
             filled: 0,
@@ -158,7 +165,8 @@ impl Playout {
         let header = &incoming.packet.header;
         let mut new_stream =
             self.ssrc != Some(header.ssrc) || (incoming.kind != Kind::Event && incoming.clock_rate != self.clock_rate);
-        if !new_stream && i32::from(header.sequence.wrapping_sub(self.last_sequence) as i16).abs() > LARGEST_JUMP {
+        let ahead = i32::from(header.sequence.wrapping_sub(self.last_sequence) as i16);
+        if !new_stream && !(-LARGEST_STEP_BACK..=LARGEST_JUMP).contains(&ahead) {
             // Believed when the next packet confirms it (RFC 3550 appendix A.1).
             if self.jump != Some(header.sequence) {
                 self.jump = Some(header.sequence.wrapping_add(1));
@@ -179,19 +187,14 @@ impl Playout {
             self.start(header.ssrc, incoming.clock_rate);
         }
         self.jump = None;
-        let sequence = self.sequences.extend(header.sequence);
-        if self.buffer.next_sequence().is_none_or(|next| sequence >= next) {
-            self.last_sequence = header.sequence;
+        let mut inserted = self.place(now, incoming);
+        if self.stepped_back(header.sequence, inserted) && incoming.kind != Kind::Event {
+            new_stream = true;
+            self.start(header.ssrc, incoming.clock_rate);
+            // The run was taken for lateness.
+            self.delay.reset();
+            inserted = self.place(now, incoming);
         }
-        let timestamp = self.timestamps.extend(header.timestamp);
-        if incoming.kind != Kind::Event {
-            self.last_timestamp = header.timestamp;
-            self.fec = incoming.fec;
-            self.observe(now, timestamp, incoming);
-        }
-        let payload = if incoming.kind == Kind::Event { &[][..] } else { incoming.packet.payload };
-        let inserted =
-            self.buffer.insert(sequence, timestamp, incoming.duration, incoming.kind, header.payload_type, payload);
         match inserted {
             Inserted::Stored if new_stream => Arrival::NewStream,
             Inserted::Stored => Arrival::Stored,
@@ -205,6 +208,35 @@ impl Playout {
         }
     }
 
+    /// Puts a packet on the stream's time line and into the buffer.
+    fn place(&mut self, now: Instant, incoming: &Incoming<'_>) -> Inserted {
+        let header = &incoming.packet.header;
+        let sequence = self.sequences.extend(header.sequence);
+        if self.buffer.next_sequence().is_none_or(|next| sequence >= next) {
+            self.last_sequence = header.sequence;
+        }
+        let timestamp = self.timestamps.extend(header.timestamp);
+        if incoming.kind != Kind::Event {
+            self.last_timestamp = header.timestamp;
+            self.fec = incoming.fec;
+            self.observe(now, timestamp, incoming);
+        }
+        let payload = if incoming.kind == Kind::Event { &[][..] } else { incoming.packet.payload };
+        self.buffer.insert(sequence, timestamp, incoming.duration, incoming.kind, header.payload_type, payload)
+    }
+
+    /// Whether the last packets were all late and in sequence: reordering makes no such run, a sender that began anew does.
+    fn stepped_back(&mut self, sequence: u16, inserted: Inserted) -> bool {
+        let (expected, run) = self.late;
+        let run = match inserted {
+            Inserted::Late if sequence == expected => run.saturating_add(1),
+            Inserted::Late => 1,
+            _ => 0,
+        };
+        self.late = (sequence.wrapping_add(1), run);
+        run >= LATE_RUN
+    }
+
     fn start(&mut self, ssrc: u32, clock_rate: u32) {
         self.ssrc = Some(ssrc);
         self.clock_rate = clock_rate.max(1_000);
@@ -212,6 +244,7 @@ impl Playout {
         self.sequences = SequenceExtender::default();
         self.timestamps = TimestampExtender::default();
         self.state = State::Paused;
+        self.late = (0, 0);
         self.quiet = false;
         self.forget_surplus();
     }

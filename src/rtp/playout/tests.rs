@@ -237,6 +237,41 @@ fn one_stray_number_is_not_believed_but_two_are() {
     assert_eq!(bench.packet(140, 51, 30_001, 160), Arrival::NewStream);
 }
 
+/// A sender that steps back in sequence under the same SSRC is silent for a few packets, not until it has caught up.
+#[test]
+fn a_stream_that_steps_back_in_sequence_is_heard_again_soon() {
+    for (back, timestamp) in [(7_u16, 900_000_u32), (60, 0), (100, 5), (101, 900_000), (500, 0), (999, 0), (2_000, 0)] {
+        let mut bench = Bench::new(8_000, false);
+        let at = |n: u16| 1_000_u16.wrapping_add(n);
+        for n in 0..50_u16 {
+            bench.packet(u64::from(n) * 20, 1, at(n), u32::from(n) * 160);
+            bench.step(u64::from(n) * 20);
+        }
+        let mut heard = Vec::new();
+        for n in 0..20_u16 {
+            let ms = 1_000 + u64::from(n) * 20;
+            bench.packet(ms, 100 + n as u8, at(50 + n).wrapping_sub(back), timestamp + u32::from(n) * 160);
+            heard.push(bench.step(ms + 2).0);
+        }
+        let first = heard.iter().position(|seen| matches!(seen, P(n) if *n >= 100));
+        assert!(first.is_some_and(|first| first <= 8), "{back} back: {heard:?}");
+        assert!(heard[9..].iter().all(|seen| matches!(seen, P(_))), "{back} back: {heard:?}");
+    }
+}
+
+#[test]
+fn late_packets_between_those_in_time_begin_no_stream() {
+    let mut bench = Bench::new(8_000, false);
+    for n in 0..60_u8 {
+        let ms = u64::from(n) * 20;
+        assert_ne!((n > 0, bench.nth(ms, n)), (true, Arrival::NewStream));
+        bench.step(ms);
+        if n >= 20 {
+            assert_eq!(bench.nth(ms + 5, n - 20), Arrival::Dropped);
+        }
+    }
+}
+
 #[test]
 fn packets_of_any_length_fill_frames_of_twenty_milliseconds() {
     for ptime in [10, 20, 30, 40, 60] {
