@@ -20,7 +20,7 @@ const SILENCE_DB = -100;
 const SOUND_DB = -55;
 const LEVEL_EVERY_MS = 50;
 /** What one `digits` message takes. */
-const DIGIT_MS = { least: 40, usual: 100, most: 2000 };
+const DIGIT_MS = { least: 40, usual: 100, most: 1000 };
 const MAX_DIGITS = 64;
 const DIGIT_PARTS = new RegExp(`W+|[^W]{1,${MAX_DIGITS}}`, 'g');
 const PAUSE_MS = 500;

@@ -22,7 +22,7 @@ use crate::webrtc::{Identity, Received, Transport, TransportError, TransportEven
 const RINGBACK_LEVEL: i16 = 2_600;
 /// Reports that wait; more digits than this between two polls are lost, and nothing else comes in numbers.
 const REPORTS: usize = 64;
-/// The length of a digit that is sent on command, in milliseconds.
+/// The length of a digit that is sent on command, in milliseconds: the browser protocol takes no other.
 const SHORTEST_DIGIT: u16 = 40;
 const LONGEST_DIGIT: u16 = 1_000;
 /// An established trunk that sent once and then is silent for so long, RTCP included, is gone.

@@ -17,7 +17,7 @@ pub const MAX_CANDIDATE: usize = 1024;
 /// The longest media id, in bytes.
 pub const MAX_MID: usize = 64;
 /// The shortest and the longest digit, in milliseconds.
-pub const DIGIT_MS: std::ops::RangeInclusive<u16> = 40..=2000;
+pub const DIGIT_MS: std::ops::RangeInclusive<u16> = 40..=1000;
 /// The SIP statuses with which a browser may reject a call: busy, declined, unavailable.
 pub const REJECT_CODES: [u16; 3] = [486, 603, 480];
 
@@ -94,7 +94,7 @@ pub enum ClientMessage {
         digits: String,
         /// The length of each in milliseconds; 100 unless told.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(range(min = 40, max = 2000))]
+        #[schemars(range(min = 40, max = 1000))]
         ms: Option<u16>,
     },
     /// Put the other side on hold, or take it back.
@@ -392,7 +392,7 @@ impl ClientMessage {
             ClientMessage::Digits { digits, .. } if !values::valid_digits(digits) => {
                 Some("digits: 1 to 64 of 0-9 * # A-D")
             }
-            ClientMessage::Digits { ms: Some(ms), .. } if !DIGIT_MS.contains(ms) => Some("ms: 40 to 2000"),
+            ClientMessage::Digits { ms: Some(ms), .. } if !DIGIT_MS.contains(ms) => Some("ms: 40 to 1000"),
             _ => None,
         }
     }

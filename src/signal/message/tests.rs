@@ -58,7 +58,8 @@ fn what_is_malformed_gets_one_error_that_names_the_call_when_it_can() {
         (r#"{"type":"reject","call":"c1","code":200}"#, ErrorCode::BadMessage, Some("c1")),
         (r#"{"type":"reject","call":"c1","code":-1}"#, ErrorCode::BadMessage, Some("c1")),
         (r#"{"type":"digits","call":"c1","digits":"12x"}"#, ErrorCode::BadMessage, Some("c1")),
-        (r#"{"type":"digits","call":"c1","digits":"1","ms":10}"#, ErrorCode::BadMessage, Some("c1")),
+        (r#"{"type":"digits","call":"c1","digits":"1","ms":39}"#, ErrorCode::BadMessage, Some("c1")),
+        (r#"{"type":"digits","call":"c1","digits":"1","ms":1001}"#, ErrorCode::BadMessage, Some("c1")),
         (r#"{"type":"call","call":"c1","to":"1\r\nVia: x","sdp":"v=0"}"#, ErrorCode::BadMessage, Some("c1")),
         (r#"{"type":"call","call":"c1","to":"1\u0000","sdp":"v=0"}"#, ErrorCode::BadMessage, Some("c1")),
         (r#"{"type":"call","call":"c1","to":"1","sdp":""}"#, ErrorCode::BadMessage, Some("c1")),
@@ -192,5 +193,14 @@ fn the_guides_refusals_are_true() {
     ] {
         assert!(GUIDE.contains(&format!("\n| `{code}` |")), "{code}");
         assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{code}\""));
+    }
+}
+
+#[test]
+fn a_digit_lasts_from_40_to_1000_milliseconds() {
+    for ms in [40, 1000] {
+        let frame = format!(r#"{{"type":"digits","call":"c1","digits":"1","ms":{ms}}}"#);
+        let expected = ClientMessage::Digits { call: "c1".into(), digits: "1".into(), ms: Some(ms) };
+        assert_eq!(ClientMessage::parse(&frame).ok(), Some(expected));
     }
 }

@@ -100,6 +100,13 @@ test('digits before the answer are refused here, and never sent', async () => {
   assert.deepEqual(said(call), ['call', 'digits']);
 });
 
+test('a digit lasts as long as the protocol takes', async () => {
+  const call = await called();
+  hear(call, 'answered');
+  for (const ms of [1, 100, 5000]) await call.digits('1', { ms });
+  assert.deepEqual(socket.sent.filter(({ type }) => type === 'digits').map(({ ms }) => ms), [40, 100, 1000]);
+});
+
 test('an error about a call on its way leaves it as it is: hanging up still tells the gateway', async () => {
   for (const code of ['wrong-state', 'bad-message', 'unknown-call']) {
     const call = await called();
