@@ -1,6 +1,7 @@
 //! The browser's leg: browser protocol v1 on one side, the state machine's words on the other.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use rand::RngExt as _;
 
@@ -16,6 +17,8 @@ pub enum BrowserEvent {
     Accept {
         /// Its answer to our offer.
         sdp: String,
+        /// The limit of its token.
+        longest: Option<Duration>,
     },
     /// Refuses it.
     Reject {
@@ -82,6 +85,8 @@ pub struct BrowserLeg {
     media: Option<BrowserMedia>,
     /// The user whose browser answered.
     answered_by: Option<String>,
+    /// The longest call that the browser which answered may have.
+    longest: Option<Duration>,
 }
 
 impl BrowserLeg {
@@ -109,6 +114,7 @@ impl BrowserLeg {
             told: Progress::default(),
             media: None,
             answered_by: None,
+            longest: None,
         }
     }
 
@@ -128,6 +134,11 @@ impl BrowserLeg {
         self.answered_by.as_deref()
     }
 
+    /// The longest call that the browser which took it may have.
+    pub(super) fn longest(&self) -> Option<Duration> {
+        self.longest
+    }
+
     /// Takes what a browser says; `established` says whether the call is answered.
     pub(super) fn handle(
         &mut self,
@@ -138,7 +149,7 @@ impl BrowserLeg {
     ) -> Happened {
         match event {
             BrowserEvent::Candidate => Happened::Nothing,
-            BrowserEvent::Accept { sdp } => self.accepted(cx, socket, &sdp),
+            BrowserEvent::Accept { sdp, longest } => self.accepted(cx, socket, &sdp, longest),
             BrowserEvent::Reject { code } if self.is_rung(socket) => self.refused(cx, socket, code),
             // Hanging up a call that rings is declining it.
             BrowserEvent::Hangup if self.is_rung(socket) => self.refused(cx, socket, 603),
@@ -181,7 +192,7 @@ impl BrowserLeg {
         self.tell(cx, |call| ServerMessage::Held { call, by: Holder::Us, on });
     }
 
-    fn accepted(&mut self, cx: &mut Context, socket: SocketId, sdp: &str) -> Happened {
+    fn accepted(&mut self, cx: &mut Context, socket: SocketId, sdp: &str, longest: Option<Duration>) -> Happened {
         let Some(rung) = self.rung.iter().find(|rung| rung.socket == socket) else {
             self.refuse(cx, socket, ErrorCode::WrongState, "this call does not ring here");
             return Happened::Nothing;
@@ -189,6 +200,7 @@ impl BrowserLeg {
         match browser::read_answer(&rung.local, &cx.settings.policy, sdp) {
             Ok(media) => {
                 self.media = Some(media);
+                self.longest = longest;
                 self.answered_by = Some(rung.user.clone());
                 self.chosen = Some(socket);
                 self.rung.retain(|rung| rung.socket != socket);

@@ -66,6 +66,7 @@ pub(super) struct InboundPlan {
     pub rule: String,
     pub users: Vec<String>,
     pub ring_for: Duration,
+    pub longest: Duration,
 }
 
 /// Who calls from a trunk, and whom.
@@ -165,7 +166,10 @@ pub(super) fn screen_inbound(
     let caller = &parties.announcement.from;
     let routed = cx.settings.plan.route_in(&request.trunk.name, &parties.number, caller, unix_seconds(cx));
     match routed.decision {
-        Decision::Ring { rule, users, ring_for } => Ok(InboundPlan { rule, users, ring_for }),
+        Decision::Ring { rule, users, ring_for, longest } => {
+            let most = cx.settings.longest_call;
+            Ok(InboundPlan { rule, users, ring_for, longest: longest.map_or(most, |longest| longest.min(most)) })
+        }
         Decision::Refuse { rule, code, reason } => {
             Err((rule, Cause::from_status(Origin::Gateway, code).in_words(&reason)))
         }

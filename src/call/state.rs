@@ -162,6 +162,7 @@ impl Call {
             Ok(plan) => {
                 core.record.user = plan.users.join(",");
                 core.record.rule = Some(plan.rule);
+                core.longest = plan.longest;
                 let found = plan.users.iter().flat_map(|user| browsers(user).into_iter().map(|at| (at, user.clone())));
                 let mut found: Vec<(SocketId, String)> = found.collect();
                 found.sort_unstable();
@@ -402,7 +403,8 @@ impl Core {
         if self.direction == Direction::Inbound {
             self.record.trunk_result("answered");
         }
-        State::Established(Established { until: cx.now.instant.checked_add(self.longest) })
+        let longest = self.browser.longest().map_or(self.longest, |longest| longest.min(self.longest));
+        State::Established(Established { until: cx.now.instant.checked_add(longest) })
     }
 
     /// The media as both legs know it now.

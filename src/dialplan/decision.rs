@@ -67,6 +67,9 @@ pub enum Decision {
         /// How long. In JSON: seconds.
         #[serde(serialize_with = "seconds")]
         ring_for: Duration,
+        /// The longest that the call may last; `None`: no limit by the plan. In JSON: seconds.
+        #[serde(serialize_with = "seconds")]
+        longest: Option<Duration>,
     },
     /// Refuse.
     Refuse {
@@ -119,7 +122,7 @@ impl fmt::Display for Decision {
                 }
                 write!(f, " (rule \"{rule}\")")
             }
-            Decision::Ring { rule, users, ring_for } => {
+            Decision::Ring { rule, users, ring_for, .. } => {
                 write!(f, "ring {} for {} s (rule \"{rule}\")", users.join(", "), ring_for.as_secs())
             }
             Decision::Refuse { rule, code, reason } => {

@@ -176,7 +176,8 @@ impl Plan {
                 InAction::Ring { users, ring_for } => {
                     let users: Vec<String> = users.iter().map(|user| user.fill(&form.text, matcher)).collect();
                     steps.push(step(format!("rings {} for {} s", users.join(", "), ring_for.as_secs())));
-                    Decision::Ring { rule: rule.name.clone(), users, ring_for: *ring_for }
+                    let (rule, ring_for, longest) = (rule.name.clone(), *ring_for, self.longest_call);
+                    Decision::Ring { rule, users, ring_for, longest }
                 }
             };
         }

@@ -202,11 +202,15 @@ impl Switch {
     /// A message about a call that exists.
     fn about_call(&mut self, now: Now, socket: SocketId, message: ClientMessage) {
         let name = message.call().unwrap_or_default().to_owned();
-        let Some(id) = self.sessions.get(socket).and_then(|entry| entry.calls.get(&name)).copied() else {
+        let entry = self.sessions.get(socket);
+        let Some(id) = entry.and_then(|entry| entry.calls.get(&name)).copied() else {
             return self.error(socket, ErrorCode::UnknownCall, "there is no such call, or no longer", Some(name));
         };
         let event = match message {
-            ClientMessage::Accept { sdp, .. } => BrowserEvent::Accept { sdp },
+            ClientMessage::Accept { sdp, .. } => {
+                let session = entry.and_then(|entry| entry.session.as_ref());
+                BrowserEvent::Accept { sdp, longest: session.and_then(|session| session.rights.longest) }
+            }
             ClientMessage::Reject { code, .. } => BrowserEvent::Reject { code: code.unwrap_or(BUSY) },
             ClientMessage::Candidate { .. } => BrowserEvent::Candidate,
             ClientMessage::Digits { digits, ms, .. } => BrowserEvent::Digits { digits, ms: ms.unwrap_or(DIGIT_MS) },

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use ringback::call::SocketId;
+use ringback::dialplan::{Plan, PlanFile};
 use ringback::signal::{Claims, ErrorCode, Party, ServerMessage, TokenVerifier, sign_hs256};
 use ringback::switch::{Auth, Input};
 use serde_json::json;
 
 use crate::basic::code_of;
 use crate::support::sdp::browser_offer;
-use crate::support::world::{GATEWAY, address, config};
+use crate::support::world::{GATEWAY, PLAN, address, config};
 use crate::support::{Habits, World, call, ended};
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -116,6 +117,31 @@ fn a_token_limits_caller_id_and_duration() {
     world.run(1000);
     assert_eq!(world.cdrs.last().map(|cdr| cdr.end - cdr.answer.unwrap()), Some(30_000));
     assert!(world.one().froms[0].contains("sip:+442079460101@"), "{:?}", world.one().froms);
+}
+
+#[test]
+fn a_call_that_comes_in_lasts_no_longer_than_token_and_plan_allow() {
+    // The token of the browser that takes the call counts, not that of another which rings.
+    let length = |bobs: u32, plans: &str| {
+        let mut config = config(9);
+        config.auth = Auth::Token(TokenVerifier::hs256(SECRET));
+        let text = format!("{PLAN}[limits]\nlongest_call = '{plans}'\n");
+        let files = [PlanFile { name: "sim.toml".into(), text }];
+        config.plan = Plan::load(&files, &["one".into(), "two".into()]).unwrap().into();
+        let mut world = World::with(config);
+        hello(&mut world, 1, &Claims { max_duration: Some(10), ..claims() });
+        let bob = hello(&mut world, 2, &Claims { sub: "bob".into(), max_duration: Some(bobs), ..claims() });
+        world.trunk_calls("+442079460200", true);
+        world.run(1000);
+        world.accept(bob);
+        let name = world.page(bob).incoming().unwrap();
+        world.until(bob, &name, "ended");
+        assert_eq!(world.page(bob).ended(&name), ended(Party::Gateway, "max-duration", None));
+        world.run(1000);
+        world.cdrs.last().map(|cdr| cdr.end - cdr.answer.unwrap())
+    };
+    assert_eq!(length(30, "1m"), Some(30_000));
+    assert_eq!(length(120, "1m"), Some(60_000));
 }
 
 #[test]
