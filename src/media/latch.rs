@@ -2,7 +2,9 @@
 //!
 //! The address in the peer's description is sent to first and believed at once. A peer behind a NAT shows itself from another
 //! address: that one is taken after a few packets in a row of a negotiated payload type and one source, and only for as long
-//! as the described address itself stays silent. After that every other source is refused and counted.
+//! as the described address itself stays silent. After that every other source is refused and counted, until a new plan
+//! comes: a NAT may have forgotten its mapping while the call was held, so then the probation is open once more for as long
+//! as the source that was believed stays silent.
 
 use std::net::SocketAddr;
 
@@ -15,6 +17,8 @@ const OTHER_HOST: u32 = 5;
 pub(super) struct Latch {
     described: Option<SocketAddr>,
     locked: Option<SocketAddr>,
+    /// Another source may take the place of `locked`, which was not heard since the last plan.
+    relatch: bool,
     candidate: Option<Candidate>,
 }
 
@@ -27,11 +31,13 @@ struct Candidate {
 }
 
 impl Latch {
-    /// Sets the address of the peer's description. A new one opens the latch again; the same one changes nothing.
+    /// Sets the address of the peer's description. A new one opens the latch anew; with the same one the source that is
+    /// believed stays the destination, and may be replaced until it is heard again.
     pub fn describe(&mut self, address: Option<SocketAddr>) {
         if self.described != address {
             *self = Self { described: address, ..Self::default() };
         }
+        self.relatch = true;
     }
 
     /// Where our RTP goes.
@@ -42,13 +48,12 @@ impl Latch {
     /// Whether a packet of a negotiated payload type from `source` is the peer's.
     pub fn accepts(&mut self, source: SocketAddr, ssrc: u32, sequence: u16) -> bool {
         let Some(described) = self.described else { return false };
-        if source == described {
-            self.locked = Some(source);
-            self.candidate = None;
+        if source == described || self.locked == Some(source) {
+            self.lock(source);
             return true;
         }
-        if let Some(locked) = self.locked {
-            return locked == source;
+        if self.locked.is_some() && !self.relatch {
+            return false;
         }
         let seen = match self.candidate {
             Some(last) if last.source == source && last.ssrc == ssrc && sequence == last.sequence.wrapping_add(1) => {
@@ -59,9 +64,15 @@ impl Latch {
         self.candidate = Some(Candidate { source, ssrc, sequence, seen });
         let enough = if source.ip() == described.ip() { SAME_HOST } else { OTHER_HOST };
         if seen >= enough {
-            self.locked = Some(source);
+            self.lock(source);
         }
-        self.locked.is_some()
+        seen >= enough
+    }
+
+    fn lock(&mut self, source: SocketAddr) {
+        self.locked = Some(source);
+        self.relatch = false;
+        self.candidate = None;
     }
 
     /// Whether RTCP from `source` can be the peer's: it comes from the host that RTP goes to.
@@ -134,12 +145,32 @@ mod tests {
     }
 
     #[test]
-    fn a_new_description_opens_it_again_and_the_same_one_does_not() {
+    fn a_nat_whose_mapping_changed_in_a_hold_is_learnt_anew() {
+        let (described, before, after) = (address(1, 4_000), address(2, 5_000), address(2, 6_000));
+        let mut latch = Latch::default();
+        latch.describe(Some(described));
+        assert!((0..5).any(|n| latch.accepts(before, 7, n)));
+        for n in 0..50 {
+            assert!(!latch.accepts(after, 7, n), "not without a new plan");
+        }
+        latch.describe(Some(described));
+        assert_eq!(latch.destination(), Some(before), "until the new way shows itself");
+        assert!((0..5).map(|n| latch.accepts(after, 7, n)).eq([false, false, false, false, true]));
+        assert_eq!(latch.destination(), Some(after));
+        // Where the way is the old one it is taken at once, and the latch is shut again.
+        latch.describe(Some(described));
+        assert!(!latch.accepts(before, 7, 1));
+        assert!(latch.accepts(after, 7, 6));
+        for n in 2..50 {
+            assert!(!latch.accepts(before, 7, n));
+        }
+    }
+
+    #[test]
+    fn a_new_description_opens_it_anew() {
         let mut latch = Latch::default();
         latch.describe(Some(address(1, 4_000)));
         assert!(latch.accepts(address(1, 4_000), 1, 1));
-        latch.describe(Some(address(1, 4_000)));
-        assert!(!latch.accepts(address(2, 4_000), 1, 1));
         latch.describe(None);
         assert_eq!(latch.destination(), None);
         assert!(!latch.accepts(address(1, 4_000), 1, 1));

@@ -632,6 +632,30 @@ fn a_trunk_behind_a_nat_is_followed_and_a_reinvite_moves_it() {
     assert_eq!(lab.to_trunk.last().unwrap().to, moved);
 }
 
+/// The phone's NAT gives it another port after a hold: it is heard, and sent to, there.
+#[test]
+fn a_nat_mapping_that_changed_in_a_hold_is_followed() {
+    let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
+    let say = |lab: &mut Lab, from: u64, source: SocketAddr| {
+        for n in from..from + 20 {
+            lab.run_to(n * 20);
+            let header =
+                RtpHeader { sequence: n as u16, timestamp: n as u32 * 160, ssrc: TRUNK_SSRC, ..RtpHeader::default() };
+            lab.rtp(Port::TrunkRtp, source, header, &companded(Law::Mu, &sine(1_000.0, n as usize * 160, 160)));
+        }
+    };
+    let (before, after) = (address(3, 30_000), address(3, 30_123));
+    say(&mut lab, 0, before);
+    assert_eq!(lab.to_trunk.last().unwrap().to, before);
+    lab.update(|plan| plan.trunk.as_mut().unwrap().direction = Direction::RecvOnly);
+    lab.run_to(10_000);
+    lab.update(|plan| plan.trunk.as_mut().unwrap().direction = Direction::SendRecv);
+    lab.to_browser.clear();
+    say(&mut lab, 500, after);
+    assert_eq!(lab.to_trunk.last().unwrap().to, after);
+    assert!(rms(&lab.browser_pcm()) > 2_000.0);
+}
+
 #[test]
 fn comfort_noise_is_heard_as_noise_and_is_no_loss() {
     let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
