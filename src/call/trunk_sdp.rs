@@ -1,6 +1,8 @@
 //! Our description of the trunk's leg through the life of a call: one `o=` id, the version rises only when the body
 //! changes ([RFC 3264](https://www.rfc-editor.org/rfc/rfc3264#section-8) section 8).
 
+use std::net::IpAddr;
+
 use rand::RngExt as _;
 
 use super::{Context, DtmfMethod, Lease, Trunk};
@@ -17,6 +19,8 @@ const PTIME: u8 = 20;
 pub struct TrunkDescription {
     local: TrunkLocal,
     own: OwnDescription,
+    /// The trunk's host, whose RTP is the trunk's where a NAT hides the described address.
+    peer: IpAddr,
 }
 
 impl TrunkDescription {
@@ -33,7 +37,7 @@ impl TrunkDescription {
             direction: Direction::SendRecv,
             ssrc: cx.rng.random_range(1..=u32::MAX),
         };
-        TrunkDescription { local, own }
+        TrunkDescription { local, own, peer: trunk.remote.ip() }
     }
 
     /// What we want to do from now on.
@@ -61,7 +65,7 @@ impl TrunkDescription {
             local.version = version;
             trunk::answer(local, offer).map(|(text, _)| text).unwrap_or_default()
         });
-        Ok((text, media))
+        Ok((text, self.from_peer(media)))
     }
 
     /// The media agreed by the trunk's answer to our last offer.
@@ -69,6 +73,10 @@ impl TrunkDescription {
     /// # Errors
     /// [`SdpError`] when it is no answer to it.
     pub fn read_answer(&self, answer: &[u8]) -> Result<TrunkMedia, SdpError> {
-        trunk::read_answer(&self.local, answer)
+        Ok(self.from_peer(trunk::read_answer(&self.local, answer)?))
+    }
+
+    fn from_peer(&self, media: TrunkMedia) -> TrunkMedia {
+        TrunkMedia { peer: Some(self.peer), ..media }
     }
 }

@@ -1,25 +1,31 @@
 //! Whose RTP a trunk's socket believes.
 //!
 //! The address in the peer's description is sent to first and believed at once. A peer behind a NAT shows itself from another
-//! address: that one is taken after a few packets in a row of a negotiated payload type and one source, and only for as long
+//! address: that one is taken after a few packets in a row of a negotiated payload type and one source, only from the host of
+//! the description or the one that the peer's signalling comes from, and only for as long
 //! as the described address itself stays silent. After that every other source is refused and counted, until a new plan
 //! comes: a NAT may have forgotten its mapping while the call was held, so then the probation is open once more for as long
 //! as the source that was believed stays silent.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-/// Packets in a row that a stranger must show, from the described host (another port), or from elsewhere.
+use arrayvec::ArrayVec;
+
+/// Packets in a row that another source must show, on the described host (another port), or on that of the signalling.
 const SAME_HOST: u32 = 3;
-const OTHER_HOST: u32 = 5;
+const PEER_HOST: u32 = 5;
 
 /// The state of one trunk leg's latching.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Latch {
     described: Option<SocketAddr>,
+    /// The host that the peer's signalling comes from.
+    peer: Option<IpAddr>,
     locked: Option<SocketAddr>,
     /// Another source may take the place of `locked`, which was not heard since the last plan.
     relatch: bool,
-    candidate: Option<Candidate>,
+    /// One for each host that may show itself, so that packets from one do not disturb the other's.
+    candidates: ArrayVec<Candidate, 2>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -31,12 +37,16 @@ struct Candidate {
 }
 
 impl Latch {
-    /// Sets the address of the peer's description. A new one opens the latch anew; with the same one the source that is
+    /// Sets the address of the peer's description, and the host of its signalling. A new address opens the latch anew; with the same one the source that is
     /// believed stays the destination, and may be replaced until it is heard again.
-    pub fn describe(&mut self, address: Option<SocketAddr>) {
+    pub fn describe(&mut self, address: Option<SocketAddr>, peer: Option<IpAddr>) {
         if self.described != address {
             *self = Self { described: address, ..Self::default() };
         }
+        if self.peer != peer {
+            self.candidates.clear();
+        }
+        self.peer = peer;
         self.relatch = true;
     }
 
@@ -55,24 +65,36 @@ impl Latch {
         if self.locked.is_some() && !self.relatch {
             return false;
         }
-        let seen = match self.candidate {
-            Some(last) if last.source == source && last.ssrc == ssrc && sequence == last.sequence.wrapping_add(1) => {
-                last.seen + 1
-            }
-            _ => 1,
+        let enough = match source.ip() {
+            host if host == described.ip() => SAME_HOST,
+            host if Some(host) == self.peer => PEER_HOST,
+            _ => return false,
         };
-        self.candidate = Some(Candidate { source, ssrc, sequence, seen });
-        let enough = if source.ip() == described.ip() { SAME_HOST } else { OTHER_HOST };
-        if seen >= enough {
+        let on_probation = self.shown(source, ssrc, sequence) < enough;
+        if !on_probation {
             self.lock(source);
         }
-        seen >= enough
+        !on_probation
+    }
+
+    /// Packets in a row that a source on probation showed, with this one.
+    fn shown(&mut self, source: SocketAddr, ssrc: u32, sequence: u16) -> u32 {
+        let first = Candidate { source, ssrc, sequence, seen: 1 };
+        let Some(candidate) = self.candidates.iter_mut().find(|last| last.source.ip() == source.ip()) else {
+            // There are no more hosts than room: the described one, and the peer's.
+            let _ = self.candidates.try_push(first);
+            return first.seen;
+        };
+        let goes_on =
+            candidate.source == source && candidate.ssrc == ssrc && sequence == candidate.sequence.wrapping_add(1);
+        *candidate = if goes_on { Candidate { seen: candidate.seen + 1, ..first } } else { first };
+        candidate.seen
     }
 
     fn lock(&mut self, source: SocketAddr) {
         self.locked = Some(source);
         self.relatch = false;
-        self.candidate = None;
+        self.candidates.clear();
     }
 
     /// Whether RTCP from `source` can be the peer's: it comes from the host that RTP goes to.
@@ -95,6 +117,8 @@ impl Latch {
 mod tests {
     use super::*;
 
+    const PEER: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)));
+
     fn address(host: u8, port: u16) -> SocketAddr {
         SocketAddr::from(([10, 0, 0, host], port))
     }
@@ -104,7 +128,7 @@ mod tests {
         let mut latch = Latch::default();
         assert!(!latch.accepts(address(1, 4_000), 1, 1));
         assert_eq!(latch.destination(), None);
-        latch.describe(Some(address(1, 4_000)));
+        latch.describe(Some(address(1, 4_000)), PEER);
         assert_eq!(latch.destination(), Some(address(1, 4_000)));
         assert!(latch.accepts(address(1, 4_000), 1, 1));
         for n in 0..100 {
@@ -118,7 +142,7 @@ mod tests {
     #[test]
     fn a_peer_behind_a_nat_is_learnt_on_probation() {
         let mut latch = Latch::default();
-        latch.describe(Some(address(1, 4_000)));
+        latch.describe(Some(address(1, 4_000)), PEER);
         for n in 0..4 {
             assert!(!latch.accepts(address(2, 5_000), 7, 65_534_u16.wrapping_add(n)));
         }
@@ -134,31 +158,55 @@ mod tests {
     #[test]
     fn probation_needs_one_source_in_a_row() {
         let mut latch = Latch::default();
-        latch.describe(Some(address(1, 4_000)));
+        latch.describe(Some(address(1, 4_000)), PEER);
         for n in 0..50_u16 {
             assert!(!latch.accepts(address(2, 5_000), u32::from(n), n), "a new SSRC each time");
-            assert!(!latch.accepts(address(3, 5_000), 1, n * 7), "numbers that jump");
+            assert!(!latch.accepts(address(1, 5_000), 1, n * 7), "numbers that jump");
         }
         assert!(!latch.accepts(address(1, 4_002), 1, 1));
         assert!(!latch.accepts(address(1, 4_002), 1, 2));
         assert!(latch.accepts(address(1, 4_002), 1, 3), "the same host needs less");
     }
 
+    /// Nothing is forwarded from a stranger and nothing sent to it, however long the described address is silent.
+    #[test]
+    fn a_stranger_never_takes_the_leg_and_disturbs_no_probation() {
+        let stranger = address(9, 4_000);
+        for peer in [None, PEER] {
+            let mut latch = Latch::default();
+            latch.describe(Some(address(1, 4_000)), peer);
+            for n in 0..1_000 {
+                assert!(!latch.accepts(stranger, 7, n) && !latch.accepts_rtcp(stranger));
+                assert_eq!(latch.destination(), Some(address(1, 4_000)));
+            }
+        }
+        let mut latch = Latch::default();
+        latch.describe(Some(address(1, 4_000)), PEER);
+        for n in 0..4 {
+            assert!(!latch.accepts(address(2, 5_000), 7, n));
+            assert!(!latch.accepts(stranger, 7, n));
+            assert!(!latch.accepts(address(1, 4_002 + n % 2), 7, n), "a stray on the other host");
+        }
+        assert!(latch.accepts(address(2, 5_000), 7, 4));
+        latch.describe(Some(address(1, 4_000)), PEER);
+        assert!((0..1_000).all(|n| !latch.accepts(stranger, 7, n)), "nor after a new plan");
+    }
+
     #[test]
     fn a_nat_whose_mapping_changed_in_a_hold_is_learnt_anew() {
         let (described, before, after) = (address(1, 4_000), address(2, 5_000), address(2, 6_000));
         let mut latch = Latch::default();
-        latch.describe(Some(described));
+        latch.describe(Some(described), PEER);
         assert!((0..5).any(|n| latch.accepts(before, 7, n)));
         for n in 0..50 {
             assert!(!latch.accepts(after, 7, n), "not without a new plan");
         }
-        latch.describe(Some(described));
+        latch.describe(Some(described), PEER);
         assert_eq!(latch.destination(), Some(before), "until the new way shows itself");
         assert!((0..5).map(|n| latch.accepts(after, 7, n)).eq([false, false, false, false, true]));
         assert_eq!(latch.destination(), Some(after));
         // Where the way is the old one it is taken at once, and the latch is shut again.
-        latch.describe(Some(described));
+        latch.describe(Some(described), PEER);
         assert!(!latch.accepts(before, 7, 1));
         assert!(latch.accepts(after, 7, 6));
         for n in 2..50 {
@@ -169,12 +217,12 @@ mod tests {
     #[test]
     fn a_new_description_opens_it_anew() {
         let mut latch = Latch::default();
-        latch.describe(Some(address(1, 4_000)));
+        latch.describe(Some(address(1, 4_000)), PEER);
         assert!(latch.accepts(address(1, 4_000), 1, 1));
-        latch.describe(None);
+        latch.describe(None, PEER);
         assert_eq!(latch.destination(), None);
         assert!(!latch.accepts(address(1, 4_000), 1, 1));
-        latch.describe(Some(address(2, 4_000)));
+        latch.describe(Some(address(2, 4_000)), PEER);
         assert!(latch.accepts(address(2, 4_000), 1, 1));
         assert!(!latch.accepts(address(1, 4_000), 1, 1));
     }

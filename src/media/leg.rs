@@ -153,7 +153,7 @@ impl Leg {
         self.direction = media.direction;
         self.alive = now;
         if let Wire::Trunk { latch, rtcp } = &mut self.wire {
-            latch.describe(media.remote_rtp);
+            latch.describe(media.remote_rtp, media.peer);
             *rtcp = media.remote_rtcp;
         }
         Ok(())

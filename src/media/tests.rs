@@ -60,6 +60,7 @@ fn trunk_media(codec: Codec) -> TrunkMedia {
     let send = accepted(codec.static_payload_type().unwrap(), codec);
     TrunkMedia {
         remote_rtp: Some(trunk_address()),
+        peer: Some(address(3, 0).ip()),
         remote_rtcp: Some(address(2, 4_001)),
         send,
         accepted: vec![accepted(0, Codec::Pcmu), accepted(8, Codec::Pcma)],
@@ -612,6 +613,22 @@ fn a_stranger_is_neither_heard_nor_sent_to() {
     // A known source with an unknown payload type is refused too, and is no sign of life for the latch.
     lab.trunk_says(77, 1, 1, &[1; 160]);
     assert_eq!(lab.bridge.stats().trunk.rejected, 201);
+}
+
+#[test]
+fn a_stranger_gets_nothing_while_the_described_address_is_silent() {
+    let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
+    let stranger = address(9, 9_999);
+    for n in 0..200_u16 {
+        lab.run_to(u64::from(n) * 20);
+        let header = RtpHeader { sequence: n, timestamp: u32::from(n) * 160, ssrc: 1, ..RtpHeader::default() };
+        lab.rtp(Port::TrunkRtp, stranger, header, &companded(Law::Mu, &[9_000; 160]));
+    }
+    assert!(lab.to_trunk.iter().all(|p| p.to == trunk_address()));
+    assert!(lab.rtcp.iter().all(|(_, _, to, _)| *to != stranger));
+    assert!(lab.browser_pcm().iter().all(|sample| sample.abs() < 100));
+    assert!(lab.reports.is_empty());
+    assert_eq!(lab.bridge.stats().trunk.rejected, 200);
 }
 
 #[test]

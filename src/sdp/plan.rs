@@ -1,7 +1,7 @@
 //! The media plan: what the signalling plane wants of a call's media, as plain data, and what the media plane reports.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::codec::Codec;
 
@@ -248,6 +248,9 @@ pub struct BrowserMedia {
 pub struct TrunkMedia {
     /// Where our RTP goes; `None` while the peer holds with 0.0.0.0 or wants none.
     pub remote_rtp: Option<SocketAddr>,
+    /// The host that the peer's signalling comes from: besides that of `remote_rtp` the only one whose RTP may be taken for
+    /// the peer's, where a NAT stands between. `None`: only the described host's is.
+    pub peer: Option<IpAddr>,
     /// Where our RTCP goes: `a=rtcp`, or the RTP port plus one.
     pub remote_rtcp: Option<SocketAddr>,
     /// What we send.

@@ -179,6 +179,7 @@ fn media(local: &TrunkLocal, line: &AudioLine<'_>, common: Vec<AcceptedCodec>) -
     };
     Ok(TrunkMedia {
         remote_rtp: destination.map(|(rtp, _)| rtp),
+        peer: None,
         remote_rtcp: destination.and_then(|(_, rtcp)| rtcp),
         send,
         telephone_event: local.telephone_event.then(|| event_for(send.codec, &line.telephone_events())).flatten(),

@@ -227,6 +227,7 @@ mod tests {
         let send = AcceptedCodec { payload_type: 0, codec: Codec::Pcmu };
         TrunkMedia {
             remote_rtp: Some(SocketAddr::from(([127, 0, 0, 1], 4000))),
+            peer: None,
             remote_rtcp: Some(SocketAddr::from(([127, 0, 0, 1], 4001))),
             send,
             accepted: vec![send],

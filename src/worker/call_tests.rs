@@ -123,6 +123,7 @@ impl Phone {
         let pcmu = AcceptedCodec { payload_type: 0, codec: Codec::Pcmu };
         TrunkMedia {
             remote_rtp: Some(self.socket.local_addr().unwrap()),
+            peer: None,
             remote_rtcp: None,
             send: pcmu,
             accepted: vec![pcmu],

@@ -170,6 +170,7 @@ fn plan(ufrag: &str, trunk: SocketAddr) -> MediaPlan {
         browser: Some(test_browser::media_named(ufrag)),
         trunk: Some(TrunkMedia {
             remote_rtp: Some(trunk),
+            peer: None,
             remote_rtcp: None,
             send: pcmu,
             accepted: vec![pcmu],

@@ -275,6 +275,7 @@ fn trunk_media(trunk: SocketAddr) -> TrunkMedia {
     let send = AcceptedCodec { payload_type: 0, codec: Codec::Pcmu };
     TrunkMedia {
         remote_rtp: Some(trunk),
+        peer: None,
         remote_rtcp: Some(SocketAddr::new(trunk.ip(), trunk.port() + 1)),
         send,
         accepted: vec![send],
