@@ -117,7 +117,7 @@ fn check(file: Option<&Path>) -> anyhow::Result<()> {
 }
 
 fn route(config: &Config, user: String, number: &str, class: Option<String>, json: bool) -> anyhow::Result<()> {
-    let caller = Caller { user, class, caller_id: None, destinations: None };
+    let caller = Caller { user, class, ..Caller::default() };
     let routed = config.plan.route_out(&caller, number, i64::try_from(unix_now()).unwrap_or(i64::MAX));
     if json {
         println!("{}", serde_json::to_string_pretty(&routed)?);

@@ -68,7 +68,7 @@ const HELP = {
   'number-changed': ['This number has changed.', [], ['Look up the new number.']],
   'invalid-number': ['This is not a number that can be called.', ['Digits are missing, or it is not written as the dial plan expects.'], ['Write it with + and the country code.']],
   'not-allowed': ['Calls to this number are not allowed.', ['The dial plan or your token excludes it.'], ['Ask the person who runs the gateway: `ringback route USER NUMBER` shows the rule.']],
-  'caller-id-not-allowed': ['This caller id is not yours.', ['The token does not allow it.'], ['Call without choosing a caller id.']],
+  'caller-id-not-allowed': ['This caller id is not yours.', ['Neither the token nor the dial plan allows it.'], ['Call without choosing a caller id.']],
   'no-common-media': ['Both ends share no way of coding sound.', ['The telephone network offers no codec that the gateway has.'], ['Compare `codecs` of the trunk with what the provider supports.']],
   'media-lost': ['The sound path broke.', ['The network changed or failed.', 'A firewall blocks UDP between this browser and the gateway.'], ['Check the network and call again.', 'Allow UDP to the gateway’s media port, and set `advertise` under [media] to an address browsers can reach.']],
   'browser-gone': ['The connection to the gateway was lost.', ['The network changed or failed.'], ['Check the network and call again.']],

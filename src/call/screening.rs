@@ -30,7 +30,7 @@ pub struct OutboundRequest {
     pub from: Option<String>,
     /// Who calls, and what the token allows; `caller_id` is the token's.
     pub caller: Caller,
-    /// Whether any caller id may be asked for (a gateway without tokens); else only the token's own.
+    /// Whether the caller id asked for is taken for his own (a gateway without tokens); else the plan must grant it.
     pub any_caller_id: bool,
     /// The token's limit.
     pub longest: Option<Duration>,
@@ -94,11 +94,8 @@ pub(super) fn screen_outbound(
     let mut caller = request.caller.clone();
     match &request.from {
         Some(from) if !valid_user(from) => return refuse(Special::CallerIdNotAllowed),
-        Some(from) if request.any_caller_id || caller.caller_id.as_ref() == Some(from) => {
-            caller.caller_id = Some(from.clone());
-        }
-        Some(_) => return refuse(Special::CallerIdNotAllowed),
-        None => {}
+        Some(from) if request.any_caller_id => caller.caller_id = Some(from.clone()),
+        from => caller.asked.clone_from(from),
     }
     let routed = cx.settings.plan.route_out(&caller, &request.to, unix_seconds(cx));
     match routed.decision {
@@ -119,8 +116,12 @@ pub(super) fn screen_outbound(
                 longest: limits.into_iter().flatten().min().unwrap_or(cx.settings.longest_call),
             })
         }
-        Decision::Refuse { rule, code, reason } => {
-            Err((rule, Cause::from_status(Origin::Gateway, code).in_words(&reason)))
+        Decision::Refuse { rule, code, reason, caller_id } => {
+            let cause = match caller_id {
+                true => Cause::special(Origin::Gateway, Special::CallerIdNotAllowed),
+                false => Cause::from_status(Origin::Gateway, code),
+            };
+            Err((rule, cause.in_words(&reason)))
         }
         // From browser to browser no bridge leads yet.
         Decision::Ring { rule, .. } => Err((Some(rule), Cause::from_status(Origin::Gateway, 501))),
@@ -170,7 +171,7 @@ pub(super) fn screen_inbound(
             let most = cx.settings.longest_call;
             Ok(InboundPlan { rule, users, ring_for, longest: longest.map_or(most, |longest| longest.min(most)) })
         }
-        Decision::Refuse { rule, code, reason } => {
+        Decision::Refuse { rule, code, reason, .. } => {
             Err((rule, Cause::from_status(Origin::Gateway, code).in_words(&reason)))
         }
         // From trunk to trunk no bridge leads yet.

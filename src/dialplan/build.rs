@@ -295,6 +295,7 @@ impl Draft<'_> {
                     user: user.value,
                     class: reader.string(section, "class").map(|class| class.value),
                     caller_id: reader.string(section, "caller_id").map(|id| id.value),
+                    asked: None,
                     destinations,
                 };
                 Ask::Out { caller, dial: dial.value }

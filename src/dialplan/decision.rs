@@ -12,8 +12,10 @@ pub struct Caller {
     pub user: String,
     /// The class whose `allow` list holds for him; `None`: the plan's default class.
     pub class: Option<String>,
-    /// The number to show: his own, or the one that he asks for; the plan's `allowed` list judges it.
+    /// His own number; the plan's `allowed` list, if there is one, judges it.
     pub caller_id: Option<String>,
+    /// What he asks to be shown instead: `anonymous`, or a number that only an `allowed` list can grant.
+    pub asked: Option<String>,
     /// What his token lets him call: normalised numbers, or prefixes that end in `*`; `None`: all that the plan allows.
     pub destinations: Option<Vec<String>>,
 }
@@ -79,6 +81,9 @@ pub enum Decision {
         code: u16,
         /// The reason, in words for the caller.
         reason: String,
+        /// Whether it is the caller id that is refused.
+        #[serde(skip)]
+        caller_id: bool,
     },
 }
 
@@ -125,7 +130,7 @@ impl fmt::Display for Decision {
             Decision::Ring { rule, users, ring_for, .. } => {
                 write!(f, "ring {} for {} s (rule \"{rule}\")", users.join(", "), ring_for.as_secs())
             }
-            Decision::Refuse { rule, code, reason } => {
+            Decision::Refuse { rule, code, reason, .. } => {
                 write!(f, "refuse with {code}: {reason}")?;
                 rule.as_ref().map_or(Ok(()), |rule| write!(f, " (rule \"{rule}\")"))
             }

@@ -98,7 +98,7 @@ impl Plan {
                 steps.push(step(why));
                 from
             }
-            Err(why) => return refuse(steps, Some(&rule.name), 403, why),
+            Err(why) => return refuse_caller_id(steps, &rule.name, why),
         };
         self.dial(rule, dial, &number.text, matcher, from, steps)
     }
@@ -224,7 +224,12 @@ fn step(text: String) -> Step {
 
 fn refuse(steps: &mut Vec<Step>, rule: Option<&str>, code: u16, reason: String) -> Decision {
     steps.push(step(format!("refused: {reason}")));
-    Decision::Refuse { rule: rule.map(str::to_owned), code, reason }
+    Decision::Refuse { rule: rule.map(str::to_owned), code, reason, caller_id: false }
+}
+
+fn refuse_caller_id(steps: &mut Vec<Step>, rule: &str, reason: String) -> Decision {
+    steps.push(step(format!("refused: {reason}")));
+    Decision::Refuse { rule: Some(rule.to_owned()), code: 403, reason, caller_id: true }
 }
 
 #[cfg(test)]

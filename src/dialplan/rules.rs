@@ -243,7 +243,7 @@ impl CallerIdKeys {
     }
 
     fn choose_own(&self, caller: &Caller, numbering: &Numbering) -> Result<(Option<String>, String), String> {
-        let Some(wanted) = caller.caller_id.as_deref() else {
+        let Some(wanted) = caller.asked.as_deref().or(caller.caller_id.as_deref()) else {
             return Ok(match &self.fallback {
                 Some(number) => (Some(number.clone()), format!("{} has no number: {number} is shown", caller.user)),
                 None => (None, format!("{} has no number: his name is shown", caller.user)),
@@ -254,11 +254,15 @@ impl CallerIdKeys {
         }
         let number =
             numbering.normalise(wanted).map_err(|_| format!("{wanted:?} is no number that could be shown"))?.text;
+        let own = caller.caller_id.as_deref().and_then(|own| numbering.normalise(own).ok());
+        let is_own = own.is_some_and(|own| own.text == number);
         match &self.allowed {
+            None if !is_own => Err(format!("{number} is not the number of {}", caller.user)),
             Some(allowed) if !allowed.iter().any(|matcher| matcher.matches(&number)) => {
                 Err(format!("{number} may not be shown as the caller"))
             }
-            _ => Ok((Some(number.clone()), format!("{number}, the number of {}, is shown", caller.user))),
+            _ if is_own => Ok((Some(number.clone()), format!("{number}, the number of {}, is shown", caller.user))),
+            _ => Ok((Some(number.clone()), format!("{number}, which {} asks for, is shown", caller.user))),
         }
     }
 }

@@ -175,6 +175,7 @@ impl Switch {
                 user: session.user,
                 class: rights.class,
                 caller_id: rights.caller_id,
+                asked: None,
                 destinations: rights.destinations,
             },
             any_caller_id: rights.any_caller_id,

@@ -29,7 +29,7 @@ pub(super) struct Rights {
     pub caller_id: Option<String>,
     pub destinations: Option<Vec<String>>,
     pub longest: Option<Duration>,
-    /// Whether any caller id may be asked for.
+    /// Whether any caller id asked for is taken for the user's own.
     pub any_caller_id: bool,
     /// When the token runs out, Unix seconds.
     pub expires: Option<u64>,

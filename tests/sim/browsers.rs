@@ -120,6 +120,32 @@ fn a_token_limits_caller_id_and_duration() {
 }
 
 #[test]
+fn anonymous_may_be_asked_for_with_a_token_and_other_numbers_where_the_plan_allows_them() {
+    let from = |name: &str, from: &str| {
+        json!({"type": "call", "call": name, "to": "600", "sdp": browser_offer(), "from": from}).to_string()
+    };
+    for (list, taken) in [("", false), ("[caller_id]\nallowed = '+4420794609XX'\n", true)] {
+        let mut config = config(9);
+        config.auth = Auth::Token(TokenVerifier::hs256(SECRET));
+        let files = [PlanFile { name: "sim.toml".into(), text: format!("{PLAN}{list}") }];
+        config.plan = Plan::load(&files, &["one".into(), "two".into()]).unwrap().into();
+        let mut world = World::with(config);
+        world.one().habits = Habits::answering();
+        let mine = Claims { caller_id: Some("+442079460101".into()), max_duration: Some(1), ..claims() };
+        let alice = hello(&mut world, 1, &mine);
+        world.say(alice, &from("c1", "anonymous"));
+        world.until(alice, "c1", "ended");
+        assert_eq!(world.page(alice).ended("c1"), ended(Party::Gateway, "max-duration", None));
+        assert!(world.one().froms[0].contains("anonymous.invalid"), "{:?}", world.one().froms);
+        world.say(alice, &from("c2", "+442079460999"));
+        world.until(alice, "c2", "ended");
+        let (cause, sip) = if taken { ("max-duration", None) } else { ("caller-id-not-allowed", Some(403)) };
+        assert_eq!(world.page(alice).ended("c2"), ended(Party::Gateway, cause, sip));
+        assert_eq!(world.one().froms.get(1).is_some_and(|from| from.contains("sip:+442079460999@")), taken);
+    }
+}
+
+#[test]
 fn a_call_that_comes_in_lasts_no_longer_than_token_and_plan_allow() {
     // The token of the browser that takes the call counts, not that of another which rings.
     let length = |bobs: u32, plans: &str| {

@@ -155,6 +155,35 @@ fn caller_ids_follow_the_plan() {
 }
 
 #[test]
+fn another_caller_id_than_ones_own_needs_a_list_that_allows_it() {
+    let rule = "[[out]]\nname = 'a'\nprefix = '+'\ntiers = [['carrier-a']]\n";
+    let asks = |head: &str, own: Option<&str>, asked: &str| {
+        let plan = load(&format!("[numbering]\ncountry = '44'\nnational = '0'\n{head}\n{rule}")).unwrap();
+        let caller = Caller { caller_id: own.map(str::to_owned), asked: Some(asked.to_owned()), ..alice() };
+        match plan.route_out(&caller, "+33123456", 0).decision {
+            Decision::Dial { from, .. } => from,
+            Decision::Refuse { caller_id, .. } => {
+                assert!(caller_id);
+                None
+            }
+            Decision::Ring { .. } => panic!(),
+        }
+    };
+    let shown = |text: &str| Some(text.to_owned());
+    let (free, listed) = ("", "[caller_id]\nallowed = ['+441000XX']");
+    assert_eq!(asks(free, Some("+44123456"), "0123456"), shown("+44123456"), "his own, written otherwise");
+    assert_eq!(asks(free, Some("+44123456"), "+44100042"), None);
+    assert_eq!(asks(free, None, "+44100042"), None);
+    assert_eq!(asks(listed, Some("+44100001"), "+44100042"), shown("+44100042"));
+    assert_eq!(asks(listed, None, "+44100042"), shown("+44100042"));
+    assert_eq!(asks(listed, Some("+44123456"), "+44123456"), None);
+    for head in [free, listed] {
+        assert_eq!(asks(head, Some("+44100001"), "anonymous"), shown("anonymous"));
+    }
+    assert_eq!(asks("[caller_id]\npresent = '+44999999'", None, "+44100042"), shown("+44999999"), "the plan's word");
+}
+
+#[test]
 fn classes_and_tokens_narrow_what_a_plan_allows() {
     let text = "[class.staff]\nallow = 'uk'\n[class.boss]\nallow = '*'\n[[out]]\nname = 'uk'\nprefix = '+44'\ntiers = [['carrier-a']]\n\
                 [[out]]\nname = 'world'\nprefix = '+'\ntiers = [['carrier-a']]\n";
