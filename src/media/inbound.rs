@@ -117,15 +117,15 @@ impl Inbound {
         &mut self,
         now: Instant,
         accepted: &[AcceptedCodec],
-        event: Option<TelephoneEvent>,
+        events: impl Iterator<Item = TelephoneEvent>,
         noise: Option<u8>,
     ) -> Result<(), CodecError> {
         let mut types = ArrayVec::<PayloadType, TYPES>::new();
         let audio = accepted.iter().map(|a| (a.payload_type, Meaning::Audio(a.codec)));
-        let event = event.map(|e| (e.payload_type, Meaning::Event { clock_rate: e.clock_rate }));
+        let events = events.map(|e| (e.payload_type, Meaning::Event { clock_rate: e.clock_rate }));
         // The static number of comfort noise is understood unasked (RFC 3551 section 6).
         let noise = Some((noise.unwrap_or(13), Meaning::Noise));
-        for (number, meaning) in audio.chain(event).chain(noise) {
+        for (number, meaning) in audio.chain(events).chain(noise) {
             if let Meaning::Audio(codec) = meaning {
                 self.add_decoder(codec)?;
             }

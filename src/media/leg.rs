@@ -138,7 +138,7 @@ impl Leg {
     }
 
     pub fn configure_browser(&mut self, now: Instant, media: &BrowserMedia) -> Result<(), CodecError> {
-        self.inbound.configure(now, &media.accepted, media.telephone_event, None)?;
+        self.inbound.configure(now, &media.accepted, media.telephone_event.into_iter(), None)?;
         self.outbound.configure(media.ssrc, media.send, media.telephone_event, media.ptime, media.opus_fec)?;
         self.direction = media.direction;
         self.cname.clone_from(&media.cname);
@@ -148,7 +148,8 @@ impl Leg {
     }
 
     pub fn configure_trunk(&mut self, now: Instant, media: &TrunkMedia) -> Result<(), CodecError> {
-        self.inbound.configure(now, &media.accepted, media.telephone_event, media.comfort_noise)?;
+        let events = media.telephone_event.into_iter().chain(media.accepted_events.iter().copied());
+        self.inbound.configure(now, &media.accepted, events, media.comfort_noise)?;
         self.outbound.configure(media.ssrc, media.send, media.telephone_event, media.ptime, false)?;
         self.direction = media.direction;
         self.alive = now;

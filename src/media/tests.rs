@@ -65,6 +65,7 @@ fn trunk_media(codec: Codec) -> TrunkMedia {
         send,
         accepted: vec![accepted(0, Codec::Pcmu), accepted(8, Codec::Pcma)],
         telephone_event: Some(TelephoneEvent { payload_type: 101, clock_rate: 8_000 }),
+        accepted_events: Vec::new(),
         comfort_noise: None,
         direction: Direction::SendRecv,
         ssrc: 0x2222,
@@ -529,6 +530,21 @@ fn digits_on_command_are_queued_with_gaps_and_sound_goes_on_between_them() {
     let first_sound =
         lab.to_trunk.windows(2).find(|w| w[0].header.payload_type == 101 && w[1].header.payload_type == 0);
     assert!(first_sound.unwrap()[1].header.marker);
+}
+
+#[test]
+fn digits_under_either_number_of_telephone_event_are_passed_on() {
+    let mut whole = plan(Codec::Opus, Codec::Pcmu);
+    let event = |payload_type| TelephoneEvent { payload_type, clock_rate: 8_000 };
+    let trunk = whole.trunk.as_mut().unwrap();
+    (trunk.telephone_event, trunk.accepted_events) = (Some(event(96)), vec![event(101)]);
+    let mut lab = Lab::new(whole);
+    for (n, payload_type) in [96, 101].into_iter().enumerate() {
+        let timestamp = 1_600 * n as u32;
+        lab.run_to(n as u64 * 200);
+        lab.trunk_says(payload_type, n as u16, timestamp, &[n as u8, 0x8a, 3, 0x20]);
+    }
+    assert_eq!(lab.digits(), [(Side::Trunk, '0', 100), (Side::Trunk, '1', 100)]);
 }
 
 #[test]

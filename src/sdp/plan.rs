@@ -259,6 +259,8 @@ pub struct TrunkMedia {
     pub accepted: Vec<AcceptedCodec>,
     /// Digits in RTP; `None` when not negotiated.
     pub telephone_event: Option<TelephoneEvent>,
+    /// Further payload types under which the peer's digits are taken: ours, where its answer has a number of its own.
+    pub accepted_events: Vec<TelephoneEvent>,
     /// The payload type of comfort noise ([RFC 3389](https://www.rfc-editor.org/rfc/rfc3389)) if the peer named it.
     pub comfort_noise: Option<u8>,
     /// Seen from ourselves.

@@ -13,6 +13,7 @@ use crate::codec::Codec;
 
 /// The payload number of telephone-event in our offers.
 pub const TELEPHONE_EVENT: u8 = 101;
+const OWN_EVENT: TelephoneEvent = TelephoneEvent { payload_type: TELEPHONE_EVENT, clock_rate: 8_000 };
 
 /// What we bring to a trunk's negotiation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +94,7 @@ pub fn offer(local: &TrunkLocal) -> String {
     let lines = AudioLines {
         codecs: &local.accepted(),
         comfort_noise: None,
-        event: local.telephone_event.then_some(TelephoneEvent { payload_type: TELEPHONE_EVENT, clock_rate: 8_000 }),
+        event: local.telephone_event.then_some(OWN_EVENT),
         ptime: local.ptime,
         direction: local.direction,
     };
@@ -123,6 +124,11 @@ pub fn read_answer(local: &TrunkLocal, answer: &[u8]) -> Result<TrunkMedia, SdpE
         if media.accepted.iter().all(|a| a.codec != codec.codec && a.payload_type != codec.payload_type) {
             media.accepted.push(codec);
         }
+    }
+    // What the peer sends has our offer's numbers, what we send has those of its answer (RFC 3264 section 6.1); the
+    // number of the answer is taken too, as many peers send that.
+    if media.telephone_event.is_some_and(|event| event.payload_type != TELEPHONE_EVENT) {
+        media.accepted_events.push(OWN_EVENT);
     }
     Ok(media)
 }
@@ -183,6 +189,7 @@ fn media(local: &TrunkLocal, line: &AudioLine<'_>, common: Vec<AcceptedCodec>) -
         remote_rtcp: destination.and_then(|(_, rtcp)| rtcp),
         send,
         telephone_event: local.telephone_event.then(|| event_for(send.codec, &line.telephone_events())).flatten(),
+        accepted_events: Vec::new(),
         comfort_noise: line.comfort_noise(),
         accepted: common,
         direction: local.direction.answer_to(theirs),

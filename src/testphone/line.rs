@@ -232,6 +232,7 @@ mod tests {
             send,
             accepted: vec![send],
             telephone_event: Some(TelephoneEvent { payload_type: 101, clock_rate: 8_000 }),
+            accepted_events: Vec::new(),
             comfort_noise: None,
             direction,
             ssrc: 77,

@@ -128,6 +128,7 @@ impl Phone {
             send: pcmu,
             accepted: vec![pcmu],
             telephone_event: None,
+            accepted_events: Vec::new(),
             comfort_noise: None,
             direction: Direction::SendRecv,
             ssrc: 77,

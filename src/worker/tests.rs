@@ -175,6 +175,7 @@ fn plan(ufrag: &str, trunk: SocketAddr) -> MediaPlan {
             send: pcmu,
             accepted: vec![pcmu],
             telephone_event: None,
+            accepted_events: Vec::new(),
             comfort_noise: None,
             direction: Direction::SendRecv,
             ssrc: 1,

@@ -280,6 +280,7 @@ fn trunk_media(trunk: SocketAddr) -> TrunkMedia {
         send,
         accepted: vec![send],
         telephone_event: Some(TelephoneEvent { payload_type: 101, clock_rate: 8_000 }),
+        accepted_events: Vec::new(),
         comfort_noise: None,
         direction: Direction::SendRecv,
         ssrc: 0x2222,

@@ -73,6 +73,18 @@ fn answers_are_read() {
     assert_eq!(read_answer(&local(), swapped.as_bytes()).unwrap().send.codec, Codec::Pcma);
 }
 
+/// RFC 3264 section 6.1: each side sends with the other's numbers.
+#[test]
+fn digits_under_the_number_of_our_offer_are_taken_where_the_answer_has_another() {
+    let event = |payload_type| TelephoneEvent { payload_type, clock_rate: 8_000 };
+    let media = read_answer(&local(), ASTERISK.replace("101", "96").as_bytes()).unwrap();
+    assert_eq!((media.telephone_event, media.accepted_events), (Some(event(96)), vec![event(101)]));
+    let media = read_answer(&local(), ASTERISK.as_bytes()).unwrap();
+    assert_eq!((media.telephone_event, media.accepted_events), (Some(event(101)), vec![]));
+    // Digits that were not agreed upon go by SIP INFO, if at all.
+    assert_eq!(read_answer(&local(), SIPP.as_bytes()).unwrap().accepted_events, []);
+}
+
 #[test]
 fn a_bad_answer_says_why() {
     let table = [
