@@ -63,6 +63,8 @@ pub(super) struct Inbound {
     playout: Playout,
     fifo: Fifo,
     events: EventReceiver,
+    /// The source of the last event.
+    event_ssrc: Option<u32>,
     blocked_until: Option<Instant>,
     noise: ComfortNoise,
     /// What silence is made of.
@@ -99,6 +101,7 @@ impl Inbound {
             playout: Playout::new(FRAME_MS),
             fifo: Fifo::new(),
             events: EventReceiver::default(),
+            event_ssrc: None,
             blocked_until: None,
             noise: ComfortNoise::new(seed),
             silence: Silence::Digital,
@@ -176,7 +179,12 @@ impl Inbound {
                 // It takes a sequence number: without it the playout would see a loss.
                 let incoming = Incoming { packet, clock_rate, duration: 0, kind: Kind::Event, fec: false };
                 self.playout.insert(now, &incoming);
-                let updates = self.events.handle(now, header.timestamp, packet.payload, clock_rate);
+                let mut updates = EventUpdates::new();
+                if self.event_ssrc.replace(header.ssrc) != Some(header.ssrc) {
+                    // Another source has timestamps of its own.
+                    updates.extend(self.events.reset());
+                }
+                updates.extend(self.events.handle(now, header.timestamp, packet.payload, clock_rate));
                 self.block(now, &updates);
                 Taken::Event(updates)
             }
@@ -211,7 +219,11 @@ impl Inbound {
     }
 
     fn insert(&mut self, now: Instant, incoming: &Incoming<'_>) -> Taken {
-        Taken::Audio { new_stream: self.playout.insert(now, incoming) == Arrival::NewStream }
+        let new_stream = self.playout.insert(now, incoming) == Arrival::NewStream;
+        if new_stream {
+            self.events.new_time_line();
+        }
+        Taken::Audio { new_stream }
     }
 
     fn block(&mut self, now: Instant, updates: &[EventUpdate]) {

@@ -547,6 +547,19 @@ fn digits_under_either_number_of_telephone_event_are_passed_on() {
     assert_eq!(lab.digits(), [(Side::Trunk, '0', 100), (Side::Trunk, '1', 100)]);
 }
 
+/// Music on hold gives way to the person: another SSRC, with timestamps before the others.
+#[test]
+fn digits_of_a_new_source_are_not_lost() {
+    let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
+    for (n, timestamp) in [900_000, 500, 500].into_iter().enumerate() {
+        lab.run_to(n as u64 * 200);
+        let header = RtpHeader { payload_type: 101, sequence: 7, timestamp, ssrc: n as u32, marker: true };
+        lab.rtp(Port::TrunkRtp, trunk_address(), header, &[4, 0x0a, 3, 0x20]);
+        lab.rtp(Port::TrunkRtp, trunk_address(), RtpHeader { sequence: 8, ..header }, &[4, 0x8a, 3, 0x20]);
+    }
+    assert_eq!(lab.digits(), [(Side::Trunk, '4', 100); 3]);
+}
+
 #[test]
 fn the_tone_under_a_digit_is_not_heard() {
     // A trunk that sends the tone in band beside the event.

@@ -20,6 +20,8 @@ const END_PACKETS: u8 = 3;
 const TIMEOUT: Duration = Duration::from_millis(200);
 /// A segment of a long event holds no more than this many units (RFC 4733 section 2.5.1.3).
 const LONGEST_SEGMENT: u32 = 0xffff;
+/// Packets of an event come no later than this after the last one of it.
+const RECENT: Duration = Duration::from_secs(3);
 /// Events waiting to be sent.
 const QUEUE: usize = 64;
 
@@ -69,6 +71,8 @@ struct Received {
     clock_rate: u32,
     heard: Instant,
     ended: bool,
+    /// The stream has begun another time line since: timestamps before this one are no older.
+    past: bool,
 }
 
 impl Received {
@@ -99,9 +103,10 @@ impl EventReceiver {
         let end = flags & 0x80 != 0;
         let duration = u32::from(u16::from_be_bytes([high, low]));
         if let Some(current) = &mut self.current {
-            if current.event == event && current.timestamp == timestamp {
+            let recent = now.saturating_duration_since(current.heard) < RECENT;
+            if recent && current.event == event && current.timestamp == timestamp {
+                current.heard = now;
                 if !current.ended {
-                    current.heard = now;
                     current.duration = current.duration.max(duration);
                     if end {
                         updates.push(current.end());
@@ -109,8 +114,7 @@ impl EventReceiver {
                 }
                 return updates;
             }
-            let recent = now.saturating_duration_since(current.heard) < Duration::from_secs(3);
-            if recent && (timestamp.wrapping_sub(current.timestamp) as i32) < 0 {
+            if recent && !current.past && (timestamp.wrapping_sub(current.timestamp) as i32) < 0 {
                 // A straggler of an event that is over.
                 return updates;
             }
@@ -128,7 +132,8 @@ impl EventReceiver {
                 updates.push(current.end());
             }
         }
-        let mut started = Received { event, timestamp, earlier: 0, duration, clock_rate, heard: now, ended: false };
+        let mut started =
+            Received { event, timestamp, earlier: 0, duration, clock_rate, heard: now, ended: false, past: false };
         updates.push(EventUpdate::Started { event });
         if end {
             updates.push(started.end());
@@ -151,6 +156,13 @@ impl EventReceiver {
     /// Whether a key is down.
     pub fn active(&self) -> bool {
         self.current.as_ref().is_some_and(|c| !c.ended)
+    }
+
+    /// The stream begins another time line: an event before the last one is a new one then, and no straggler.
+    pub fn new_time_line(&mut self) {
+        if let Some(current) = &mut self.current {
+            current.past = true;
+        }
     }
 
     /// Forgets the stream (a new source began); a key still down comes up.

@@ -106,6 +106,29 @@ fn stragglers_of_an_old_digit_are_not_a_new_one() {
 }
 
 #[test]
+fn a_digit_with_the_timestamp_of_one_long_ago_is_a_new_one() {
+    let (start, end) = (Instant::now(), [1, 0x8a, 3, 0x20]);
+    let mut receiver = EventReceiver::default();
+    let mut counts = Vec::new();
+    for ms in [0, 20, 40, 3_100, 3_120] {
+        counts.push(receiver.handle(start + Duration::from_millis(ms), 500, &end, 8_000).len());
+    }
+    assert_eq!(counts, [2, 0, 0, 2, 0]);
+}
+
+#[test]
+fn a_new_time_line_makes_no_straggler_of_a_digit() {
+    let (now, end) = (Instant::now(), [1, 0x8a, 3, 0x20]);
+    let mut receiver = EventReceiver::default();
+    assert_eq!(receiver.handle(now, 9_000, &end, 8_000).len(), 2);
+    assert_eq!(receiver.handle(now, 500, &end, 8_000).len(), 0);
+    receiver.new_time_line();
+    assert_eq!(receiver.handle(now, 9_000, &end, 8_000).len(), 0, "but its end may still be repeated");
+    assert_eq!(receiver.handle(now, 500, &end, 8_000).len(), 2);
+    assert_eq!(receiver.handle(now, 400, &end, 8_000).len(), 0);
+}
+
+#[test]
 fn a_long_press_is_split_and_put_together_again() {
     for (clock, ms) in [(48_000, 5_000), (8_000, 20_000)] {
         let mut sender = EventSender::new(clock);
