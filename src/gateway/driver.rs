@@ -117,11 +117,9 @@ impl Driver {
                 self.input(Input::SocketOpened { socket, peer });
             }
             Event::SipConnected(connection) => self.tcp.connected(connection),
-            Event::SipClosed { flow, failed } => {
+            Event::SipClosed { flow, input } => {
                 self.tcp.closed(flow);
-                if failed {
-                    self.input(Input::SipFailed { flow });
-                }
+                self.input(input);
             }
         }
     }

@@ -39,8 +39,8 @@ enum Event {
     SocketOpened { socket: SocketId, peer: std::net::SocketAddr, outbox: mpsc::Sender<ws::Frame> },
     /// A SIP connection is there, accepted or opened by us.
     SipConnected(sip_tcp::Connection),
-    /// A SIP connection ended, or could not be opened.
-    SipClosed { flow: crate::sip::Flow, failed: bool },
+    /// The SIP connection of `flow` ended, or could not be opened; the switch is told so by `input`.
+    SipClosed { flow: crate::sip::Flow, input: Input },
 }
 
 /// What every task of the shell holds: where to tell, when to stop, who waits for it.

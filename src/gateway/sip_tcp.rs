@@ -80,18 +80,19 @@ impl SipTcp {
                 () = tasks.stop.cancelled() => return,
                 connected = timeout(WITHIN, TcpStream::connect(flow.remote)) => connected,
             };
-            let failed = match connected {
-                Ok(Ok(stream)) => pump(stream, flow, queue, &tasks).await.is_err(),
+            // Nobody knows a connection that never was: what failed is the flow that was wanted.
+            let input = match connected {
+                Ok(Ok(stream)) => end_of(flow, pump(stream, flow, queue, &tasks).await),
                 Ok(Err(error)) => {
                     tracing::warn!(remote = %flow.remote, %error, "SIP connection refused");
-                    true
+                    Input::SipFailed { flow: wanted }
                 }
                 Err(_) => {
                     tracing::warn!(remote = %flow.remote, "SIP connection: no answer within {WITHIN:?}");
-                    true
+                    Input::SipFailed { flow: wanted }
                 }
             };
-            let _ = tasks.sip.send(Event::SipClosed { flow, failed }).await; // the driver is gone at shutdown
+            let _ = tasks.sip.send(Event::SipClosed { flow, input }).await; // the driver is gone at shutdown
         });
         flow.id
     }
@@ -126,8 +127,8 @@ pub(super) async fn accept(listener: TcpListener, local: SocketAddr, known: Arc<
         let tracker = tasks.tracker.clone();
         tracker.spawn(async move {
             if tasks.sip.send(Event::SipConnected(Connection { flow, outbox })).await.is_ok() {
-                let failed = pump(stream, flow, queue, &tasks).await.is_err();
-                let _ = tasks.sip.send(Event::SipClosed { flow, failed }).await; // as above
+                let input = end_of(flow, pump(stream, flow, queue, &tasks).await);
+                let _ = tasks.sip.send(Event::SipClosed { flow, input }).await; // as above
             }
             drop(permit);
         });
@@ -136,6 +137,14 @@ pub(super) async fn accept(listener: TcpListener, local: SocketAddr, known: Arc<
 
 /// Why a connection ended other than by the peer's close or ours.
 struct Broken;
+
+/// What the switch is told when a connection has ended.
+fn end_of(flow: Flow, result: Result<(), Broken>) -> Input {
+    match result {
+        Ok(()) => Input::SipClosed { flow },
+        Err(Broken) => Input::SipFailed { flow },
+    }
+}
 
 /// Both directions of one connection until it ends.
 async fn pump(stream: TcpStream, flow: Flow, mut queue: mpsc::Receiver<Vec<u8>>, tasks: &Tasks) -> Result<(), Broken> {
@@ -181,5 +190,43 @@ async fn write(writer: &mut tokio::net::tcp::OwnedWriteHalf, bytes: &[u8]) -> Re
     match timeout(WITHIN, writer.write_all(bytes)).await {
         Ok(Ok(())) => Ok(()),
         _ => Err(Broken),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    fn tcp(remote: SocketAddr, id: u64) -> Flow {
+        Flow { transport: Transport::Tcp, local: "127.0.0.1:5060".parse().unwrap(), remote, id }
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_fails_the_flow_that_was_wanted() {
+        let (tasks, mut queues) = Tasks::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let wanted = tcp(listener.local_addr().unwrap(), u64::MAX);
+        drop(listener);
+        let mut connections = SipTcp::new(tasks);
+        assert!(connections.send(wanted, b"BYE".to_vec()));
+        let Some(Event::SipClosed { flow, input }) = queues.trunks.recv().await else { panic!("the end of it") };
+        assert!(matches!(input, Input::SipFailed { flow } if flow == wanted), "{input:?}");
+        connections.closed(flow);
+        assert!(connections.by_id.is_empty() && connections.by_remote.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_switch_is_told_when_a_peer_closes_in_good_order() {
+        let (tasks, mut queues) = Tasks::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut connections = SipTcp::new(tasks);
+        assert!(connections.send(tcp(listener.local_addr().unwrap(), 0), b"BYE".to_vec()));
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_exact(&mut [0; 3]).await.unwrap();
+        drop(stream);
+        let Some(Event::SipClosed { flow, input }) = queues.trunks.recv().await else { panic!("the end of it") };
+        assert!(matches!(input, Input::SipClosed { flow: told } if told == flow && flow.id != 0), "{input:?}");
     }
 }

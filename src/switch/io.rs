@@ -35,6 +35,11 @@ pub enum Input {
         /// The message.
         bytes: Vec<u8>,
     },
+    /// The peer has closed a connection in good order.
+    SipClosed {
+        /// Which.
+        flow: Flow,
+    },
     /// A flow is broken, or cannot be opened.
     SipFailed {
         /// Which.

@@ -127,6 +127,7 @@ impl Switch {
             Input::SocketText { socket, text } => self.socket_text(now, socket, &text),
             Input::SocketClosed { socket } => self.socket_closed(now, socket),
             Input::Sip { flow, bytes } => self.sip(now, flow, &bytes),
+            Input::SipClosed { flow } => self.ua.handle_connection_closed(flow),
             Input::SipFailed { flow } => self.ua.handle_transport_failure(now.instant, flow),
             Input::Leased { call, lease } => self.leased(now, call, lease),
             Input::LeaseFailed { call, reason } => self.call_event(now, call, Event::LeaseRefused(reason)),

@@ -185,6 +185,14 @@ struct Server {
     context: Context,
 }
 
+impl Server {
+    /// Section 18.2.2: what is still to be said goes over a new connection, to the port in the Via.
+    fn leave_connection(&mut self) {
+        let remote = SocketAddr::new(self.flow.remote.ip(), self.reply_port);
+        self.flow = Flow { id: 0, remote, ..self.flow };
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Id {
     Client(ClientId),
@@ -284,12 +292,17 @@ impl Transactions {
             self.step_client(now, id, ClientEvent::TransportFailure);
         }
         for id in servers {
-            // Section 18.2.2: what is still to be said goes over a new connection, to the port in the Via.
             if let Some(server) = self.servers.get_mut(&id).filter(|server| server.context.reliable) {
-                let fallback = SocketAddr::new(server.flow.remote.ip(), server.reply_port);
-                server.flow = Flow { id: 0, remote: fallback, ..server.flow };
+                server.leave_connection();
             }
             self.step_server(now, id, ServerEvent::TransportFailure);
+        }
+    }
+
+    /// The peer has closed the connection of `flow` in good order: nothing has failed, but answers need a new one.
+    pub fn connection_closed(&mut self, flow: Flow) {
+        for server in self.servers.values_mut().filter(|server| flow.id != 0 && server.flow.id == flow.id) {
+            server.leave_connection();
         }
     }
 

@@ -60,6 +60,7 @@ pub(super) fn start(
     let common = Common {
         id,
         flow,
+        lost: false,
         invite: Some(server),
         credentials: None,
         contact,

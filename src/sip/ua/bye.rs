@@ -27,7 +27,7 @@ pub(super) fn release(
     if let Some(reason) = reason.filter(|reason| is_clean(reason)) {
         request.headers.push("Reason", reason);
     }
-    let flow = core.next_flow(common.flow, dialog.next_hop());
+    let flow = common.next_flow(&dialog);
     let bye = core.send(now, in_dialog(Purpose::Bye, Some(common.id), flow, request, common.credentials.clone()));
     State::Releasing(Releasing { dialog, bye })
 }

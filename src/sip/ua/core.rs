@@ -183,24 +183,6 @@ impl Core {
         Ok(NameAddr { display: None, uri, params: Params::default() })
     }
 
-    /// Where a request inside a dialog goes: over the dialog's own connection, or for datagrams to the address in the
-    /// next hop's URI. A name (RFC 7118 has only names) means the flow, as no name is looked up here.
-    pub(super) fn next_flow(&self, flow: Flow, next_hop: &Uri) -> Flow {
-        if flow.transport != Transport::Udp {
-            return flow;
-        }
-        let ip = match &next_hop.host {
-            Host::V4(ip) => IpAddr::V4(*ip),
-            Host::V6(ip) => IpAddr::V6(*ip),
-            Host::Name(_) => return flow,
-        };
-        if ip.is_ipv4() != flow.local.is_ipv4() {
-            return flow;
-        }
-        let port = next_hop.port.unwrap_or(flow.transport.default_port());
-        Flow { remote: SocketAddr::new(ip, port), ..flow }
-    }
-
     fn advertised(&self, flow: Flow) -> (Host, u16) {
         let same = |a: &&super::types::Advertised| a.transport == flow.transport;
         let exact = self.config.advertise.iter().filter(same).find(|a| a.local == flow.local);
@@ -216,6 +198,34 @@ impl Core {
         let (host, port) = self.advertised(flow);
         format!("SIP/2.0/{} {host}:{port};branch={branch};rport", flow.transport.via_name())
     }
+}
+
+/// Where a request inside a dialog goes: over the dialog's own connection, or for datagrams to the address in the next
+/// hop's URI. A name (RFC 7118 has only names) means the flow, as no name is looked up here.
+pub(super) fn next_flow(flow: Flow, next_hop: &Uri) -> Flow {
+    match next_address(flow, next_hop) {
+        Some(remote) if flow.transport == Transport::Udp => Flow { remote, ..flow },
+        _ => flow,
+    }
+}
+
+/// The same once the dialog's connection is gone: a new one to the next hop. The peer's end of the old one was often a
+/// port that nobody listens on, so beside a name it is only its address that is of use.
+pub(super) fn next_flow_anew(flow: Flow, next_hop: &Uri) -> Flow {
+    let port = next_hop.port.unwrap_or(flow.transport.default_port());
+    let remote = next_address(flow, next_hop).unwrap_or(SocketAddr::new(flow.remote.ip(), port));
+    Flow { id: 0, remote, ..flow }
+}
+
+/// The address in a next hop's URI, if it has one of our address family.
+fn next_address(flow: Flow, next_hop: &Uri) -> Option<SocketAddr> {
+    let ip = match &next_hop.host {
+        Host::V4(ip) => IpAddr::V4(*ip),
+        Host::V6(ip) => IpAddr::V6(*ip),
+        Host::Name(_) => return None,
+    };
+    let port = next_hop.port.unwrap_or(flow.transport.default_port());
+    (ip.is_ipv4() == flow.local.is_ipv4()).then_some(SocketAddr::new(ip, port))
 }
 
 /// The body of a message, if it has one.

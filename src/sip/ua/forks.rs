@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use super::core::{Core, Purpose, in_dialog};
+use super::core::{Core, Purpose, in_dialog, next_flow};
 use crate::sip::transaction::ClientId;
 use crate::sip::{Dialog, Flow, Method, Response};
 
@@ -32,7 +32,6 @@ pub(super) fn acknowledge(core: &mut Core, flow: Flow, id: ClientId, dialog: &Di
             ack.headers.push(name, value);
         }
     }
-    let flow = core.next_flow(flow, dialog.next_hop());
     let sent = core.send_ack(dialog.remote_tag(), flow, ack);
     if let Some(pending) = core.pending.get_mut(&id) {
         pending.acks.push(sent);
@@ -46,14 +45,14 @@ pub(super) fn refuse(core: &mut Core, now: Instant, id: ClientId, response: &Res
         return;
     }
     let flow = pending.flow;
+    let to = |dialog: &Dialog| next_flow(flow, dialog.next_hop());
     if let Some(dialog) = pending.dialog.clone() {
         // The 2xx to a re-INVITE whose session is ending: its BYE is under way.
-        return acknowledge(core, flow, id, &dialog);
+        return acknowledge(core, to(&dialog), id, &dialog);
     }
     let Ok(mut dialog) = Dialog::of_caller(&pending.request, response) else { return };
     let credentials = pending.credentials.clone();
-    acknowledge(core, flow, id, &dialog);
+    acknowledge(core, to(&dialog), id, &dialog);
     let bye = dialog.request(Method::Bye);
-    let flow = core.next_flow(flow, dialog.next_hop());
-    core.send(now, in_dialog(Purpose::Bye, None, flow, bye, credentials));
+    core.send(now, in_dialog(Purpose::Bye, None, to(&dialog), bye, credentials));
 }

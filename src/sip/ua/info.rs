@@ -27,7 +27,7 @@ impl Established {
         let mut request = self.dialog.request(Method::Info);
         core.sign(&mut request.headers, "User-Agent");
         put_body(&mut request, Some(body));
-        let flow = core.next_flow(common.flow, self.dialog.next_hop());
+        let flow = common.next_flow(&self.dialog);
         core.send(now, in_dialog(Purpose::Info, Some(common.id), flow, request, common.credentials.clone()));
         self.infos += 1;
         Ok(())

@@ -94,7 +94,8 @@ pub(super) fn start(core: &mut Core, now: Instant, id: SessionId, invite: Invite
     put_body(&mut request, invite.body);
     let pending = in_dialog(Purpose::Invite, Some(id), flow, request, invite.credentials.clone());
     let transaction = core.send(now, pending);
-    let common = Common { id, flow, invite: None, credentials: invite.credentials, contact, call_id, local_tag };
+    let common =
+        Common { id, flow, lost: false, invite: None, credentials: invite.credentials, contact, call_id, local_tag };
     let state =
         State::Inviting(Inviting { transaction, early: Vec::new(), provisional: false, tried: false, ending: None });
     Ok(Session { common, state })
@@ -180,7 +181,7 @@ impl Inviting {
             // A 2xx whose dialog cannot be read can be neither acknowledged nor ended.
             return self.fail(common, core, Failure::Rejected, 502, default_reason(502).to_owned(), Headers::new());
         };
-        forks::acknowledge(core, common.flow, self.transaction, &dialog);
+        forks::acknowledge(core, common.next_flow(&dialog), self.transaction, &dialog);
         if let Some(ending) = self.ending {
             report_ending(common, core, ending.why);
             return bye::release(common, core, now, dialog, ending.reason.as_deref());

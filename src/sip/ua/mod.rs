@@ -78,10 +78,20 @@ impl UserAgent {
         self.run(now);
     }
 
-    /// What was sent over `flow` did not arrive, or its connection is closed (`flow.id` tells which).
+    /// The peer has closed the connection of `flow` in good order. Calls go on, and what is to be said in them goes over
+    /// a new connection; requests under way wait for their answers, which may come over another one (RFC 3261 section
+    /// 18.2.2).
+    pub fn handle_connection_closed(&mut self, flow: Flow) {
+        for session in self.sessions.values_mut() {
+            session.flow_lost(flow);
+        }
+        self.core.layer.connection_closed(flow);
+    }
+
+    /// What was sent over `flow` did not arrive, or its connection is broken (`flow.id` tells which).
     pub fn handle_transport_failure(&mut self, now: Instant, flow: Flow) {
         for session in self.sessions.values_mut() {
-            session.flow_failed(flow);
+            session.flow_lost(flow);
         }
         self.core.layer.transport_failed(now, flow);
         self.run(now);

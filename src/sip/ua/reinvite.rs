@@ -81,7 +81,7 @@ impl Established {
         capabilities::declare(&mut request.headers);
         core.sign(&mut request.headers, "User-Agent");
         put_body(&mut request, Some(body.clone()));
-        let flow = core.next_flow(common.flow, self.dialog.next_hop());
+        let flow = common.next_flow(&self.dialog);
         let mut pending = in_dialog(Purpose::Reinvite, Some(common.id), flow, request, common.credentials.clone());
         pending.dialog = Some(self.dialog.clone());
         let transaction = core.send(now, pending);
@@ -153,7 +153,7 @@ impl Established {
         let result = match response.status {
             200..300 => {
                 self.dialog.refresh_target(&response.headers);
-                forks::acknowledge(core, common.flow, id, &self.dialog);
+                forks::acknowledge(core, common.next_flow(&self.dialog), id, &self.dialog);
                 Ok(body_of(&response.headers, &response.body))
             }
             491 if tries < MAX_TRIES => {

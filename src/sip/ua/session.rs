@@ -4,24 +4,33 @@ use std::time::Instant;
 
 use super::answer::Ringing;
 use super::bye::Releasing;
-use super::core::{Core, Purpose};
+use super::core::{Core, Purpose, next_flow, next_flow_anew};
 use super::established::Established;
 use super::invite::Inviting;
 use super::types::{Body, SessionId, UaError};
 use crate::sip::transaction::{ClientFailure, ClientId, ServerId};
-use crate::sip::{Credentials, Flow, Method, NameAddr, Request, Response, Transport};
+use crate::sip::{Credentials, Dialog, Flow, Method, NameAddr, Request, Response, Transport};
 
 /// What a session has in every state.
 #[derive(Debug)]
 pub(super) struct Common {
     pub(super) id: SessionId,
     pub(super) flow: Flow,
+    /// The flow's connection is gone.
+    pub(super) lost: bool,
     /// The INVITE that made it, if the peer sent it.
     pub(super) invite: Option<ServerId>,
     pub(super) credentials: Option<Credentials>,
     pub(super) contact: NameAddr,
     pub(super) call_id: String,
     pub(super) local_tag: String,
+}
+
+impl Common {
+    /// Where a request inside this dialog goes.
+    pub(super) fn next_flow(&self, dialog: &Dialog) -> Flow {
+        if self.lost { next_flow_anew(self.flow, dialog.next_hop()) } else { next_flow(self.flow, dialog.next_hop()) }
+    }
 }
 
 /// The states. Each is consumed by what happens in it.
@@ -153,6 +162,7 @@ impl Session {
         // A stream's newest connection is the one to talk over.
         if flow.transport != Transport::Udp && flow.transport == self.common.flow.transport {
             self.common.flow = flow;
+            self.common.lost = false;
         }
         if request.method == Method::Options {
             return super::options::answer(core, now, server, &request);
@@ -194,10 +204,11 @@ impl Session {
         };
     }
 
-    /// The connection is gone: what comes next goes over a new one.
-    pub(super) fn flow_failed(&mut self, flow: Flow) {
+    /// The connection is gone: what comes next goes over a new one, to the next hop.
+    pub(super) fn flow_lost(&mut self, flow: Flow) {
         if flow.id != 0 && self.common.flow.id == flow.id {
             self.common.flow.id = 0;
+            self.common.lost = true;
         }
     }
 
@@ -264,7 +275,7 @@ impl Session {
         }
     }
 
-    fn dialog_mut(&mut self, remote_tag: Option<&str>) -> Option<&mut crate::sip::Dialog> {
+    fn dialog_mut(&mut self, remote_tag: Option<&str>) -> Option<&mut Dialog> {
         match &mut self.state {
             State::Inviting(state) => {
                 let tag = remote_tag.unwrap_or_default();

@@ -529,6 +529,71 @@ fn a_broken_connection_fails_the_call_being_made_and_not_the_one_that_stands() {
     assert_eq!(flow, tcp(0), "over a new connection");
 }
 
+/// What the user agent sends next, and where to.
+fn sent(bench: &mut Bench) -> (crate::sip::Flow, String) {
+    loop {
+        match bench.ua.poll_output() {
+            Some(UaOutput::Transmit { flow, bytes }) => return (flow, String::from_utf8(bytes).unwrap()),
+            Some(UaOutput::Event(event)) => bench.events.push(event),
+            None => panic!("nothing is sent"),
+        }
+    }
+}
+
+/// A caller's idle connection is closed: the call stands, and our BYE goes to his Contact, or to the proxy that wants
+/// to see it, but never to the port that he called from.
+#[test]
+fn a_call_whose_connection_was_closed_goes_on_and_its_bye_goes_to_the_next_hop() {
+    for (extra, contact, hop) in [
+        ("", "192.0.2.2:5070", "192.0.2.2:5070"),
+        ("Record-Route: <sip:192.0.2.7;transport=tcp;lr>\r\n", "192.0.2.2:5070", "192.0.2.7:5060"),
+        ("", "pbx.example:5071", "192.0.2.2:5071"),
+    ] {
+        let remote = "192.0.2.2:41000".parse().unwrap();
+        let tcp = crate::sip::Flow { transport: Transport::Tcp, id: 7, remote, ..super::net::flow(0) };
+        let mut bench = Bench::new();
+        let invite =
+            foreign("INVITE", "1", extra).replace("/UDP", "/TCP").replace("@192.0.2.2:5060>", &format!("@{contact}>"));
+        bench.ua.handle_datagram(bench.now, tcp, invite.as_bytes());
+        assert_eq!(sent(&mut bench).0, tcp);
+        bench.drain();
+        let Some(UaEvent::Incoming { session, .. }) = bench.events.first() else { panic!("incoming") };
+        let session = *session;
+        bench.ua.handle_connection_closed(tcp);
+        bench.ua.accept(bench.now, session, body("answer")).unwrap();
+        let (flow, ok) = sent(&mut bench);
+        // Section 18.2.2: to the port in the Via.
+        assert_eq!((flow.id, flow.remote), (0, "192.0.2.2:5060".parse().unwrap()), "{ok}");
+        let to = ok.lines().find(|line| line.starts_with("To:")).unwrap();
+        let ack = invite.replace("INVITE", "ACK").replace("z9hG4bK1", "z9hG4bK2");
+        let ack = ack.replace("To: <sip:us@192.0.2.1>", to);
+        bench.ua.handle_datagram(bench.now, crate::sip::Flow { id: 8, ..tcp }, ack.as_bytes());
+        bench.drain();
+        bench.ua.hangup(bench.now, session, None);
+        let (flow, bye) = sent(&mut bench);
+        assert!(bye.starts_with("BYE "), "{bye}");
+        assert_eq!((flow.id, flow.remote, flow.transport), (0, hop.parse().unwrap(), Transport::Tcp));
+        // The new connection is refused, too: the call is over all the same.
+        bench.ua.handle_transport_failure(bench.now, flow);
+        bench.drain();
+        assert_eq!(words(&bench), ["incoming", "acked", "closed"]);
+        bench.check_empty();
+    }
+}
+
+#[test]
+fn a_connection_closed_in_good_order_fails_nothing_that_is_under_way() {
+    let tcp = crate::sip::Flow { transport: Transport::Tcp, id: 7, ..super::net::flow(0) };
+    let mut bench = Bench::new();
+    let id = bench.user(|ua, now| ua.invite(now, Invite { flow: tcp, ..call(0) }).unwrap());
+    bench.ua.handle_connection_closed(tcp);
+    bench.answer(&reply(&bench.last(Method::Invite), 200, "b"));
+    bench.user(|ua, now| ua.reoffer(now, id, body("x")).unwrap());
+    bench.ua.handle_connection_closed(tcp);
+    bench.answer(&reply(&bench.last(Method::Invite), 200, "b"));
+    assert_eq!(words(&bench), ["answered", "reoffer-answered"]);
+}
+
 #[test]
 fn a_caller_whose_connection_breaks_while_it_rings_has_vanished() {
     let tcp = crate::sip::Flow { transport: Transport::Tcp, id: 7, ..super::net::flow(0) };
