@@ -105,8 +105,9 @@ impl Trunk {
         Flow { transport: self.transport, local: self.local, remote: self.remote, id: 0 }
     }
 
-    /// Whether this trunk may send from `source`.
+    /// Whether this trunk may send from `source`. A listener on `[::]` shows IPv4 peers with mapped addresses.
     pub fn sends_from(&self, source: IpAddr) -> bool {
-        self.remote.ip() == source || self.allowed_sources.contains(&source)
+        let is_source = |ip: IpAddr| ip.to_canonical() == source.to_canonical();
+        is_source(self.remote.ip()) || self.allowed_sources.iter().copied().any(is_source)
     }
 }

@@ -7,10 +7,12 @@ use crate::call::{Call, Context, Event, InboundRequest};
 use crate::sip::{Flow, Request, SessionId, UaEvent};
 
 impl Switch {
-    /// One SIP message. From an address that is no trunk's it is dropped in silence, before parsing.
+    /// One SIP message. From an address that is neither a trunk's nor one to which we send the requests of a dialog it
+    /// is dropped in silence, before parsing.
     pub(super) fn sip(&mut self, now: Now, flow: Flow, bytes: &[u8]) {
         let source = flow.remote.ip();
-        if !self.settings.trunks.iter().any(|trunk| trunk.sends_from(source)) {
+        if !self.settings.trunks.iter().any(|trunk| trunk.sends_from(source)) && !self.ua.knows(source) {
+            tracing::debug!(remote = %flow.remote, "SIP from an address of no trunk dropped");
             self.dropped_sip = self.dropped_sip.saturating_add(1);
             return;
         }
@@ -35,7 +37,7 @@ impl Switch {
 
     fn incoming(&mut self, now: Now, session: SessionId, request: Request, flow: Flow) {
         let Some(trunk) = self.trunk_of(flow) else {
-            // The source was a trunk's when the message came in; nobody is there to be called otherwise.
+            // A party of a trunk's call: known for what belongs to that call, but calls come from the trunk.
             let _ = self.ua.reject(now.instant, session, 403, "Forbidden", &[]);
             return;
         };

@@ -5,10 +5,10 @@ use std::time::Duration;
 use ringback::call::CallId;
 use ringback::sdp::{MediaLoss, MediaReport};
 use ringback::signal::Party;
-use ringback::sip::{Flow, Transport};
+use ringback::sip::{Flow, Message, Method, Transport};
 use ringback::switch::Input;
 
-use crate::support::raw::Raw;
+use crate::support::raw::{self, Raw};
 use crate::support::world::{GATEWAY, ONE, TWO, address};
 use crate::support::{Fate, Habits, World, call, ended};
 
@@ -228,6 +228,45 @@ fn strangers_get_silence() {
     }
     world.run(Duration::from_secs(60).as_millis() as u64);
     assert_eq!((world.switch.stats().dropped_sip, world.packets), (100, 0));
+}
+
+/// The trunk's Contact is another host than the trunk: ours go there, so his BYE may come from there, while the call lasts.
+#[test]
+fn the_contact_of_a_call_is_heard_for_as_long_as_the_call_lasts() {
+    const CONTACT: &str = "203.0.113.9:5060";
+    let mut world = World::new();
+    let to_invite = |message: &Message| match message {
+        Message::Request(request) if request.method == Method::Invite => {
+            let Message::Response(mut ok) = raw::reply(request, 200, "b", Some(40_000)) else { unreachable!() };
+            ok.headers.set("Contact", format!("<sip:raw@{CONTACT}>"));
+            vec![Message::Response(ok)]
+        }
+        _ => Vec::new(),
+    };
+    world.script(Raw::new(address(ONE), to_invite));
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "600"));
+    world.until(alice, "c1", "answered");
+    let invite = world.raws[&address(ONE)].requests(&Method::Invite)[0].clone();
+    let Message::Request(bye) = raw::in_dialog(&invite, Method::Bye, "b", 1) else { unreachable!() };
+    let flow = |remote| Flow { transport: Transport::Udp, local: address(GATEWAY), remote: address(remote), id: 0 };
+    world.input(Input::Sip { flow: flow("203.0.113.8:5060"), bytes: bye.to_bytes() });
+    assert_eq!((world.page(alice).ended("c1"), world.switch.stats().dropped_sip), (None, 1));
+    world.input(Input::Sip { flow: flow(CONTACT), bytes: bye.to_bytes() });
+    assert_eq!(world.page(alice).ended("c1").map(|end| end.0), Some(Party::Them));
+    world.finish();
+    world.input(Input::Sip { flow: flow(CONTACT), bytes: bye.to_bytes() });
+    assert_eq!(world.switch.stats().dropped_sip, 2);
+}
+
+/// A listener on `[::]` shows IPv4 peers so.
+#[test]
+fn a_trunk_is_known_by_its_mapped_address() {
+    let mut world = World::new();
+    let flow =
+        Flow { transport: Transport::Udp, local: address(GATEWAY), remote: address("[::ffff:192.0.2.9]:5060"), id: 0 };
+    world.input(Input::Sip { flow, bytes: b"OPTIONS".to_vec() });
+    assert_eq!(world.switch.stats().dropped_sip, 0);
 }
 
 #[test]

@@ -219,13 +219,18 @@ pub(super) fn next_flow_anew(flow: Flow, next_hop: &Uri) -> Flow {
 
 /// The address in a next hop's URI, if it has one of our address family.
 fn next_address(flow: Flow, next_hop: &Uri) -> Option<SocketAddr> {
-    let ip = match &next_hop.host {
-        Host::V4(ip) => IpAddr::V4(*ip),
-        Host::V6(ip) => IpAddr::V6(*ip),
-        Host::Name(_) => return None,
-    };
+    let ip = address_of(next_hop)?;
     let port = next_hop.port.unwrap_or(flow.transport.default_port());
     (ip.is_ipv4() == flow.local.is_ipv4()).then_some(SocketAddr::new(ip, port))
+}
+
+/// The address that a URI has for a host; none for a name.
+pub(super) fn address_of(uri: &Uri) -> Option<IpAddr> {
+    match &uri.host {
+        Host::V4(ip) => Some(IpAddr::V4(*ip)),
+        Host::V6(ip) => Some(IpAddr::V6(*ip).to_canonical()),
+        Host::Name(_) => None,
+    }
 }
 
 /// The body of a message, if it has one.

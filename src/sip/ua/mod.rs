@@ -24,7 +24,8 @@ mod session;
 mod tests;
 mod types;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Instant;
 
 pub use types::{Advertised, Body, EndedBy, Failure, Invite, SessionId, UaConfig, UaError, UaEvent, UaOutput};
@@ -44,6 +45,8 @@ pub struct UserAgent {
     by_dialog: BTreeMap<(String, String), SessionId>,
     /// The INVITE that made a session of the callee's side.
     by_server: BTreeMap<ServerId, SessionId>,
+    /// Where the dialogs of which session send their requests.
+    next_hops: BTreeSet<(IpAddr, SessionId)>,
     schedule: Schedule<SessionId>,
     next_session: u64,
     draining: bool,
@@ -57,6 +60,7 @@ impl UserAgent {
             sessions: BTreeMap::new(),
             by_dialog: BTreeMap::new(),
             by_server: BTreeMap::new(),
+            next_hops: BTreeSet::new(),
             schedule: Schedule::new(),
             next_session: 0,
             draining: false,
@@ -115,6 +119,13 @@ impl UserAgent {
     /// What to send and what happened, in order.
     pub fn poll_output(&mut self) -> Option<UaOutput> {
         self.core.out.pop_front()
+    }
+
+    /// True while a dialog lives whose requests we send to this address: its peer's Contact or first Route. What comes
+    /// from there is no stranger's, and costs one look into an index to tell.
+    pub fn knows(&self, source: IpAddr) -> bool {
+        let source = source.to_canonical();
+        self.next_hops.range((source, SessionId(0))..).next().is_some_and(|(ip, _)| *ip == source)
     }
 
     /// How many sessions live.
@@ -223,6 +234,7 @@ impl UserAgent {
             self.by_server.insert(server, common.id);
         }
         self.schedule.set(common.id, session.deadline());
+        self.next_hops.extend(session.next_hops().into_iter().map(|ip| (ip, common.id)));
         self.sessions.insert(common.id, session);
     }
 
@@ -241,8 +253,16 @@ impl UserAgent {
     /// One step of a session: its deadline follows it, and when it has ended, it goes.
     fn step<T>(&mut self, id: SessionId, what: impl FnOnce(&mut Session, &mut Core) -> T) -> Option<T> {
         let session = self.sessions.get_mut(&id)?;
+        let before = session.next_hops();
         let result = what(session, &mut self.core);
         self.schedule.set(id, session.deadline());
+        let after = session.next_hops();
+        if before != after {
+            for ip in before {
+                self.next_hops.remove(&(ip, id));
+            }
+            self.next_hops.extend(after.into_iter().map(|ip| (ip, id)));
+        }
         if session.is_closed() {
             if let Some(session) = self.sessions.remove(&id) {
                 self.by_dialog.remove(&(session.common.call_id, session.common.local_tag));

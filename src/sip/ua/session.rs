@@ -1,10 +1,12 @@
 //! One call leg: its states, and which state's procedure an input goes to.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::answer::Ringing;
 use super::bye::Releasing;
-use super::core::{Core, Purpose, next_flow, next_flow_anew};
+use super::core::{Core, Purpose, address_of, next_flow, next_flow_anew};
 use super::established::Established;
 use super::invite::Inviting;
 use super::types::{Body, SessionId, UaError};
@@ -273,6 +275,18 @@ impl Session {
             State::Established(state) if state.hangup.is_none() => Ok((&self.common, state)),
             _ => Err(UaError::State),
         }
+    }
+
+    /// The addresses that requests of this session's dialogs go to.
+    pub(super) fn next_hops(&self) -> BTreeSet<IpAddr> {
+        let dialogs = match &self.state {
+            State::Inviting(state) => state.early.as_slice(),
+            State::Ringing(state) => std::slice::from_ref(&state.dialog),
+            State::Established(state) => std::slice::from_ref(&state.dialog),
+            State::Releasing(state) => std::slice::from_ref(&state.dialog),
+            State::Closed => &[],
+        };
+        dialogs.iter().filter_map(|dialog| address_of(dialog.next_hop())).collect()
     }
 
     fn dialog_mut(&mut self, remote_tag: Option<&str>) -> Option<&mut Dialog> {

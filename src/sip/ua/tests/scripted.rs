@@ -595,6 +595,33 @@ fn a_connection_closed_in_good_order_fails_nothing_that_is_under_way() {
 }
 
 #[test]
+fn the_next_hop_of_a_dialog_is_known_for_as_long_as_the_dialog_lives() {
+    let knows = |bench: &Bench, ip: &str| bench.ua.knows(ip.parse().unwrap());
+    let mut bench = Bench::new();
+    let id = bench.user(|ua, now| ua.invite(now, call(0)).unwrap());
+    assert!(!knows(&bench, "192.0.2.2"), "no dialog yet");
+    let mut ringing = reply(&bench.last(Method::Invite), 180, "b");
+    ringing.headers.set("Contact", "<sip:b@192.0.2.40:5060>");
+    bench.answer(&ringing);
+    assert!(knows(&bench, "192.0.2.40") && knows(&bench, "::ffff:192.0.2.40"));
+    let mut ok = reply(&bench.last(Method::Invite), 200, "b");
+    ok.headers.set("Contact", "<sip:b@192.0.2.50:5060>");
+    bench.answer(&ok);
+    assert!(knows(&bench, "192.0.2.50") && !knows(&bench, "192.0.2.40"), "the target was refreshed");
+    assert!(!knows(&bench, "192.0.2.49") && !knows(&bench, "192.0.2.51"));
+    bench.user(|ua, now| ua.invite(now, call(0)).unwrap());
+    let mut routed = reply(&bench.last(Method::Invite), 200, "c");
+    routed.headers.set("Contact", "<sip:c@192.0.2.60>");
+    routed.headers.push("Record-Route", "<sip:[2001:db8::7];lr>");
+    bench.answer(&routed);
+    assert!(knows(&bench, "2001:db8::7") && !knows(&bench, "192.0.2.60"), "the first route alone");
+    bench.user(|ua, now| ua.hangup(now, id, None));
+    assert!(knows(&bench, "192.0.2.50"), "until the answer to our BYE");
+    bench.answer(&reply(&bench.last(Method::Bye), 200, "b"));
+    assert!(!knows(&bench, "192.0.2.50"));
+}
+
+#[test]
 fn a_caller_whose_connection_breaks_while_it_rings_has_vanished() {
     let tcp = crate::sip::Flow { transport: Transport::Tcp, id: 7, ..super::net::flow(0) };
     let mut bench = Bench::new();
