@@ -287,7 +287,7 @@ impl Reader<'_> {
         let sip = self.sip(&raw.sip)?;
         let trunks = raw.trunk.iter().map(|(name, t)| self.trunk(name, t, &sip)).collect::<Result<Vec<_>, _>>()?;
         let media = self.media(&raw.media)?;
-        for trunk in trunks.iter().filter(|t| t.listener.is_ipv4() != media.rtp_address.is_ipv4()) {
+        if let Some(trunk) = trunks.iter().find(|t| t.listener.is_ipv4() != media.rtp_address.is_ipv4()) {
             let problem = Problem::MediaFamily { trunk: trunk.name.clone(), rtp_address: media.rtp_address };
             let place = raw.trunk.get(&trunk.name).map(|section| error::place(self.text, section.span().start));
             return Err(ConfigError { file: self.path.display().to_string(), place, problem }.into());

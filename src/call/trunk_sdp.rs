@@ -65,7 +65,7 @@ impl TrunkDescription {
             local.version = version;
             trunk::answer(local, offer).map(|(text, _)| text).unwrap_or_default()
         });
-        Ok((text, self.from_peer(media)))
+        Ok((text, self.with_peer(media)))
     }
 
     /// The media agreed by the trunk's answer to our last offer.
@@ -73,10 +73,10 @@ impl TrunkDescription {
     /// # Errors
     /// [`SdpError`] when it is no answer to it.
     pub fn read_answer(&self, answer: &[u8]) -> Result<TrunkMedia, SdpError> {
-        Ok(self.from_peer(trunk::read_answer(&self.local, answer)?))
+        Ok(self.with_peer(trunk::read_answer(&self.local, answer)?))
     }
 
-    fn from_peer(&self, media: TrunkMedia) -> TrunkMedia {
+    fn with_peer(&self, media: TrunkMedia) -> TrunkMedia {
         TrunkMedia { peer: Some(self.peer), ..media }
     }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, TryRng};
-use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
 
@@ -154,35 +153,17 @@ fn bind_error(
 
 type Bound<T> = Vec<(SocketAddr, T)>;
 
-/// A SIP socket of one address family: `[::]` does not take IPv4 too, so `0.0.0.0` and `[::]` stand beside each other and
-/// a trunk's IPv4 address is seen as one.
-fn bind_one(address: SocketAddr, kind: Type) -> std::io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), kind, None)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    if kind == Type::STREAM {
-        socket.set_reuse_address(true)?; // connections of a previous run may still be closing
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    if kind == Type::STREAM {
-        socket.listen(128)?;
-    }
-    Ok(socket)
-}
-
 fn bind_sip(config: &Config) -> Result<(Bound<Arc<UdpSocket>>, Bound<TcpListener>), GatewayError> {
     let mut udp = Vec::new();
     for &address in &config.sip.udp {
         let error = |e| bind_error("SIP over UDP", address, "[sip] udp")(e);
-        let socket = bind_one(address, Type::DGRAM).and_then(|s| UdpSocket::from_std(s.into())).map_err(error)?;
+        let socket = net::bind_udp_one_family(address).and_then(UdpSocket::from_std).map_err(error)?;
         udp.push((socket.local_addr().map_err(error)?, Arc::new(socket)));
     }
     let mut tcp = Vec::new();
     for &address in &config.sip.tcp {
         let error = |e| bind_error("SIP over TCP", address, "[sip] tcp")(e);
-        let listener = bind_one(address, Type::STREAM).and_then(|s| TcpListener::from_std(s.into())).map_err(error)?;
+        let listener = net::listen_tcp_one_family(address).and_then(TcpListener::from_std).map_err(error)?;
         tcp.push((listener.local_addr().map_err(error)?, listener));
     }
     Ok((udp, tcp))

@@ -1,7 +1,7 @@
 //! UDP sockets with the options that media needs.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -23,6 +23,38 @@ pub fn bind_udp(address: SocketAddr, buffer: Option<usize>) -> io::Result<UdpSoc
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+/// A UDP socket for SIP: non-blocking, and of one address family. `[::]` does not take IPv4 too, so `0.0.0.0` and `[::]`
+/// stand beside each other, and a trunk's IPv4 address is seen as one.
+///
+/// # Errors
+/// What the system says.
+pub fn bind_udp_one_family(address: SocketAddr) -> io::Result<UdpSocket> {
+    bind_one_family(address, Type::DGRAM).map(UdpSocket::from)
+}
+
+/// A TCP listener for SIP, non-blocking, of one address family as [`bind_udp_one_family`].
+///
+/// # Errors
+/// What the system says.
+pub fn listen_tcp_one_family(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = bind_one_family(address, Type::STREAM)?;
+    socket.listen(128)?;
+    Ok(socket.into())
+}
+
+fn bind_one_family(address: SocketAddr, kind: Type) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if kind == Type::STREAM {
+        socket.set_reuse_address(true)?; // connections of a previous run may still be closing
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 /// The address of a peer as it really is: an IPv4 one that came in through an IPv6 socket is IPv4 again.
