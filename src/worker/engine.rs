@@ -41,6 +41,13 @@ pub(super) enum Command {
     Media { call: u64, command: Box<MediaCommand> },
 }
 
+impl Command {
+    /// Whether it ends a call.
+    pub(super) fn is_stop(&self) -> bool {
+        matches!(self, Command::Media { command, .. } if **command == MediaCommand::Stop)
+    }
+}
+
 /// Makes a call's bridge.
 pub(super) type Factory<B> = Box<dyn Fn(Instant, MediaPlan, [u8; 32]) -> Option<B> + Send>;
 
@@ -343,6 +350,9 @@ impl<B: Step> Engine<B> {
 
     fn handle_commands(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
+            if !command.is_stop() {
+                self.out.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            }
             match command {
                 Command::Open { call, pair, plan, seed } => self.open(call, pair, *plan, seed),
                 Command::Media { call, command } => self.command(call, *command),

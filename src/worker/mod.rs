@@ -90,6 +90,8 @@ pub struct WorkerCounters {
 struct Shared {
     /// Calls open, or about to be: counted by the handle, so that the limit holds at once.
     calls: AtomicUsize,
+    /// Commands in the channel, but for Stop.
+    waiting: AtomicUsize,
     stopping: AtomicBool,
     unroutable: AtomicU64,
     unsent: AtomicU64,
@@ -106,6 +108,12 @@ pub struct WorkerHandle {
     waker: Arc<Waker>,
     shared: Arc<Shared>,
     thread: JoinHandle<()>,
+}
+
+/// Commands that may wait, but for Stop, which has room of its own: a call whose Stop was refused would keep its sockets.
+/// That is the opening and a few updates of every call, and digits: a full channel means that the thread hangs.
+fn commands_at_most(max_calls: usize) -> usize {
+    max_calls * 3 + 64
 }
 
 impl WorkerHandle {
@@ -127,8 +135,7 @@ impl WorkerHandle {
         let (browser_address, socket) = bound;
         let poll = Poll::new().map_err(WorkerError::Start)?;
         let waker = Arc::new(Waker::new(poll.registry(), engine::WAKER).map_err(WorkerError::Start)?);
-        // Open, a few updates and stop of every call, and digits: a full channel means that the thread hangs.
-        let (commands, queue) = sync_channel(max_calls * 4 + 64);
+        let (commands, queue) = sync_channel(commands_at_most(max_calls) + max_calls);
         let shared = Arc::new(Shared::default());
         let shared_by_thread = shared.clone();
         let limits = engine::Limits { max_calls, local_only };
@@ -156,21 +163,38 @@ impl WorkerHandle {
     }
 
     /// Tells the worker something about an open call. A command about a call that is not open is ignored, but for
-    /// [`MediaCommand::Stop`], which is answered by empty counters.
+    /// [`MediaCommand::Stop`], which is answered by empty counters. The Stop of an open call is refused by a thread that
+    /// has ended alone.
     pub fn command(&self, call: u64, command: MediaCommand) -> Result<(), WorkerBusy> {
         self.send(Command::Media { call, command: Box::new(command) })
     }
 
     fn send(&self, command: Command) -> Result<(), WorkerBusy> {
+        let waits = !command.is_stop();
+        if waits {
+            let most = commands_at_most(self.max_calls);
+            let room = |waiting| (waiting < most).then_some(waiting + 1);
+            self.shared.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).map_err(|_| WorkerBusy)?;
+        }
         match self.commands.try_send(command) {
             Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return Err(WorkerBusy),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                if waits {
+                    self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+                }
+                return Err(WorkerBusy);
+            }
         }
         // Where the waker fails the command still waits in the channel for the next turn of the loop.
         if let Err(error) = self.waker.wake() {
             tracing::warn!(%error, "cannot wake a media worker");
         }
         Ok(())
+    }
+
+    /// Whether the thread runs: a panic outside of a call's bridge ends it.
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
     }
 
     /// Calls open now.

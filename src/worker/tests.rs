@@ -396,6 +396,46 @@ fn more_calls_than_agreed_are_refused_and_stop_ends_those_that_are() {
     }
 }
 
+/// A thread that hangs refuses commands, but it has room for the Stop of each call: no call keeps its sockets.
+#[test]
+fn a_full_channel_has_room_for_the_stop_of_each_call() {
+    let ((go_on, gate), (entered, hangs)) = (channel::<()>(), channel());
+    let (tell, reports) = channel();
+    let config = WorkerConfig {
+        browser_bind: "127.0.0.1:0".parse().unwrap(),
+        max_calls: 4,
+        local_only: false,
+        name: "media-test".into(),
+    };
+    let tell: Reports = Box::new(move |call, report| drop(tell.send((call, report))));
+    let worker = WorkerHandle::spawn_with(config, tell, move |now, plan, seed| {
+        let _ = entered.send(());
+        gate.recv().unwrap_or_default();
+        Fake::new(now, plan, seed)
+    })
+    .unwrap();
+    let mut pool = PortPool::new("127.0.0.1".parse().unwrap(), test_ports(8), Duration::ZERO);
+    for call in 0..4 {
+        let pair = pool.lease(Instant::now()).unwrap();
+        worker.open(call, pair, plan(&format!("cal{call}"), worker.browser_address()), [NO_FAULT; 32]).unwrap();
+    }
+    hangs.recv_timeout(LIMIT).unwrap();
+    let digits = || MediaCommand::Digits { to: Side::Trunk, digits: "1".into(), ms: 100 };
+    let taken = (0..1_000).take_while(|_| worker.command(0, digits()).is_ok()).count();
+    assert_eq!(taken, 73);
+    for call in 0..4 {
+        assert_eq!(worker.command(call, MediaCommand::Stop), Ok(()));
+    }
+    assert_eq!(worker.command(0, digits()), Err(WorkerBusy));
+    drop(go_on);
+    for call in 0..4 {
+        let (id, report) = reports.recv_timeout(LIMIT).unwrap();
+        assert!(id == call && matches!(report, MediaReport::Stopped(_)), "{report:?}");
+    }
+    assert_eq!(worker.command(0, digits()), Ok(()));
+    worker.stop();
+}
+
 #[test]
 fn a_browser_port_in_use_is_said_with_its_address() {
     let taken = peer("127.0.0.1:0");
