@@ -104,8 +104,8 @@ impl MediaPool {
         if trunk.is_ipv4() != self.rtp_address.is_ipv4() {
             return Err(LeaseRefusal::AddressFamily);
         }
-        let (worker, handle) =
-            self.workers.iter().enumerate().min_by_key(|(_, w)| w.calls()).ok_or(LeaseRefusal::NoWorker)?;
+        let running = self.workers.iter().enumerate().filter(|(_, worker)| worker.is_running());
+        let (worker, handle) = running.min_by_key(|(_, worker)| worker.calls()).ok_or(LeaseRefusal::NoWorker)?;
         if handle.calls() >= self.max_calls {
             return Err(LeaseRefusal::NoWorker);
         }
@@ -193,5 +193,49 @@ fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+    use std::time::Duration;
+
+    use super::*;
+
+    fn worker(name: &str, report: impl Fn(u64, MediaReport) + Send + 'static) -> WorkerHandle {
+        let browser_bind = "127.0.0.1:0".parse().unwrap();
+        let config = WorkerConfig { browser_bind, max_calls: 4, local_only: false, name: name.into() };
+        WorkerHandle::spawn(config, Identity::generate().unwrap(), Box::new(report)).unwrap()
+    }
+
+    #[test]
+    fn a_worker_whose_thread_has_ended_gets_no_call() {
+        let (tell, told) = std::sync::mpsc::channel::<()>();
+        let dead = worker("media-dead", move |_, _| {
+            let _held = &tell;
+            panic!("on purpose");
+        });
+        // The answer to the Stop of a call that is not open is a report, which panics.
+        dead.command(1, MediaCommand::Stop).unwrap();
+        assert!(told.recv_timeout(Duration::from_secs(10)).is_err());
+        let limit = Instant::now() + Duration::from_secs(10);
+        while dead.is_running() && Instant::now() < limit {
+            std::thread::yield_now();
+        }
+        let mut pool = MediaPool {
+            workers: vec![dead, worker("media-live", |_, _| {})],
+            ports: PortPool::new(Ipv4Addr::LOCALHOST.into(), net::test_ports(4), QUARANTINE),
+            leases: HashMap::new(),
+            advertise: Vec::new(),
+            rtp_advertise: None,
+            rtp_address: Ipv4Addr::LOCALHOST.into(),
+            max_calls: 4,
+            local_only: false,
+        };
+        let trunk = SocketAddr::from((Ipv4Addr::LOCALHOST, 5_060));
+        let lease = pool.lease(Instant::now(), CallId(1), trunk).unwrap();
+        assert_eq!(lease.candidates, [pool.workers[1].browser_address()]);
+        pool.stop();
     }
 }
