@@ -255,7 +255,8 @@ impl Bridge {
         let (Some(leg), other) = legs(&mut self.browser, &mut self.trunk, from) else { return };
         leg.alive = now;
         if !leg.direction.receives() {
-            // Held: what the peer sends all the same is not heard.
+            // Held: what the peer sends all the same is not heard. It is no loss either.
+            leg.inbound.count(now, &packet);
             return;
         }
         match leg.inbound.packet(now, packet) {

@@ -206,16 +206,23 @@ impl Inbound {
             self.rejected += 1;
             return taken;
         }
-        let (ssrc, sequence, timestamp) = (header.ssrc, header.sequence, header.timestamp);
-        let clock_rate = self.playout.clock_rate();
-        match taken {
-            Taken::Event(_) => self.stats.untimed_packet(now, ssrc, sequence, timestamp, clock_rate),
-            _ => self.stats.packet(now, ssrc, sequence, timestamp, clock_rate),
-        }
+        self.count(now, &packet);
         self.packets += 1;
         self.bytes += packet.payload.len() as u64;
         self.heard = Some(now);
         taken
+    }
+
+    /// Counts a packet for our reports, whether it is heard or not. One of an unknown payload type is none of the stream.
+    pub fn count(&mut self, now: Instant, packet: &RtpPacket<'_>) {
+        let header = packet.header;
+        let (ssrc, sequence, timestamp) = (header.ssrc, header.sequence, header.timestamp);
+        let clock_rate = self.playout.clock_rate();
+        match self.meaning(now, header.payload_type) {
+            Some(Meaning::Event { .. }) => self.stats.untimed_packet(now, ssrc, sequence, timestamp, clock_rate),
+            Some(_) => self.stats.packet(now, ssrc, sequence, timestamp, clock_rate),
+            None => {}
+        }
     }
 
     fn insert(&mut self, now: Instant, incoming: &Incoming<'_>) -> Taken {

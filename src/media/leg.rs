@@ -140,7 +140,7 @@ impl Leg {
     pub fn configure_browser(&mut self, now: Instant, media: &BrowserMedia) -> Result<(), CodecError> {
         self.inbound.configure(now, &media.accepted, media.telephone_event.into_iter(), None)?;
         self.outbound.configure(media.ssrc, media.send, media.telephone_event, media.ptime, media.opus_fec)?;
-        self.direction = media.direction;
+        self.set_direction(media.direction);
         self.cname.clone_from(&media.cname);
         self.mid.clone_from(&media.mid_extension);
         self.alive = now;
@@ -151,13 +151,21 @@ impl Leg {
         let events = media.telephone_event.into_iter().chain(media.accepted_events.iter().copied());
         self.inbound.configure(now, &media.accepted, events, media.comfort_noise)?;
         self.outbound.configure(media.ssrc, media.send, media.telephone_event, media.ptime, false)?;
-        self.direction = media.direction;
+        self.set_direction(media.direction);
         self.alive = now;
         if let Wire::Trunk { latch, rtcp } = &mut self.wire {
             latch.describe(media.remote_rtp, media.peer);
             *rtcp = media.remote_rtcp;
         }
         Ok(())
+    }
+
+    /// Digits that wait when nothing may be sent any more are not sent later.
+    fn set_direction(&mut self, direction: Direction) {
+        if self.direction.sends() && !direction.sends() {
+            self.outbound.forget_events();
+        }
+        self.direction = direction;
     }
 
     /// Whether sound of this peer arrives.

@@ -101,6 +101,13 @@ impl Outbound {
         self.event.as_mut().map(|(_, sender)| sender)
     }
 
+    /// Drops the digits that sound or wait.
+    pub fn forget_events(&mut self) {
+        if let Some((_, sender)) = &mut self.event {
+            *sender = EventSender::new(sender.clock_rate());
+        }
+    }
+
     /// What was gathered is dropped; the next packet begins a talk spurt.
     pub fn restart(&mut self) {
         self.pending_len = 0;

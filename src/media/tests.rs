@@ -625,6 +625,33 @@ fn hold_is_honoured_and_time_goes_on() {
     assert!(!lab.to_trunk.is_empty());
 }
 
+/// What the phone sends while we hold it is not reported as lost afterwards.
+#[test]
+fn packets_of_a_held_peer_are_no_loss() {
+    let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
+    for n in 0..150_u16 {
+        let direction = if (50..100).contains(&n) { Direction::SendOnly } else { Direction::SendRecv };
+        lab.run_to(u64::from(n) * 20);
+        lab.update(|plan| plan.trunk.as_mut().unwrap().direction = direction);
+        lab.trunk_says(0, n, u32::from(n) * 160, &[0xff; 160]);
+    }
+    let stats = lab.bridge.stats().trunk;
+    assert_eq!((stats.lost, stats.packets_in), (0, 100));
+}
+
+#[test]
+fn digits_that_waited_when_a_hold_began_are_not_sent_after_it() {
+    let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
+    lab.bridge.send_digits(lab.now, Side::Trunk, "123456", 100);
+    lab.run_to(50);
+    lab.update(|plan| plan.trunk.as_mut().unwrap().direction = Direction::RecvOnly);
+    lab.run_to(1_000);
+    lab.to_trunk.clear();
+    lab.update(|plan| plan.trunk.as_mut().unwrap().direction = Direction::SendRecv);
+    lab.run_to(2_000);
+    assert!(lab.to_trunk.len() > 40 && lab.to_trunk.iter().all(|p| p.header.payload_type == 0));
+}
+
 #[test]
 fn a_stranger_is_neither_heard_nor_sent_to() {
     let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
