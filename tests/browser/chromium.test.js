@@ -188,7 +188,7 @@ describe('The page itself', () => {
   for (const colorScheme of ['light', 'dark']) {
     for (const [device, shape] of Object.entries(DEVICES)) {
       test(`is accessible in each state: ${colorScheme}, ${device}`, async (t) => {
-        const page = await opener(t)(gateway.url, { colorScheme, ...shape });
+        const page = await opener(t)(gateway.url, { colorScheme, reducedMotion: 'reduce', ...shape }); // colours are judged at rest
         const look = async (state) => {
           await page.driver.screenshot(`${OUT}${colorScheme}-${device}-${state}.png`);
           assert.deepEqual(await violations(page.page), [], state);
