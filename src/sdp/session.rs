@@ -44,6 +44,9 @@ pub enum SdpError {
     /// No address to send to, or one that is no unicast IP address.
     #[error("the connection address is missing or unusable")]
     Address,
+    /// An address to send to of the other family: IPv4 where our media has IPv6 alone, or the other way round.
+    #[error("the connection address is of an address family that our media does not have")]
+    AddressFamily,
     /// ICE credentials are missing or against their grammar.
     #[error("the ICE credentials are missing or malformed")]
     Ice,

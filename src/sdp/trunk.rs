@@ -178,6 +178,10 @@ fn plain(media: &Media) -> bool {
 fn media(local: &TrunkLocal, line: &AudioLine<'_>, common: Vec<AcceptedCodec>) -> Result<TrunkMedia, SdpError> {
     let send = *common.first().ok_or(SdpError::NoCodec)?;
     let destination = line.destination()?;
+    let family = |ip: std::net::IpAddr| ip.to_canonical().is_ipv4();
+    if destination.is_some_and(|(rtp, _)| family(rtp.ip()) != family(local.rtp.ip())) {
+        return Err(SdpError::AddressFamily);
+    }
     // An unspecified address is the hold of RFC 2543: the peer takes nothing (RFC 3264 section 8.4).
     let theirs = match destination {
         Some(_) => line.direction(),

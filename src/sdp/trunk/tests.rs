@@ -94,6 +94,7 @@ fn a_bad_answer_says_why() {
         (ASTERISK.replace("0 8 101", "3 18").replace("a=rtpmap", "a=x"), SdpError::NoCodec, 488),
         (ASTERISK.replace("c=IN IP4 198.51.100.7", "c=IN IP4 pbx.example"), SdpError::Address, 488),
         (ASTERISK.replace("c=", "y="), SdpError::Address, 488),
+        (ASTERISK.replace("c=IN IP4 198.51.100.7", "c=IN IP6 2001:db8::7"), SdpError::AddressFamily, 488),
     ];
     for (answer, error, status) in table {
         assert_eq!(error.status(), status);
