@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { after, before, describe, test } from 'node:test';
-import { dtmfDigits, level, likeness } from './lib/audio.js';
+import { level, likeness } from './lib/audio.js';
 import * as cases from './lib/cases.js';
 import { Chromium } from './lib/chromium.js';
 import { Gateway } from './lib/gateway.js';
@@ -50,19 +50,7 @@ describe('Chromium and the test phone', () => {
     assert.equal((await page.outcome()).title, 'You hung up.');
   });
 
-  test('602 plays back the digits that are pressed', async (t) => {
-    const page = await opener(t)(gateway.url);
-    await page.dial('602');
-    await page.inCall();
-    await page.hear(0.5);
-    await page.press('1');
-    await page.press('5');
-    await page.click('[data-key="9"]');
-    await page.click('[data-key="#"]');
-    assert.equal(await page.text('#digits-sent'), '159#');
-    await playedBack(page, '159'); // # ends the entry
-    await page.press('Escape');
-  });
+  test('602 plays back the digits that are pressed', (t) => cases.digits(opener(t), gateway));
 
   test('602 hears the browser’s own telephone-events too', async (t) => {
     const page = await opener(t)(gateway.url);
@@ -72,20 +60,11 @@ describe('Chromium and the test phone', () => {
     await page.hear(0.5);
     const sent = await page.page.evaluate(insertDtmf, '7420');
     assert.ok(sent, 'the browser may send telephone-events');
-    await playedBack(page, '7420');
+    await cases.playedBack(page, '7420');
     await page.press('Escape');
   });
 
-  test('603 is busy, and the page says so', async (t) => {
-    const page = await opener(t)(gateway.url);
-    await page.dial('603');
-    const outcome = await page.outcome();
-    assert.equal(outcome.kind, 'problem');
-    assert.equal(outcome.code, 'busy');
-    assert.match(outcome.title, /busy/i);
-    assert.notEqual(outcome.remedies.length, 0);
-    await page.driver.screenshot(`${OUT}chromium-busy.png`);
-  });
+  test('603 is busy, and the page says so', (t) => cases.busy(opener(t), gateway, 'chromium'));
 
   test('604 rings until the page hangs up', async (t) => {
     const page = await opener(t)(gateway.url);
@@ -356,16 +335,6 @@ async function violations(page) {
   await page.evaluate(AXE);
   const found = await page.evaluate(() => globalThis.axe.run(document));
   return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.target).join(', ')}`);
-}
-
-/** Waits until the page has heard these digits in a row. */
-async function playedBack(page, digits) {
-  let heard = '';
-  await until(async () => {
-    const seconds = await page.driver.evaluate(() => globalThis.ringbackTest.seconds());
-    heard = dtmfDigits(await page.recording(0, seconds));
-    return heard.includes(digits);
-  }, () => `the digits ${digits} to be played back; “${heard}” was heard`, 20_000);
 }
 
 /** The way to and fro is some 100 ms long: at first there may still be sound. */

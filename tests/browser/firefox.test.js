@@ -18,6 +18,8 @@ describe('Firefox and the test phone', () => {
 
   test('600 says back what was said', (t) => cases.echo(opener(t), gateway, 'firefox'));
   test('601 is heard soon after the click', (t) => cases.clickToSound(opener(t), gateway, 'firefox'));
+  test('602 plays back the digits that are pressed', (t) => cases.digits(opener(t), gateway));
+  test('603 is busy, and the page says so', (t) => cases.busy(opener(t), gateway, 'firefox'));
 });
 
 describe('Firefox and SIPp', () => {

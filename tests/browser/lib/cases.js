@@ -1,6 +1,8 @@
 /** The core cases, which every browser must pass: each ends with what was heard at the far end. */
 
 import assert from 'node:assert/strict';
+import { dtmfDigits } from './audio.js';
+import { until } from './processes.js';
 import { hears, OUT, OUTSIDE } from './stage.js';
 
 const CALLS_TIMED = 5;
@@ -53,6 +55,42 @@ export async function echo(open, gateway, browserName) {
   const outcome = await page.outcome();
   assert.equal(outcome.title, 'You hung up.');
   assert.equal(outcome.callId, id);
+}
+
+/** Digits by keyboard and keypad, read by the far end and heard again as its tones. */
+export async function digits(open, gateway) {
+  const page = await open(gateway.url);
+  await page.dial('602');
+  await page.inCall();
+  await page.hear(0.5);
+  await page.press('1');
+  await page.press('5');
+  await page.click('[data-key="9"]');
+  await page.click('[data-key="#"]');
+  assert.equal(await page.text('#digits-sent'), '159#');
+  await playedBack(page, '159'); // # ends the entry
+  await page.press('Escape');
+}
+
+/** Waits until the page has heard these digits in a row. */
+export async function playedBack(page, digits) {
+  let heard = '';
+  await until(async () => {
+    const seconds = await page.driver.evaluate(() => globalThis.ringbackTest.seconds());
+    heard = dtmfDigits(await page.recording(0, seconds));
+    return heard.includes(digits);
+  }, () => `the digits ${digits} to be played back; “${heard}” was heard`, 20_000);
+}
+
+export async function busy(open, gateway, browserName) {
+  const page = await open(gateway.url);
+  await page.dial('603');
+  const outcome = await page.outcome();
+  assert.equal(outcome.kind, 'problem');
+  assert.equal(outcome.code, 'busy');
+  assert.match(outcome.title, /busy/i);
+  assert.notEqual(outcome.remedies.length, 0);
+  await page.driver.screenshot(`${OUT}${browserName}-busy.png`);
 }
 
 export async function outbound(open, network, t) {
