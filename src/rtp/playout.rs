@@ -298,9 +298,7 @@ impl Playout {
 
     /// What sounds next. Ask until the frame is full; each answer stands for its duration.
     pub fn next(&mut self, now: Instant) -> Step<'_> {
-        while self.buffer.first().is_some_and(|slot| slot.kind == Kind::Event) {
-            self.buffer.take_first();
-        }
+        self.skip_events();
         self.shed();
         let frame = self.frame_units();
         let Some(head) = self.buffer.first() else { return self.underrun(frame) };
@@ -326,6 +324,19 @@ impl Playout {
         self.play(now)
     }
 
+    /// Events hold a place in the sequence, so that they are no loss, and have no sound.
+    fn skip_events(&mut self) {
+        while self.buffer.first().is_some_and(|slot| slot.kind == Kind::Event) {
+            self.buffer.take_first();
+        }
+    }
+
+    /// Leaves out what would sound next; an event behind it does not take its place.
+    fn discard_first(&mut self) {
+        self.buffer.take_first();
+        self.skip_events();
+    }
+
     /// At a start packets may have waited longer than the delay aimed at, because frames are asked for at steady times:
     /// what is too old by a whole packet is left out before anything was heard, not later in the middle of speech.
     fn trim(&mut self, now: Instant) {
@@ -337,7 +348,7 @@ impl Playout {
             if packet == 0 || over + 500 < packet {
                 return;
             }
-            self.buffer.take_first();
+            self.discard_first();
         }
     }
 
@@ -383,6 +394,9 @@ impl Playout {
     fn play(&mut self, now: Instant) -> Step<'_> {
         let frame = self.frame_units();
         let surplus = self.judge_surplus(now);
+        if self.buffer.is_empty() {
+            return self.underrun(frame);
+        }
         let Some(slot) = self.buffer.take_first() else { return Step::Silence { duration: frame } };
         self.state = State::Playing;
         self.expected = slot.timestamp + i64::from(slot.duration);
@@ -399,7 +413,7 @@ impl Playout {
         }
         let keep = units((self.target_us() / 1_000) as u32 + self.packet_ms).min(units(LONGEST_SPAN_MS));
         while self.span() > keep && self.buffer.len() > 1 {
-            self.buffer.take_first();
+            self.discard_first();
         }
         if let Some(head) = self.buffer.first() {
             self.expected = head.timestamp;

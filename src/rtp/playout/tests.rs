@@ -338,6 +338,23 @@ fn network() -> impl Strategy<Value = Vec<Option<u16>>> {
     proptest::collection::vec(proptest::option::weighted(0.9, 0_u16..300), 50..400)
 }
 
+/// An event whose timestamp is far from the sound's: what was shed to keep the delay short left it at the head, and its
+/// payload, which is none, was given out to be decoded.
+#[test]
+fn an_event_is_never_given_out_as_sound() {
+    let mut bench = Bench::new(48_000, true);
+    for (sequence, timestamp, duration, kind) in
+        [(1697, 4_124_359_859, 1, Kind::Audio), (1730, 1_976_876_211, 0, Kind::Event)]
+    {
+        let header = RtpHeader { sequence, timestamp, ssrc: 1, ..RtpHeader::default() };
+        let packet = RtpPacket { header, payload: &[1, 2, 3] };
+        let now = bench.at(0);
+        bench.playout.insert(now, &Incoming { packet, clock_rate: 48_000, duration, kind, fec: true });
+    }
+    let seen = bench.play(0, 20);
+    assert!(seen.iter().all(|s| matches!(s, C | S)), "{seen:?}");
+}
+
 proptest! {
     #[test]
     fn no_network_makes_it_run_away(network in network(), first_timestamp: u32, first_sequence: u16, fec: bool) {
