@@ -10,7 +10,7 @@ use super::leg::{Happened, Leg, Progress, Role};
 use super::trunk_sdp::{SDP, TrunkDescription};
 use super::{CallId, Cause, Context, DtmfMethod, Effect, Lease, Origin, Special, Trunk, TrunkTried};
 use crate::sdp::{Direction, MediaCommand, Side, TrunkMedia};
-use crate::sip::{Body, EndedBy, Failure, Host, Invite, NameAddr, SessionId, UaEvent, Uri};
+use crate::sip::{Body, EndedBy, Failure, Host, Invite, NameAddr, SessionId, SessionOptions, UaEvent, Uri};
 
 /// Early dialogs whose descriptions are remembered; a trunk that forks further is heard with the last ones.
 const EARLY_DIALOGS: usize = 8;
@@ -439,6 +439,7 @@ impl TrunkLeg {
             headers: Vec::new(),
             body: Some(sdp_body(offer)),
             credentials: trunk.credentials.clone(),
+            options: SessionOptions::default(),
         })
     }
 }
@@ -478,6 +479,7 @@ pub(crate) fn session_of(event: &UaEvent) -> Option<SessionId> {
         | UaEvent::Failed { session, .. }
         | UaEvent::Acked { session, .. }
         | UaEvent::Cancelled { session, .. }
+        | UaEvent::Pracked { session, .. }
         | UaEvent::Reoffered { session, .. }
         | UaEvent::ReofferAnswered { session, .. }
         | UaEvent::Info { session, .. }

@@ -20,5 +20,8 @@ pub use framing::{Frame, FrameError, Framer};
 pub use headers::{CSeq, HeaderError, Headers, NameAddr, Via};
 pub use message::{Message, Method, ParseError, ParseErrorKind, Request, Response, default_reason};
 pub use transaction::Timers;
-pub use ua::{Advertised, Body, EndedBy, Failure, Invite, SessionId, UaConfig, UaError, UaEvent, UaOutput, UserAgent};
+pub use ua::{
+    Advertised, Body, EndedBy, Failure, Invite, Refresher, Reliable, Replaces, SessionId, SessionOptions, SessionTimer,
+    UaConfig, UaError, UaEvent, UaOutput, UserAgent,
+};
 pub use uri::{Host, Params, Scheme, Uri, UriError};

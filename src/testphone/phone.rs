@@ -13,8 +13,8 @@ use super::numbers::{self, Opening, Prompt, Script, Step};
 use super::{info, melody};
 use crate::sdp::{OwnDescription, TrunkMedia};
 use crate::sip::{
-    Body, Flow, Host, Invite, NameAddr, Params, Request, SessionId, Timers, Transport, UaConfig, UaEvent, UaOutput,
-    Uri, UserAgent,
+    Body, Flow, Host, Invite, NameAddr, Params, Request, SessionId, SessionOptions, Timers, Transport, UaConfig,
+    UaEvent, UaOutput, Uri, UserAgent,
 };
 
 /// Calls at a time.
@@ -530,5 +530,6 @@ fn invite(config: PhoneConfig, user: &str, offer: Body) -> Option<Invite> {
         headers: Vec::new(),
         body: Some(offer),
         credentials: None,
+        options: SessionOptions::default(),
     })
 }

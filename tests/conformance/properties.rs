@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use ringback::sip::{
-    Body, Framer, Headers, Host, Invite, Message, Method, NameAddr, Params, Request, Transport, UaError, UaOutput, Uri,
+    Body, Framer, Headers, Host, Invite, Message, Method, NameAddr, Params, Request, SessionOptions, Transport,
+    UaError, UaOutput, Uri,
 };
 
 use crate::answers::{flow, user_agent};
@@ -181,6 +182,7 @@ proptest! {
             headers: Vec::new(),
             body: Some(Body { content_type: "application/sdp".into(), bytes: b"v=0\r\n".to_vec() }),
             credentials: None,
+            options: SessionOptions::default(),
         };
         match place {
             0 => invite.from.display = Some(bad),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::core::{Core, furnish, reason_of};
 use super::established::Established;
 use super::session::{Common, Session, State};
-use super::types::{Body, SessionId, UaError, UaEvent};
+use super::types::{Body, SessionId, SessionOptions, UaError, UaEvent};
 use super::{info, invite, reinvite};
 use crate::sip::transaction::{Backoff, ServerId, earlier};
 use crate::sip::{Dialog, Flow, Method, Request, Response, default_reason};
@@ -19,6 +19,7 @@ pub(super) struct Ringing {
     pub(super) server: ServerId,
     pub(super) dialog: Dialog,
     request: Request,
+    options: SessionOptions,
     /// The last provisional response beyond 100, and when it is due again.
     last: Option<(Response, Instant)>,
 }
@@ -67,7 +68,13 @@ pub(super) fn start(
         call_id: dialog.call_id().to_owned(),
         local_tag,
     };
-    let state = State::Ringing(Ringing { server, dialog, request: request.clone(), last: None });
+    let state = State::Ringing(Ringing {
+        server,
+        dialog,
+        request: request.clone(),
+        options: SessionOptions::default(),
+        last: None,
+    });
     Some(Session { common, state })
 }
 
@@ -82,6 +89,21 @@ impl Ringing {
             core.layer.respond(now, self.server, last.clone());
         }
         State::Ringing(self)
+    }
+
+    /// Our user's wishes for this call.
+    pub(super) fn configure(
+        mut self,
+        _common: &Common,
+        _core: &mut Core,
+        _now: Instant,
+        options: SessionOptions,
+    ) -> (State, Result<(), UaError>) {
+        if self.last.is_some() {
+            return (State::Ringing(self), Err(UaError::State));
+        }
+        self.options = options;
+        (State::Ringing(self), Ok(()))
     }
 
     pub(super) fn ring(

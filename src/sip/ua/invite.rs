@@ -172,6 +172,7 @@ impl Inviting {
             reason: response.reason.clone(),
             to_tag,
             body: body_of(&response.headers, &response.body),
+            reliable: false,
         });
     }
 

@@ -28,7 +28,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
-pub use types::{Advertised, Body, EndedBy, Failure, Invite, SessionId, UaConfig, UaError, UaEvent, UaOutput};
+pub use types::{
+    Advertised, Body, EndedBy, Failure, Invite, Refresher, Reliable, Replaces, SessionId, SessionOptions, SessionTimer,
+    UaConfig, UaError, UaEvent, UaOutput,
+};
 
 use self::core::{Core, Purpose};
 use self::session::{Session, State};
@@ -153,6 +156,14 @@ impl UserAgent {
         self.insert(session);
         self.run(now);
         Ok(id)
+    }
+
+    /// Sets the extensions of an incoming call: right after [`UaEvent::Incoming`], before it is answered in any way.
+    /// Without it the default holds.
+    ///
+    /// [`UaError::Refused`]: the INVITE does not suit `options` and has been refused; [`UaEvent::Closed`] follows.
+    pub fn configure(&mut self, now: Instant, id: SessionId, options: SessionOptions) -> Result<(), UaError> {
+        self.ask(now, id, |session, core| session.configure(core, now, options))
     }
 
     /// Answers an incoming call with 101-199.

@@ -9,7 +9,7 @@ use super::bye::Releasing;
 use super::core::{Core, Purpose, address_of, next_flow, next_flow_anew};
 use super::established::Established;
 use super::invite::Inviting;
-use super::types::{Body, SessionId, UaError};
+use super::types::{Body, SessionId, SessionOptions, UaError};
 use crate::sip::transaction::{ClientFailure, ClientId, ServerId};
 use crate::sip::{Credentials, Dialog, Flow, Method, NameAddr, Request, Response, Transport};
 
@@ -211,6 +211,20 @@ impl Session {
         if flow.id != 0 && self.common.flow.id == flow.id {
             self.common.flow.id = 0;
             self.common.lost = true;
+        }
+    }
+
+    pub(super) fn configure(&mut self, core: &mut Core, now: Instant, options: SessionOptions) -> Result<(), UaError> {
+        match self.take() {
+            State::Ringing(state) => {
+                let (state, result) = state.configure(&self.common, core, now, options);
+                self.state = state;
+                result
+            }
+            state => {
+                self.state = state;
+                Err(UaError::State)
+            }
         }
     }
 

@@ -65,6 +65,67 @@ pub struct Invite {
     pub body: Option<Body>,
     /// With what 401 and 407 are answered.
     pub credentials: Option<Credentials>,
+    /// Extensions that the peer may or must take part in.
+    pub options: SessionOptions,
+}
+
+/// Whether provisional responses are sent reliably ([RFC 3262](https://www.rfc-editor.org/rfc/rfc3262)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reliable {
+    /// Never: `100rel` is not declared.
+    Off,
+    /// Where the peer can do it too.
+    #[default]
+    Supported,
+    /// Always: a peer that cannot is refused with 421, and our INVITE says `Require: 100rel`.
+    Required,
+}
+
+/// Who is to refresh a session ([RFC 4028](https://www.rfc-editor.org/rfc/rfc4028)), seen from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refresher {
+    /// This user agent.
+    Us,
+    /// The peer.
+    Them,
+}
+
+/// The session timer that we ask for ([RFC 4028](https://www.rfc-editor.org/rfc/rfc4028)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionTimer {
+    /// Session-Expires: the interval in seconds that we wish for.
+    pub expires: u32,
+    /// Min-SE: the shortest interval in seconds that we take. The standard asks for 90 or more.
+    pub min_se: u32,
+    /// Who shall refresh; `None` leaves it to the answering side.
+    pub refresher: Option<Refresher>,
+}
+
+/// The dialog that an INVITE takes the place of ([RFC 3891](https://www.rfc-editor.org/rfc/rfc3891)), as its
+/// recipient sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replaces {
+    /// Its Call-ID.
+    pub call_id: String,
+    /// The recipient's tag.
+    pub to_tag: String,
+    /// The tag of the recipient's peer.
+    pub from_tag: String,
+    /// Only while the dialog is early.
+    pub early_only: bool,
+}
+
+/// The extensions of one session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Reliable provisional responses.
+    pub reliable: Reliable,
+    /// Our session timer; `None`: we ask for none, and only take part where the peer refreshes.
+    pub timer: Option<SessionTimer>,
+    /// The dialog that our INVITE replaces.
+    pub replaces: Option<Replaces>,
+    /// The value of our Referred-By ([RFC 3892](https://www.rfc-editor.org/rfc/rfc3892)).
+    pub referred_by: Option<String>,
 }
 
 /// Why an INVITE of ours did not become a call.
@@ -93,6 +154,8 @@ pub enum EndedBy {
     Timeout,
     /// The transport failed under a request inside the dialog.
     Transport,
+    /// Nobody refreshed the session in time ([RFC 4028](https://www.rfc-editor.org/rfc/rfc4028) section 10).
+    SessionTimer,
 }
 
 /// Something to send, or something to know.
@@ -141,6 +204,15 @@ pub enum UaEvent {
         /// Which early dialog; empty where the peer gave no tag.
         to_tag: String,
         /// Its body.
+        body: Option<Body>,
+        /// It came reliably, and its PRACK has been sent: an answer in it is final for this early dialog.
+        reliable: bool,
+    },
+    /// The PRACK for a reliable 18x of ours that carried our offer has come with the answer.
+    Pracked {
+        /// Which.
+        session: SessionId,
+        /// The answer.
         body: Option<Body>,
     },
     /// Our INVITE got a 2xx; the ACK has been sent. 2xx of other forks are acknowledged and ended inside.
@@ -241,4 +313,7 @@ pub enum UaError {
         /// Its name.
         name: String,
     },
+    /// What the user wants and what the peer's INVITE says exclude each other: it has been refused with this status.
+    #[error("the INVITE has been refused with {0}")]
+    Refused(u16),
 }

@@ -9,8 +9,8 @@ use crate::codec::g711::Law;
 use crate::rtp::packet::{HEADER_LEN, RtpHeader, RtpPacket};
 use crate::sdp::{Direction, TrunkLocal, TrunkMedia, trunk};
 use crate::sip::{
-    Body, Flow, Host, Invite, NameAddr, Params, SessionId, Timers, Transport, UaConfig, UaEvent, UaOutput, Uri,
-    UserAgent,
+    Body, Flow, Host, Invite, NameAddr, Params, SessionId, SessionOptions, Timers, Transport, UaConfig, UaEvent,
+    UaOutput, Uri, UserAgent,
 };
 use crate::testphone::{CallId, Output, Phone, PhoneConfig};
 
@@ -93,6 +93,7 @@ pub fn invite(flow: Flow, number: &str, body: Option<Body>) -> Invite {
         headers: Vec::new(),
         body,
         credentials: None,
+        options: SessionOptions::default(),
     }
 }
 

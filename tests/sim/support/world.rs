@@ -604,6 +604,7 @@ impl World {
                 headers: Vec::new(),
                 body,
                 credentials: None,
+                options: ringback::sip::SessionOptions::default(),
             };
             let session = peer.ua.invite(now, invite).unwrap();
             peer.sessions.entry(session).or_default();

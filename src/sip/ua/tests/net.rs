@@ -77,6 +77,7 @@ pub(super) fn call(side: usize) -> Invite {
         headers: Vec::new(),
         body: Some(body("offer")),
         credentials: None,
+        options: SessionOptions::default(),
     }
 }
 
@@ -240,6 +241,7 @@ pub(super) fn word(event: &UaEvent) -> (SessionId, &'static str) {
         UaEvent::Failed { session, .. } => (*session, "failed"),
         UaEvent::Acked { session, .. } => (*session, "acked"),
         UaEvent::Cancelled { session, .. } => (*session, "cancelled"),
+        UaEvent::Pracked { session, .. } => (*session, "pracked"),
         UaEvent::Reoffered { session, .. } => (*session, "reoffered"),
         UaEvent::ReofferAnswered { session, .. } => (*session, "reoffer-answered"),
         UaEvent::Info { session, .. } => (*session, "info"),
