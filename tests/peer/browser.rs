@@ -170,7 +170,8 @@ impl Browser {
 
     /// The page goes away: no hang-up, no closing handshake.
     pub async fn close(self) {
-        self.command(Command::Close).await;
+        // A page that the gateway has closed is gone already.
+        let _ = self.commands.send(Command::Close).await;
         self.task.await.expect("a page that ends well");
     }
 }

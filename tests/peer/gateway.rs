@@ -1,6 +1,6 @@
 //! The gateway's own program, started with a configuration of the test.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -44,7 +44,9 @@ pub struct Gateway {
 
 /// What a test says about its gateway.
 pub struct Setup<'a> {
-    /// The `[trunk.NAME]` sections.
+    /// Its address towards the trunks.
+    pub ip: IpAddr,
+    /// The `[trunk.NAME]` sections, and any others.
     pub trunks: &'a str,
     /// The dial plan.
     pub plan: &'a str,
@@ -54,7 +56,7 @@ impl Gateway {
     /// Starts the program and waits until it says that it is ready.
     pub async fn start(setup: Setup<'_>) -> Gateway {
         let folder = tempfile::tempdir().expect("a folder");
-        let sip = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let sip = SocketAddr::new(setup.ip, free_port());
         let rtp = free_rtp_ports();
         write(folder.path(), "dialplans/test.toml", setup.plan);
         let config = format!(
@@ -66,7 +68,7 @@ udp = ["{sip}"]
 tcp = ["{sip}"]
 [media]
 browser = "127.0.0.1:0"
-rtp_address = "127.0.0.1"
+rtp_address = "{ip}"
 rtp_ports = "{rtp}-{}"
 [auth]
 open = true
@@ -79,7 +81,8 @@ level = "ringback=debug,info"
 {}
 "#,
             rtp + 59,
-            setup.trunks
+            setup.trunks,
+            ip = setup.ip,
         );
         write(folder.path(), "ringback.toml", &config);
         let mut child = Command::new(env!("CARGO_BIN_EXE_ringback"))
@@ -136,12 +139,23 @@ level = "ringback=debug,info"
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The program's process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        if let Some(id) = self.pid() {
+            let id = nix::unistd::Pid::from_raw(i32::try_from(id).expect("a process id"));
+            // It may have ended by itself after an earlier one.
+            let _ = nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM);
+        }
+    }
+
     /// Sends SIGTERM; the program must end by itself, well, and without a panic in its log.
     pub async fn stop(mut self) {
-        if let Some(id) = self.child.id() {
-            let id = nix::unistd::Pid::from_raw(i32::try_from(id).expect("a process id"));
-            nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).expect("a signal");
-        }
+        self.terminate();
         let ended = timeout(PATIENCE, self.child.wait()).await;
         for reader in self.readers.drain(..) {
             reader.await.expect("a log that can be read");

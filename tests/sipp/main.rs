@@ -1,5 +1,9 @@
 //! Whole calls through the running program, with SIPp as the phone or the caller and a browser that is a media engine
 //! of its own. A call counts as good when the SOUND at the far end is: each test that connects one measures both ways.
+//!
+//! A test sets up a [`Plot`](scene::Plot) (which SIPp scenario, as phone or as caller, and what the configuration and the
+//! dial plan say beyond the usual), starts it, and plays on the [`Scene`](scene::Scene). Scenarios are in `scenarios/`; what
+//! is the same in many of them stands in `scenarios/parts/` and is put in for `@NAME@`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // these tests are sockets, clocks and programs
@@ -9,57 +13,12 @@ mod inbound;
 mod outbound;
 #[path = "../peer/mod.rs"]
 mod peer;
+#[allow(dead_code)] // a vocabulary, of which each test uses its part
+mod scene;
+#[allow(dead_code)]
 mod sipp;
+mod transports;
 
-use peer::gateway::Setup;
-use peer::{Browser, Gateway, Phone, Sound};
-
-/// What the browser says, and what the phone says.
-const BROWSER_TONE: f64 = 1000.0;
-const PHONE_TONE: f64 = 620.0;
-
-/// 100 to 199 go out by the trunk `lab`, as dialled; what comes in for 201 rings `alice`, for 202 nobody who is there.
-const PLAN: &str = r#"
-[plan]
-name = "lab"
-default = "deny"
-
-[numbering]
-country = "44"
-national = "0"
-international = ["00", "+"]
-short = ["1XX", "2XX"]
-
-[[out]]
-name = "phones"
-pattern = "1XX"
-tiers = [["lab"]]
-
-[[in]]
-name = "alice"
-did = "201"
-ring = { users = ["alice"], for = "30s" }
-
-[[in]]
-name = "nobody"
-did = "202"
-ring = { users = ["nobody"], for = "30s" }
-"#;
-
-/// A gateway with one trunk, to `phone`; `more` are further keys of the trunk.
-async fn gateway(phone: &sipp::Setup, more: &str) -> Gateway {
-    let address = phone.address();
-    let trunks = format!("[trunk.lab]\naddress = \"{address}\"\nnumber_format = \"as-dialled\"\n{more}\n");
-    Gateway::start(Setup { trunks: &trunks, plan: PLAN }).await
-}
-
-/// Both say their tone, and each hears the other's and not its own.
-async fn talk(browser: &Browser, phone: &Phone) {
-    browser.say(Sound::Tone(BROWSER_TONE)).await;
-    phone.say(Sound::Tone(PHONE_TONE)).await;
-    let at_phone = phone.heard.tone("the phone", BROWSER_TONE).await;
-    let at_browser = browser.heard.tone("the browser", PHONE_TONE).await;
-    let own = browser.heard.read(|heard| heard.report(BROWSER_TONE, 1000).share);
-    assert!(own < 0.05, "the browser hears itself: {own}");
-    println!("at the phone {at_phone:?}\nat the browser {at_browser:?}");
-}
+use peer::{Browser, Phone};
+use scene::{BROWSER_TONE, Plot, Scene};
+use sipp::Setup;

@@ -1,6 +1,6 @@
 //! SIPp as the other side of a call.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -17,15 +17,26 @@ use super::peer::{PATIENCE, Phone};
 /// The tone of `tone.ulaw`, which SIPp plays where a scenario makes its own sound.
 pub const FILE_TONE: f64 = 750.0;
 
+/// How SIPp speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Udp,
+    Tcp,
+}
+
 /// A SIPp that is about to start: its scenario, address and the words put into the scenario.
 pub struct Setup {
     scenario: &'static str,
+    caller: bool,
+    over: Over,
+    pub ip: IpAddr,
     pub port: u16,
+    calls: u32,
     words: Vec<(&'static str, String)>,
     arguments: Vec<String>,
 }
 
-/// One run of one scenario, for one call.
+/// One run of one scenario.
 pub struct Sipp {
     child: Child,
     folder: TempDir,
@@ -33,13 +44,60 @@ pub struct Sipp {
 }
 
 impl Setup {
+    /// A phone, which waits for a call.
     pub fn new(scenario: &'static str) -> Setup {
-        Setup { scenario, port: free_port(), words: Vec::new(), arguments: Vec::new() }
+        Setup {
+            scenario,
+            caller: false,
+            over: Over::Udp,
+            ip: Ipv4Addr::LOCALHOST.into(),
+            port: free_port(),
+            calls: 1,
+            words: Vec::new(),
+            arguments: Vec::new(),
+        }
+    }
+
+    /// Who calls `to`.
+    pub fn calling(scenario: &'static str, to: &str) -> Setup {
+        let setup = Setup { caller: true, ..Setup::new(scenario) };
+        setup.word("TO", to).word("FROM", "5551234")
+    }
+
+    pub fn is_caller(&self) -> bool {
+        self.caller
     }
 
     /// Where a trunk finds it.
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port))
+        SocketAddr::new(self.ip, self.port)
+    }
+
+    /// The `transport` of its trunk, where it is not the usual one.
+    pub fn trunk_transport(&self) -> Option<&'static str> {
+        (self.over == Over::Tcp).then_some("tcp")
+    }
+
+    /// Another address of this machine.
+    pub fn at(mut self, ip: impl Into<IpAddr>) -> Setup {
+        self.ip = ip.into();
+        self
+    }
+
+    /// On `::1`, SIP and RTP.
+    pub fn ipv6(self) -> Setup {
+        self.at(Ipv6Addr::LOCALHOST)
+    }
+
+    pub fn tcp(mut self) -> Setup {
+        self.over = Over::Tcp;
+        self
+    }
+
+    /// Plays the scenario so many times: SIPp counts Call-IDs, and a registration has its own.
+    pub fn calls(mut self, calls: u32) -> Setup {
+        self.calls = calls;
+        self
     }
 
     /// Replaces `@NAME@` in the scenario.
@@ -58,18 +116,17 @@ impl Setup {
         self
     }
 
-    /// Starts a phone, and returns when it listens.
-    pub async fn phone(self) -> Sipp {
-        let (port, tcp) = (self.port, self.arguments.iter().any(|argument| argument == "t1"));
-        let sipp = self.start(None);
+    /// Starts a phone of this gateway, and returns when it listens.
+    pub async fn phone(self, gateway: SocketAddr) -> Sipp {
+        let (address, over) = (self.address(), self.over);
+        let sipp = self.start(gateway);
         let listens = timeout(PATIENCE, async {
             let mut tick = interval(Duration::from_millis(20));
             loop {
                 tick.tick().await;
-                let taken = if tcp {
-                    TcpListener::bind(("127.0.0.1", port)).is_err()
-                } else {
-                    UdpSocket::bind(("127.0.0.1", port)).is_err()
+                let taken = match over {
+                    Over::Udp => UdpSocket::bind(address).is_err(),
+                    Over::Tcp => TcpListener::bind(address).is_err(),
                 };
                 if taken {
                     return;
@@ -84,25 +141,40 @@ impl Setup {
 
     /// Starts a caller of the gateway.
     pub fn caller(self, gateway: SocketAddr) -> Sipp {
-        self.start(Some(gateway))
+        self.start(gateway)
     }
 
-    fn start(self, gateway: Option<SocketAddr>) -> Sipp {
-        let folder = tempfile::tempdir().expect("a folder");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/sipp/scenarios/{}.xml", self.scenario));
-        let mut scenario = std::fs::read_to_string(&source).unwrap_or_else(|e| panic!("{}: {e}", source.display()));
-        for (name, value) in &self.words {
-            scenario = scenario.replace(&format!("@{name}@"), value);
+    /// The scenario with its parts (`@NAME@`, a file of `scenarios/parts`) and words put in.
+    fn script(&self) -> String {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sipp/scenarios");
+        let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let mut script = read(&folder.join(format!("{}.xml", self.scenario)));
+        for part in std::fs::read_dir(folder.join("parts")).expect("a folder of parts") {
+            let part = part.expect("a part").path();
+            let name = part.file_stem().and_then(|name| name.to_str()).expect("a name");
+            script = script.replace(&format!("@{name}@"), read(&part).trim_end());
         }
-        std::fs::write(folder.path().join("scenario.xml"), scenario).expect("a file");
+        for (name, value) in &self.words {
+            script = script.replace(&format!("@{name}@"), value);
+        }
+        if self.ip.is_ipv6() {
+            script = script.replace("IN IP4 [local_ip]", "IN IP6 [media_ip]").replace("IN IP4", "IN IP6");
+        }
+        script
+    }
+
+    fn start(self, gateway: SocketAddr) -> Sipp {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("scenario.xml"), self.script()).expect("a file");
         let mut voice = Voice::default();
         let tone: Vec<u8> = (0..100).flat_map(|_| voice.frame::<FRAME>(Sound::Tone(FILE_TONE))).map(to_ulaw).collect();
         std::fs::write(folder.path().join("tone.ulaw"), tone).expect("a file");
-        let media = free_port();
+        let (media, ip) = (free_port(), self.ip.to_string());
         let mut command = Command::new("sipp");
-        command.args(gateway.map(|gateway| gateway.to_string()));
-        command.args(["-sf", "scenario.xml", "-m", "1", "-nostdin", "-i", "127.0.0.1", "-mi", "127.0.0.1"]);
+        command.args(self.caller.then(|| gateway.to_string()));
+        command.args(["-sf", "scenario.xml", "-m", &self.calls.to_string(), "-nostdin", "-i", &ip, "-mi", &ip]);
         command.args(["-p", &self.port.to_string(), "-mp", &media.to_string()]);
+        command.args(["-t", if self.over == Over::Tcp { "t1" } else { "u1" }]);
         command.args(["-trace_err", "-error_file", "errors", "-trace_msg", "-message_file", "messages"]);
         command.args(["-timeout", "60", "-timeout_error"]);
         command.args(&self.arguments).current_dir(folder.path()).kill_on_drop(true);
