@@ -145,6 +145,8 @@ impl Driver {
                 }
                 Output::Media { call, command } => self.command(call, command),
                 Output::Release { call } => self.pool.release(now().instant, call),
+                // Trunks are resolved at the start until the switch asks.
+                Output::Resolve { .. } | Output::KeepAlive { .. } => {}
                 Output::Cdr(cdr) => self.cdr.write(&cdr),
                 Output::Idle => idle = true,
             }

@@ -7,8 +7,10 @@ pub mod digest;
 mod flow;
 mod framing;
 mod headers;
+pub mod locate;
 mod message;
 mod schedule;
+mod target;
 pub mod transaction;
 pub mod ua;
 mod uri;
@@ -18,7 +20,9 @@ pub use digest::{Challenge, Credentials, DigestError};
 pub use flow::{Flow, Transport};
 pub use framing::{Frame, FrameError, Framer};
 pub use headers::{CSeq, HeaderError, Headers, NameAddr, Via};
+pub use locate::{Listener, Located};
 pub use message::{Message, Method, ParseError, ParseErrorKind, Request, Response, default_reason};
+pub use target::{ResolveError, Target, TrunkDns};
 pub use transaction::Timers;
 pub use ua::{
     Advertised, Body, EndedBy, Failure, Invite, Refresher, Reliable, Replaces, SessionId, SessionOptions, SessionTimer,

@@ -1,10 +1,11 @@
 //! What goes into a switch and what comes out of it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::call::{CallId, Cdr, Lease, LeaseRefusal, SocketId};
 use crate::sdp::{MediaCommand, MediaReport};
-use crate::sip::Flow;
+use crate::sip::{Flow, Located, ResolveError, TrunkDns};
 
 /// What happens to the switch.
 #[derive(Clone, Debug)]
@@ -66,6 +67,15 @@ pub enum Input {
         /// What.
         report: MediaReport,
     },
+    /// The answer to [`Output::Resolve`].
+    Resolved {
+        /// For which trunk.
+        trunk: String,
+        /// Its servers, or why there are none. A last good answer stays of use when the DNS is down.
+        result: Result<Located, ResolveError>,
+        /// How long this holds: ask again then. Never less than five seconds nor more than an hour.
+        ttl: Duration,
+    },
     /// Take no new calls; [`Output::Idle`] says when the last one has ended.
     Drain,
     /// End every call.
@@ -116,6 +126,21 @@ pub enum Output {
     Release {
         /// Of which call.
         call: CallId,
+    },
+    /// Find the servers of a trunk; answered by [`Input::Resolved`]. Asking again takes the place of what was asked before.
+    Resolve {
+        /// For which trunk.
+        trunk: String,
+        /// Its name.
+        name: TrunkDns,
+    },
+    /// Hold the NAT's binding of this flow open by keep-alives (RFC 5626 section 4.4), or do so no longer. The flow is that
+    /// of a registration over UDP; connections that we open are kept alive without being asked for.
+    KeepAlive {
+        /// Which way.
+        flow: Flow,
+        /// From now on, or no longer.
+        on: bool,
     },
     /// The record of a call that is over, once for every call.
     Cdr(Box<Cdr>),

@@ -132,6 +132,7 @@ impl Switch {
             Input::Leased { call, lease } => self.leased(now, call, lease),
             Input::LeaseFailed { call, reason } => self.call_event(now, call, Event::LeaseRefused(reason)),
             Input::Media { call, report } => self.call_event(now, call, Event::Media(report)),
+            Input::Resolved { trunk, result, ttl } => self.resolved(now, &trunk, result, ttl),
             Input::Drain => self.drain(),
             Input::HangupAll => self.hangup_all(now),
         }

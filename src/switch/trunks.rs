@@ -1,10 +1,11 @@
 //! Trunks: what may send SIP to us, and whose a session is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Now, Switch, Trunk};
 use crate::call::{Call, Context, Event, InboundRequest};
-use crate::sip::{Flow, Request, SessionId, UaEvent};
+use crate::sip::{Flow, Located, Request, ResolveError, SessionId, UaEvent};
 
 impl Switch {
     /// One SIP message. From an address that is neither a trunk's nor one to which we send the requests of a dialog it
@@ -17,6 +18,14 @@ impl Switch {
             return;
         }
         self.ua.handle_datagram(now.instant, flow, bytes);
+    }
+
+    /// A trunk's name has been looked up.
+    pub(super) fn resolved(&mut self, _now: Now, trunk: &str, result: Result<Located, ResolveError>, ttl: Duration) {
+        match result {
+            Ok(located) => tracing::debug!(trunk, targets = located.targets().count(), ?ttl, "found"),
+            Err(error) => tracing::warn!(trunk, %error, "not found"),
+        }
     }
 
     pub(super) fn ua_event(&mut self, now: Now, event: UaEvent) {

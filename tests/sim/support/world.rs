@@ -411,6 +411,7 @@ impl World {
             }
             Output::Release { call } => self.media.entry(call).or_default().released += 1,
             Output::Cdr(cdr) => self.cdrs.push(*cdr),
+            Output::Resolve { .. } | Output::KeepAlive { .. } => {} // the trunks of these worlds have addresses
             Output::Idle => self.idle += 1,
         }
     }
