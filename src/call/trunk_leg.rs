@@ -484,7 +484,11 @@ pub(crate) fn session_of(event: &UaEvent) -> Option<SessionId> {
         | UaEvent::ReofferAnswered { session, .. }
         | UaEvent::Info { session, .. }
         | UaEvent::Ended { session, .. }
+        | UaEvent::ReferAnswered { session, .. }
+        | UaEvent::ReferProgress { session, .. }
+        | UaEvent::Referred { session, .. }
         | UaEvent::Closed { session } => Some(*session),
+        UaEvent::Answer { .. } | UaEvent::Request { .. } => None,
         #[allow(unreachable_patterns)] // the enum is non-exhaustive
         _ => None,
     }

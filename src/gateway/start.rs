@@ -279,6 +279,7 @@ fn switch_config(
             timers: Timers::default(),
             max_sessions: config.limits.calls.saturating_mul(2),
             max_transactions: config.limits.calls.saturating_mul(16).max(1024),
+            registrar: false,
             advertise,
         },
         policy: CodecPolicy {

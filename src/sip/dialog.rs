@@ -12,6 +12,8 @@ pub struct Dialog {
     remote_cseq: Option<u32>,
     remote_target: Uri,
     route_set: Vec<NameAddr>,
+    /// What the peer's last Allow says.
+    peer_allows: Vec<Method>,
 }
 
 /// A request came with a CSeq that is not above the last one: section 12.2.2 answers 500.
@@ -34,6 +36,7 @@ impl Dialog {
             remote_cseq: None,
             remote_target: contact(&response.headers).unwrap_or_else(|| request.uri.clone()),
             route_set,
+            peer_allows: allows(&response.headers),
         })
     }
 
@@ -49,6 +52,7 @@ impl Dialog {
             remote_cseq: Some(request.headers.cseq()?.number),
             remote_target,
             route_set: request.headers.record_routes()?,
+            peer_allows: allows(&request.headers),
         }))
     }
 
@@ -65,6 +69,26 @@ impl Dialog {
     /// The peer's tag; empty for a peer of RFC 2543 without tags.
     pub fn remote_tag(&self) -> &str {
         self.remote.tag().unwrap_or_default()
+    }
+
+    /// Our own address in it.
+    pub fn local(&self) -> &NameAddr {
+        &self.local
+    }
+
+    /// The peer's address in it.
+    pub fn remote(&self) -> &NameAddr {
+        &self.remote
+    }
+
+    /// The peer's Contact.
+    pub fn remote_target(&self) -> &Uri {
+        &self.remote_target
+    }
+
+    /// The methods of the peer's last Allow; empty where he said nothing.
+    pub fn peer_allows(&self) -> &[Method] {
+        &self.peer_allows
     }
 
     /// The number of our last request.
@@ -108,6 +132,10 @@ impl Dialog {
         if let Some(target) = contact(headers) {
             self.remote_target = target;
         }
+        let allows = allows(headers);
+        if !allows.is_empty() {
+            self.peer_allows = allows;
+        }
     }
 
     /// Takes what the 2xx says, where an early dialog becomes a confirmed one: section 13.2.2.4 recomputes the route set.
@@ -146,6 +174,10 @@ impl Dialog {
             _ => (self.remote_target.clone(), self.route_set.iter().map(NameAddr::to_string).collect()),
         }
     }
+}
+
+fn allows(headers: &Headers) -> Vec<Method> {
+    headers.tokens("Allow").iter().filter_map(|name| name.parse().ok()).collect()
 }
 
 /// The one Contact of a message that makes or refreshes a dialog.

@@ -30,7 +30,14 @@ impl Switch {
 
     pub(super) fn ua_event(&mut self, now: Now, event: UaEvent) {
         match event {
-            UaEvent::Incoming { session, request, flow } => self.incoming(now, session, request, flow),
+            UaEvent::Incoming { session, replaces: Some(_), .. } => {
+                let _ = self.ua.reject(now.instant, session, 603, "", &[]);
+            }
+            UaEvent::Incoming { session, request, flow, .. } => self.incoming(now, session, request, flow),
+            // Declined until transfers are part of a call.
+            UaEvent::Referred { session, refer, .. } => {
+                let _ = self.ua.answer_refer(now.instant, session, refer, Err(603));
+            }
             event => {
                 let Some(session) = crate::call::session_of(&event) else { return };
                 let owner = match event {

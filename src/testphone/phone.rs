@@ -111,6 +111,7 @@ impl Phone {
             timers: Timers::default(),
             max_sessions: MAX_CALLS,
             max_transactions: 16 * MAX_CALLS,
+            registrar: false,
             advertise: Vec::new(),
         };
         Phone {
@@ -243,6 +244,10 @@ impl Phone {
             }
             UaEvent::Ended { session, .. } | UaEvent::Cancelled { session, .. } | UaEvent::Failed { session, .. } => {
                 self.end_media(now, session);
+            }
+            // This phone goes nowhere else.
+            UaEvent::Referred { session, refer, .. } => {
+                let _ = self.ua.answer_refer(now, session, refer, Err(603));
             }
             UaEvent::Closed { session } => self.closed(now, session),
             _ => {}

@@ -24,6 +24,7 @@ pub fn user_agent() -> UserAgent {
         timers: Timers::default(),
         max_sessions: 10,
         max_transactions: 100,
+        registrar: false,
         advertise: Vec::new(),
     };
     UserAgent::new(config, [3; 32])

@@ -132,6 +132,8 @@ pub enum TransactionOutput {
         id: ClientId,
         /// The response; more than one 2xx may come for an INVITE.
         response: Response,
+        /// Where it came from.
+        source: IpAddr,
     },
     /// One of our requests ended without a final response.
     ClientFailed {
@@ -260,7 +262,7 @@ impl Transactions {
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(id) = self.schedule.pop_due(now) {
             match id {
-                Id::Client(id) => self.step_client(now, id, ClientEvent::Timeout),
+                Id::Client(id) => self.tell_client(now, id, ClientEvent::Timeout),
                 Id::Server(id) => self.step_server(now, id, ServerEvent::Timeout),
             }
         }
@@ -273,7 +275,7 @@ impl Transactions {
             // RFC 6026 section 7.2: a response that matches nothing is dropped.
             Message::Response(response) => {
                 if let Some(id) = ClientKey::of_response(&response).and_then(|key| self.by_branch.get(&key).copied()) {
-                    self.step_client(now, id, ClientEvent::Response(response));
+                    self.step_client(now, id, ClientEvent::Response(response), flow.remote.ip());
                 }
             }
         }
@@ -289,7 +291,7 @@ impl Transactions {
         let clients: Vec<_> = self.clients.iter().filter(|(_, c)| hit(c.flow)).map(|(id, _)| *id).collect();
         let servers: Vec<_> = self.servers.iter().filter(|(_, s)| hit(s.flow)).map(|(id, _)| *id).collect();
         for id in clients {
-            self.step_client(now, id, ClientEvent::TransportFailure);
+            self.tell_client(now, id, ClientEvent::TransportFailure);
         }
         for id in servers {
             if let Some(server) = self.servers.get_mut(&id).filter(|server| server.context.reliable) {
@@ -321,7 +323,7 @@ impl Transactions {
         };
         self.by_branch.insert(key.clone(), id);
         self.clients.insert(id, Client { machine, key, flow, context });
-        self.after_client(id, flow, actions);
+        self.after_client(id, flow, actions, flow.remote.ip());
         id
     }
 
@@ -431,7 +433,14 @@ impl Transactions {
         self.out.push_back(TransactionOutput::Transmit { flow, bytes: response.to_bytes() });
     }
 
-    fn step_client(&mut self, now: Instant, id: ClientId, event: ClientEvent) {
+    /// A step that no message of the peer's makes.
+    fn tell_client(&mut self, now: Instant, id: ClientId, event: ClientEvent) {
+        if let Some(source) = self.clients.get(&id).map(|client| client.flow.remote.ip()) {
+            self.step_client(now, id, event, source);
+        }
+    }
+
+    fn step_client(&mut self, now: Instant, id: ClientId, event: ClientEvent, source: IpAddr) {
         let Some(client) = self.clients.remove(&id) else { return };
         let Client { machine, key, flow, context } = client;
         let mut actions = Vec::new();
@@ -440,14 +449,14 @@ impl Transactions {
             ClientMachine::Other(machine) => ClientMachine::Other(machine.handle(now, &context, event, &mut actions)),
         };
         self.clients.insert(id, Client { machine, key, flow, context });
-        self.after_client(id, flow, actions);
+        self.after_client(id, flow, actions, source);
     }
 
-    fn after_client(&mut self, id: ClientId, flow: Flow, actions: Vec<ClientAction>) {
+    fn after_client(&mut self, id: ClientId, flow: Flow, actions: Vec<ClientAction>, source: IpAddr) {
         for action in actions {
             self.out.push_back(match action {
                 ClientAction::Send(bytes) => TransactionOutput::Transmit { flow, bytes },
-                ClientAction::Deliver(response) => TransactionOutput::Response { id, response },
+                ClientAction::Deliver(response) => TransactionOutput::Response { id, response, source },
                 ClientAction::TimedOut => TransactionOutput::ClientFailed { id, why: ClientFailure::Timeout },
                 ClientAction::TransportFailed => TransactionOutput::ClientFailed { id, why: ClientFailure::Transport },
             });

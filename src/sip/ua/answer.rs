@@ -61,6 +61,7 @@ pub(super) fn start(
     let common = Common {
         id,
         flow,
+        peer: flow.remote.ip(),
         lost: false,
         invite: Some(server),
         credentials: None,

@@ -1,9 +1,11 @@
 //! Answering 401 and 407: [RFC 3261 section 22](https://www.rfc-editor.org/rfc/rfc3261#section-22), RFC 7616, RFC 8760.
 
+use std::net::IpAddr;
+
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use crate::sip::{Credentials, Request, Response, digest};
+use crate::sip::{Credentials, Flow, Request, Response, digest};
 
 /// How often a request is sent again with credentials.
 const TRIES: u8 = 2;
@@ -13,6 +15,14 @@ const TRIES: u8 = 2;
 pub(super) struct Answered {
     tries: u8,
     realms: Vec<(&'static str, String)>,
+}
+
+/// True if a challenge from `source` to a request sent over `flow` may have an answer: it comes from where the request
+/// went, and that is the peer that the credentials are for (a dialog's Contact may name anybody), unless they are bound
+/// to a realm.
+pub(super) fn is_ours(flow: Flow, peer: IpAddr, source: IpAddr, credentials: &Credentials) -> bool {
+    let asked = flow.remote.ip().to_canonical();
+    source.to_canonical() == asked && (credentials.realm.is_some() || asked == peer.to_canonical())
 }
 
 /// Puts credentials into `request` for every challenge of a 401 or 407. False: there is nothing (more) to try.

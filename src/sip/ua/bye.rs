@@ -22,6 +22,7 @@ pub(super) fn release(
     mut dialog: Dialog,
     reason: Option<&str>,
 ) -> State {
+    core.remember(&dialog);
     let mut request = dialog.request(Method::Bye);
     core.sign(&mut request.headers, "User-Agent");
     if let Some(reason) = reason.filter(|reason| is_clean(reason)) {

@@ -9,6 +9,7 @@ use rand::{Rng, SeedableRng};
 
 use super::auth::Answered;
 use super::capabilities;
+use super::out_of_dialog::RequestId;
 use super::types::{Body, SessionId, UaConfig, UaError, UaEvent, UaOutput};
 use crate::sip::schedule::Schedule;
 use crate::sip::transaction::{ClientId, MAGIC_COOKIE, ServerId, Transactions, earlier};
@@ -16,6 +17,9 @@ use crate::sip::{
     Credentials, Dialog, Flow, Headers, Host, Method, NameAddr, Params, Request, Response, Transport, Uri,
     default_reason,
 };
+
+/// How many ended dialogs are remembered, to say 603 of them and not 481 (RFC 3891 section 3).
+const MAX_ENDED: usize = 256;
 
 /// What a request of ours is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +29,10 @@ pub(super) enum Purpose {
     Bye,
     Reinvite,
     Info,
+    Refer,
+    Notify,
+    /// Outside of any dialog.
+    Outside(RequestId),
 }
 
 /// The ACK of one 2xx, repeated when the 2xx is.
@@ -59,6 +67,8 @@ pub(super) struct Core {
     pub(super) layer: Transactions,
     pub(super) out: VecDeque<UaOutput>,
     pub(super) pending: BTreeMap<ClientId, Pending>,
+    /// The dialogs that ended last, oldest first: Call-ID, our tag, the peer's.
+    pub(super) ended: VecDeque<(String, String, String)>,
     /// Re-INVITEs that their session has left behind: their transaction has no timer of its own once a provisional
     /// response has come, so it gets one here.
     forsaken: Schedule<ClientId>,
@@ -71,6 +81,7 @@ impl Core {
             layer: Transactions::new(config.timers, config.max_transactions),
             out: VecDeque::new(),
             pending: BTreeMap::new(),
+            ended: VecDeque::new(),
             forsaken: Schedule::new(),
             config,
         }
@@ -78,6 +89,15 @@ impl Core {
 
     pub(super) fn event(&mut self, event: UaEvent) {
         self.out.push_back(UaOutput::Event(event));
+    }
+
+    /// This dialog has ended.
+    pub(super) fn remember(&mut self, dialog: &Dialog) {
+        if self.ended.len() >= MAX_ENDED {
+            self.ended.pop_front();
+        }
+        let tags = (dialog.local_tag().to_owned(), dialog.remote_tag().to_owned());
+        self.ended.push_back((dialog.call_id().to_owned(), tags.0, tags.1));
     }
 
     /// A tag, or the random part of a branch: 64 bits.

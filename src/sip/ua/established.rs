@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::answer::Unacked;
 use super::core::{Core, Purpose, body_of, reason_of};
+use super::refer::Refers;
 use super::reinvite::{Offer, PeerOffer};
 use super::session::{Common, State};
 use super::types::{EndedBy, UaEvent};
@@ -25,6 +26,8 @@ pub(super) struct Established {
     pub(super) peer: Option<PeerOffer>,
     /// INFO requests under way.
     pub(super) infos: usize,
+    /// The REFERs of both sides.
+    pub(super) refers: Refers,
     /// We hung up and the BYE waits for the ACK.
     pub(super) hangup: Option<Option<String>>,
 }
@@ -39,12 +42,21 @@ impl Established {
     }
 
     fn new(dialog: Dialog, is_caller: bool, unacked: Vec<Unacked>) -> Self {
-        Established { dialog, is_caller, unacked, offer: Offer::None, peer: None, infos: 0, hangup: None }
+        Established {
+            dialog,
+            is_caller,
+            unacked,
+            offer: Offer::None,
+            peer: None,
+            infos: 0,
+            refers: Refers::default(),
+            hangup: None,
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let unacked = self.unacked.iter().filter_map(Unacked::deadline).min();
-        earlier(unacked, self.offer.deadline())
+        earlier(earlier(unacked, self.offer.deadline()), self.refers.deadline())
     }
 
     pub(super) fn timeout(mut self: Box<Self>, common: &Common, core: &mut Core, now: Instant) -> State {
@@ -55,6 +67,7 @@ impl Established {
             unacked.retransmit(core, now);
         }
         self.offer_timeout(common, core, now);
+        self.refers_timeout(common, core, now);
         State::Established(self)
     }
 
@@ -81,7 +94,9 @@ impl Established {
                     return self.end(common, core, now, EndedBy::Remote);
                 }
             }
-            Purpose::Invite | Purpose::Cancel | Purpose::Bye => {}
+            Purpose::Refer => return self.refer_answered(common, core, now, id, &response),
+            Purpose::Notify => self.notify_answered(common, core, now, id, response.status),
+            Purpose::Invite | Purpose::Cancel | Purpose::Bye | Purpose::Outside(_) => {}
         }
         State::Established(self)
     }
@@ -101,8 +116,16 @@ impl Established {
                 self.infos = self.infos.saturating_sub(1);
                 State::Established(self)
             }
+            Purpose::Refer => {
+                self.refer_failed(common, core, id, why);
+                State::Established(self)
+            }
+            Purpose::Notify => {
+                self.notify_answered(common, core, now, id, 408);
+                State::Established(self)
+            }
             // A CANCEL unanswered after the INVITE was; an INVITE whose connection closed after its 2xx.
-            Purpose::Invite | Purpose::Cancel | Purpose::Bye => State::Established(self),
+            Purpose::Invite | Purpose::Cancel | Purpose::Bye | Purpose::Outside(_) => State::Established(self),
         }
     }
 
@@ -119,6 +142,8 @@ impl Established {
             Method::Info => info::receive(common, core, now, server, &request),
             Method::Invite => self.peer_offers(common, core, now, server, request),
             Method::Update => self.peer_offers(common, core, now, server, request),
+            Method::Refer => self.referred(common, core, now, server, request),
+            Method::Notify => self.notified(common, core, now, server, &request),
             _ => core.refuse(now, server, &request, 405),
         }
         State::Established(self)
@@ -174,6 +199,7 @@ impl Established {
     }
 
     fn release(mut self: Box<Self>, common: &Common, core: &mut Core, now: Instant, reason: Option<&str>) -> State {
+        self.refuse_refers(core, now);
         self.refuse_peer_offer(core, now);
         self.forsake_offer(core, now);
         bye::release(common, core, now, self.dialog, reason)
@@ -188,6 +214,8 @@ impl Established {
         request: &Request,
     ) -> State {
         core.refuse(now, server, request, 200);
+        core.remember(&self.dialog);
+        self.refuse_refers(core, now);
         self.refuse_peer_offer(core, now);
         self.forsake_offer(core, now);
         if self.hangup.is_none() {

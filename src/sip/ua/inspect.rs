@@ -12,7 +12,8 @@ const RETRY_AFTER: &str = "30";
 
 /// True if the request may be processed; otherwise it has been refused.
 pub(super) fn pass(core: &mut Core, now: Instant, server: ServerId, request: &Request) -> bool {
-    if !METHODS.contains(&request.method) {
+    let registers = core.config.registrar && request.method == Method::Register;
+    if !METHODS.contains(&request.method) && !registers {
         // Section 8.2.1; 21.5.2: 501 is for a method that nobody here knows.
         let status = if matches!(request.method, Method::Other(_)) { 501 } else { 405 };
         let mut response = core.response(request, status);
@@ -32,6 +33,11 @@ pub(super) fn pass(core: &mut Core, now: Instant, server: ServerId, request: &Re
         let mut response = core.response(request, 420);
         response.headers.push("Unsupported", unsupported.join(", "));
         core.layer.respond(now, server, response);
+        return false;
+    }
+    // RFC 3891 section 3.
+    if request.method != Method::Invite && request.headers.get("Replaces").is_some() {
+        core.refuse(now, server, request, 400);
         return false;
     }
     let encoding = request.headers.get("Content-Encoding").is_some_and(|it| !it.eq_ignore_ascii_case("identity"));

@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use super::core::{Core, Purpose, body_of, in_dialog, is_clean, put_body};
 use super::established::Established;
+use super::refer_to::check_referred_by;
 use super::session::{Common, Session, State};
-use super::types::{EndedBy, Failure, Invite, SessionId, UaError, UaEvent};
+use super::types::{EndedBy, Failure, Invite, SessionId, SessionOptions, UaError, UaEvent};
 use super::{bye, cancel, capabilities, forks};
 use crate::sip::transaction::{ClientFailure, ClientId, ServerId};
-use crate::sip::{Dialog, Headers, Method, Request, Response, default_reason};
+use crate::sip::{Dialog, Headers, Message, Method, NameAddr, Request, Response, Uri, default_reason};
 
 /// How many early dialogs of one INVITE are told apart; further forks are heard of only when they answer.
 const MAX_EARLY: usize = 16;
@@ -28,6 +29,9 @@ const OWN: &[&str] = &[
     "Authorization",
     "Proxy-Authorization",
     "Record-Route",
+    "Replaces",
+    "Referred-By",
+    "b",
     "v",
     "f",
     "t",
@@ -62,16 +66,7 @@ pub(super) struct Ending {
 /// Sends the INVITE of a new session.
 pub(super) fn start(core: &mut Core, now: Instant, id: SessionId, invite: Invite) -> Result<Session, UaError> {
     check_headers(&invite.headers)?;
-    let places = [
-        ("Request-URI", invite.request_uri.to_string()),
-        ("From", invite.from.to_string()),
-        ("To", invite.to.to_string()),
-    ];
-    for (name, text) in places {
-        if !is_clean(&text) {
-            return Err(UaError::Header { name: name.to_owned() });
-        }
-    }
+    check_places(&invite.request_uri, &invite.from, &invite.to)?;
     let flow = invite.flow;
     let contact = core.contact(flow, invite.contact_user.as_deref())?;
     let local_tag = core.token();
@@ -88,17 +83,45 @@ pub(super) fn start(core: &mut Core, now: Instant, id: SessionId, invite: Invite
     headers.push("Contact", contact.to_string());
     capabilities::declare(headers);
     core.sign(headers, "User-Agent");
+    write_options(headers, &invite.options)?;
     for (name, value) in invite.headers {
         headers.push(name, value);
     }
     put_body(&mut request, invite.body);
+    check_whole(&request)?;
     let pending = in_dialog(Purpose::Invite, Some(id), flow, request, invite.credentials.clone());
     let transaction = core.send(now, pending);
-    let common =
-        Common { id, flow, lost: false, invite: None, credentials: invite.credentials, contact, call_id, local_tag };
+    let peer = flow.remote.ip();
+    let common = Common {
+        id,
+        flow,
+        peer,
+        lost: false,
+        invite: None,
+        credentials: invite.credentials,
+        contact,
+        call_id,
+        local_tag,
+    };
     let state =
         State::Inviting(Inviting { transaction, early: Vec::new(), provisional: false, tried: false, ending: None });
     Ok(Session { common, state })
+}
+
+/// Replaces (RFC 3891 section 4: an INVITE that cannot replace shall not become a call beside) and Referred-By (RFC 3892).
+fn write_options(headers: &mut Headers, options: &SessionOptions) -> Result<(), UaError> {
+    if let Some(replaces) = &options.replaces {
+        if !replaces.is_sound() {
+            return Err(UaError::Header { name: "Replaces".to_owned() });
+        }
+        headers.push("Require", "replaces");
+        headers.push("Replaces", replaces.to_string());
+    }
+    if let Some(by) = &options.referred_by {
+        check_referred_by(by)?;
+        headers.push("Referred-By", by.clone());
+    }
+    Ok(())
 }
 
 /// Refuses what would break the message or contradict the user agent.
@@ -110,6 +133,41 @@ pub(super) fn check_headers(headers: &[(String, String)]) -> Result<(), UaError>
     }) {
         Some((name, _)) => Err(UaError::Header { name: name.clone() }),
         None => Ok(()),
+    }
+}
+
+/// Refuses addresses that would not be read as they are meant.
+pub(super) fn check_places(request_uri: &Uri, from: &NameAddr, to: &NameAddr) -> Result<(), UaError> {
+    let same_uri = |uri: &Uri| uri.to_string().parse().as_ref() == Ok(uri);
+    let same = |address: &NameAddr| address.to_string().parse().as_ref() == Ok(address);
+    let wrong = match () {
+        () if !same_uri(request_uri) => "Request-URI",
+        () if !same(from) => "From",
+        () if !same(to) || to.tag().is_some() => "To",
+        () => return Ok(()),
+    };
+    Err(UaError::Header { name: wrong.to_owned() })
+}
+
+/// Refuses a request, all but its Via in place, that its receiver would not read exactly as it is meant: the last of
+/// the checks, and the one that nothing escapes.
+pub(super) fn check_whole(request: &Request) -> Result<(), UaError> {
+    let mut sent = request.clone();
+    sent.headers.push_front("Via", "SIP/2.0/UDP invalid;branch=z9hG4bK");
+    let read = match Message::parse(&sent.to_bytes()) {
+        Ok(Message::Request(mut read)) => {
+            read.headers.remove("Content-Length");
+            read
+        }
+        Ok(Message::Response(_)) => return Err(UaError::Header { name: "Request-URI".to_owned() }),
+        Err(_) => return Err(UaError::Header { name: "headers".to_owned() }),
+    };
+    let pairs = read.headers.iter().zip(sent.headers.iter());
+    let wrong = pairs.filter(|(read, sent)| read != sent).map(|(_, (name, _))| name.to_owned()).next();
+    match wrong {
+        Some(name) => Err(UaError::Header { name }),
+        None if read == sent => Ok(()),
+        None => Err(UaError::Header { name: "Request-URI".to_owned() }),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The user agent: calls, from the SIP messages that make them. Sans-IO and deterministic.
 //!
 //! One procedure, one file: `invite` (caller), `answer` (callee), `forks`, `cancel`, `bye`, `reinvite`, `info`, `options`,
-//! `auth`; `inspect` holds what every request must pass, `capabilities` what Allow and Supported say.
+//! `refer` (with `refer_to`), `replaces`, `auth`; `out_of_dialog` has what belongs to no call; `inspect` holds what every request must pass, `capabilities` what Allow and Supported say.
 //!
 //! **Drain rule**: after every call that takes `now`, poll [`UserAgent::poll_output`] until it gives `None`, then ask
 //! [`UserAgent::poll_timeout`] for the time of the next [`UserAgent::handle_timeout`].
@@ -18,7 +18,11 @@ mod info;
 mod inspect;
 mod invite;
 mod options;
+mod out_of_dialog;
+mod refer;
+mod refer_to;
 mod reinvite;
+mod replaces;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -28,16 +32,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
+pub use out_of_dialog::{OutOfDialog, RequestId, ServerRequestId};
+pub use refer_to::ReferTo;
+pub use replaces::Replaces;
 pub use types::{
-    Advertised, Body, EndedBy, Failure, Invite, Refresher, Reliable, Replaces, SessionId, SessionOptions, SessionTimer,
-    UaConfig, UaError, UaEvent, UaOutput,
+    Advertised, Body, DialogInfo, EndedBy, Failure, Invite, ReferId, Refresher, Reliable, SessionId, SessionOptions,
+    SessionTimer, UaConfig, UaError, UaEvent, UaOutput,
 };
 
 use self::core::{Core, Purpose};
 use self::session::{Session, State};
 use super::schedule::Schedule;
 use super::transaction::{ClientFailure, ClientId, ServerId, TransactionOutput, earlier};
-use super::{Flow, Message, Method, Request, Response};
+use super::{Flow, Message, Method, NameAddr, Request, Response};
 
 /// The calls of one SIP element.
 #[derive(Debug)]
@@ -52,6 +59,7 @@ pub struct UserAgent {
     next_hops: BTreeSet<(IpAddr, SessionId)>,
     schedule: Schedule<SessionId>,
     next_session: u64,
+    next_request: u64,
     draining: bool,
 }
 
@@ -66,6 +74,7 @@ impl UserAgent {
             next_hops: BTreeSet::new(),
             schedule: Schedule::new(),
             next_session: 0,
+            next_request: 0,
             draining: false,
         }
     }
@@ -229,6 +238,81 @@ impl UserAgent {
         })
     }
 
+    /// Sends a REFER in an established session: its peer shall call `to`. Told of by [`UaEvent::ReferAnswered`] and
+    /// [`UaEvent::ReferProgress`].
+    pub fn refer(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        to: ReferTo,
+        referred_by: Option<&str>,
+    ) -> Result<(), UaError> {
+        self.ask(now, id, |session, core| {
+            let (common, state) = session.established()?;
+            state.refer(common, core, now, &to, referred_by)
+        })
+    }
+
+    /// Answers [`UaEvent::Referred`]: 202 and a NOTIFY of 100, or a refusal with 300-699.
+    pub fn answer_refer(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        refer: ReferId,
+        answer: Result<(), u16>,
+    ) -> Result<(), UaError> {
+        self.ask(now, id, |session, core| {
+            let (common, state) = session.established()?;
+            state.answer_refer(common, core, now, refer, answer)
+        })
+    }
+
+    /// Tells the peer how far the call that he asked for is; with `last` no more will be told.
+    pub fn notify_refer(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        refer: ReferId,
+        status: u16,
+        last: bool,
+    ) -> Result<(), UaError> {
+        self.ask(now, id, |session, core| {
+            let (common, state) = session.established()?;
+            state.notify_refer(common, core, now, refer, status, last)
+        })
+    }
+
+    /// The dialog of a session; `None` while there is none. Of several early dialogs it is the one heard of last.
+    pub fn dialog(&self, id: SessionId) -> Option<DialogInfo> {
+        self.sessions.get(&id)?.dialog().map(DialogInfo::of)
+    }
+
+    /// Sends a request outside of any dialog. Challenges are answered inside; the end is [`UaEvent::Answer`].
+    pub fn request(&mut self, now: Instant, wish: OutOfDialog) -> Result<RequestId, UaError> {
+        if self.core.layer.is_full() {
+            return Err(UaError::Full);
+        }
+        self.next_request += 1;
+        let id = RequestId(self.next_request);
+        out_of_dialog::send(&mut self.core, now, id, wish)?;
+        self.run(now);
+        Ok(id)
+    }
+
+    /// Answers [`UaEvent::Request`]. A To-tag and our name are added where they are missing.
+    pub fn respond(&mut self, now: Instant, id: ServerRequestId, response: Response) {
+        out_of_dialog::respond(&mut self.core, now, id, response);
+        self.run(now);
+    }
+
+    /// Our Contact as seen over `flow`.
+    ///
+    /// # Errors
+    /// [`UaError::Header`] for an empty user or one with CR, LF or NUL.
+    pub fn contact_for(&self, flow: Flow, user: Option<&str>) -> Result<NameAddr, UaError> {
+        self.core.contact(flow, user)
+    }
+
     fn is_full(&self) -> bool {
         self.sessions.len() >= self.core.config.max_sessions || self.core.layer.is_full()
     }
@@ -301,7 +385,7 @@ impl UserAgent {
                         self.step(id, |session, core| session.ack(core, now, &request));
                     }
                 }
-                TransactionOutput::Response { id, response } => self.on_response(now, id, response),
+                TransactionOutput::Response { id, response, source } => self.on_response(now, id, response, source),
                 TransactionOutput::ClientFailed { id, why } => self.on_failure(now, id, why),
                 TransactionOutput::ServerFailed { id } => {
                     if let Some(session) = self.by_server.get(&id).copied() {
@@ -332,6 +416,11 @@ impl UserAgent {
         }
         match request.method {
             Method::Invite => self.on_invite(now, server, request, flow),
+            Method::Register => {
+                self.core.event(UaEvent::Request { id: out_of_dialog::server_id(server), request, flow });
+            }
+            // RFC 3515 section 2.4.2 leaves it to us: nobody here is referred anywhere outside of a call.
+            Method::Refer => self.core.refuse(now, server, &request, 403),
             Method::Options if self.draining => inspect::unavailable(&mut self.core, now, server, &request),
             Method::Options => options::answer(&mut self.core, now, server, &request),
             _ => self.core.refuse(now, server, &request, 481),
@@ -345,10 +434,14 @@ impl UserAgent {
         if !inspect::has_hops_left(&mut self.core, now, server, &request) {
             return;
         }
+        let replaces = match self.replaced_by(&request) {
+            Ok(replaces) => replaces,
+            Err(status) => return self.core.refuse(now, server, &request, status),
+        };
         let id = self.take_id();
         if let Some(session) = answer::start(&mut self.core, now, id, server, &request, flow) {
             self.insert(session);
-            self.core.event(UaEvent::Incoming { session: id, request, flow });
+            self.core.event(UaEvent::Incoming { session: id, request, flow, replaces });
         }
     }
 
@@ -365,7 +458,7 @@ impl UserAgent {
         self.step(id, |session, core| session.cancelled(core, now, invite, cancel));
     }
 
-    fn on_response(&mut self, now: Instant, id: ClientId, response: Response) {
+    fn on_response(&mut self, now: Instant, id: ClientId, response: Response, source: IpAddr) {
         let Some(pending) = self.core.pending.get(&id) else { return };
         let (purpose, session) = (pending.purpose, pending.session);
         if response.status >= 200 {
@@ -376,11 +469,14 @@ impl UserAgent {
         if accepted && forks::repeat(&mut self.core, id, &response) {
             return;
         }
-        if matches!(response.status, 401 | 407) && self.retry(now, id, &response) {
+        if matches!(response.status, 401 | 407) && self.retry(now, id, &response, source) {
             return;
         }
         if accepted && !self.awaits(session, id) {
             return forks::refuse(&mut self.core, now, id, &response);
+        }
+        if let Purpose::Outside(request) = purpose {
+            return out_of_dialog::answered(&mut self.core, id, request, response);
         }
         if let Some(session) = session {
             self.step(session, |session, core| session.response(core, now, id, purpose, response));
@@ -390,6 +486,9 @@ impl UserAgent {
     fn on_failure(&mut self, now: Instant, id: ClientId, why: ClientFailure) {
         let Some(pending) = self.core.pending.get(&id) else { return };
         let purpose = pending.purpose;
+        if let Purpose::Outside(request) = purpose {
+            return out_of_dialog::failed(&mut self.core, id, request, why);
+        }
         if let Some(session) = pending.session {
             self.step(session, |session, core| session.request_failed(core, now, id, purpose, why));
         }
@@ -405,10 +504,12 @@ impl UserAgent {
     }
 
     /// Sends a challenged request again with credentials. False: the challenge stands.
-    fn retry(&mut self, now: Instant, id: ClientId, response: &Response) -> bool {
+    fn retry(&mut self, now: Instant, id: ClientId, response: &Response, source: IpAddr) -> bool {
         let Some(pending) = self.core.pending.get(&id) else { return false };
-        let (Some(session), Some(credentials)) = (pending.session, pending.credentials.clone()) else { return false };
-        if pending.purpose == Purpose::Cancel {
+        let Some(credentials) = pending.credentials.clone() else { return false };
+        let session = pending.session.and_then(|id| self.sessions.get_mut(&id));
+        let peer = session.as_ref().map_or(pending.flow.remote.ip(), |session| session.common.peer);
+        if pending.purpose == Purpose::Cancel || !auth::is_ours(pending.flow, peer, source, &credentials) {
             return false;
         }
         let mut request = pending.request.clone();
@@ -416,18 +517,24 @@ impl UserAgent {
         if !auth::authorize(&mut request, response, &credentials, &mut answered, &mut self.core.rng) {
             return false;
         }
-        let Some(session) = self.sessions.get_mut(&session) else { return false };
         let Ok(sent) = request.headers.cseq() else { return false };
-        let Some(number) = session.retry(id, sent.number) else { return false };
+        let number = match (pending.purpose, session) {
+            (Purpose::Outside(_), _) => Some(sent.number.saturating_add(1)),
+            (_, Some(session)) => session.retry(id, sent.number),
+            (_, None) => None,
+        };
+        let Some(number) = number else { return false };
         request.headers.set("CSeq", format!("{number} {}", request.method));
-        let Some(pending) = self.core.pending.get(&id) else { return false };
         let again = self::core::Pending {
             answered,
             dialog: pending.dialog.clone(),
             ..self::core::in_dialog(pending.purpose, pending.session, pending.flow, request, Some(credentials))
         };
+        let session = pending.session;
         let new = self.core.send(now, again);
-        session.retried(id, new);
+        if let Some(session) = session.and_then(|id| self.sessions.get_mut(&id)) {
+            session.retried(id, new);
+        }
         true
     }
 

@@ -18,6 +18,8 @@ use crate::sip::{Credentials, Dialog, Flow, Method, NameAddr, Request, Response,
 pub(super) struct Common {
     pub(super) id: SessionId,
     pub(super) flow: Flow,
+    /// The address that the call was set up with: the one that its credentials are for.
+    pub(super) peer: IpAddr,
     /// The flow's connection is gone.
     pub(super) lost: bool,
     /// The INVITE that made it, if the peer sent it.
@@ -60,6 +62,17 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// Its dialog; of several early ones the last.
+    pub(super) fn dialog(&self) -> Option<&Dialog> {
+        match &self.state {
+            State::Inviting(state) => state.early.last(),
+            State::Ringing(state) => Some(&state.dialog),
+            State::Established(state) => Some(&state.dialog),
+            State::Releasing(state) => Some(&state.dialog),
+            State::Closed => None,
+        }
+    }
+
     /// Takes the state out, to be consumed by a step that gives the next one.
     fn take(&mut self) -> State {
         std::mem::replace(&mut self.state, State::Closed)
@@ -126,7 +139,11 @@ impl Session {
     pub(super) fn retry(&mut self, id: ClientId, sent: u32) -> Option<u32> {
         match &mut self.state {
             State::Inviting(state) => state.retry(id, sent),
-            State::Established(state) => Some(state.dialog.next_cseq()),
+            State::Established(state) => {
+                let number = state.dialog.next_cseq();
+                state.refers.renumbered(id, number);
+                Some(number)
+            }
             State::Releasing(state) => state.retry(id),
             State::Ringing(_) | State::Closed => None,
         }
@@ -136,7 +153,10 @@ impl Session {
     pub(super) fn retried(&mut self, old: ClientId, new: ClientId) {
         match &mut self.state {
             State::Inviting(state) => state.retried(old, new),
-            State::Established(state) => state.offer.retried(old, new),
+            State::Established(state) => {
+                state.offer.retried(old, new);
+                state.refers.retried(old, new);
+            }
             State::Releasing(state) => state.retried(old, new),
             State::Ringing(_) | State::Closed => {}
         }
@@ -168,6 +188,10 @@ impl Session {
         }
         if request.method == Method::Options {
             return super::options::answer(core, now, server, &request);
+        }
+        // Subscriptions are made by REFER alone, and that is for established sessions.
+        if request.method == Method::Notify && !matches!(self.state, State::Established(_)) {
+            return core.refuse(now, server, &request, 481);
         }
         self.state = match self.take() {
             State::Inviting(state) => state.request(&self.common, core, now, server, request),

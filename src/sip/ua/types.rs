@@ -2,8 +2,11 @@
 
 use std::net::SocketAddr;
 
-use crate::sip::transaction::Timers;
-use crate::sip::{Credentials, Flow, Headers, Host, NameAddr, Request, Transport, Uri};
+use super::out_of_dialog::{RequestId, ServerRequestId};
+use super::refer_to::ReferTo;
+use super::replaces::Replaces;
+use crate::sip::transaction::{ClientFailure, Timers};
+use crate::sip::{Credentials, Dialog, Flow, Headers, Host, Method, NameAddr, Request, Response, Transport, Uri};
 
 /// How a user agent is set up.
 #[derive(Clone, Debug)]
@@ -16,6 +19,8 @@ pub struct UaConfig {
     pub max_sessions: usize,
     /// How many transactions may exist; beyond it requests are refused with 503 and no call is begun.
     pub max_transactions: usize,
+    /// Our user answers REGISTER ([`UaEvent::Request`]); otherwise 405 does.
+    pub registrar: bool,
     /// What Via and Contact say for each of our addresses. An address not listed is written as it is.
     pub advertise: Vec<Advertised>,
 }
@@ -36,6 +41,43 @@ pub struct Advertised {
 /// One call leg of a user agent, from its first INVITE to [`UaEvent::Closed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
+
+/// A peer's REFER in a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReferId(pub u32);
+
+/// What a session's dialog is, for those who must name it or speak of its peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DialogInfo {
+    /// Its Call-ID.
+    pub call_id: String,
+    /// Our tag.
+    pub local_tag: String,
+    /// The peer's tag.
+    pub remote_tag: String,
+    /// The peer's Contact: who a REFER sends somebody to.
+    pub remote_target: Uri,
+    /// Who we are in it.
+    pub local_uri: Uri,
+    /// Who the peer is in it.
+    pub remote_uri: Uri,
+    /// What the peer's last Allow says; empty where he said nothing.
+    pub peer_allows: Vec<Method>,
+}
+
+impl DialogInfo {
+    pub(super) fn of(dialog: &Dialog) -> DialogInfo {
+        DialogInfo {
+            call_id: dialog.call_id().to_owned(),
+            local_tag: dialog.local_tag().to_owned(),
+            remote_tag: dialog.remote_tag().to_owned(),
+            remote_target: dialog.remote_target().clone(),
+            local_uri: dialog.local().uri.clone(),
+            remote_uri: dialog.remote().uri.clone(),
+            peer_allows: dialog.peer_allows().to_vec(),
+        }
+    }
+}
 
 /// A message body; opaque here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,20 +143,6 @@ pub struct SessionTimer {
     pub refresher: Option<Refresher>,
 }
 
-/// The dialog that an INVITE takes the place of ([RFC 3891](https://www.rfc-editor.org/rfc/rfc3891)), as its
-/// recipient sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replaces {
-    /// Its Call-ID.
-    pub call_id: String,
-    /// The recipient's tag.
-    pub to_tag: String,
-    /// The tag of the recipient's peer.
-    pub from_tag: String,
-    /// Only while the dialog is early.
-    pub early_only: bool,
-}
-
 /// The extensions of one session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionOptions {
@@ -174,7 +202,7 @@ pub enum UaOutput {
     Event(UaEvent),
 }
 
-/// What happened to a session. Each session has at most one of Failed, Cancelled and Ended, and last of all Closed;
+/// What happened to a session (or, of `Answer` and `Request`, outside of any). Each session has at most one of Failed, Cancelled and Ended, and last of all Closed;
 /// one that ends by our own hangup (after the answer) or reject has only Closed.
 #[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
@@ -187,6 +215,9 @@ pub enum UaEvent {
         request: Request,
         /// The way it came.
         flow: Flow,
+        /// The session of ours that it shall replace (RFC 3891). All that section 3 refuses has been refused; whether
+        /// this peer may replace that session is our user's to judge, and to end the one once the other is accepted.
+        replaces: Option<SessionId>,
     },
     /// The first 100 to our INVITE: somebody is there, and nothing more is known.
     Trying {
@@ -281,6 +312,54 @@ pub enum UaEvent {
         /// The Reason header of the BYE.
         reason: Option<String>,
     },
+    /// The first answer to our `refer`: the peer will try (`Ok`: 2xx), or the status of the refusal.
+    ReferAnswered {
+        /// Which.
+        session: SessionId,
+        /// 408: nothing came; 503: the transport failed.
+        result: Result<(), u16>,
+    },
+    /// How far the peer is with what our `refer` asked for. May come before [`UaEvent::ReferAnswered`].
+    ReferProgress {
+        /// Which.
+        session: SessionId,
+        /// The status of the peer's own INVITE as he reports it. With `last` and below 200: he tells no more, and how it
+        /// ended is unknown; 408 with an empty reason: he never told.
+        status: u16,
+        /// Its reason phrase.
+        reason: String,
+        /// No more will come.
+        last: bool,
+    },
+    /// The peer's REFER: reply with `answer_refer`, then tell the progress with `notify_refer`.
+    Referred {
+        /// Which.
+        session: SessionId,
+        /// Which of its REFERs.
+        refer: ReferId,
+        /// Whom we shall call.
+        to: ReferTo,
+        /// Who says so (RFC 3892), as written: a URI, perhaps with a display name and parameters.
+        referred_by: Option<String>,
+    },
+    /// The end of our `request`.
+    Answer {
+        /// Which.
+        request: RequestId,
+        /// The sequence number last used: more than was asked for after a challenge.
+        cseq: u32,
+        /// The final response, or why there is none.
+        result: Result<Response, ClientFailure>,
+    },
+    /// A peer's request outside of dialogs that is our user's to answer, with `respond`: REGISTER.
+    Request {
+        /// Which.
+        id: ServerRequestId,
+        /// The request.
+        request: Request,
+        /// The way it came.
+        flow: Flow,
+    },
     /// Nothing of the session is left.
     Closed {
         /// Which.
@@ -301,6 +380,9 @@ pub enum UaError {
     /// An offer is under way already.
     #[error("an offer is pending")]
     Pending,
+    /// The method is not for this kind of request.
+    #[error("a method that makes or needs a dialog")]
+    Method,
     /// A limit of the configuration is reached, or the user agent drains.
     #[error("too many sessions or transactions")]
     Full,

@@ -71,6 +71,7 @@ pub fn caller(max_sessions: usize) -> UserAgent {
         timers: Timers::default(),
         max_sessions,
         max_transactions: 1_000,
+        registrar: false,
         advertise: Vec::new(),
     };
     UserAgent::new(config, [1; 32])

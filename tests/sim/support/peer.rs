@@ -69,6 +69,7 @@ impl Peer {
             timers: Timers::default(),
             max_sessions: 1000,
             max_transactions: 10_000,
+            registrar: false,
             advertise: Vec::new(),
         };
         Peer {
@@ -172,6 +173,9 @@ impl Peer {
                 self.seen(session).reoffers.push(text);
                 let reply = self.habits.refuse_reoffers.map_or(Ok(answer), Err);
                 let _ = self.ua.answer_reoffer(now, session, reply);
+            }
+            UaEvent::Referred { session, refer, .. } => {
+                let _ = self.ua.answer_refer(now, session, refer, Err(603));
             }
             _ => {}
         }

@@ -182,6 +182,7 @@ pub fn config(seed: u8) -> SwitchConfig {
             timers: Timers::default(),
             max_sessions: 100,
             max_transactions: 1000,
+            registrar: false,
             advertise: Vec::new(),
         },
         policy: CodecPolicy::default(),

@@ -58,6 +58,7 @@ pub(super) fn config() -> UaConfig {
         timers: Timers::default(),
         max_sessions: 100,
         max_transactions: 1000,
+        registrar: false,
         advertise: Vec::new(),
     }
 }
@@ -246,6 +247,11 @@ pub(super) fn word(event: &UaEvent) -> (SessionId, &'static str) {
         UaEvent::ReofferAnswered { session, .. } => (*session, "reoffer-answered"),
         UaEvent::Info { session, .. } => (*session, "info"),
         UaEvent::Ended { session, .. } => (*session, "ended"),
+        UaEvent::ReferAnswered { session, .. } => (*session, "refer-answered"),
+        UaEvent::ReferProgress { session, .. } => (*session, "refer-progress"),
+        UaEvent::Referred { session, .. } => (*session, "referred"),
+        UaEvent::Answer { .. } => (SessionId(0), "answer"),
+        UaEvent::Request { .. } => (SessionId(0), "request"),
         UaEvent::Closed { session } => (*session, "closed"),
     }
 }

@@ -27,8 +27,8 @@ fn an_invite_says_who_and_where_and_what() {
     assert!(via.branch().unwrap().starts_with("z9hG4bK"));
     assert!(via.params.get("rport").is_some());
     assert_eq!(invite.headers.get("Contact"), Some("<sip:us@192.0.2.1:5060>"));
-    assert_eq!(invite.headers.get("Allow"), Some("INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE"));
-    assert_eq!(invite.headers.get("Supported"), None);
+    assert_eq!(invite.headers.get("Allow"), Some("INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REFER, NOTIFY"));
+    assert_eq!(invite.headers.get("Supported"), Some("replaces, norefersub, nosub"));
     assert_eq!(invite.headers.max_forwards().unwrap(), Some(70));
     assert_eq!(invite.headers.get("X-Ours"), Some("1"));
     assert!(invite.headers.from().unwrap().tag().is_some());
