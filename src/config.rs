@@ -257,7 +257,7 @@ impl Reader<'_> {
     fn ip(&self, key: &'static str, value: &Spanned<String>) -> Result<IpAddr, ConfigError> {
         let text = value.get_ref();
         text.parse().map_err(|_| {
-            self.error(value, Problem::Word { key, value: text.clone(), takes: "an IPv4 or IPv6 address" })
+            self.error(value, Problem::Word { key, value: text.clone(), takes: "an IPv4 or IPv6 address".into() })
         })
     }
 
@@ -288,11 +288,11 @@ impl Reader<'_> {
         let trunks = raw.trunk.iter().map(|(name, t)| self.trunk(name, t, &sip)).collect::<Result<Vec<_>, _>>()?;
         let media = self.media(&raw.media)?;
         if let Some(trunk) = trunks.iter().find(|t| t.listener.is_ipv4() != media.rtp_address.is_ipv4()) {
-            let problem = Problem::MediaFamily { trunk: trunk.name.clone(), rtp_address: media.rtp_address };
-            let place = raw.trunk.get(&trunk.name).map(|section| error::place(self.text, section.span().start));
+            let problem = Problem::MediaFamily { trunk: trunk.trunk.name.clone(), rtp_address: media.rtp_address };
+            let place = raw.trunk.get(&trunk.trunk.name).map(|section| error::place(self.text, section.span().start));
             return Err(ConfigError { file: self.path.display().to_string(), place, problem }.into());
         }
-        let names: Vec<String> = trunks.iter().map(|t| t.name.clone()).collect();
+        let names: Vec<String> = trunks.iter().map(|t| t.trunk.name.clone()).collect();
         Ok(Config {
             media,
             auth: self.auth(raw.auth.as_ref(), http.listen)?,
@@ -326,7 +326,7 @@ impl Reader<'_> {
                     Problem::Word {
                         key: "origins",
                         value: v.get_ref().clone(),
-                        takes: "origins such as \"https://shop.example\", without a path",
+                        takes: "origins such as \"https://shop.example\", without a path".into(),
                     },
                 )),
             }
@@ -407,7 +407,8 @@ impl Reader<'_> {
                 "text" => false,
                 "json" => true,
                 other => {
-                    let problem = Problem::Word { key: "format", value: other.into(), takes: "\"text\" or \"json\"" };
+                    let problem =
+                        Problem::Word { key: "format", value: other.into(), takes: "\"text\" or \"json\"".into() };
                     return Err(self.error(v, problem));
                 }
             },

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 
-use super::{Cdr, Now, SocketId, Trunk};
+use super::{Cdr, Now, SocketId, Trunks};
 use crate::dialplan::Plan;
 use crate::sdp::{CodecPolicy, Fingerprint, MediaCommand, Tone};
 use crate::signal::ServerMessage;
@@ -17,8 +17,6 @@ use crate::sip::{Advertised, Host, SessionId, UserAgent};
 pub struct Settings {
     /// The dial plan.
     pub plan: Arc<Plan>,
-    /// The trunks, by position.
-    pub trunks: Vec<Arc<Trunk>>,
     /// What our own addresses are called towards trunks.
     pub advertise: Vec<Advertised>,
     /// Our certificate's fingerprint, for the browser's SDP.
@@ -67,6 +65,8 @@ pub struct Context<'a> {
     pub ua: &'a mut UserAgent,
     /// Randomness, seeded at construction.
     pub rng: &'a mut StdRng,
+    /// The trunks as they stand.
+    pub trunks: &'a mut Trunks,
     /// What is the same for all calls.
     pub settings: &'a Settings,
     /// Takes what the call wants done, in order.

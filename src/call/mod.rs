@@ -13,21 +13,30 @@ pub mod browser_leg;
 pub mod cause;
 pub mod context;
 pub mod digits;
+pub mod identity;
 pub mod leg;
+pub mod network;
 pub mod number;
 pub mod record;
 pub mod screening;
 pub mod state;
 pub mod trunk_leg;
 pub mod trunk_sdp;
+pub mod trunks;
 pub mod types;
 
 pub use browser_leg::BrowserEvent;
 pub use cause::{Cause, Origin, Special};
 pub use context::{Context, Effect, Settings};
+pub use identity::{Asserted, FromUser, Identity};
+pub use network::{Network, NetworkError};
 pub use number::NumberFormat;
 pub use record::{Cdr, Codecs, LegRecord, MediaRecord, TrunkTried};
 pub use screening::{InboundRequest, OutboundRequest};
 pub use state::{Call, Event};
 pub(crate) use trunk_leg::session_of;
-pub use types::{CallId, Direction, DtmfMethod, Lease, LeaseRefusal, Now, SocketId, Trunk};
+pub use trunks::{Refused, Trunks};
+pub use types::{
+    CallId, Direction, DtmfMethod, Lease, LeaseRefusal, Now, Redirects, Refer, ReferIn, Register, SocketId, Trunk,
+    TrunkLimits,
+};

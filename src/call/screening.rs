@@ -7,13 +7,13 @@ use std::time::Duration;
 use rand::RngExt as _;
 
 use super::browser_leg::Announcement;
-use super::number::{caller_number, display_name};
+use super::identity::user_of;
 use super::trunk_leg::Route;
 use super::{Cause, Context, Origin, SocketId, Special, Trunk};
 use crate::dialplan::{Caller, Decision, TrunkChoice};
 use crate::sdp::BrowserOffer;
 use crate::signal::{valid_destination, valid_user};
-use crate::sip::{Request, SessionId, Uri};
+use crate::sip::{Flow, Request, SessionId};
 
 /// A browser's wish to call.
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub struct InboundRequest {
     pub session: SessionId,
     /// Its INVITE.
     pub request: Request,
+    /// The way it came.
+    pub flow: Flow,
     /// Refused before the dial plan is asked, for this cause.
     pub refused: Option<Cause>,
 }
@@ -128,28 +130,21 @@ pub(super) fn screen_outbound(
     }
 }
 
-/// Who calls from a trunk and whom: the Request-URI's user part is the number called, From the caller.
+/// Who calls from a trunk and whom: the Request-URI's user part is the number called.
 pub(super) fn inbound_parties(request: &InboundRequest) -> InboundParties {
     let format = &request.trunk.number_format;
     let dialled = user_of(&request.request.uri).filter(|user| valid_destination(user)).unwrap_or_default();
-    let from = request.request.headers.from().ok();
-    let number = from.as_ref().and_then(|from| user_of(&from.uri)).as_deref().and_then(caller_number);
-    let name = from.as_ref().and_then(|from| from.display.as_deref()).and_then(display_name);
+    let (number, name) = request.trunk.caller(&request.request.headers);
     let number_called = format.normalise(&dialled);
     InboundParties {
         announcement: Announcement {
-            from: number.map_or_else(|| "anonymous".to_owned(), |number| format.normalise(&number)),
+            from: number.unwrap_or_else(|| "anonymous".to_owned()),
             name,
             to: number_called.clone(),
         },
         number: number_called,
         dialled,
     }
-}
-
-/// The user part of a URI without the parameters of a telephone-subscriber (RFC 3261 section 19.1.6).
-fn user_of(uri: &Uri) -> Option<String> {
-    uri.decoded_user().map(|user| user.split(';').next().unwrap_or_default().to_owned())
 }
 
 /// Routes a trunk's call to users.
@@ -197,7 +192,7 @@ fn in_order(cx: &mut Context, tiers: Vec<Vec<TrunkChoice>>) -> VecDeque<Arc<Trun
                 hit
             });
             let choice = tier.remove(at.unwrap_or(0));
-            ordered.extend(cx.settings.trunks.iter().find(|trunk| trunk.name == choice.trunk).cloned());
+            ordered.extend(cx.trunks.get(&choice.trunk).cloned());
         }
     }
     ordered

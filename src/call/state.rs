@@ -125,7 +125,10 @@ impl Call {
                 core.record.from = Some(plan.route.from.clone());
                 core.record.rule = Some(plan.rule);
                 core.longest = plan.longest;
-                let trunk = plan.route.trunks.front().map(|trunk| trunk.remote);
+                let trunk = plan.route.trunks.front();
+                let trunk =
+                    trunk.and_then(|trunk| cx.trunks.targets(cx.now.instant, cx.rng, &trunk.name).into_iter().next());
+                let trunk = trunk.map(|target| target.remote);
                 core.trunk.set_route(plan.route);
                 state.route(cx, trunk, plan.ring_for)
             }
@@ -152,9 +155,9 @@ impl Call {
         record.from = Some(announcement.from.clone());
         record.trunks.push(super::TrunkTried { trunk: request.trunk.name.clone(), result: "caller".into() });
         tracing::info!(call = %id, trunk = request.trunk.name, to = record.dialled, "a trunk calls");
-        let remote = request.trunk.remote;
+        let remote = request.flow.remote;
         let (offer, bad_body) = offer_of(&request);
-        let trunk = TrunkLeg::caller(id, request.trunk, request.session, offer);
+        let trunk = TrunkLeg::caller(id, request.trunk, request.session, remote.ip(), offer);
         let mut core = Core::new(cx, id, record, BrowserLeg::callee(id), trunk);
         let state = State::Screening(Screening);
         let plan = if bad_body { Err((None, Cause::from_status(Origin::Gateway, 415))) } else { plan };

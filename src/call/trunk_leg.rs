@@ -1,6 +1,7 @@
 //! The trunk's leg: a SIP session on one side, the state machine's words on the other.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,12 +11,10 @@ use super::leg::{Happened, Leg, Progress, Role};
 use super::trunk_sdp::{SDP, TrunkDescription};
 use super::{CallId, Cause, Context, DtmfMethod, Effect, Lease, Origin, Special, Trunk, TrunkTried};
 use crate::sdp::{Direction, MediaCommand, Side, TrunkMedia};
-use crate::sip::{Body, EndedBy, Failure, Host, Invite, NameAddr, SessionId, SessionOptions, UaEvent, Uri};
+use crate::sip::{Body, EndedBy, Failure, Invite, NameAddr, SessionId, Target, UaEvent};
 
 /// Early dialogs whose descriptions are remembered; a trunk that forks further is heard with the last ones.
 const EARLY_DIALOGS: usize = 8;
-/// The caller id of a dial plan that shows none.
-const ANONYMOUS: &str = "anonymous";
 /// Silence between two digits in SIP INFO.
 const DIGIT_GAP: Duration = Duration::from_millis(100);
 /// Digits that may wait.
@@ -38,6 +37,8 @@ pub struct TrunkLeg {
     role: Role,
     call: CallId,
     trunk: Option<Arc<Trunk>>,
+    /// The host of a trunk that calls.
+    peer: Option<IpAddr>,
     route: Option<Route>,
     lease: Option<Lease>,
     session: Option<SessionId>,
@@ -79,8 +80,15 @@ impl TrunkLeg {
     }
 
     /// The leg of a trunk that calls, with its offer if it made one.
-    pub(super) fn caller(call: CallId, trunk: Arc<Trunk>, session: SessionId, offered: Option<Vec<u8>>) -> TrunkLeg {
-        TrunkLeg { trunk: Some(trunk), session: Some(session), offered, ..TrunkLeg::new(Role::Caller, call) }
+    pub(super) fn caller(
+        call: CallId,
+        trunk: Arc<Trunk>,
+        session: SessionId,
+        peer: IpAddr,
+        offered: Option<Vec<u8>>,
+    ) -> TrunkLeg {
+        let new = TrunkLeg::new(Role::Caller, call);
+        TrunkLeg { trunk: Some(trunk), session: Some(session), peer: Some(peer), offered, ..new }
     }
 
     fn new(role: Role, call: CallId) -> TrunkLeg {
@@ -88,6 +96,7 @@ impl TrunkLeg {
             role,
             call,
             trunk: None,
+            peer: None,
             route: None,
             lease: None,
             session: None,
@@ -381,20 +390,29 @@ impl TrunkLeg {
             let next = self.route.as_mut().and_then(|route| route.trunks.pop_front());
             let (Some(trunk), Some(lease)) = (next, self.lease.clone()) else { return Err(cause) };
             self.tried.push(TrunkTried { trunk: trunk.name.clone(), result: "abandoned".into() });
+            let target = match cx.trunks.admit(cx.now.instant, &trunk.name) {
+                Ok(()) => cx.trunks.targets(cx.now.instant, cx.rng, &trunk.name).into_iter().next(),
+                Err(refused) => {
+                    self.result(refused.word());
+                    None
+                }
+            };
+            let Some(target) = target else { continue };
             self.heard = false;
             self.early.clear();
             self.media = None;
             self.trunk = Some(trunk.clone());
-            let mut description = TrunkDescription::new(cx, &lease, &trunk);
+            let mut description = TrunkDescription::new(cx, &lease, &trunk, target.remote.ip());
             let offer = description.offer();
             self.description = Some(description);
-            let Some(invite) = self.request(cx, &trunk, offer) else {
+            let Some(invite) = self.request(cx, &trunk, &target, offer) else {
                 self.result("484");
                 return Err(Cause::special(Origin::Gateway, Special::InvalidNumber));
             };
             match cx.ua.invite(cx.now.instant, invite) {
                 Ok(session) => {
                     cx.effects.push(Effect::Own(session));
+                    cx.trunks.began(session, &trunk.name);
                     self.session = Some(session);
                     let more = self.route.as_ref().is_some_and(|route| !route.trunks.is_empty());
                     self.silent_until = more.then(|| cx.now.instant + cx.settings.trunk_silence);
@@ -410,46 +428,34 @@ impl TrunkLeg {
     }
 
     /// The INVITE; `None` where the number or the caller cannot stand in a URI.
-    fn request(&mut self, cx: &Context, trunk: &Trunk, offer: String) -> Option<Invite> {
+    fn request(&mut self, cx: &Context, trunk: &Trunk, target: &Target, offer: String) -> Option<Invite> {
         let route = self.route.as_ref()?;
         let number = trunk.number_format.present(&route.number);
-        let from = trunk.number_format.present(&route.from);
-        let domain = trunk.domain.as_deref().and_then(|domain| domain.parse::<Host>().ok());
-        let port =
-            (domain.is_none() && trunk.remote.port() != trunk.transport.default_port()).then(|| trunk.remote.port());
-        let host = domain.clone().unwrap_or_else(|| ip_host(trunk.remote.ip()));
-        let mut request_uri = Uri::sip(Some(&number), host.clone(), port).ok()?;
-        if trunk.transport.is_reliable() {
-            request_uri.params.set("transport", Some(trunk.transport.uri_name()));
-        }
-        let to = Uri::sip(Some(&number), host, port).ok()?;
-        let from = match from.as_str() {
-            ANONYMOUS => anonymous()?,
-            user => NameAddr::new(
-                Uri::sip(Some(user), domain.unwrap_or_else(|| cx.settings.host_of(trunk.local)), None).ok()?,
-            ),
+        let odd_port = (target.remote.port() != target.transport.default_port()).then(|| target.remote.port());
+        let (host, port) = match &trunk.domain {
+            Some(domain) => (domain.clone(), None),
+            None => (ip_host(target.remote.ip()), odd_port),
         };
+        let to = trunk.uri(&number, host, port)?;
+        let mut request_uri = to.clone();
+        if target.transport.is_reliable() {
+            request_uri.params.set("transport", Some(target.transport.uri_name()));
+        }
+        let own_host = trunk.domain.clone().unwrap_or_else(|| cx.settings.host_of(target.local));
+        let told = trunk.tell(&route.from, own_host)?;
         self.sent = Some(number);
         Some(Invite {
-            flow: trunk.flow(),
+            flow: target.flow(),
             request_uri,
-            from,
+            from: told.from,
             to: NameAddr::new(to),
             contact_user: Some(self.call.to_string()),
-            headers: Vec::new(),
+            headers: told.headers.into_iter().chain(trunk.headers.iter().cloned()).collect(),
             body: Some(sdp_body(offer)),
             credentials: trunk.credentials.clone(),
-            options: SessionOptions::default(),
+            options: trunk.options.clone(),
         })
     }
-}
-
-/// A caller who shows nothing of himself ([RFC 3323](https://www.rfc-editor.org/rfc/rfc3323#section-4.1.1.3)).
-fn anonymous() -> Option<NameAddr> {
-    let host = Host::Name("anonymous.invalid".to_owned());
-    let mut from = NameAddr::new(Uri::sip(Some(ANONYMOUS), host, None).ok()?);
-    from.display = Some("Anonymous".to_owned());
-    Some(from)
 }
 
 /// The cause of a call that its caller gave up; RFC 3326 lets him say why.
@@ -497,8 +503,8 @@ pub(crate) fn session_of(event: &UaEvent) -> Option<SessionId> {
 impl Leg for TrunkLeg {
     fn prepare(&mut self, cx: &mut Context, lease: &Lease) -> Result<(), Cause> {
         self.lease = Some(lease.clone());
-        let (Role::Caller, Some(trunk)) = (self.role, self.trunk.clone()) else { return Ok(()) };
-        let mut description = TrunkDescription::new(cx, lease, &trunk);
+        let (Role::Caller, Some((trunk, peer))) = (self.role, self.trunk.clone().zip(self.peer)) else { return Ok(()) };
+        let mut description = TrunkDescription::new(cx, lease, &trunk, peer);
         match self.offered.take() {
             Some(offer) => {
                 let (text, media) = description.answer(&offer).map_err(|error| {

@@ -11,9 +11,6 @@ use crate::sdp::{Direction, OwnDescription, SdpError, TrunkLocal, TrunkMedia, tr
 /// The media type of session descriptions.
 pub const SDP: &str = "application/sdp";
 
-/// Milliseconds of audio in our packets.
-const PTIME: u8 = 20;
-
 /// Our side of the trunk's media.
 #[derive(Debug)]
 pub struct TrunkDescription {
@@ -24,20 +21,20 @@ pub struct TrunkDescription {
 }
 
 impl TrunkDescription {
-    /// A description for a call with `trunk` over leased ports.
-    pub fn new(cx: &mut Context, lease: &Lease, trunk: &Trunk) -> TrunkDescription {
+    /// A description for a call with `trunk`, whose signalling is at `peer`, over leased ports.
+    pub fn new(cx: &mut Context, lease: &Lease, trunk: &Trunk, peer: IpAddr) -> TrunkDescription {
         let own = OwnDescription::new(cx.rng.random_range(1..=i64::MAX as u64));
         let local = TrunkLocal {
             rtp: lease.trunk_rtp,
             session_id: own.session_id(),
             version: own.version(),
             codecs: trunk.codecs.clone(),
-            ptime: PTIME,
+            ptime: trunk.ptime,
             telephone_event: trunk.dtmf == DtmfMethod::Rfc4733,
             direction: Direction::SendRecv,
             ssrc: cx.rng.random_range(1..=u32::MAX),
         };
-        TrunkDescription { local, own, peer: trunk.remote.ip() }
+        TrunkDescription { local, own, peer }
     }
 
     /// What we want to do from now on.

@@ -1,14 +1,14 @@
 //! The plain types that calls and the switch share.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::NumberFormat;
+use super::{Identity, Network, NumberFormat};
 use crate::sdp::Codec;
-use crate::sip::{Credentials, Flow, Transport};
+use crate::sip::{Credentials, Host, SessionOptions, Target, TrunkDns};
 
 /// The time, as given to every entry of the core: a monotonic instant for timers and the date for records and tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,40 +74,129 @@ pub enum DtmfMethod {
     Info,
 }
 
-/// A SIP peer through which numbers are reached and from which calls come.
+/// A SIP peer through which numbers are reached and from which calls come: what the configuration says of it. What is
+/// known of it at a moment is in [`Trunks`](super::Trunks).
 #[derive(Clone, Debug)]
 pub struct Trunk {
     /// The name by which dial plans know it.
     pub name: String,
-    /// Where requests go.
-    pub remote: SocketAddr,
-    /// Over what.
-    pub transport: Transport,
-    /// The listener to send from.
-    pub local: SocketAddr,
+    /// Where it is reached, as far as that is known from the configuration: empty where `dns` is to be asked.
+    pub targets: Vec<Target>,
+    /// The name under which it is to be looked up.
+    pub dns: Option<TrunkDns>,
     /// The host of the URIs we send it; the address where there is none.
-    pub domain: Option<String>,
+    pub domain: Option<Host>,
     /// For 401 and 407.
     pub credentials: Option<Credentials>,
     /// Codecs to offer, most wanted first.
     pub codecs: Vec<Codec>,
+    /// Milliseconds of audio in our packets: 10 to 60.
+    pub ptime: u8,
     /// How numbers are written.
     pub number_format: NumberFormat,
     /// How digits travel.
     pub dtmf: DtmfMethod,
-    /// Further addresses its requests come from.
-    pub allowed_sources: Vec<IpAddr>,
+    /// How it is told who calls, and what it is believed.
+    pub identity: Identity,
+    /// Further networks its requests come from.
+    pub sources: Vec<Network>,
+    /// Further networks its media comes from.
+    pub media_sources: Vec<Network>,
+    /// Header fields for our INVITEs to it.
+    pub headers: Vec<(String, String)>,
+    /// Reliable provisional responses and the session timer; `replaces` and `referred_by` are a call's own.
+    pub options: SessionOptions,
+    /// Never over TCP, however long a request (RFC 3261 section 18.1.1 would switch above 1,300 bytes).
+    pub udp_only: bool,
+    /// How calls of its are transferred.
+    pub refer: Refer,
+    /// What becomes of its own REFERs.
+    pub refer_in: ReferIn,
+    /// Whether its 3xx are followed.
+    pub redirects: Redirects,
+    /// How much it takes.
+    pub limits: TrunkLimits,
+    /// How often it is asked whether it is there; `None`: never.
+    pub options_every: Option<Duration>,
+    /// How we make ourselves known to it, where it wants a registration.
+    pub register: Option<Register>,
+}
+
+/// How a call with a trunk is transferred.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refer {
+    /// The trunk is asked to (RFC 3515); if it refuses, we call the new party ourselves.
+    #[default]
+    Ask,
+    /// We call the new party ourselves and stay in between.
+    Never,
+}
+
+/// What becomes of a trunk's REFER.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReferIn {
+    /// Refused with 603.
+    Off,
+    /// Followed where it names a party of the same trunk, which is then called through it.
+    #[default]
+    Trunk,
+}
+
+/// What becomes of a trunk's 3xx.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Redirects {
+    /// A refusal like any other.
+    Off,
+    /// Followed where a Contact names a party of the same trunk.
+    #[default]
+    Trunk,
+}
+
+/// How much a trunk takes; `None`: no limit of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrunkLimits {
+    /// Calls at once, both directions together.
+    pub calls: Option<u32>,
+    /// New calls a second, both directions together; bursts of as many are taken.
+    pub calls_per_second: Option<u32>,
+}
+
+/// A registration ([RFC 3261 section 10](https://www.rfc-editor.org/rfc/rfc3261#section-10)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Register {
+    /// Whose address is registered: the user part of the address of record.
+    pub user: String,
+    /// The user part of our Contact, to which the trunk then sends calls.
+    pub contact_user: String,
+    /// For how many seconds; the registrar may grant others.
+    pub expires: u32,
 }
 
 impl Trunk {
-    /// The flow our own requests start on.
-    pub fn flow(&self) -> Flow {
-        Flow { transport: self.transport, local: self.local, remote: self.remote, id: 0 }
-    }
-
-    /// Whether this trunk may send from `source`. A listener on `[::]` shows IPv4 peers with mapped addresses.
-    pub fn sends_from(&self, source: IpAddr) -> bool {
-        let is_source = |ip: IpAddr| ip.to_canonical() == source.to_canonical();
-        is_source(self.remote.ip()) || self.allowed_sources.iter().copied().any(is_source)
+    /// A trunk of which nothing is known but its name: no address, and everything else as it is without configuration.
+    pub fn new(name: &str) -> Trunk {
+        Trunk {
+            name: name.to_owned(),
+            targets: Vec::new(),
+            dns: None,
+            domain: None,
+            credentials: None,
+            codecs: vec![Codec::Pcmu, Codec::Pcma],
+            ptime: 20,
+            number_format: NumberFormat::E164,
+            dtmf: DtmfMethod::Rfc4733,
+            identity: Identity::default(),
+            sources: Vec::new(),
+            media_sources: Vec::new(),
+            headers: Vec::new(),
+            options: SessionOptions::default(),
+            udp_only: false,
+            refer: Refer::default(),
+            refer_in: ReferIn::default(),
+            redirects: Redirects::default(),
+            limits: TrunkLimits::default(),
+            options_every: None,
+            register: None,
+        }
     }
 }

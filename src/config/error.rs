@@ -33,7 +33,7 @@ pub enum Problem {
         /// the value found
         value: String,
         /// what it takes, in words
-        takes: &'static str,
+        takes: std::borrow::Cow<'static, str>,
     },
     /// A port range that is empty, odd or too small.
     #[error("`rtp_ports`: \"{0}\" is not a range such as \"20000-20999\" of at least two ports")]
@@ -102,6 +102,35 @@ pub enum Problem {
     /// A user without a password, or the other way round.
     #[error("trunk \"{0}\": `user` and `password` (or `password_file`) go together")]
     HalfCredentials(String),
+    /// A registration without a user.
+    #[error("trunk \"{0}\": `register = true` needs `user` and `password` (or `password_file`)")]
+    RegisterWithoutUser(String),
+    /// A key of registrations on a trunk that does not register.
+    #[error("trunk \"{trunk}\": `{key}` is of use only with `register = true`")]
+    NotRegistering {
+        /// the trunk
+        trunk: String,
+        /// the key as written in the file
+        key: &'static str,
+    },
+    /// Not an address or a network.
+    #[error("`{key}`: \"{value}\" is not an address or network such as \"192.0.2.1\" or \"192.0.2.0/24\": {reason}")]
+    Network {
+        /// the key as written in the file
+        key: &'static str,
+        /// the value found
+        value: String,
+        /// what is wrong with it
+        reason: crate::switch::NetworkError,
+    },
+    /// A header field that is not ours to write.
+    #[error("`headers`: \"{name}\" cannot be set: {reason}")]
+    Header {
+        /// its name
+        name: String,
+        /// why not
+        reason: &'static str,
+    },
     /// A name that cannot stand in logs and plans.
     #[error("trunk name \"{0}\": letters, digits, '-', '_' and '.' only, at most 64")]
     TrunkName(String),

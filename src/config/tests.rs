@@ -6,6 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::codec::Codec;
+use crate::switch::{Asserted, FromUser, Redirects, Refer, ReferIn, TrunkLimits};
 
 const PLAN: &str = include_str!("../../dialplans/demo.toml");
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -71,9 +72,27 @@ transport = "tcp"
 user = "u"
 password = "p"
 codecs = ["pcma"]
+ptime = 30
 number_format = "national:44:0"
 dtmf = "info"
-sources = ["198.51.100.1"]
+sources = ["198.51.100.1", "203.0.113.0/24"]
+media_sources = ["2001:db8::/32"]
+domain = "carrier.example"
+outbound_proxy = "proxy.carrier.example:5080"
+identity = "pai"
+from = "account"
+main_number = "+442079460000"
+trust_identity = true
+headers = {{ "X-Tenant" = "acme" }}
+refer = "never"
+refer_in = "off"
+redirects = "off"
+calls = 30
+calls_per_second = 5
+options = 30
+register = true
+expires = 600
+contact_user = "gateway"
 "#
     );
     let config = load(&toml).unwrap();
@@ -82,7 +101,17 @@ sources = ["198.51.100.1"]
     assert_eq!(config.limits.calls, 10);
     assert_eq!(config.limits.sockets, Limits::default().sockets);
     let trunk = &config.trunks[0];
-    assert_eq!(trunk.address, "sip.carrier.example:5060");
+    assert_eq!(trunk.address, "proxy.carrier.example:5080");
+    let trunk = &trunk.trunk;
+    assert_eq!(trunk.domain.as_ref().unwrap().to_string(), "carrier.example");
+    assert_eq!((trunk.ptime, trunk.options_every), (30, Some(Duration::from_secs(30))));
+    assert!(trunk.sources[1].contains("203.0.113.77".parse().unwrap()));
+    assert_eq!(trunk.limits, TrunkLimits { calls: Some(30), calls_per_second: Some(5) });
+    let register = trunk.register.as_ref().unwrap();
+    assert_eq!((register.user.as_str(), register.contact_user.as_str(), register.expires), ("u", "gateway", 600));
+    assert_eq!(trunk.identity.from, FromUser::Account("u".into()));
+    assert!(trunk.identity.asserted == Some(Asserted::Pai) && trunk.identity.trust && trunk.identity.privacy);
+    assert_eq!((trunk.refer, trunk.refer_in, trunk.redirects), (Refer::Never, ReferIn::Off, Redirects::Off));
     assert_eq!(trunk.codecs, [Codec::Pcma]);
     assert_eq!(trunk.credentials.as_ref().unwrap().username, "u");
     assert!(matches!(config.cdr, CdrSink::File(_)) && config.log.json && !config.test_phone);
@@ -120,6 +149,26 @@ fn every_mistake_is_told_with_its_line_and_what_to_do() {
             "ringback.toml:3:1: trunk \"x\" and [media] rtp_address = \"0.0.0.0\" are not of one address family",
         ),
         ("[trunk.\"x y\"]\naddress = \"h\"", "trunk name \"x y\""),
+        ("[trunk.x]\naddress = \"h\"\nptime = 25", "ringback.toml:3:9: `ptime`: 25 is out of range"),
+        ("[trunk.x]\naddress = \"h\"\nsources = [\"10.0.0.1/8\"]", "ringback.toml:3:12: `sources`: \"10.0.0.1/8\""),
+        ("[trunk.x]\naddress = \"h\"\nmedia_sources = [\"10.0.0.0/33\"]", "ringback.toml:3:18: `media_sources`"),
+        (
+            "[trunk.x]\naddress = \"h\"\nidentity = \"p\"",
+            "ringback.toml:3:12: `identity`: \"p\" is not known; it takes",
+        ),
+        ("[trunk.x]\naddress = \"h\"\nfrom = \"account\"", "trunk \"x\": `user` and `password`"),
+        ("[trunk.x]\naddress = \"h\"\nmain_number = \"a b\"", "ringback.toml:3:15: `main_number`"),
+        (
+            "[trunk.x]\naddress = \"h\"\nheaders = { Via = \"x\" }",
+            "ringback.toml:3:19: `headers`: \"Via\" cannot be set",
+        ),
+        ("[trunk.x]\naddress = \"h\"\nheaders = { X = \"a\\r\\nY: b\" }", "`headers`: \"X\" cannot be set"),
+        ("[trunk.x]\naddress = \"h\"\nheaders = { privacy = \"id\" }", "`headers`: \"privacy\" cannot be set"),
+        ("[trunk.x]\naddress = \"h\"\nregister = true", "trunk \"x\": `register = true` needs `user`"),
+        ("[trunk.x]\naddress = \"h\"\nexpires = 600", "ringback.toml:3:11: trunk \"x\": `expires` is of use only with"),
+        ("[trunk.x]\naddress = \"h\"\ncalls = 0", "ringback.toml:3:9: `calls`: 0 is out of range"),
+        ("[trunk.x]\naddress = \"h\"\noptions = 4000", "ringback.toml:3:11: `options`: 4000 is out of range"),
+        ("[trunk.x]\naddress = \"h\"\nrefer = \"maybe\"", "ringback.toml:3:9: `refer`: \"maybe\" is not known"),
     ];
     for (toml, expected) in table {
         let error = load(&whole(toml)).err().unwrap_or_else(|| panic!("taken: {toml}"));

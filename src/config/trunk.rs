@@ -1,38 +1,39 @@
 //! `[trunk.NAME]`: a SIP peer.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use toml::Spanned;
 
 use super::{ConfigError, Problem, Reader, Sip, raw};
 use crate::codec::Codec;
-use crate::sip::{Credentials, Transport};
-use crate::switch::{DtmfMethod, NumberFormat};
+use crate::sip::{Credentials, Host, Refresher, Reliable, SessionOptions, SessionTimer, Transport};
+use crate::switch::{
+    Asserted, DtmfMethod, FromUser, Identity, Network, NumberFormat, Redirects, Refer, ReferIn, Register, Trunk,
+    TrunkLimits,
+};
 
 /// A trunk as configured; its host name is not resolved yet.
 #[derive(Debug, Clone)]
 pub struct TrunkConfig {
-    /// The name by which dial plans know it.
-    pub name: String,
-    /// `host:port`.
+    /// What the core is told of it; without targets.
+    pub trunk: Trunk,
+    /// `host:port`, where requests are sent.
     pub address: String,
     /// UDP or TCP.
     pub transport: Transport,
     /// The listener to use: requests leave from it and its address stands in Via and Contact.
     pub listener: SocketAddr,
-    /// The host part of the URIs we send; the address where there is none.
-    pub domain: Option<String>,
-    /// For 401 and 407.
-    pub credentials: Option<Credentials>,
-    /// What to offer, most wanted first.
-    pub codecs: Vec<Codec>,
-    /// How numbers are written for it.
-    pub number_format: NumberFormat,
-    /// How digits travel.
-    pub dtmf: DtmfMethod,
-    /// Further addresses its requests come from.
-    pub sources: Vec<IpAddr>,
 }
+
+/// Seconds between two OPTIONS where nothing is said.
+const OPTIONS: usize = 60;
+/// Seconds that a registration is asked for where nothing is said.
+const EXPIRES: usize = 3600;
+
+/// Header fields that other keys decide upon.
+const DECIDED: &[&str] = &["P-Asserted-Identity", "P-Preferred-Identity", "Remote-Party-ID", "Privacy", "Route"];
 
 impl Reader<'_> {
     pub(super) fn trunk(
@@ -46,33 +47,208 @@ impl Reader<'_> {
             return Err(self.error(section, Problem::TrunkName(name.into())));
         }
         let raw = section.get_ref();
-        let address = with_port(raw.address.get_ref()).ok_or_else(|| {
-            let value = raw.address.get_ref().clone();
-            let example = "\"sip.carrier.example:5060\" or \"[2001:db8::1]:5060\"";
-            self.error(&raw.address, Problem::Address { key: "address", value, example })
-        })?;
-        let transport = match &raw.transport {
-            None => Transport::Udp,
-            Some(v) => match v.get_ref().as_str() {
-                "udp" => Transport::Udp,
-                "tcp" => Transport::Tcp,
-                other => {
-                    let value = other.to_owned();
-                    return Err(self.error(v, Problem::Word { key: "transport", value, takes: "\"udp\" or \"tcp\"" }));
-                }
-            },
-        };
-        Ok(TrunkConfig {
-            name: name.into(),
-            listener: self.listener(name, section, &address, transport, sip)?,
-            address,
-            transport,
-            domain: raw.domain.as_ref().map(|d| self.domain(d)).transpose()?,
-            credentials: self.credentials(name, section)?,
+        let transport = self.transport(raw.transport.as_ref())?;
+        let peer = self.host_port("address", &raw.address)?;
+        let proxy = raw.outbound_proxy.as_ref().map(|v| self.host_port("outbound_proxy", v)).transpose()?;
+        let credentials = self.credentials(name, section)?;
+        let domain = raw.domain.as_ref().map(|d| self.domain(d)).transpose()?;
+        // Sent to a proxy, the URIs still name the peer behind it.
+        let behind = || peer.rsplit_once(':').and_then(|(host, _)| host.parse().ok());
+        let domain = domain.or_else(|| proxy.as_ref().and_then(|_| behind()));
+        let address = proxy.unwrap_or(peer);
+        let every = self.number("options", &raw.options, OPTIONS, 0..=3600, "0 (off) to 3600 seconds")?;
+        let trunk = Trunk {
+            domain,
+            register: self.register(name, section, credentials.as_ref())?,
+            identity: self.identity(name, section, credentials.as_ref())?,
+            credentials,
             codecs: self.codecs(raw.codecs.as_deref())?,
+            ptime: self.ptime(&raw.ptime)?,
             number_format: self.number_format(raw.number_format.as_ref())?,
-            dtmf: self.dtmf(raw.dtmf.as_ref())?,
-            sources: raw.sources.iter().flatten().map(|v| self.ip("sources", v)).collect::<Result<_, _>>()?,
+            dtmf: self.word(
+                "dtmf",
+                raw.dtmf.as_ref(),
+                &[("rfc4733", DtmfMethod::Rfc4733), ("info", DtmfMethod::Info)],
+            )?,
+            sources: self.networks("sources", raw.sources.as_deref())?,
+            media_sources: self.networks("media_sources", raw.media_sources.as_deref())?,
+            headers: self.headers(raw.headers.as_ref())?,
+            options: self.session_options(raw)?,
+            udp_only: raw.udp_only.unwrap_or(false),
+            refer: self.word("refer", raw.refer.as_ref(), &[("ask", Refer::Ask), ("never", Refer::Never)])?,
+            refer_in: self.word(
+                "refer_in",
+                raw.refer_in.as_ref(),
+                &[("trunk", ReferIn::Trunk), ("off", ReferIn::Off)],
+            )?,
+            redirects: self.word(
+                "redirects",
+                raw.redirects.as_ref(),
+                &[("trunk", Redirects::Trunk), ("off", Redirects::Off)],
+            )?,
+            limits: TrunkLimits {
+                calls: self.limit("calls", &raw.calls, 100_000)?,
+                calls_per_second: self.limit("calls_per_second", &raw.calls_per_second, 1000)?,
+            },
+            options_every: (every > 0).then(|| Duration::from_secs(every as u64)),
+            ..Trunk::new(name)
+        };
+        Ok(TrunkConfig { listener: self.listener(name, section, &address, transport, sip)?, trunk, address, transport })
+    }
+
+    fn host_port(&self, key: &'static str, value: &Spanned<String>) -> Result<String, ConfigError> {
+        with_port(value.get_ref()).ok_or_else(|| {
+            let example = "\"sip.carrier.example:5060\" or \"[2001:db8::1]:5060\"";
+            self.error(value, Problem::Address { key, value: value.get_ref().clone(), example })
+        })
+    }
+
+    fn transport(&self, raw: Option<&Spanned<String>>) -> Result<Transport, ConfigError> {
+        self.word("transport", raw, &[("udp", Transport::Udp), ("tcp", Transport::Tcp)])
+    }
+
+    /// One of some words; the first where nothing is said.
+    fn word<T: Clone>(
+        &self,
+        key: &'static str,
+        raw: Option<&Spanned<String>>,
+        words: &[(&'static str, T)],
+    ) -> Result<T, ConfigError> {
+        let found = match raw {
+            None => words.first(),
+            Some(value) => words.iter().find(|(word, _)| word == value.get_ref()),
+        };
+        match (found, raw) {
+            (Some((_, meaning)), _) => Ok(meaning.clone()),
+            (None, Some(value)) => {
+                let takes = words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ");
+                Err(self.error(value, Problem::Word { key, value: value.get_ref().clone(), takes: takes.into() }))
+            }
+            (None, None) => Err(super::whole_file(self.path, Problem::Toml(format!("`{key}` takes no word")))),
+        }
+    }
+
+    fn session_options(&self, raw: &raw::Trunk) -> Result<SessionOptions, ConfigError> {
+        let reliable = [("supported", Reliable::Supported), ("off", Reliable::Off), ("required", Reliable::Required)];
+        let refreshers = [("any", None), ("us", Some(Refresher::Us)), ("them", Some(Refresher::Them))];
+        let many = "90 to 86400 seconds (RFC 4028 section 4)";
+        let min_se = self.number("min_se", &raw.min_se, 90, 90..=86_400, many)?;
+        let expires =
+            self.number("session_expires", &raw.session_expires, 0, min_se..=86_400, "min_se to 86400 seconds")?;
+        let refresher = self.word("refresher", raw.refresher.as_ref(), &refreshers)?;
+        let seconds = |value| u32::try_from(value).unwrap_or(u32::MAX);
+        let timer = SessionTimer { expires: seconds(expires), min_se: seconds(min_se), refresher };
+        Ok(SessionOptions {
+            reliable: self.word("reliable", raw.reliable.as_ref(), &reliable)?,
+            timer: raw.session_expires.is_some().then_some(timer),
+            ..SessionOptions::default()
+        })
+    }
+
+    fn limit(&self, key: &'static str, raw: &Option<Spanned<usize>>, most: usize) -> Result<Option<u32>, ConfigError> {
+        let value = self.number(key, raw, 0, 1..=most, "1 or more, or is left out")?;
+        Ok(u32::try_from(value).ok().filter(|limit| *limit > 0))
+    }
+
+    fn ptime(&self, raw: &Option<Spanned<usize>>) -> Result<u8, ConfigError> {
+        let ptime = self.number("ptime", raw, 20, 10..=60, "10, 20, 30, 40 or 60")?;
+        match (raw, ptime) {
+            (_, 10 | 20 | 30 | 40 | 60) => Ok(u8::try_from(ptime).unwrap_or(20)),
+            (Some(at), value) => {
+                Err(self.error(at, Problem::Number { key: "ptime", value, takes: "10, 20, 30, 40 or 60" }))
+            }
+            (None, _) => Ok(20),
+        }
+    }
+
+    fn networks(&self, key: &'static str, raw: Option<&[Spanned<String>]>) -> Result<Vec<Network>, ConfigError> {
+        let network = |value: &Spanned<String>| {
+            let text = value.get_ref();
+            let network = text.parse::<Network>();
+            network.map_err(|reason| self.error(value, Problem::Network { key, value: text.clone(), reason }))
+        };
+        raw.into_iter().flatten().map(network).collect()
+    }
+
+    fn headers(&self, raw: Option<&BTreeMap<String, Spanned<String>>>) -> Result<Vec<(String, String)>, ConfigError> {
+        let mut headers = Vec::new();
+        for (name, value) in raw.into_iter().flatten() {
+            let header = (name.clone(), value.get_ref().clone());
+            let decided = DECIDED.iter().any(|decided| decided.eq_ignore_ascii_case(name));
+            if decided || crate::sip::ua::check_headers(std::slice::from_ref(&header)).is_err() {
+                let reason =
+                    "its name or value has a character that a header field cannot have, or it is the gateway's own";
+                return Err(self.error(value, Problem::Header { name: name.clone(), reason }));
+            }
+            headers.push(header);
+        }
+        Ok(headers)
+    }
+
+    fn register(
+        &self,
+        name: &str,
+        section: &Spanned<raw::Trunk>,
+        credentials: Option<&Credentials>,
+    ) -> Result<Option<Register>, ConfigError> {
+        let raw = section.get_ref();
+        if !raw.register.as_ref().is_some_and(|register| *register.get_ref()) {
+            let useless = |key| Problem::NotRegistering { trunk: name.into(), key };
+            return match (&raw.expires, &raw.contact_user) {
+                (Some(at), _) => Err(self.error(at, useless("expires"))),
+                (_, Some(at)) => Err(self.error(at, useless("contact_user"))),
+                _ => Ok(None),
+            };
+        }
+        let Some(credentials) = credentials else {
+            return Err(self.error(section, Problem::RegisterWithoutUser(name.into())));
+        };
+        let user = credentials.username.clone();
+        let contact_user = match &raw.contact_user {
+            Some(v) => self.user("contact_user", v)?,
+            None => user.clone(),
+        };
+        let expires = self.number("expires", &raw.expires, EXPIRES, 60..=86_400, "60 to 86400 seconds")?;
+        Ok(Some(Register { user, contact_user, expires: u32::try_from(expires).unwrap_or(u32::MAX) }))
+    }
+
+    /// The user part of a URI.
+    fn user(&self, key: &'static str, value: &Spanned<String>) -> Result<String, ConfigError> {
+        let text = value.get_ref();
+        let good = |c: char| c.is_ascii_alphanumeric() || "+-_.!~*'()&=$,/#".contains(c);
+        if !text.is_empty() && text.len() <= 128 && text.chars().all(good) {
+            return Ok(text.clone());
+        }
+        let takes = "the user part of a SIP address";
+        Err(self.error(value, Problem::Word { key, value: text.clone(), takes: takes.into() }))
+    }
+
+    fn identity(
+        &self,
+        name: &str,
+        section: &Spanned<raw::Trunk>,
+        credentials: Option<&Credentials>,
+    ) -> Result<Identity, ConfigError> {
+        let raw = section.get_ref();
+        let words = [
+            ("from", None),
+            ("pai", Some(Asserted::Pai)),
+            ("ppi", Some(Asserted::Ppi)),
+            ("rpid", Some(Asserted::Rpid)),
+        ];
+        let account = self.word("from", raw.from.as_ref(), &[("caller", false), ("account", true)])?;
+        let from = match (account, credentials, &raw.from) {
+            (false, ..) => FromUser::Caller,
+            (true, Some(credentials), _) => FromUser::Account(credentials.username.clone()),
+            (true, None, _) => return Err(self.error(section, Problem::HalfCredentials(name.into()))),
+        };
+        Ok(Identity {
+            from,
+            asserted: self.word("identity", raw.identity.as_ref(), &words)?,
+            main_number: raw.main_number.as_ref().map(|v| self.user("main_number", v)).transpose()?,
+            privacy: raw.privacy.unwrap_or(true),
+            user_phone: raw.user_phone.unwrap_or(false),
+            trust: raw.trust_identity.unwrap_or(false),
         })
     }
 
@@ -98,15 +274,10 @@ impl Reader<'_> {
             .ok_or_else(|| self.error(section, Problem::NoListener { trunk: name.into(), transport: word }))
     }
 
-    fn domain(&self, value: &Spanned<String>) -> Result<String, ConfigError> {
+    fn domain(&self, value: &Spanned<String>) -> Result<Host, ConfigError> {
         let text = value.get_ref();
-        if text.parse::<crate::sip::Host>().is_ok() {
-            return Ok(text.clone());
-        }
-        Err(self.error(
-            value,
-            Problem::Word { key: "domain", value: text.clone(), takes: "a host name or address without a port" },
-        ))
+        let takes = "a host name or address without a port".into();
+        text.parse().map_err(|_| self.error(value, Problem::Word { key: "domain", value: text.clone(), takes }))
     }
 
     fn credentials(&self, name: &str, section: &Spanned<raw::Trunk>) -> Result<Option<Credentials>, ConfigError> {
@@ -133,7 +304,7 @@ impl Reader<'_> {
             "PCMA" => Ok(Codec::Pcma),
             _ => {
                 let value = v.get_ref().clone();
-                Err(self.error(v, Problem::Word { key: "codecs", value, takes: "\"PCMU\" and \"PCMA\"" }))
+                Err(self.error(v, Problem::Word { key: "codecs", value, takes: "\"PCMU\" and \"PCMA\"".into() }))
             }
         };
         list.iter().map(codec).collect()
@@ -157,20 +328,10 @@ impl Reader<'_> {
                     _ => {
                         let takes = "\"e164\" (+442079460000), \"plain\" (442079460000), \"national:44:0\" \
                                      (02079460000) or \"as-dialled\"";
-                        Err(self.error(v, Problem::Word { key: "number_format", value: text.into(), takes }))
+                        Err(self
+                            .error(v, Problem::Word { key: "number_format", value: text.into(), takes: takes.into() }))
                     }
                 }
-            }
-        }
-    }
-
-    fn dtmf(&self, raw: Option<&Spanned<String>>) -> Result<DtmfMethod, ConfigError> {
-        match raw.map(|v| (v, v.get_ref().as_str())) {
-            None | Some((_, "rfc4733")) => Ok(DtmfMethod::Rfc4733),
-            Some((_, "info")) => Ok(DtmfMethod::Info),
-            Some((v, other)) => {
-                let takes = "\"rfc4733\" or \"info\"";
-                Err(self.error(v, Problem::Word { key: "dtmf", value: other.into(), takes }))
             }
         }
     }

@@ -1,7 +1,7 @@
 //! SIP over TCP: connections accepted from trunks and opened to them, one task each (RFC 3261 section 18).
 
-use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::{Event, Tasks};
 use crate::sip::{Flow, Frame, Framer, Transport};
-use crate::switch::Input;
+use crate::switch::{Input, Network};
 
 /// The longest message on a stream.
 const MAX_MESSAGE: usize = 64 * 1024;
@@ -99,7 +99,7 @@ impl SipTcp {
 }
 
 /// Accepts connections of known addresses; any other is closed unread.
-pub(super) async fn accept(listener: TcpListener, local: SocketAddr, known: Arc<HashSet<IpAddr>>, tasks: Tasks) {
+pub(super) async fn accept(listener: TcpListener, local: SocketAddr, known: Arc<Vec<Network>>, tasks: Tasks) {
     let permits = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
@@ -115,7 +115,7 @@ pub(super) async fn accept(listener: TcpListener, local: SocketAddr, known: Arc<
                 continue;
             }
         };
-        if !known.contains(&remote.ip().to_canonical()) {
+        if !known.iter().any(|network| network.contains(remote.ip())) {
             tracing::debug!(%remote, "SIP connection of an unknown address closed");
             continue;
         }

@@ -1,6 +1,6 @@
 //! Start: bind all there is to bind, or say what is in the way; then run.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,8 @@ use super::{GatewayError, Queues, Tasks, sip_udp};
 use crate::codec::Codec;
 use crate::config::{Auth, Config, ConfigError, Problem, TEST_PHONE_TRUNK, TrunkConfig};
 use crate::sdp::CodecPolicy;
-use crate::sip::{Advertised, Host, Timers, Transport, UaConfig};
-use crate::switch::{self, Switch, SwitchConfig, SwitchLimits, Trunk};
+use crate::sip::{Advertised, Host, Target, Timers, Transport, UaConfig};
+use crate::switch::{self, Network, Switch, SwitchConfig, SwitchLimits, Trunk};
 use crate::testphone::TestPhone;
 use crate::webrtc::Identity;
 use crate::{net, testphone};
@@ -33,7 +33,7 @@ pub struct Gateway {
     app: App,
     udp: Vec<(SocketAddr, Arc<UdpSocket>)>,
     tcp: Vec<(SocketAddr, TcpListener)>,
-    known: Arc<HashSet<IpAddr>>,
+    known: Arc<Vec<Network>>,
     test_phone: Option<TestPhone>,
     tasks: Tasks,
     grace: Duration,
@@ -85,8 +85,8 @@ impl Gateway {
         } else {
             None
         };
-        let known = trunks.iter().flat_map(|t| t.allowed_sources.iter().copied().chain([t.remote.ip()]));
-        let known = Arc::new(known.collect::<HashSet<IpAddr>>());
+        let targets = trunks.iter().flat_map(|t| t.targets.iter()).map(|target| target.remote.ip().into());
+        let known = Arc::new(trunks.iter().flat_map(|t| t.sources.clone()).chain(targets).collect::<Vec<Network>>());
         let local = |address: std::io::Result<SocketAddr>| address.map_err(GatewayError::Address);
         let ready = Ready {
             http: local(http.local_addr())?,
@@ -176,18 +176,9 @@ async fn start_test_phone(udp: &[(SocketAddr, Arc<UdpSocket>)]) -> Result<(TestP
     let phone = TestPhone::start(testphone::Config { sip_bind: loopback, gateway: local })
         .await
         .map_err(GatewayError::TestPhone)?;
-    let trunk = Trunk {
-        name: TEST_PHONE_TRUNK.into(),
-        remote: phone.sip_address(),
-        transport: Transport::Udp,
-        local,
-        domain: None,
-        credentials: None,
-        codecs: vec![Codec::Pcmu, Codec::Pcma],
-        number_format: switch::NumberFormat::AsDialled,
-        dtmf: switch::DtmfMethod::Rfc4733,
-        allowed_sources: Vec::new(),
-    };
+    let target = Target { transport: Transport::Udp, local, remote: phone.sip_address(), server_name: None };
+    let number_format = switch::NumberFormat::AsDialled;
+    let trunk = Trunk { targets: vec![target], number_format, ..Trunk::new(TEST_PHONE_TRUNK) };
     Ok((phone, trunk))
 }
 
@@ -208,27 +199,18 @@ async fn resolve(
         let same = |a: &&SocketAddr| **a == trunk.listener;
         let family = |a: &&SocketAddr| a.is_ipv4() == remote.is_ipv4();
         let local = bound.iter().find(same).or_else(|| bound.iter().find(family)).copied();
-        resolved.push(Trunk {
-            name: trunk.name.clone(),
-            remote,
-            transport: trunk.transport,
-            local: local.unwrap_or(trunk.listener),
-            domain: trunk.domain.clone(),
-            credentials: trunk.credentials.clone(),
-            codecs: trunk.codecs.clone(),
-            number_format: trunk.number_format.clone(),
-            dtmf: trunk.dtmf,
-            allowed_sources: trunk.sources.clone(),
-        });
+        let local = local.unwrap_or(trunk.listener);
+        let target = Target { transport: trunk.transport, local, remote, server_name: None };
+        resolved.push(Trunk { targets: vec![target], ..trunk.trunk.clone() });
     }
     Ok(resolved)
 }
 
 async fn lookup(trunk: &TrunkConfig) -> Result<SocketAddr, GatewayError> {
     let unresolved = |reason: std::io::Error| ConfigError {
-        file: format!("[trunk.{}]", trunk.name),
+        file: format!("[trunk.{}]", trunk.trunk.name),
         place: None,
-        problem: Problem::Unresolved { trunk: trunk.name.clone(), address: trunk.address.clone(), reason },
+        problem: Problem::Unresolved { trunk: trunk.trunk.name.clone(), address: trunk.address.clone(), reason },
     };
     let mut found = tokio::net::lookup_host(&trunk.address).await.map_err(unresolved)?;
     let family = |a: &SocketAddr| a.is_ipv4() == trunk.listener.is_ipv4();
@@ -302,8 +284,8 @@ fn sip_host(advertise: Option<IpAddr>, local: SocketAddr, trunks: &[Trunk]) -> R
     if !local.ip().is_unspecified() {
         return Ok(local.ip());
     }
-    let by_trunk = trunks.iter().filter(|t| t.remote.is_ipv4() == local.is_ipv4());
-    let by_trunk = by_trunk.filter_map(|t| net::source_address(t.remote)).next();
+    let remotes = trunks.iter().flat_map(|trunk| trunk.targets.iter()).map(|target| target.remote);
+    let by_trunk = remotes.filter(|r| r.is_ipv4() == local.is_ipv4()).filter_map(net::source_address).next();
     let own = || net::interface_addresses().into_iter().find(|ip| ip.is_ipv4() == local.is_ipv4());
     by_trunk.or_else(own).ok_or(GatewayError::NoAddress("trunks ([sip] advertise)"))
 }

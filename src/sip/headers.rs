@@ -196,6 +196,13 @@ impl Headers {
         self.parsed("To")
     }
 
+    /// The addresses of a header field that lists any (`P-Asserted-Identity`, `Remote-Party-ID`); what cannot be read is
+    /// left out with all that its line says.
+    pub fn addresses(&self, name: &str) -> Vec<NameAddr> {
+        let lines = self.get_all(name).filter_map(|line| split_outside_quotes(line, ','));
+        lines.flatten().filter_map(|part| part.parse().ok()).collect()
+    }
+
     /// All contacts; `*` (REGISTER only) is malformed here, ask [`Headers::get`] for it.
     ///
     /// # Errors

@@ -186,8 +186,14 @@ impl Switch {
         if let Some(entry) = self.sessions.get_mut(socket) {
             entry.calls.insert(name, id);
         }
-        let mut cx =
-            Context { now, ua: &mut self.ua, rng: &mut self.rng, settings: &self.settings, effects: &mut self.effects };
+        let mut cx = Context {
+            now,
+            ua: &mut self.ua,
+            rng: &mut self.rng,
+            trunks: &mut self.trunks,
+            settings: &self.settings,
+            effects: &mut self.effects,
+        };
         let call = Call::outbound(&mut cx, id, request);
         self.begun(id, call);
     }

@@ -32,8 +32,14 @@ impl Switch {
     /// An event for a call; calls that are over take none.
     pub(super) fn call_event(&mut self, now: Now, id: CallId, event: Event) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let mut cx =
-            Context { now, ua: &mut self.ua, rng: &mut self.rng, settings: &self.settings, effects: &mut self.effects };
+        let mut cx = Context {
+            now,
+            ua: &mut self.ua,
+            rng: &mut self.rng,
+            trunks: &mut self.trunks,
+            settings: &self.settings,
+            effects: &mut self.effects,
+        };
         call.handle(&mut cx, event);
         self.carry_out(id);
     }

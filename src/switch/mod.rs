@@ -15,19 +15,19 @@ mod timers;
 mod trunks;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::time::Instant;
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 pub use crate::call::{
-    CallId, Cdr, Direction, DtmfMethod, Lease, LeaseRefusal, Now, NumberFormat, SocketId, Trunk, TrunkTried,
+    Asserted, CallId, Cdr, Direction, DtmfMethod, FromUser, Identity, Lease, LeaseRefusal, Network, NetworkError, Now,
+    NumberFormat, Redirects, Refer, ReferIn, Register, SocketId, Trunk, TrunkLimits, TrunkTried,
 };
 pub use config::{Auth, SwitchConfig, SwitchLimits};
 pub use io::{Input, Output};
 
-use crate::call::{Call, Cause, Effect, Event, Origin, Settings, Special};
+use crate::call::{Call, Cause, Effect, Event, Origin, Settings, Special, Trunks};
 use crate::signal::ServerMessage;
 use crate::sip::{SessionId, UaOutput, UserAgent};
 use sessions::Sessions;
@@ -36,6 +36,7 @@ use timers::{Owner, Timers};
 /// The signalling plane.
 pub struct Switch {
     settings: Settings,
+    trunks: Trunks,
     auth: Auth,
     limits: SwitchLimits,
     hello_timeout: std::time::Duration,
@@ -89,7 +90,6 @@ impl Switch {
         let limits = config.limits;
         let settings = Settings {
             plan: config.plan,
-            trunks: config.trunks.into_iter().map(Arc::new).collect(),
             advertise: config.ua.advertise.clone(),
             fingerprint: config.fingerprint,
             policy: config.policy,
@@ -103,6 +103,7 @@ impl Switch {
         };
         Switch {
             settings,
+            trunks: Trunks::new(config.trunks),
             auth: config.auth,
             limits,
             hello_timeout: config.hello_timeout,

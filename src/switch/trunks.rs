@@ -1,9 +1,8 @@
 //! Trunks: what may send SIP to us, and whose a session is.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Now, Switch, Trunk};
+use super::{Now, Switch};
 use crate::call::{Call, Context, Event, InboundRequest};
 use crate::sip::{Flow, Located, Request, ResolveError, SessionId, UaEvent};
 
@@ -12,7 +11,7 @@ impl Switch {
     /// is dropped in silence, before parsing.
     pub(super) fn sip(&mut self, now: Now, flow: Flow, bytes: &[u8]) {
         let source = flow.remote.ip();
-        if !self.settings.trunks.iter().any(|trunk| trunk.sends_from(source)) && !self.ua.knows(source) {
+        if !self.trunks.know(source) && !self.ua.knows(source) {
             tracing::debug!(remote = %flow.remote, "SIP from an address of no trunk dropped");
             self.dropped_sip = self.dropped_sip.saturating_add(1);
             return;
@@ -23,7 +22,10 @@ impl Switch {
     /// A trunk's name has been looked up.
     pub(super) fn resolved(&mut self, _now: Now, trunk: &str, result: Result<Located, ResolveError>, ttl: Duration) {
         match result {
-            Ok(located) => tracing::debug!(trunk, targets = located.targets().count(), ?ttl, "found"),
+            Ok(located) => {
+                tracing::debug!(trunk, targets = located.targets().count(), ?ttl, "found");
+                self.trunks.located(trunk, located);
+            }
             Err(error) => tracing::warn!(trunk, %error, "not found"),
         }
     }
@@ -41,7 +43,10 @@ impl Switch {
             event => {
                 let Some(session) = crate::call::session_of(&event) else { return };
                 let owner = match event {
-                    UaEvent::Closed { .. } => self.owners.remove(&session),
+                    UaEvent::Closed { .. } => {
+                        self.trunks.closed(session);
+                        self.owners.remove(&session)
+                    }
                     _ => self.owners.get(&session).copied(),
                 };
                 if let Some(call) = owner {
@@ -52,26 +57,32 @@ impl Switch {
     }
 
     fn incoming(&mut self, now: Now, session: SessionId, request: Request, flow: Flow) {
-        let Some(trunk) = self.trunk_of(flow) else {
+        let Some(trunk) = self.trunks.of_flow(flow) else {
             // A party of a trunk's call: known for what belongs to that call, but calls come from the trunk.
             let _ = self.ua.reject(now.instant, session, 403, "Forbidden", &[]);
             return;
         };
+        if let Err(refused) = self.trunks.admit_inbound(now.instant, &trunk.name) {
+            tracing::warn!(trunk = trunk.name, ?refused, "a trunk's call is refused");
+            let later = [("Retry-After".to_owned(), refused.retry_after().to_string())];
+            let _ = self.ua.reject(now.instant, session, 503, "Trunk limit reached", &later);
+            return;
+        }
+        self.trunks.began(session, &trunk.name);
         let id = self.new_call_id();
         let refused = self.refused_now();
         self.owners.insert(session, id);
-        let request = InboundRequest { trunk, session, request, refused };
+        let request = InboundRequest { trunk, session, request, flow, refused };
         let (sessions, most) = (&self.sessions, self.limits.calls_per_socket);
-        let mut cx =
-            Context { now, ua: &mut self.ua, rng: &mut self.rng, settings: &self.settings, effects: &mut self.effects };
+        let mut cx = Context {
+            now,
+            ua: &mut self.ua,
+            rng: &mut self.rng,
+            trunks: &mut self.trunks,
+            settings: &self.settings,
+            effects: &mut self.effects,
+        };
         let call = Call::inbound(&mut cx, id, request, |user| sessions.ringable(user, now.unix_ms, most));
         self.begun(id, call);
-    }
-
-    /// The trunk a flow belongs to: by address and port, else by address.
-    fn trunk_of(&self, flow: Flow) -> Option<Arc<Trunk>> {
-        let trunks = &self.settings.trunks;
-        let exact = trunks.iter().find(|trunk| trunk.remote == flow.remote && trunk.transport == flow.transport);
-        exact.or_else(|| trunks.iter().find(|trunk| trunk.sends_from(flow.remote.ip()))).cloned()
     }
 }

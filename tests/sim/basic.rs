@@ -185,7 +185,8 @@ fn numbers_are_written_as_each_trunk_wants_them() {
     ] {
         let mut config = crate::support::world::config(6);
         let trunk = &mut config.trunks[0];
-        (trunk.number_format, trunk.domain, trunk.transport) = (format, domain.map(str::to_owned), transport);
+        (trunk.number_format, trunk.domain) = (format, domain.map(|domain: &str| domain.parse().unwrap()));
+        trunk.targets[0].transport = transport;
         let mut world = World::with(config);
         let alice = world.browser(1, "alice");
         world.say(alice, &call("c1", "020 7946 0000"));

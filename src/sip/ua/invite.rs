@@ -124,8 +124,11 @@ fn write_options(headers: &mut Headers, options: &SessionOptions) -> Result<(), 
     Ok(())
 }
 
-/// Refuses what would break the message or contradict the user agent.
-pub(super) fn check_headers(headers: &[(String, String)]) -> Result<(), UaError> {
+/// Refuses header fields that would break a message or contradict the user agent.
+///
+/// # Errors
+/// [`UaError::Header`] names the first of them.
+pub fn check_headers(headers: &[(String, String)]) -> Result<(), UaError> {
     let is_token =
         |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b));
     match headers.iter().find(|(name, value)| {

@@ -32,6 +32,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
+pub use invite::check_headers;
 pub use out_of_dialog::{OutOfDialog, RequestId, ServerRequestId};
 pub use refer_to::ReferTo;
 pub use replaces::Replaces;

@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use ringback::call::{CallId, Cdr, Lease, LeaseRefusal, Now, SocketId};
-use ringback::codec::Codec;
 use ringback::dialplan::{Plan, PlanFile};
 use ringback::sdp::{CodecPolicy, Fingerprint, MediaCommand, MediaReport, MediaStats};
 use ringback::signal::ServerMessage;
-use ringback::sip::{Flow, Timers, Transport, UaConfig};
-use ringback::switch::{Auth, DtmfMethod, Input, NumberFormat, Output, Switch, SwitchConfig, SwitchLimits, Trunk};
+use ringback::sip::{Flow, Target, Timers, Transport, UaConfig};
+use ringback::switch::{Auth, Input, Output, Switch, SwitchConfig, SwitchLimits, Trunk};
 use serde_json::json;
 
 use super::browser::Page;
@@ -152,18 +151,9 @@ pub fn address(text: &str) -> SocketAddr {
 }
 
 fn trunk(name: &str, remote: &str) -> Trunk {
-    Trunk {
-        name: name.into(),
-        remote: address(remote),
-        transport: Transport::Udp,
-        local: address(GATEWAY),
-        domain: None,
-        credentials: None,
-        codecs: vec![Codec::Pcmu, Codec::Pcma],
-        number_format: NumberFormat::E164,
-        dtmf: DtmfMethod::Rfc4733,
-        allowed_sources: Vec::new(),
-    }
+    let target =
+        Target { transport: Transport::Udp, local: address(GATEWAY), remote: address(remote), server_name: None };
+    Trunk { targets: vec![target], ..Trunk::new(name) }
 }
 
 /// The usual configuration.

@@ -1,0 +1,286 @@
+//! Who calls, as a trunk is told and as it is believed: From, P-Asserted-Identity and P-Preferred-Identity
+//! ([RFC 3325](https://www.rfc-editor.org/rfc/rfc3325)), Remote-Party-ID (draft-ietf-sip-privacy-04), Privacy
+//! ([RFC 3323](https://www.rfc-editor.org/rfc/rfc3323)).
+
+use super::Trunk;
+use super::number::{caller_number, display_name};
+use crate::sip::{Headers, Host, NameAddr, Scheme, Uri};
+
+/// The caller id of a dial plan that shows none.
+const ANONYMOUS: &str = "anonymous";
+
+/// How it is told who calls, and what the trunk is believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Whose name stands in From.
+    pub from: FromUser,
+    /// The header field that has the caller's number beside From.
+    pub asserted: Option<Asserted>,
+    /// The number to assert for a caller who shows none.
+    pub main_number: Option<String>,
+    /// Say `Privacy: id` for a caller who shows no number.
+    pub privacy: bool,
+    /// Numbers are marked with `user=phone` (RFC 3261 section 19.1.1).
+    pub user_phone: bool,
+    /// Believe the trunk's P-Asserted-Identity and Remote-Party-ID.
+    pub trust: bool,
+}
+
+/// Whose name stands in From.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum FromUser {
+    /// The caller's number.
+    #[default]
+    Caller,
+    /// The account's, whoever calls.
+    Account(String),
+}
+
+/// The header field that tells the caller's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asserted {
+    /// P-Asserted-Identity: we are of the trunk's trust domain.
+    Pai,
+    /// P-Preferred-Identity: what the trunk may assert for us.
+    Ppi,
+    /// Remote-Party-ID, which older peers know instead.
+    Rpid,
+}
+
+impl Default for Identity {
+    fn default() -> Identity {
+        Identity {
+            from: FromUser::Caller,
+            asserted: None,
+            main_number: None,
+            privacy: true,
+            user_phone: false,
+            trust: false,
+        }
+    }
+}
+
+/// Who calls, in the words of an INVITE.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// From, without a tag.
+    pub from: NameAddr,
+    /// Identity and privacy.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Trunk {
+    /// A number as a URI for this trunk; `None` where it cannot stand in one.
+    pub fn uri(&self, number: &str, host: Host, port: Option<u16>) -> Option<Uri> {
+        let mut uri = Uri::sip(Some(number), host, port).ok()?;
+        if self.identity.user_phone && is_phone(number) {
+            uri.params.set("user", Some("phone"));
+        }
+        Some(uri)
+    }
+
+    /// How this trunk is told that `caller` calls: a number, a name or `anonymous`. `host` is the host of From where the
+    /// caller shows himself; `None` where the caller cannot stand in a URI.
+    pub fn tell(&self, caller: &str, host: Host) -> Option<Told> {
+        let identity = &self.identity;
+        let hidden = caller == ANONYMOUS;
+        let shown = match (hidden, &identity.main_number) {
+            (true, main) => main.as_deref(),
+            (false, _) => Some(caller),
+        };
+        let from = match &identity.from {
+            _ if hidden => anonymous()?,
+            FromUser::Account(user) => NameAddr::new(Uri::sip(Some(user), host.clone(), None).ok()?),
+            FromUser::Caller => NameAddr::new(self.uri(&self.number_format.present(caller), host.clone(), None)?),
+        };
+        let mut headers = Vec::new();
+        if let (Some(asserted), Some(number)) = (identity.asserted, shown) {
+            let uri = self.uri(&self.number_format.present(number), host, None)?;
+            headers.push(match asserted {
+                Asserted::Pai => ("P-Asserted-Identity".to_owned(), NameAddr::new(uri).to_string()),
+                Asserted::Ppi => ("P-Preferred-Identity".to_owned(), NameAddr::new(uri).to_string()),
+                Asserted::Rpid => {
+                    let privacy = if hidden { "full" } else { "off" };
+                    let value = format!("{};party=calling;screen=yes;privacy={privacy}", NameAddr::new(uri));
+                    ("Remote-Party-ID".to_owned(), value)
+                }
+            });
+        }
+        if hidden && identity.privacy {
+            headers.push(("Privacy".to_owned(), "id".to_owned()));
+        }
+        Some(Told { from, headers })
+    }
+
+    /// Who calls, as this trunk says it: number and display name, each `None` where it is withheld or unusable.
+    ///
+    /// An asserted identity goes before From where the trunk is trusted. A caller who asked for privacy (`Privacy: id` or
+    /// `user`, `privacy=full`) is shown to nobody, trusted or not.
+    pub fn caller(&self, headers: &Headers) -> (Option<String>, Option<String>) {
+        if wants_privacy(headers) {
+            return (None, None);
+        }
+        let asserted = if self.identity.trust { asserted(headers) } else { None };
+        let Some(party) = asserted.or_else(|| headers.from().ok()) else { return (None, None) };
+        let number = user_of(&party.uri).as_deref().and_then(caller_number);
+        let name = party.display.as_deref().and_then(display_name);
+        (number.map(|number| self.number_format.normalise(&number)), name)
+    }
+}
+
+/// A caller who shows nothing of himself ([RFC 3323 section
+/// 4.1.1.3](https://www.rfc-editor.org/rfc/rfc3323#section-4.1.1.3)).
+fn anonymous() -> Option<NameAddr> {
+    let host = Host::Name("anonymous.invalid".to_owned());
+    let mut from = NameAddr::new(Uri::sip(Some(ANONYMOUS), host, None).ok()?);
+    from.display = Some("Anonymous".to_owned());
+    Some(from)
+}
+
+/// Digits, with or without a plus.
+fn is_phone(number: &str) -> bool {
+    let digits = number.strip_prefix('+').unwrap_or(number);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn wants_privacy(headers: &Headers) -> bool {
+    let asked = headers.get_all("Privacy").flat_map(|value| value.split([';', ',']));
+    asked.map(str::trim).any(|word| word.eq_ignore_ascii_case("id") || word.eq_ignore_ascii_case("user"))
+        || remote_party(headers).is_some_and(|party| party.params.value("privacy").is_some_and(|value| hides(value)))
+}
+
+/// The words of Remote-Party-ID's `privacy` parameter that withhold the number.
+fn hides(privacy: &str) -> bool {
+    let privacy = privacy.trim_matches('"');
+    privacy.split(['-', ',']).any(|word| ["full", "uri"].iter().any(|hiding| word.eq_ignore_ascii_case(hiding)))
+}
+
+/// The first asserted identity with a usable user part.
+fn asserted(headers: &Headers) -> Option<NameAddr> {
+    let usable = |party: &NameAddr| user_of(&party.uri).as_deref().and_then(caller_number).is_some();
+    headers.addresses("P-Asserted-Identity").into_iter().find(usable).or_else(|| remote_party(headers).filter(usable))
+}
+
+/// The Remote-Party-ID of the caller.
+fn remote_party(headers: &Headers) -> Option<NameAddr> {
+    let of_caller =
+        |party: &NameAddr| party.params.value("party").is_none_or(|party| party.eq_ignore_ascii_case("calling"));
+    headers.addresses("Remote-Party-ID").into_iter().find(of_caller)
+}
+
+/// The user part of a URI without the parameters of a telephone-subscriber (RFC 3261 section 19.1.6); a tel URI's number
+/// without its visual separators (RFC 3966 section 5.1.1).
+pub fn user_of(uri: &Uri) -> Option<String> {
+    let user = uri.decoded_user()?.split(';').next().unwrap_or_default().to_owned();
+    Some(match uri.scheme {
+        Scheme::Tel => user.replace(['-', '.', '(', ')'], ""),
+        _ => user,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::sip::Message;
+
+    fn host() -> Host {
+        "sip.example".parse().unwrap()
+    }
+
+    fn trunk(identity: Identity) -> Trunk {
+        Trunk { identity, ..Trunk::new("t") }
+    }
+
+    fn told(identity: Identity, caller: &str) -> (String, Vec<String>) {
+        let told = trunk(identity).tell(caller, host()).unwrap();
+        (told.from.to_string(), told.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect())
+    }
+
+    /// RFC 3325 sections 9.1 and 9.2, draft-ietf-sip-privacy-04, RFC 3323 section 4.1.1.3.
+    #[test]
+    fn a_trunk_is_told_who_calls_in_its_own_words() {
+        let with = |asserted| Identity { asserted, ..Identity::default() };
+        let number = "+442079460000";
+        let from = "<sip:+442079460000@sip.example>";
+        let line = |name: &str| vec![format!("{name}: {from}")];
+        assert_eq!(told(with(None), number), (from.into(), vec![]));
+        assert_eq!(told(with(Some(Asserted::Pai)), number), (from.into(), line("P-Asserted-Identity")));
+        assert_eq!(told(with(Some(Asserted::Ppi)), number), (from.into(), line("P-Preferred-Identity")));
+        let rpid = format!("Remote-Party-ID: {from};party=calling;screen=yes;privacy=off");
+        assert_eq!(told(with(Some(Asserted::Rpid)), number), (from.into(), vec![rpid]));
+
+        let account = Identity { from: FromUser::Account("4711".into()), ..with(Some(Asserted::Pai)) };
+        assert_eq!(told(account, number), ("<sip:4711@sip.example>".into(), line("P-Asserted-Identity")));
+        let phone = Identity { user_phone: true, ..with(None) };
+        assert_eq!(told(phone.clone(), number).0, "<sip:+442079460000@sip.example;user=phone>");
+        assert_eq!(told(phone, "alice").0, "<sip:alice@sip.example>");
+    }
+
+    #[test]
+    fn a_hidden_caller_stands_nowhere_but_where_the_trunk_needs_a_number() {
+        let nobody = "\"Anonymous\" <sip:anonymous@anonymous.invalid>";
+        let privacy = "Privacy: id".to_owned();
+        assert_eq!(told(Identity::default(), "anonymous"), (nobody.into(), vec![privacy.clone()]));
+        let silent = Identity { privacy: false, ..Identity::default() };
+        assert_eq!(told(silent, "anonymous"), (nobody.into(), vec![]));
+        let main = Identity {
+            asserted: Some(Asserted::Pai),
+            main_number: Some("+442079460001".into()),
+            from: FromUser::Account("4711".into()),
+            ..Identity::default()
+        };
+        let asserted = "P-Asserted-Identity: <sip:+442079460001@sip.example>".to_owned();
+        assert_eq!(told(main.clone(), "anonymous"), (nobody.into(), vec![asserted, privacy]));
+        let rpid = Identity { asserted: Some(Asserted::Rpid), privacy: false, ..main };
+        assert!(told(rpid, "anonymous").1.concat().ends_with(";privacy=full"));
+    }
+
+    fn caller(trust: bool, fields: &str) -> (Option<String>, Option<String>) {
+        let text = format!(
+            "INVITE sip:1@192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bK1\r\nTo: <sip:1@192.0.2.1>\r\n\
+             Call-ID: a\r\nCSeq: 1 INVITE\r\n{fields}\r\n"
+        );
+        let Ok(Message::Request(request)) = Message::parse(text.as_bytes()) else { unreachable!("{text}") };
+        trunk(Identity { trust, ..Identity::default() }).caller(&request.headers)
+    }
+
+    /// RFC 3325 section 9.1: an asserted identity means something only from whom we trust.
+    #[test]
+    fn an_asserted_identity_is_believed_of_a_trusted_trunk_alone() {
+        let from = "From: \"Mallory\" <sip:+15550100@x>;tag=1\r\n";
+        let pai = format!("{from}P-Asserted-Identity: \"Ann\" <sip:+15550199@x>, <tel:+1-555-0199>\r\n");
+        let shown = |number: &str, name: &str| (Some(number.to_owned()), Some(name.to_owned()));
+        assert_eq!(caller(false, &pai), shown("+15550100", "Mallory"));
+        assert_eq!(caller(true, &pai), shown("+15550199", "Ann"));
+        assert_eq!(caller(true, from), shown("+15550100", "Mallory"));
+        let tel = format!("{from}P-Asserted-Identity: <tel:+1-555-0199;ext=7>\r\n");
+        assert_eq!(caller(true, &tel).0.as_deref(), Some("+15550199"));
+        let rpid = format!(
+            "{from}Remote-Party-ID: <sip:+15550177@x>;party=called\r\nRemote-Party-ID: <sip:+15550188@x>;party=calling;privacy=off\r\n"
+        );
+        assert_eq!(caller(true, &rpid).0.as_deref(), Some("+15550188"));
+        assert_eq!(caller(false, &rpid).0.as_deref(), Some("+15550100"));
+    }
+
+    /// RFC 3323 section 4.2 and RFC 3325 section 9.3.
+    #[test]
+    fn a_caller_who_asked_for_privacy_is_shown_to_nobody() {
+        let from = "From: \"Ann\" <sip:+15550100@x>;tag=1\r\n";
+        for privacy in [
+            "Privacy: id\r\n",
+            "Privacy: critical;ID\r\n",
+            "Privacy: user\r\n",
+            "Remote-Party-ID: <sip:+1@x>;privacy=full\r\n",
+            "Remote-Party-ID: <sip:+1@x>;party=calling;privacy=\"name-uri\"\r\n",
+        ] {
+            for trust in [true, false] {
+                let fields = format!("{from}P-Asserted-Identity: <sip:+15550199@x>\r\n{privacy}");
+                assert_eq!(caller(trust, &fields), (None, None), "{privacy}");
+            }
+        }
+        for open in ["Privacy: none\r\n", "Privacy: header\r\n", "Remote-Party-ID: <sip:+1@x>;privacy=off\r\n"] {
+            assert!(caller(false, &format!("{from}{open}")).0.is_some(), "{open}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What is known of the trunks at a moment: targets, health, registration, calls and rate. The calls ask here whether and
+//! where a trunk may be called; the switch writes down what it finds out.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+
+use super::Trunk;
+use crate::sip::{Flow, Located, SessionId, Target};
+
+/// How long a target that did not answer stands behind the others ([RFC 3263 section
+/// 4.3](https://www.rfc-editor.org/rfc/rfc3263#section-4.3)).
+const QUARANTINE: Duration = Duration::from_secs(30);
+
+/// Why a trunk takes no call now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refused {
+    /// There is no trunk of that name.
+    Unknown,
+    /// Its name has not been found yet.
+    Unresolved,
+    /// It does not answer.
+    Down,
+    /// It has refused our registration, or is not reached by it.
+    Unregistered,
+    /// It has as many calls as it takes.
+    TooManyCalls,
+    /// It has been given as many calls this second as it takes.
+    TooManyPerSecond,
+}
+
+impl Refused {
+    /// The word for call records.
+    pub fn word(self) -> &'static str {
+        match self {
+            Refused::Unknown => "unknown",
+            Refused::Unresolved => "unresolved",
+            Refused::Down => "down",
+            Refused::Unregistered => "unregistered",
+            Refused::TooManyCalls | Refused::TooManyPerSecond => "limit",
+        }
+    }
+
+    /// Seconds after which it is worth another try: the `Retry-After` of a 503.
+    pub fn retry_after(self) -> u32 {
+        match self {
+            Refused::TooManyPerSecond => 1,
+            _ => 5,
+        }
+    }
+}
+
+/// The trunks as they stand.
+#[derive(Debug, Default)]
+pub struct Trunks {
+    entries: Vec<Entry>,
+    sessions: BTreeMap<SessionId, usize>,
+    suspects: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    trunk: Arc<Trunk>,
+    located: Located,
+    /// Until when a target stands behind the others.
+    quarantine: BTreeMap<Target, Instant>,
+    up: bool,
+    registered: bool,
+    calls: u32,
+    /// When the rate's bucket is empty of debts (the generic cell rate algorithm): one call adds one interval.
+    debt: Option<Instant>,
+}
+
+impl Trunks {
+    /// All of them up and unregistered ones held for registered until the contrary is known.
+    pub fn new(trunks: Vec<Trunk>) -> Trunks {
+        let entry = |trunk: Trunk| Entry {
+            located: Located::fixed(trunk.targets.iter().cloned()),
+            trunk: Arc::new(trunk),
+            quarantine: BTreeMap::new(),
+            up: true,
+            registered: true,
+            calls: 0,
+            debt: None,
+        };
+        Trunks { entries: trunks.into_iter().map(entry).collect(), ..Trunks::default() }
+    }
+
+    /// The trunk of that name.
+    pub fn get(&self, name: &str) -> Option<&Arc<Trunk>> {
+        self.entries.iter().map(|entry| &entry.trunk).find(|trunk| trunk.name == name)
+    }
+
+    /// In the order of the configuration.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Trunk>> {
+        self.entries.iter().map(|entry| &entry.trunk)
+    }
+
+    /// Whether a call may be begun through a trunk now. A yes counts as one call of this second; the call itself counts
+    /// from [`Trunks::began`].
+    ///
+    /// # Errors
+    /// [`Refused`]: try the next one.
+    pub fn admit(&mut self, now: Instant, name: &str) -> Result<(), Refused> {
+        let entry = self.entry(name).ok_or(Refused::Unknown)?;
+        if entry.located.is_empty() {
+            return Err(Refused::Unresolved);
+        }
+        if !entry.registered {
+            return Err(Refused::Unregistered);
+        }
+        if !entry.up {
+            return Err(Refused::Down);
+        }
+        entry.take(now)
+    }
+
+    /// Whether a trunk's own call may be taken: its limits alone.
+    ///
+    /// # Errors
+    /// [`Refused`]: 503 with [`Refused::retry_after`].
+    pub fn admit_inbound(&mut self, now: Instant, name: &str) -> Result<(), Refused> {
+        self.entry(name).ok_or(Refused::Unknown)?.take(now)
+    }
+
+    /// A session with a trunk has begun: it counts until [`Trunks::closed`].
+    pub fn began(&mut self, session: SessionId, name: &str) {
+        let Some(at) = self.position(name) else { return };
+        if self.sessions.insert(session, at).is_none()
+            && let Some(entry) = self.entries.get_mut(at)
+        {
+            entry.calls = entry.calls.saturating_add(1);
+        }
+    }
+
+    /// A session has closed.
+    pub fn closed(&mut self, session: SessionId) {
+        let at = self.sessions.remove(&session);
+        if let Some(entry) = at.and_then(|at| self.entries.get_mut(at)) {
+            entry.calls = entry.calls.saturating_sub(1);
+        }
+    }
+
+    /// What the DNS gave for a trunk's name: it holds from the next call on.
+    pub fn located(&mut self, name: &str, located: Located) {
+        if let Some(entry) = self.entry(name) {
+            entry.quarantine.retain(|target, _| located.targets().any(|known| known == target));
+            entry.located = located;
+        }
+    }
+
+    /// Where to call, in the order to try: by priority, within one drawn by weight, and those that failed lately last.
+    pub fn targets(&self, now: Instant, rng: &mut StdRng, name: &str) -> Vec<Target> {
+        let Some(entry) = self.entries.iter().find(|entry| entry.trunk.name == name) else { return Vec::new() };
+        let mut targets = entry.located.order(rng);
+        targets.sort_by_key(|target| entry.quarantine.get(target).filter(|until| **until > now).copied());
+        targets
+    }
+
+    /// A target did not answer in time, could not be reached, or said 503: it stands behind the others for a while.
+    pub fn failed(&mut self, now: Instant, name: &str, target: &Target) {
+        let Some(at) = self.position(name) else { return };
+        let Some(entry) = self.entries.get_mut(at) else { return };
+        if entry.located.targets().any(|known| known == target) {
+            entry.quarantine.insert(target.clone(), now + QUARANTINE);
+            tracing::info!(trunk = name, remote = %target.remote, "the trunk's target does not answer");
+        }
+        if !self.suspects.contains(&at) {
+            self.suspects.push(at);
+        }
+    }
+
+    /// The trunk to which what comes over a flow belongs: by address and port of a target, then by address, then by the
+    /// networks it may send from.
+    pub fn of_flow(&self, flow: Flow) -> Option<Arc<Trunk>> {
+        let exact = |target: &Target| target.remote == flow.remote && target.transport == flow.transport;
+        let source = flow.remote.ip();
+        let found = self.entries.iter().find(|entry| entry.located.targets().any(exact));
+        found.or_else(|| self.entries.iter().find(|entry| entry.sends_from(source))).map(|entry| entry.trunk.clone())
+    }
+
+    /// Whether any trunk may send from `source`.
+    pub fn know(&self, source: IpAddr) -> bool {
+        self.entries.iter().any(|entry| entry.sends_from(source))
+    }
+
+    fn entry(&mut self, name: &str) -> Option<&mut Entry> {
+        self.entries.iter_mut().find(|entry| entry.trunk.name == name)
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.trunk.name == name)
+    }
+}
+
+impl Entry {
+    /// A listener on `[::]` shows IPv4 peers with mapped addresses.
+    fn sends_from(&self, source: IpAddr) -> bool {
+        let source = source.to_canonical();
+        self.located.targets().any(|target| target.remote.ip().to_canonical() == source)
+            || self.trunk.sources.iter().any(|network| network.contains(source))
+    }
+
+    fn take(&mut self, now: Instant) -> Result<(), Refused> {
+        if self.trunk.limits.calls.is_some_and(|most| self.calls >= most) {
+            return Err(Refused::TooManyCalls);
+        }
+        if let Some(rate) = self.trunk.limits.calls_per_second.filter(|rate| *rate > 0) {
+            let interval = Duration::from_secs(1) / rate;
+            let debt = self.debt.map_or(now, |debt| debt.max(now));
+            if debt + interval > now + Duration::from_secs(1) {
+                return Err(Refused::TooManyPerSecond);
+            }
+            self.debt = Some(debt + interval);
+        }
+        Ok(())
+    }
+}
