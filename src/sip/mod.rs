@@ -9,6 +9,7 @@ mod framing;
 mod headers;
 pub mod locate;
 mod message;
+pub mod register;
 mod schedule;
 mod target;
 pub mod transaction;

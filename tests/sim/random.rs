@@ -170,7 +170,8 @@ proptest! {
 }
 
 /// The header fields of an INVITE of ours, in order; what a browser says adds none.
-const INTENDED: &str = "allow call-id contact content-length content-type cseq from max-forwards to user-agent via";
+const INTENDED: &str =
+    "allow call-id contact content-length content-type cseq from max-forwards supported to user-agent via";
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
