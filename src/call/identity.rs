@@ -3,8 +3,9 @@
 //! ([RFC 3323](https://www.rfc-editor.org/rfc/rfc3323)).
 
 use super::Trunk;
+use super::context::ip_host;
 use super::number::{caller_number, display_name};
-use crate::sip::{Headers, Host, NameAddr, Scheme, Uri};
+use crate::sip::{Headers, Host, NameAddr, Scheme, Target, Uri};
 
 /// The caller id of a dial plan that shows none.
 const ANONYMOUS: &str = "anonymous";
@@ -70,6 +71,15 @@ pub struct Told {
 }
 
 impl Trunk {
+    /// The host and port of the URIs that we send to a target of this trunk.
+    pub fn host_at(&self, target: &Target) -> (Host, Option<u16>) {
+        let odd_port = (target.remote.port() != target.transport.default_port()).then(|| target.remote.port());
+        match &self.domain {
+            Some(domain) => (domain.clone(), None),
+            None => (ip_host(target.remote.ip()), odd_port),
+        }
+    }
+
     /// A number as a URI for this trunk; `None` where it cannot stand in one.
     pub fn uri(&self, number: &str, host: Host, port: Option<u16>) -> Option<Uri> {
         let mut uri = Uri::sip(Some(number), host, port).ok()?;

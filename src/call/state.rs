@@ -125,12 +125,15 @@ impl Call {
                 core.record.from = Some(plan.route.from.clone());
                 core.record.rule = Some(plan.rule);
                 core.longest = plan.longest;
-                let trunk = plan.route.trunks.front();
-                let trunk =
-                    trunk.and_then(|trunk| cx.trunks.targets(cx.now.instant, cx.rng, &trunk.name).into_iter().next());
-                let trunk = trunk.map(|target| target.remote);
+                let first = |trunk: &std::sync::Arc<super::Trunk>| {
+                    cx.trunks.targets(cx.now.instant, cx.rng, &trunk.name).into_iter().next()
+                };
+                let trunk = plan.route.trunks.iter().find_map(first).map(|target| target.remote);
                 core.trunk.set_route(plan.route);
-                state.route(cx, trunk, plan.ring_for)
+                match trunk {
+                    Some(_) => state.route(cx, trunk, plan.ring_for),
+                    None => core.release(cx, Cause::special(Origin::Gateway, Special::TrunkUnreachable)),
+                }
             }
             Err((rule, cause)) => {
                 core.record.rule = rule;

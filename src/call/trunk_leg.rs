@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::context::ip_host;
 use super::digits::{self, DTMF_RELAY};
 use super::leg::{Happened, Leg, Progress, Role};
 use super::trunk_sdp::{SDP, TrunkDescription};
@@ -431,11 +430,7 @@ impl TrunkLeg {
     fn request(&mut self, cx: &Context, trunk: &Trunk, target: &Target, offer: String) -> Option<Invite> {
         let route = self.route.as_ref()?;
         let number = trunk.number_format.present(&route.number);
-        let odd_port = (target.remote.port() != target.transport.default_port()).then(|| target.remote.port());
-        let (host, port) = match &trunk.domain {
-            Some(domain) => (domain.clone(), None),
-            None => (ip_host(target.remote.ip()), odd_port),
-        };
+        let (host, port) = trunk.host_at(target);
         let to = trunk.uri(&number, host, port)?;
         let mut request_uri = to.clone();
         if target.transport.is_reliable() {

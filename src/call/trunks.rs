@@ -1,7 +1,7 @@
 //! What is known of the trunks at a moment: targets, health, registration, calls and rate. The calls ask here whether and
 //! where a trunk may be called; the switch writes down what it finds out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -68,6 +68,8 @@ struct Entry {
     located: Located,
     /// Until when a target stands behind the others.
     quarantine: BTreeMap<Target, Instant>,
+    /// Those that do not answer OPTIONS.
+    down: BTreeSet<Target>,
     up: bool,
     registered: bool,
     calls: u32,
@@ -82,6 +84,7 @@ impl Trunks {
             located: Located::fixed(trunk.targets.iter().cloned()),
             trunk: Arc::new(trunk),
             quarantine: BTreeMap::new(),
+            down: BTreeSet::new(),
             up: true,
             registered: true,
             calls: 0,
@@ -153,11 +156,47 @@ impl Trunks {
         }
     }
 
+    /// All targets of the trunk at a position.
+    pub fn all_targets(&self, at: usize) -> impl Iterator<Item = &Target> {
+        self.entries.get(at).into_iter().flat_map(|entry| entry.located.targets())
+    }
+
+    /// What was found out about the trunk at a position, and about its targets.
+    pub fn set_health(&mut self, at: usize, up: bool, is_target_up: impl Fn(&Target) -> bool) {
+        let Some(entry) = self.entries.get_mut(at) else { return };
+        let trunk = &entry.trunk.name;
+        let down: BTreeSet<Target> = entry.located.targets().filter(|target| !is_target_up(target)).cloned().collect();
+        for target in entry.down.difference(&down) {
+            tracing::info!(trunk, remote = %target.remote, "the trunk's target answers again");
+            entry.quarantine.remove(target);
+        }
+        for target in down.difference(&entry.down) {
+            tracing::warn!(trunk, remote = %target.remote, "the trunk's target does not answer OPTIONS");
+        }
+        entry.down = down;
+        match (std::mem::replace(&mut entry.up, up), up) {
+            (true, false) => tracing::warn!(trunk, "the trunk is down: it is skipped until it answers"),
+            (false, true) => tracing::info!(trunk, "the trunk is up"),
+            _ => {}
+        }
+    }
+
+    /// How many trunks do not answer.
+    pub fn down(&self) -> usize {
+        self.entries.iter().filter(|entry| !entry.up).count()
+    }
+
+    /// The positions of trunks at which calls found nobody since the last time.
+    pub fn take_suspects(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.suspects)
+    }
+
     /// Where to call, in the order to try: by priority, within one drawn by weight, and those that failed lately last.
     pub fn targets(&self, now: Instant, rng: &mut StdRng, name: &str) -> Vec<Target> {
         let Some(entry) = self.entries.iter().find(|entry| entry.trunk.name == name) else { return Vec::new() };
         let mut targets = entry.located.order(rng);
-        targets.sort_by_key(|target| entry.quarantine.get(target).filter(|until| **until > now).copied());
+        let failed = |target: &Target| entry.quarantine.get(target).filter(|until| **until > now).copied();
+        targets.sort_by_key(|target| (entry.down.contains(target), failed(target)));
         targets
     }
 

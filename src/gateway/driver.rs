@@ -53,6 +53,8 @@ impl Driver {
     /// are hung up; a second ask hangs them up at once.
     pub(super) async fn run(mut self, mut ask: mpsc::Receiver<()>, grace: Duration) {
         let mut phase = Phase::Serving;
+        self.input(Input::Start);
+        self.carry_out();
         let (mut sip, mut batch) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
         while phase != Phase::Over {
             let deadline = [self.switch.poll_timeout(), phase.deadline()].into_iter().flatten().min();

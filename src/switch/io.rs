@@ -76,6 +76,8 @@ pub enum Input {
         /// How long this holds: ask again then. Never less than five seconds nor more than an hour.
         ttl: Duration,
     },
+    /// The shell is ready, and said so once: look-ups, probes and registrations of trunks begin.
+    Start,
     /// Take no new calls; [`Output::Idle`] says when the last one has ended.
     Drain,
     /// End every call.

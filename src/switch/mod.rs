@@ -32,11 +32,13 @@ use crate::signal::ServerMessage;
 use crate::sip::{SessionId, UaOutput, UserAgent};
 use sessions::Sessions;
 use timers::{Owner, Timers};
+use trunks::keeper::Keepers;
 
 /// The signalling plane.
 pub struct Switch {
     settings: Settings,
     trunks: Trunks,
+    keepers: Keepers,
     auth: Auth,
     limits: SwitchLimits,
     hello_timeout: std::time::Duration,
@@ -101,9 +103,11 @@ impl Switch {
             lease_within: limits.lease_within,
             stats_within: limits.stats_within,
         };
+        let trunks = Trunks::new(config.trunks);
         Switch {
             settings,
-            trunks: Trunks::new(config.trunks),
+            keepers: Keepers::new(trunks.iter()),
+            trunks,
             auth: config.auth,
             limits,
             hello_timeout: config.hello_timeout,
@@ -134,6 +138,7 @@ impl Switch {
             Input::LeaseFailed { call, reason } => self.call_event(now, call, Event::LeaseRefused(reason)),
             Input::Media { call, report } => self.call_event(now, call, Event::Media(report)),
             Input::Resolved { trunk, result, ttl } => self.resolved(now, &trunk, result, ttl),
+            Input::Start => self.start(now),
             Input::Drain => self.drain(),
             Input::HangupAll => self.hangup_all(now),
         }
@@ -148,6 +153,7 @@ impl Switch {
             match owner {
                 Owner::Socket(socket) => self.socket_overdue(now, socket),
                 Owner::Call(call) => self.call_event(now, call, Event::Tick),
+                Owner::Trunk(at) => self.keep(now, at),
             }
         }
         self.settle(now);
@@ -177,11 +183,17 @@ impl Switch {
         }
     }
 
+    /// How many trunks do not answer.
+    pub fn trunks_down(&self) -> usize {
+        self.trunks.down()
+    }
+
     fn drain(&mut self) {
         if std::mem::replace(&mut self.draining, true) {
             return;
         }
         self.ua.drain(true);
+        self.stop_keeping();
         for socket in self.sessions.greeted() {
             self.tell(socket, &ServerMessage::Draining {});
         }
@@ -203,6 +215,7 @@ impl Switch {
                 UaOutput::Event(event) => self.ua_event(now, event),
             }
         }
+        self.ask_suspects(now);
         let idle = self.calls.is_empty() && self.ua.session_count() == 0;
         if self.draining && idle && !std::mem::replace(&mut self.idle_told, true) {
             self.output.push_back(Output::Idle);

@@ -12,6 +12,8 @@ pub(super) enum Owner {
     Socket(SocketId),
     /// A call's own.
     Call(CallId),
+    /// A trunk's keeper, by its position.
+    Trunk(usize),
 }
 
 /// The deadlines of everything but the user agent, which keeps its own.

@@ -1,10 +1,11 @@
 //! Trunks: what may send SIP to us, and whose a session is.
 
-use std::time::Duration;
+mod health;
+pub(super) mod keeper;
 
 use super::{Now, Switch};
 use crate::call::{Call, Context, Event, InboundRequest};
-use crate::sip::{Flow, Located, Request, ResolveError, SessionId, UaEvent};
+use crate::sip::{Flow, Request, SessionId, UaEvent};
 
 impl Switch {
     /// One SIP message. From an address that is neither a trunk's nor one to which we send the requests of a dialog it
@@ -19,17 +20,6 @@ impl Switch {
         self.ua.handle_datagram(now.instant, flow, bytes);
     }
 
-    /// A trunk's name has been looked up.
-    pub(super) fn resolved(&mut self, _now: Now, trunk: &str, result: Result<Located, ResolveError>, ttl: Duration) {
-        match result {
-            Ok(located) => {
-                tracing::debug!(trunk, targets = located.targets().count(), ?ttl, "found");
-                self.trunks.located(trunk, located);
-            }
-            Err(error) => tracing::warn!(trunk, %error, "not found"),
-        }
-    }
-
     pub(super) fn ua_event(&mut self, now: Now, event: UaEvent) {
         match event {
             UaEvent::Incoming { session, replaces: Some(_), .. } => {
@@ -40,6 +30,7 @@ impl Switch {
             UaEvent::Referred { session, refer, .. } => {
                 let _ = self.ua.answer_refer(now.instant, session, refer, Err(603));
             }
+            UaEvent::Answer { request, result, .. } => self.trunk_answered(now, request, result),
             event => {
                 let Some(session) = crate::call::session_of(&event) else { return };
                 let owner = match event {
@@ -68,6 +59,7 @@ impl Switch {
             let _ = self.ua.reject(now.instant, session, 503, "Trunk limit reached", &later);
             return;
         }
+        self.trunk_alive(&trunk.name);
         self.trunks.began(session, &trunk.name);
         let id = self.new_call_id();
         let refused = self.refused_now();

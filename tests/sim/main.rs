@@ -13,3 +13,4 @@ mod media;
 mod races;
 mod random;
 mod support;
+mod trunks;

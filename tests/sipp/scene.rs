@@ -80,8 +80,10 @@ impl Plot {
 
     fn trunk_section(&self, name: &str, sipp: &Setup) -> String {
         let transport = sipp.trunk_transport().map(|word| format!("transport = \"{word}\"\n")).unwrap_or_default();
+        // SIPp's scenarios know nothing of OPTIONS beside calls.
+        let options = if self.trunk.contains("options =") { "" } else { "options = 0\n" };
         format!(
-            "[trunk.{name}]\naddress = \"{}\"\nnumber_format = \"as-dialled\"\n{transport}{}\n",
+            "[trunk.{name}]\naddress = \"{}\"\nnumber_format = \"as-dialled\"\n{transport}{options}{}\n",
             sipp.address(),
             self.trunk
         )

@@ -12,7 +12,7 @@ use ringback::call::{CallId, Cdr, Lease, LeaseRefusal, Now, SocketId};
 use ringback::dialplan::{Plan, PlanFile};
 use ringback::sdp::{CodecPolicy, Fingerprint, MediaCommand, MediaReport, MediaStats};
 use ringback::signal::ServerMessage;
-use ringback::sip::{Flow, Target, Timers, Transport, UaConfig};
+use ringback::sip::{Flow, Located, ResolveError, Target, Timers, Transport, UaConfig};
 use ringback::switch::{Auth, Input, Output, Switch, SwitchConfig, SwitchLimits, Trunk};
 use serde_json::json;
 
@@ -138,6 +138,10 @@ pub struct World {
     pub media: BTreeMap<CallId, MediaPath>,
     pub cdrs: Vec<Cdr>,
     pub idle: usize,
+    /// What the name servers say of trunks that have a name.
+    pub dns: BTreeMap<String, Result<Located, ResolveError>>,
+    /// The flows that are to be kept alive.
+    pub kept_alive: Vec<Flow>,
     /// `None` refuses every lease.
     pub lease_after: Option<u64>,
     /// How long the media path takes to report its end; `None`: it never does.
@@ -150,10 +154,13 @@ pub fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
+/// An address behind a trunk.
+pub fn target(remote: &str) -> Target {
+    Target { transport: Transport::Udp, local: address(GATEWAY), remote: address(remote), server_name: None }
+}
+
 fn trunk(name: &str, remote: &str) -> Trunk {
-    let target =
-        Target { transport: Transport::Udp, local: address(GATEWAY), remote: address(remote), server_name: None };
-    Trunk { targets: vec![target], ..Trunk::new(name) }
+    Trunk { targets: vec![target(remote)], ..Trunk::new(name) }
 }
 
 /// The usual configuration.
@@ -211,6 +218,8 @@ impl World {
             media: BTreeMap::new(),
             cdrs: Vec::new(),
             idle: 0,
+            dns: BTreeMap::new(),
+            kept_alive: Vec::new(),
             lease_after: Some(1),
             stop_after: Some(3),
             next_port: 20_000,
@@ -402,7 +411,17 @@ impl World {
             }
             Output::Release { call } => self.media.entry(call).or_default().released += 1,
             Output::Cdr(cdr) => self.cdrs.push(*cdr),
-            Output::Resolve { .. } | Output::KeepAlive { .. } => {} // the trunks of these worlds have addresses
+            Output::Resolve { trunk, .. } => {
+                let result = self.dns.get(&trunk).cloned().unwrap_or(Err(ResolveError::Unanswered));
+                let ttl = Duration::from_secs(60);
+                self.later(20, Thing::Input(Input::Resolved { trunk, result, ttl }));
+            }
+            Output::KeepAlive { flow, on } => {
+                self.kept_alive.retain(|kept| *kept != flow);
+                if on {
+                    self.kept_alive.push(flow);
+                }
+            }
             Output::Idle => self.idle += 1,
         }
     }
