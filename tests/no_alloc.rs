@@ -33,7 +33,7 @@ fn no_allocation(codec: Codec) {
     assert!((6_500.0..9_500.0).contains(&at_trunk), "{at_trunk}");
     assert!((6_500.0..9_500.0).contains(&at_browser), "{at_browser}");
     let stats = call.bridge.stats();
-    assert_eq!((stats.browser.lost, stats.trunk.lost, stats.trunk.rejected), (0, 0, 0));
+    assert_eq!((stats.a.lost, stats.b.lost, stats.b.rejected), (0, 0, 0));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use rand::RngExt as _;
 
 use super::leg::{Happened, Leg, Progress, Role};
 use super::{CallId, Cause, Context, Lease, Origin, SocketId, Special};
-use crate::sdp::{BrowserLocal, BrowserMedia, BrowserOffer, IceCredentials, Side, browser};
+use crate::sdp::{BrowserLocal, BrowserMedia, BrowserOffer, IceCredentials, browser};
 use crate::signal::{ErrorCode, Holder, Party, ServerMessage};
 
 /// What a browser says about one of its calls.
@@ -163,7 +163,7 @@ impl BrowserLeg {
                 Happened::Over(Cause::special(Origin::Browser, special))
             }
             BrowserEvent::Gone => Happened::Over(Cause::special(Origin::Network, Special::BrowserGone)),
-            BrowserEvent::Hold { on } if established => Happened::Held(Side::Browser, on),
+            BrowserEvent::Hold { on } if established => Happened::Held(self.role.side(), on),
             BrowserEvent::Reject { .. } | BrowserEvent::Hold { .. } | BrowserEvent::Digits { .. } => {
                 self.refuse(cx, socket, ErrorCode::WrongState, "the call is in no state for this");
                 Happened::Nothing

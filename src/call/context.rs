@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 
 use super::{Cdr, Now, SocketId, Trunks};
 use crate::dialplan::Plan;
-use crate::sdp::{CodecPolicy, Fingerprint, MediaCommand, Tone};
+use crate::sdp::{CodecPolicy, Fingerprint, MediaCommand, RtpSlot, Tone};
 use crate::signal::ServerMessage;
 use crate::sip::{Advertised, Host, SessionId, UserAgent};
 
@@ -83,14 +83,20 @@ pub enum Effect {
         /// What.
         message: ServerMessage,
     },
-    /// Lend media resources for a call with this trunk.
+    /// Lend media resources.
     Lease {
-        /// The trunk's address.
-        trunk: SocketAddr,
+        /// Which of the call's pairs of RTP ports.
+        slot: RtpSlot,
+        /// The peers that may be told of them, by the addresses of their signalling. None: no ports are needed.
+        peers: Vec<SocketAddr>,
+        /// Whether a browser is to be told candidates.
+        browser: bool,
     },
+    /// Take one pair of RTP ports back.
+    ReleaseSlot(RtpSlot),
     /// For the call's media path.
     Media(MediaCommand),
-    /// Take the media resources back.
+    /// Take all media resources back.
     Release,
     /// The user agent's events for this session are this call's.
     Own(SessionId),

@@ -15,6 +15,16 @@ pub enum Role {
     Callee,
 }
 
+impl Role {
+    /// Its side of the call's media.
+    pub fn side(self) -> Side {
+        match self {
+            Role::Caller => Side::A,
+            Role::Callee => Side::B,
+        }
+    }
+}
+
 /// How a called side gets on before it answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {

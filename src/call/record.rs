@@ -59,25 +59,25 @@ pub struct TrunkTried {
     pub result: String,
 }
 
-/// Codec names of both legs, in lower case as in SDP's registry where known.
+/// Codec names of both sides, as in SDP's registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Codecs {
-    /// Towards the browser.
-    pub browser: Option<String>,
-    /// Towards the trunk.
-    pub trunk: Option<String>,
+    /// Towards who called.
+    pub a: Option<String>,
+    /// Towards who was called.
+    pub b: Option<String>,
 }
 
-/// Statistics of both legs.
+/// Statistics of both sides.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MediaRecord {
-    /// The browser's leg.
-    pub browser: LegRecord,
-    /// The trunk's leg.
-    pub trunk: LegRecord,
+    /// Who called.
+    pub a: LegRecord,
+    /// Who was called.
+    pub b: LegRecord,
 }
 
-/// Statistics of one leg.
+/// Statistics of one side.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LegRecord {
     /// Packets received.

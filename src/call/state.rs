@@ -7,28 +7,32 @@
 //!     `-----------`----------`---------`-----------------------^
 //! ```
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::browser_leg::{BrowserEvent, BrowserLeg};
 use super::leg::{Happened, Leg, Progress};
 use super::screening::{self, InboundParties, InboundRequest, OutboundRequest};
-use super::trunk_leg::TrunkLeg;
+use super::trunk_leg::{SLOT, TrunkLeg};
 use super::trunk_sdp::SDP;
 use super::{
     CallId, Cause, Cdr, Codecs, Context, Direction, Effect, Lease, LeaseRefusal, LegRecord, MediaRecord, Origin,
     SocketId, Special,
 };
-use crate::sdp::{Codec, LegStats, MediaCommand, MediaLoss, MediaPlan, MediaReport, MediaStats, Side};
+use crate::sdp::{
+    Hears, LegMedia, LegPlan, LegStats, MediaCommand, MediaLoss, MediaPlan, MediaReport, MediaStats, RtpSlot, Side,
+    Tone,
+};
 use crate::signal::ErrorCode;
 use crate::sip::UaEvent;
 
 /// What happens to a call.
 #[derive(Debug)]
 pub enum Event {
-    /// The media resources came.
-    Leased(Lease),
+    /// The media resources of a slot came.
+    Leased(RtpSlot, Lease),
     /// They did not.
-    LeaseRefused(LeaseRefusal),
+    LeaseRefused(RtpSlot, LeaseRefusal),
     /// A browser of this call says something.
     Browser(SocketId, BrowserEvent),
     /// The user agent reports on a session of this call.
@@ -125,14 +129,15 @@ impl Call {
                 core.record.from = Some(plan.route.from.clone());
                 core.record.rule = Some(plan.rule);
                 core.longest = plan.longest;
-                let first = |trunk: &std::sync::Arc<super::Trunk>| {
-                    cx.trunks.targets(cx.now.instant, cx.rng, &trunk.name).into_iter().next()
-                };
-                let trunk = plan.route.trunks.iter().find_map(first).map(|target| target.remote);
+                let targets = plan.route.trunks.iter().flat_map(|trunk| {
+                    cx.trunks.targets(cx.now.instant, cx.rng, &trunk.name).into_iter().map(|target| target.remote)
+                });
+                let peers: Vec<SocketAddr> = targets.collect();
+                core.trunk.set_peers(peers.clone());
                 core.trunk.set_route(plan.route);
-                match trunk {
-                    Some(_) => state.route(cx, trunk, plan.ring_for),
-                    None => core.release(cx, Cause::special(Origin::Gateway, Special::TrunkUnreachable)),
+                match peers.is_empty() {
+                    true => core.release(cx, Cause::special(Origin::Gateway, Special::TrunkUnreachable)),
+                    false => state.route(cx, peers, plan.ring_for),
                 }
             }
             Err((rule, cause)) => {
@@ -177,7 +182,7 @@ impl Call {
                     core.release(cx, Cause::from_status(Origin::Gateway, 480))
                 } else {
                     core.browser.ring(found, announcement);
-                    state.route(cx, Some(remote), plan.ring_for)
+                    state.route(cx, vec![remote], plan.ring_for)
                 }
             }
             Err((rule, cause)) => {
@@ -243,14 +248,14 @@ fn offer_of(request: &InboundRequest) -> (Option<Vec<u8>>, bool) {
 }
 
 impl State {
-    /// Screening has passed: asks for media resources.
-    fn route(self, cx: &mut Context, trunk: Option<std::net::SocketAddr>, ring_for: Duration) -> State {
-        match (self, trunk) {
-            (State::Screening(Screening), Some(trunk)) => {
-                cx.effects.push(Effect::Lease { trunk });
+    /// Screening has passed: asks for media resources, for a call with one of these trunks.
+    fn route(self, cx: &mut Context, peers: Vec<SocketAddr>, ring_for: Duration) -> State {
+        match self {
+            State::Screening(Screening) => {
+                cx.effects.push(Effect::Lease { slot: SLOT, peers, browser: true });
                 State::Routing(Routing { until: cx.now.instant + cx.settings.lease_within, ring_for })
             }
-            (state, _) => state,
+            state => state,
         }
     }
 
@@ -258,8 +263,8 @@ impl State {
     fn handle(self, core: &mut Core, cx: &mut Context, event: Event) -> State {
         let established = matches!(self, State::Established(_));
         let happened = match event {
-            Event::Leased(lease) => return self.leased(core, cx, &lease),
-            Event::LeaseRefused(why) => Happened::Over(lease_refused(why)),
+            Event::Leased(_, lease) => return self.leased(core, cx, &lease),
+            Event::LeaseRefused(_, why) => Happened::Over(lease_refused(why)),
             Event::End(cause) => Happened::Over(cause),
             Event::Tick => match self.expired(core, cx) {
                 Some(cause) => Happened::Over(cause),
@@ -291,12 +296,8 @@ impl State {
                 State::Early(Early { until, ringback: ringback || progress.ringing })
             }
             (State::Inviting(_) | State::Early(_), Happened::Answered) => core.connect(cx),
-            (state @ State::Established(_), Happened::Held(Side::Browser, on)) => {
-                core.trunk.hold(cx, on);
-                state
-            }
-            (state @ State::Established(_), Happened::Held(Side::Trunk, on)) => {
-                core.browser.hold(cx, on);
+            (state @ State::Established(_), Happened::Held(by, on)) => {
+                core.leg(by.other()).hold(cx, on);
                 state
             }
             (state @ State::Established(_), Happened::HoldAnswered(on, agreed)) => {
@@ -306,12 +307,10 @@ impl State {
                 }
                 state
             }
-            (state @ State::Established(_), Happened::Digit(Side::Browser, digit, ms)) => {
-                core.trunk.digit(cx, digit, ms);
-                state
-            }
-            (state, Happened::Digit(Side::Trunk, digit, ms)) => {
-                core.browser.digit(cx, digit, ms);
+            (state, Happened::Digit(from, digit, ms)) => {
+                if matches!(state, State::Established(_)) || from == core.browser_side().other() {
+                    core.leg(from.other()).digit(cx, digit, ms);
+                }
                 state
             }
             (state, _) => state,
@@ -376,18 +375,23 @@ impl Core {
         Core { id, direction: record.direction, browser, trunk, record, plan: None, leased: false, longest }
     }
 
-    fn caller(&mut self) -> &mut dyn Leg {
+    fn browser_side(&self) -> Side {
         match self.direction {
-            Direction::Outbound => &mut self.browser,
-            Direction::Inbound => &mut self.trunk,
+            Direction::Outbound => Side::A,
+            Direction::Inbound => Side::B,
         }
     }
 
+    fn leg(&mut self, side: Side) -> &mut dyn Leg {
+        if side == self.browser_side() { &mut self.browser } else { &mut self.trunk }
+    }
+
+    fn caller(&mut self) -> &mut dyn Leg {
+        self.leg(Side::A)
+    }
+
     fn callee(&mut self) -> &mut dyn Leg {
-        match self.direction {
-            Direction::Outbound => &mut self.trunk,
-            Direction::Inbound => &mut self.browser,
-        }
+        self.leg(Side::B)
     }
 
     fn progress(&mut self, cx: &mut Context, progress: Progress) {
@@ -413,20 +417,32 @@ impl Core {
         State::Established(Established { until: cx.now.instant.checked_add(longest) })
     }
 
-    /// The media as both legs know it now.
-    fn media_plan(&self, state: &State) -> MediaPlan {
-        MediaPlan {
-            browser: self.browser.media().cloned(),
-            trunk: self.trunk.media().cloned(),
-            ringback: None,
-            established: matches!(state, State::Established(_)),
+    /// The media as both legs know it now; the browser hears `tone` while no early sound arrives.
+    fn media_plan(&self, state: &State, tone: Option<Tone>) -> MediaPlan {
+        let browser = self.browser.media().map(|media| LegPlan {
+            media: LegMedia::Browser(media.clone()),
+            hears: tone.map_or(Hears::Peer, Hears::PeerOr),
+        });
+        let established = matches!(state, State::Established(_));
+        let trunk = self.trunk.media().map(|media| LegPlan {
+            media: LegMedia::Rtp(media.clone()),
+            // The browser's sound is nobody's before the answer.
+            hears: if established { Hears::Peer } else { Hears::Nothing },
+        });
+        match self.direction {
+            Direction::Outbound => MediaPlan { a: browser, b: trunk },
+            Direction::Inbound => MediaPlan { a: trunk, b: browser },
         }
+    }
+
+    fn has_browser(&self, plan: &MediaPlan) -> bool {
+        plan.leg(self.browser_side()).is_some()
     }
 
     /// Starts the media path where the browser's side is known already.
     fn start_media(&mut self, cx: &mut Context) {
-        let plan = self.media_plan(&State::Screening(Screening));
-        if plan.browser.is_some() && self.plan.is_none() {
+        let plan = self.media_plan(&State::Screening(Screening), None);
+        if self.has_browser(&plan) && self.plan.is_none() {
             cx.media(MediaCommand::Start(plan.clone()));
             self.plan = Some(plan);
         }
@@ -437,12 +453,11 @@ impl Core {
         if matches!(state, State::Releasing(_) | State::Over) {
             return;
         }
-        let mut plan = self.media_plan(state);
-        if matches!(state, State::Early(Early { ringback: true, .. })) && self.direction == Direction::Outbound {
-            plan.ringback = Some(cx.settings.ringback);
-        }
+        let rings =
+            matches!(state, State::Early(Early { ringback: true, .. })) && self.direction == Direction::Outbound;
+        let plan = self.media_plan(state, rings.then_some(cx.settings.ringback));
         match &self.plan {
-            None if plan.browser.is_none() => return,
+            None if !self.has_browser(&plan) => return,
             None => cx.media(MediaCommand::Start(plan.clone())),
             Some(present) if *present == plan => return,
             Some(_) => cx.media(MediaCommand::Update(plan.clone())),
@@ -461,11 +476,9 @@ impl Core {
         self.trunk.end(cx, &cause);
         self.record.sent = self.trunk.sent().map(str::to_owned);
         self.record.trunks.append(&mut self.trunk.take_tried());
-        let name = |codec: Codec| codec.name().to_owned();
-        self.record.codecs = Codecs {
-            browser: self.browser.media().map(|media| name(media.send.codec)),
-            trunk: self.trunk.media().map(|media| name(media.send.codec)),
-        };
+        let name = |leg: Option<&LegPlan>| leg.map(|leg| leg.media.send().codec.name().to_owned());
+        let plan = self.media_plan(&State::Screening(Screening), None);
+        self.record.codecs = Codecs { a: name(plan.a.as_ref()), b: name(plan.b.as_ref()) };
         if self.plan.is_none() {
             return self.finish(cx);
         }
@@ -496,12 +509,13 @@ fn media_happened(report: MediaReport, established: bool) -> Happened {
     match report {
         MediaReport::Digit { from, digit, ms } => Happened::Digit(from, digit, ms),
         // The page closed its peer connection: that is hanging up, whichever of the two messages comes first.
-        MediaReport::Lost(MediaLoss::BrowserClosed) => {
+        MediaReport::Lost { loss: MediaLoss::BrowserClosed, .. } => {
             let special = if established { Special::Normal } else { Special::Cancelled };
             Happened::Over(Cause::special(Origin::Browser, special))
         }
-        MediaReport::Lost(loss) => Happened::Over(media_lost(loss)),
-        MediaReport::Connected | MediaReport::FirstRtp(_) => Happened::Nothing,
+        MediaReport::Lost { loss, .. } => Happened::Over(media_lost(loss)),
+        MediaReport::Failed => Happened::Over(broken("The media path broke")),
+        MediaReport::Connected(_) | MediaReport::FirstRtp(_) => Happened::Nothing,
         // A media path that stopped by itself is lost.
         MediaReport::Stopped(_) => Happened::Over(Cause::special(Origin::Gateway, Special::GatewayFault)),
     }
@@ -513,9 +527,13 @@ fn media_lost(loss: MediaLoss) -> Cause {
         MediaLoss::ConsentExpired => "The browser's media stopped",
         MediaLoss::DtlsFailed => "The browser's encryption could not be set up",
         MediaLoss::FingerprintMismatch => "The browser's certificate is not the one it announced",
-        MediaLoss::TrunkSilent => "The trunk's media stopped",
+        MediaLoss::RtpSilent => "The trunk's media stopped",
         _ => "The media path broke",
     };
+    broken(words)
+}
+
+fn broken(words: &str) -> Cause {
     Cause::special(Origin::Network, Special::MediaLost).in_words(words)
 }
 
@@ -530,5 +548,5 @@ fn media_record(stats: &MediaStats) -> MediaRecord {
         concealed_ms: leg.concealed_ms,
         rejected: leg.rejected,
     };
-    MediaRecord { browser: leg(&stats.browser), trunk: leg(&stats.trunk) }
+    MediaRecord { a: leg(&stats.a), b: leg(&stats.b) }
 }

@@ -1,7 +1,7 @@
 //! The trunk's leg: a SIP session on one side, the state machine's words on the other.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use super::digits::{self, DTMF_RELAY};
 use super::leg::{Happened, Leg, Progress, Role};
 use super::trunk_sdp::{SDP, TrunkDescription};
 use super::{CallId, Cause, Context, DtmfMethod, Effect, Lease, Origin, Special, Trunk, TrunkTried};
-use crate::sdp::{Direction, MediaCommand, Side, TrunkMedia};
+use crate::sdp::{Direction, MediaCommand, RtpMedia, RtpSlot};
 use crate::sip::{Body, EndedBy, Failure, Invite, NameAddr, SessionId, Target, UaEvent};
 
 /// Early dialogs whose descriptions are remembered; a trunk that forks further is heard with the last ones.
@@ -18,6 +18,8 @@ const EARLY_DIALOGS: usize = 8;
 const DIGIT_GAP: Duration = Duration::from_millis(100);
 /// Digits that may wait.
 const DIGITS_WAITING: usize = 128;
+/// The pair of ports that a trunk's leg uses.
+pub(super) const SLOT: RtpSlot = RtpSlot(0);
 
 /// Where and as whom a trunk is called.
 #[derive(Clone, Debug)]
@@ -39,7 +41,9 @@ pub struct TrunkLeg {
     /// The host of a trunk that calls.
     peer: Option<IpAddr>,
     route: Option<Route>,
-    lease: Option<Lease>,
+    /// The addresses that the route leads to, and what each is told of our ports.
+    peers: Vec<SocketAddr>,
+    rtp: Vec<Option<SocketAddr>>,
     session: Option<SessionId>,
     description: Option<TrunkDescription>,
     /// The caller's offer; `None` where it wants one from us.
@@ -49,8 +53,8 @@ pub struct TrunkLeg {
     /// Our 200 carried an offer: its answer comes in the ACK.
     awaiting_answer: bool,
     /// By To-tag: the descriptions of early dialogs.
-    early: VecDeque<(String, TrunkMedia)>,
-    media: Option<TrunkMedia>,
+    early: VecDeque<(String, RtpMedia)>,
+    media: Option<RtpMedia>,
     /// A provisional response beyond 100 came from the present trunk.
     heard: bool,
     told_ringing: bool,
@@ -97,7 +101,8 @@ impl TrunkLeg {
             trunk: None,
             peer: None,
             route: None,
-            lease: None,
+            peers: Vec::new(),
+            rtp: Vec::new(),
             session: None,
             description: None,
             offered: None,
@@ -122,8 +127,22 @@ impl TrunkLeg {
         self.route = Some(route);
     }
 
+    /// The addresses that the route leads to.
+    pub(super) fn set_peers(&mut self, peers: Vec<SocketAddr>) {
+        self.peers = peers;
+    }
+
+    /// What a peer is told of our ports; one that was not known at the time of the lease is told what the first of its family
+    /// is.
+    fn rtp_towards(&self, peer: SocketAddr) -> Option<SocketAddr> {
+        let known = self.peers.iter().position(|known| *known == peer);
+        known.and_then(|index| self.rtp.get(index).copied()).unwrap_or_else(|| {
+            self.rtp.iter().copied().flatten().find(|rtp| rtp.is_ipv4() == peer.ip().to_canonical().is_ipv4())
+        })
+    }
+
     /// The trunk's media as agreed so far.
-    pub(super) fn media(&self) -> Option<&TrunkMedia> {
+    pub(super) fn media(&self) -> Option<&RtpMedia> {
         self.media.as_ref()
     }
 
@@ -196,9 +215,9 @@ impl TrunkLeg {
             UaEvent::Info { body: Some(body), .. } => match digits::read_info(&body.content_type, &body.bytes) {
                 Some((digit, ms)) => {
                     if cx.settings.digits_to_browser {
-                        cx.media(MediaCommand::Digits { to: Side::Browser, digits: digit.to_string(), ms });
+                        cx.media(MediaCommand::Digits { to: self.role.side().other(), digits: digit.to_string(), ms });
                     }
-                    Happened::Digit(Side::Trunk, digit, ms)
+                    Happened::Digit(self.role.side(), digit, ms)
                 }
                 None => Happened::Nothing,
             },
@@ -256,7 +275,7 @@ impl TrunkLeg {
         }
     }
 
-    fn read_description(&self, body: Option<&Body>) -> Option<TrunkMedia> {
+    fn read_description(&self, body: Option<&Body>) -> Option<RtpMedia> {
         let body = body.filter(|body| is_sdp(body))?;
         self.description.as_ref()?.read_answer(&body.bytes).ok()
     }
@@ -274,14 +293,14 @@ impl TrunkLeg {
     }
 
     /// Takes newly agreed media; says whether the trunk holds us now, or no longer.
-    fn take_media(&mut self, media: TrunkMedia) -> Happened {
+    fn take_media(&mut self, media: RtpMedia) -> Happened {
         let held = !media.direction.sends() || media.remote_rtp.is_none();
         self.media = Some(media);
         if held == self.held_by_them {
             return Happened::Nothing;
         }
         self.held_by_them = held;
-        Happened::Held(Side::Trunk, held)
+        Happened::Held(self.role.side(), held)
     }
 
     fn reoffered(&mut self, cx: &mut Context, body: Option<Body>) -> Happened {
@@ -345,7 +364,7 @@ impl TrunkLeg {
     /// Digits of the browser's `digits`: in RTP, or in SIP INFO where the trunk wants them so.
     pub(super) fn send_digits(&mut self, cx: &mut Context, digits: &str, ms: u16) {
         if !self.digits_by_info() {
-            cx.media(MediaCommand::Digits { to: Side::Trunk, digits: digits.to_owned(), ms });
+            cx.media(MediaCommand::Digits { to: self.role.side(), digits: digits.to_owned(), ms });
             return;
         }
         for digit in digits.chars().filter(|digit| digits::is_digit(*digit)) {
@@ -387,7 +406,7 @@ impl TrunkLeg {
     fn invite(&mut self, cx: &mut Context, mut cause: Cause) -> Result<(), Cause> {
         loop {
             let next = self.route.as_mut().and_then(|route| route.trunks.pop_front());
-            let (Some(trunk), Some(lease)) = (next, self.lease.clone()) else { return Err(cause) };
+            let Some(trunk) = next else { return Err(cause) };
             self.tried.push(TrunkTried { trunk: trunk.name.clone(), result: "abandoned".into() });
             let target = match cx.trunks.admit(cx.now.instant, &trunk.name) {
                 Ok(()) => cx.trunks.targets(cx.now.instant, cx.rng, &trunk.name).into_iter().next(),
@@ -401,7 +420,12 @@ impl TrunkLeg {
             self.early.clear();
             self.media = None;
             self.trunk = Some(trunk.clone());
-            let mut description = TrunkDescription::new(cx, &lease, &trunk, target.remote.ip());
+            let Some(rtp) = self.rtp_towards(target.remote) else {
+                self.result("488");
+                cause = no_media_address();
+                continue;
+            };
+            let mut description = TrunkDescription::new(cx, SLOT, rtp, &trunk, target.remote.ip());
             let offer = description.offer();
             self.description = Some(description);
             let Some(invite) = self.request(cx, &trunk, &target, offer) else {
@@ -462,6 +486,11 @@ fn cancelled(reason: Option<&str>) -> Cause {
     Cause::special(Origin::Trunk, Special::Cancelled)
 }
 
+/// The cause of a call to a trunk whose address family our media does not have.
+fn no_media_address() -> Cause {
+    Cause::special(Origin::Gateway, Special::NoResources).in_words("There is no media address of the trunk's family")
+}
+
 fn is_sdp(body: &Body) -> bool {
     body.content_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(SDP)
 }
@@ -497,9 +526,10 @@ pub(crate) fn session_of(event: &UaEvent) -> Option<SessionId> {
 
 impl Leg for TrunkLeg {
     fn prepare(&mut self, cx: &mut Context, lease: &Lease) -> Result<(), Cause> {
-        self.lease = Some(lease.clone());
+        self.rtp.clone_from(&lease.rtp);
         let (Role::Caller, Some((trunk, peer))) = (self.role, self.trunk.clone().zip(self.peer)) else { return Ok(()) };
-        let mut description = TrunkDescription::new(cx, lease, &trunk, peer);
+        let rtp = lease.rtp.first().copied().flatten().ok_or_else(no_media_address)?;
+        let mut description = TrunkDescription::new(cx, SLOT, rtp, &trunk, peer);
         match self.offered.take() {
             Some(offer) => {
                 let (text, media) = description.answer(&offer).map_err(|error| {

@@ -1,12 +1,12 @@
 //! Our description of the trunk's leg through the life of a call: one `o=` id, the version rises only when the body
 //! changes ([RFC 3264](https://www.rfc-editor.org/rfc/rfc3264#section-8) section 8).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use rand::RngExt as _;
 
-use super::{Context, DtmfMethod, Lease, Trunk};
-use crate::sdp::{Direction, OwnDescription, SdpError, TrunkLocal, TrunkMedia, trunk};
+use super::{Context, DtmfMethod, Trunk};
+use crate::sdp::{Direction, Network, OwnDescription, RtpMedia, RtpSlot, SdpError, TrunkLocal, trunk};
 
 /// The media type of session descriptions.
 pub const SDP: &str = "application/sdp";
@@ -16,16 +16,17 @@ pub const SDP: &str = "application/sdp";
 pub struct TrunkDescription {
     local: TrunkLocal,
     own: OwnDescription,
-    /// The trunk's host, whose RTP is the trunk's where a NAT hides the described address.
-    peer: IpAddr,
 }
 
 impl TrunkDescription {
-    /// A description for a call with `trunk`, whose signalling is at `peer`, over leased ports.
-    pub fn new(cx: &mut Context, lease: &Lease, trunk: &Trunk, peer: IpAddr) -> TrunkDescription {
+    /// A description for a call with `trunk`, whose signalling is at `peer`, over leased ports, which it is told as `rtp`.
+    pub fn new(cx: &mut Context, slot: RtpSlot, rtp: SocketAddr, trunk: &Trunk, peer: IpAddr) -> TrunkDescription {
         let own = OwnDescription::new(cx.rng.random_range(1..=i64::MAX as u64));
         let local = TrunkLocal {
-            rtp: lease.trunk_rtp,
+            slot,
+            rtp,
+            // Where a NAT hides the described address, the trunk's RTP comes from the host of its signalling.
+            sources: std::iter::once(Network::from(peer)).chain(trunk.media_sources.iter().copied()).collect(),
             session_id: own.session_id(),
             version: own.version(),
             codecs: trunk.codecs.clone(),
@@ -34,7 +35,7 @@ impl TrunkDescription {
             direction: Direction::SendRecv,
             ssrc: cx.rng.random_range(1..=u32::MAX),
         };
-        TrunkDescription { local, own, peer }
+        TrunkDescription { local, own }
     }
 
     /// What we want to do from now on.
@@ -55,25 +56,21 @@ impl TrunkDescription {
     ///
     /// # Errors
     /// [`SdpError`] when the offer cannot be taken.
-    pub fn answer(&mut self, offer: &[u8]) -> Result<(String, TrunkMedia), SdpError> {
+    pub fn answer(&mut self, offer: &[u8]) -> Result<(String, RtpMedia), SdpError> {
         let (_, media) = trunk::answer(&self.local, offer)?;
         let local = &mut self.local;
         let text = self.own.revise(|_, version| {
             local.version = version;
             trunk::answer(local, offer).map(|(text, _)| text).unwrap_or_default()
         });
-        Ok((text, self.with_peer(media)))
+        Ok((text, media))
     }
 
     /// The media agreed by the trunk's answer to our last offer.
     ///
     /// # Errors
     /// [`SdpError`] when it is no answer to it.
-    pub fn read_answer(&self, answer: &[u8]) -> Result<TrunkMedia, SdpError> {
-        Ok(self.with_peer(trunk::read_answer(&self.local, answer)?))
-    }
-
-    fn with_peer(&self, media: TrunkMedia) -> TrunkMedia {
-        TrunkMedia { peer: Some(self.peer), ..media }
+    pub fn read_answer(&self, answer: &[u8]) -> Result<RtpMedia, SdpError> {
+        trunk::read_answer(&self.local, answer)
     }
 }

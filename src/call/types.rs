@@ -43,13 +43,14 @@ pub enum Direction {
     Inbound,
 }
 
-/// The media resources of one call, lent by the shell.
+/// Media resources for one slot of a call, lent by the shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// Where the browser sends its media: the candidates of our description.
+    /// Where a browser sends its media: the candidates of our description. Empty where none were asked for.
     pub candidates: Vec<SocketAddr>,
-    /// The address the trunk is told to send RTP to; RTCP is one port above.
-    pub trunk_rtp: SocketAddr,
+    /// The address that each peer is told to send RTP to, in the order they were asked for; RTCP is one port above. It is one
+    /// pair of ports by several names. `None`: our media has no address of that peer's family.
+    pub rtp: Vec<Option<SocketAddr>>,
 }
 
 /// Why the shell lent no media resources.
@@ -60,7 +61,7 @@ pub enum LeaseRefusal {
     NoPort,
     /// No media worker has room.
     NoWorker,
-    /// There is no address of the trunk's family.
+    /// There is no address of any peer's family.
     AddressFamily,
 }
 

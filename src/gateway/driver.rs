@@ -14,7 +14,7 @@ use super::sip_tcp::SipTcp;
 use super::ws::Frame;
 use super::{Event, Queues, Tasks};
 use crate::call::Now;
-use crate::sdp::{MediaLoss, MediaReport};
+use crate::sdp::MediaReport;
 use crate::sip::{Flow, Transport};
 use crate::switch::{CallId, Input, Output, SocketId, Switch};
 
@@ -138,14 +138,15 @@ impl Driver {
                 Output::Socket { socket, text } => self.send(socket, Frame::Text(text)),
                 Output::CloseSocket { socket, code, reason } => self.send(socket, Frame::Close { code, reason }),
                 Output::Sip { flow, bytes } => self.send_sip(flow, bytes),
-                Output::Lease { call, trunk } => {
-                    let input = match self.pool.lease(now().instant, call, trunk) {
-                        Ok(lease) => Input::Leased { call, lease },
-                        Err(reason) => Input::LeaseFailed { call, reason },
+                Output::Lease { call, slot, peers, browser } => {
+                    let input = match self.pool.lease(now().instant, call, slot, &peers, browser) {
+                        Ok(lease) => Input::Leased { call, slot, lease },
+                        Err(reason) => Input::LeaseFailed { call, slot, reason },
                     };
                     self.input(input);
                 }
                 Output::Media { call, command } => self.command(call, command),
+                Output::ReleaseSlot { call, slot } => self.pool.release_slot(now().instant, call, slot),
                 Output::Release { call } => self.pool.release(now().instant, call),
                 // Trunks are resolved at the start until the switch asks.
                 Output::Resolve { .. } | Output::KeepAlive { .. } => {}
@@ -159,7 +160,7 @@ impl Driver {
     fn command(&mut self, call: CallId, command: crate::sdp::MediaCommand) {
         if !self.pool.command(&mut self.rng, call, command) {
             tracing::error!(%call, "the media worker does not take a command: the call ends");
-            self.input(Input::Media { call, report: MediaReport::Lost(MediaLoss::BridgePanic) });
+            self.input(Input::Media { call, report: MediaReport::Failed });
         }
     }
 

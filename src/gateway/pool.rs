@@ -11,11 +11,11 @@ use tokio::sync::mpsc;
 
 use super::GatewayError;
 use crate::config::Media;
-use crate::net::{self, PortPool, RtpPair};
-use crate::sdp::{MediaCommand, MediaReport};
+use crate::net::{self, PortPool};
+use crate::sdp::{MediaCommand, MediaReport, RtpSlot};
 use crate::switch::{CallId, Lease, LeaseRefusal};
 use crate::webrtc::Identity;
-use crate::worker::{WorkerConfig, WorkerHandle};
+use crate::worker::{Pairs, WorkerConfig, WorkerHandle};
 
 /// Reports that may wait for the driver. A call makes a handful in its life; a full queue is counted and logged.
 const REPORT_QUEUE: usize = 16_384;
@@ -40,9 +40,15 @@ pub(super) struct MediaPool {
 
 struct LeasedMedia {
     worker: usize,
-    port: u16,
-    /// The sockets, until the worker has them.
-    pair: Option<RtpPair>,
+    ports: Vec<(RtpSlot, u16)>,
+    /// The sockets, until the worker has them: `None` once it has the call.
+    pairs: Option<Pairs>,
+}
+
+impl LeasedMedia {
+    fn on(worker: usize) -> Self {
+        LeasedMedia { worker, ports: Vec::new(), pairs: Some(Vec::new()) }
+    }
 }
 
 impl MediaPool {
@@ -99,50 +105,103 @@ impl MediaPool {
         self.workers.iter().map(WorkerHandle::browser_address).collect()
     }
 
-    /// A worker, its candidates and a trunk port for a call towards `trunk`.
-    pub(super) fn lease(&mut self, now: Instant, call: CallId, trunk: SocketAddr) -> Result<Lease, LeaseRefusal> {
-        if trunk.is_ipv4() != self.rtp_address.is_ipv4() {
+    /// A worker, its candidates for browsers if `browser`, and a pair of RTP ports in `slot` as each of `peers` is to be told
+    /// it; without peers no ports. All leases of a call lie on one worker.
+    pub(super) fn lease(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        slot: RtpSlot,
+        peers: &[SocketAddr],
+        browser: bool,
+    ) -> Result<Lease, LeaseRefusal> {
+        let worker = self.worker_for(call)?;
+        let rtp: Vec<Option<IpAddr>> = peers.iter().map(|peer| self.rtp_host(*peer)).collect();
+        if !rtp.is_empty() && rtp.iter().all(Option::is_none) {
             return Err(LeaseRefusal::AddressFamily);
+        }
+        let port = if rtp.is_empty() { 0 } else { self.add_pair(now, call, worker, slot)? };
+        self.leases.entry(call).or_insert_with(|| LeasedMedia::on(worker));
+        let handle = self.workers.get(worker).ok_or(LeaseRefusal::NoWorker)?;
+        let candidates = if browser { self.candidates(handle.browser_address()) } else { Vec::new() };
+        let rtp = rtp.into_iter().map(|host| host.map(|host| SocketAddr::new(host, port))).collect();
+        Ok(Lease { candidates, rtp })
+    }
+
+    /// The call's worker, or the one that has least to do.
+    fn worker_for(&self, call: CallId) -> Result<usize, LeaseRefusal> {
+        if let Some(lease) = self.leases.get(&call) {
+            return Ok(lease.worker);
         }
         let running = self.workers.iter().enumerate().filter(|(_, worker)| worker.is_running());
         let (worker, handle) = running.min_by_key(|(_, worker)| worker.calls()).ok_or(LeaseRefusal::NoWorker)?;
-        if handle.calls() >= self.max_calls {
-            return Err(LeaseRefusal::NoWorker);
+        if handle.calls() >= self.max_calls { Err(LeaseRefusal::NoWorker) } else { Ok(worker) }
+    }
+
+    fn add_pair(&mut self, now: Instant, call: CallId, worker: usize, slot: RtpSlot) -> Result<u16, LeaseRefusal> {
+        self.release_slot(now, call, slot); // one that was not given back
+        if slot.0 >= RtpSlot::LIMIT {
+            return Err(LeaseRefusal::NoPort);
         }
-        let candidates = self.candidates(handle.browser_address());
-        let host = self.rtp_host(trunk).ok_or(LeaseRefusal::AddressFamily)?;
         let pair = self.ports.lease(now).map_err(|error| {
             tracing::error!(%error, "no RTP port");
             LeaseRefusal::NoPort
         })?;
         let port = pair.port;
-        self.leases.insert(call, LeasedMedia { worker, port, pair: Some(pair) });
-        Ok(Lease { candidates, trunk_rtp: SocketAddr::new(host, port) })
+        let lease = self.leases.entry(call).or_insert_with(|| LeasedMedia::on(worker));
+        lease.ports.push((slot, port));
+        match &mut lease.pairs {
+            Some(pairs) => pairs.push((slot, pair)),
+            None => {
+                let taken = self.workers.get(worker).is_some_and(|worker| worker.add_pair(call.0, slot, pair).is_ok());
+                if !taken {
+                    self.release_slot(now, call, slot);
+                    return Err(LeaseRefusal::NoWorker);
+                }
+            }
+        }
+        Ok(port)
     }
 
     /// Carries out a command; `false`: the worker cannot take it.
     pub(super) fn command(&mut self, rng: &mut impl Rng, call: CallId, command: MediaCommand) -> bool {
         let Some(lease) = self.leases.get_mut(&call) else { return false };
         let Some(worker) = self.workers.get(lease.worker) else { return false };
-        match (lease.pair.take(), command) {
-            (Some(pair), MediaCommand::Start(plan)) => {
+        match (lease.pairs.take(), command) {
+            (Some(pairs), MediaCommand::Start(plan)) => {
                 let mut seed = [0; 32];
                 rng.fill_bytes(&mut seed);
-                worker.open(call.0, pair, plan, seed).is_ok()
+                worker.open(call.0, pairs, plan, seed).is_ok()
             }
-            // Not started: nothing to change, and the sockets end with `pair`.
+            // Not started: nothing to change, and the sockets end with `pairs`.
             (Some(_), MediaCommand::Stop) => true,
-            (pair, command) => {
-                lease.pair = pair;
+            (pairs, command) => {
+                lease.pairs = pairs;
                 worker.command(call.0, command).is_ok()
             }
         }
     }
 
-    /// The call is over: its port rests and is free again.
+    /// One pair of ports is not needed any more: its port rests and is free again.
+    pub(super) fn release_slot(&mut self, now: Instant, call: CallId, slot: RtpSlot) {
+        let Some(lease) = self.leases.get_mut(&call) else { return };
+        let Some(index) = lease.ports.iter().position(|(leased, _)| *leased == slot) else { return };
+        let (_, port) = lease.ports.remove(index);
+        match (&mut lease.pairs, self.workers.get(lease.worker)) {
+            (Some(pairs), _) => pairs.retain(|(waiting, _)| *waiting != slot),
+            (None, Some(worker)) => {
+                // A worker that takes nothing closes the sockets at the call's end; the port is passed over until then.
+                let _ = worker.remove_pair(call.0, slot);
+            }
+            (None, None) => {}
+        }
+        self.ports.release(now, port);
+    }
+
+    /// The call is over: its ports rest and are free again.
     pub(super) fn release(&mut self, now: Instant, call: CallId) {
         if let Some(lease) = self.leases.remove(&call) {
-            self.ports.release(now, lease.port);
+            lease.ports.into_iter().for_each(|(_, port)| self.ports.release(now, port));
         }
     }
 
@@ -173,8 +232,13 @@ impl MediaPool {
     }
 
     /// The host of our `c=` line towards a trunk: as configured, as bound, or the address by which it is reached; a trunk
-    /// outside of private networks is told the advertised one, as browsers are.
+    /// outside of private networks is told the advertised one, as browsers are. `None`: our sockets are of the other family.
     fn rtp_host(&self, trunk: SocketAddr) -> Option<IpAddr> {
+        let trunk = net::canonical(trunk);
+        let both_families = self.rtp_address.is_unspecified() && self.rtp_address.is_ipv6();
+        if trunk.is_ipv4() != self.rtp_address.is_ipv4() && !both_families {
+            return None;
+        }
         let same_family = |ip: &&IpAddr| ip.is_ipv4() == trunk.is_ipv4();
         if let Some(ip) = self.rtp_advertise.iter().find(same_family) {
             return Some(*ip);
@@ -223,19 +287,53 @@ mod tests {
         while dead.is_running() && Instant::now() < limit {
             std::thread::yield_now();
         }
-        let mut pool = MediaPool {
-            workers: vec![dead, worker("media-live", |_, _| {})],
-            ports: PortPool::new(Ipv4Addr::LOCALHOST.into(), net::test_ports(4), QUARANTINE),
+        let mut pool = pool(vec![dead, worker("media-live", |_, _| {})], 4);
+        let trunk = SocketAddr::from((Ipv4Addr::LOCALHOST, 5_060));
+        let lease = pool.lease(Instant::now(), CallId(1), RtpSlot(0), &[trunk], true).unwrap();
+        assert_eq!(lease.candidates, [pool.workers[1].browser_address()]);
+        pool.stop();
+    }
+
+    fn pool(workers: Vec<WorkerHandle>, pairs: u16) -> MediaPool {
+        MediaPool {
+            workers,
+            ports: PortPool::new(Ipv4Addr::LOCALHOST.into(), net::test_ports(pairs), QUARANTINE),
             leases: HashMap::new(),
             advertise: Vec::new(),
             rtp_advertise: None,
             rtp_address: Ipv4Addr::LOCALHOST.into(),
             max_calls: 4,
             local_only: false,
-        };
-        let trunk = SocketAddr::from((Ipv4Addr::LOCALHOST, 5_060));
-        let lease = pool.lease(Instant::now(), CallId(1), trunk).unwrap();
-        assert_eq!(lease.candidates, [pool.workers[1].browser_address()]);
+        }
+    }
+
+    #[test]
+    fn all_slots_of_a_call_lie_on_one_worker_and_come_back() {
+        let now = Instant::now();
+        let peers = ["127.0.0.1:5060", "[::1]:5060", "127.0.0.2:5060"].map(|peer| peer.parse().unwrap());
+        let mut pool = pool(vec![worker("media-one", |_, _| {}), worker("media-two", |_, _| {})], 3);
+        let first = pool.lease(now, CallId(1), RtpSlot(0), &peers, true).unwrap();
+        // Told to each peer; one whose family our media does not have is told nothing.
+        let told: Vec<bool> = first.rtp.iter().map(Option::is_some).collect();
+        assert_eq!((told, first.candidates.len()), (vec![true, false, true], 1));
+        let mut rng = <rand::rngs::StdRng as rand::SeedableRng>::from_seed([1; 32]);
+        assert!(pool.command(&mut rng, CallId(1), MediaCommand::Start(crate::sdp::MediaPlan::default())));
+        // After the start the second pair goes to the same worker, although the other has nothing to do.
+        let second = pool.lease(now, CallId(1), RtpSlot(1), &peers[..1], false).unwrap();
+        assert!(second.candidates.is_empty() && second.rtp != first.rtp);
+        let browser_only = pool.lease(now, CallId(1), RtpSlot(2), &[], true).unwrap();
+        assert_eq!((browser_only.rtp, browser_only.candidates), (vec![], first.candidates));
+        assert_eq!((pool.ports.leased(), pool.leases[&CallId(1)].worker), (2, 0));
+        pool.release_slot(now, CallId(1), RtpSlot(0));
+        pool.release_slot(now, CallId(1), RtpSlot(0));
+        assert_eq!(pool.ports.leased(), 1);
+        for slot in [RtpSlot::LIMIT, 255] {
+            assert_eq!(pool.lease(now, CallId(1), RtpSlot(slot), &peers, false), Err(LeaseRefusal::NoPort));
+        }
+        assert_eq!(pool.lease(now, CallId(2), RtpSlot(0), &peers[1..2], true), Err(LeaseRefusal::AddressFamily));
+        pool.release(now, CallId(1));
+        pool.release(now, CallId(1));
+        assert_eq!((pool.ports.leased(), pool.leases.len()), (0, 0));
         pool.stop();
     }
 }

@@ -9,24 +9,28 @@ use rand::rngs::StdRng;
 
 use super::inbound::Taken;
 use super::leg::{Leg, Wire};
+use super::party::{Parties, Party};
 use super::queue::{SendQueue, Transmit};
 use super::{FRAME, Port};
-use crate::codec::tone::{Ringback, TonePlayer};
 use crate::codec::{Codec, CodecError};
 use crate::rtp::event::{EventUpdate, char_event, event_char};
 use crate::rtp::packet::RtpPacket;
-use crate::sdp::{BrowserMedia, Direction, MediaLoss, MediaPlan, MediaReport, MediaStats, Side, Tone, TrunkMedia};
-use crate::webrtc::{Identity, Received, Transport, TransportError, TransportEvent, TransportFailure};
+use crate::sdp::{
+    BrowserMedia, Direction, Hears, LegMedia, LegPlan, LegStats, MediaLoss, MediaPlan, MediaReport, MediaStats,
+    RtpSlot, Side,
+};
+use crate::webrtc::{
+    Identity, PacketKind, Received, Transport, TransportError, TransportEvent, TransportFailure, classify,
+    stun_username,
+};
 
-/// The peak of each of the ringing tone's frequencies: about -19 dBm0 both.
-const RINGBACK_LEVEL: i16 = 2_600;
 /// Reports that wait; more digits than this between two polls are lost, and nothing else comes in numbers.
 const REPORTS: usize = 64;
 /// The length of a digit that is sent on command, in milliseconds: the browser protocol takes no other.
 const SHORTEST_DIGIT: u16 = 40;
 const LONGEST_DIGIT: u16 = 1_000;
-/// An established trunk that sent once and then is silent for so long, RTCP included, is gone.
-const TRUNK_SILENCE: Duration = Duration::from_secs(60);
+/// An RTP peer that talked and then is silent for so long, RTCP included, is gone.
+const RTP_SILENCE: Duration = Duration::from_secs(60);
 
 /// Why a bridge cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,16 +49,17 @@ pub enum BridgeError {
 
 /// One call's media. See the [module](super) for what to poll when.
 pub struct Bridge {
-    plan: MediaPlan,
     identity: Option<Identity>,
     rng: StdRng,
-    browser: Option<Leg>,
-    trunk: Option<Leg>,
-    ringback: Option<(Tone, TonePlayer<'static>)>,
+    parties: Parties,
+    /// Counters of legs that were replaced, A's and B's.
+    past: [LegStats; 2],
     queue: SendQueue,
     reports: VecDeque<MediaReport>,
-    trunk_lost: bool,
     closed: bool,
+    /// For unit tests: plain RTP in place of a browser's transport, from and to these addresses.
+    #[cfg(test)]
+    plain: Option<[SocketAddr; 2]>,
 }
 
 impl Bridge {
@@ -66,25 +71,28 @@ impl Bridge {
         identity: Option<&Identity>,
         seed: [u8; 32],
     ) -> Result<Self, BridgeError> {
-        let mut bridge = Self {
-            plan: MediaPlan::default(),
-            identity: identity.cloned(),
-            rng: StdRng::from_seed(seed),
-            browser: None,
-            trunk: None,
-            ringback: None,
-            queue: SendQueue::new(),
-            reports: VecDeque::with_capacity(REPORTS),
-            trunk_lost: false,
-            closed: false,
-        };
+        let mut bridge = Self::empty(identity, seed);
         bridge.apply(now, plan)?;
         Ok(bridge)
     }
 
+    fn empty(identity: Option<&Identity>, seed: [u8; 32]) -> Self {
+        Self {
+            identity: identity.cloned(),
+            rng: StdRng::from_seed(seed),
+            parties: Parties::default(),
+            past: [LegStats::default(); 2],
+            queue: SendQueue::new(),
+            reports: VecDeque::with_capacity(REPORTS),
+            closed: false,
+            #[cfg(test)]
+            plain: None,
+        }
+    }
+
     /// Follows a new plan. A part of it that cannot be followed leaves that part as it was, and is logged.
     pub fn update(&mut self, now: Instant, plan: MediaPlan) {
-        if self.closed || plan == self.plan {
+        if self.closed {
             return;
         }
         if let Err(error) = self.apply(now, plan) {
@@ -93,83 +101,67 @@ impl Bridge {
     }
 
     fn apply(&mut self, now: Instant, plan: MediaPlan) -> Result<(), BridgeError> {
-        self.plan.established = plan.established;
-        self.plan.ringback = plan.ringback;
-        self.set_ringback(plan.ringback);
-        let browser = self.apply_browser(now, plan.browser);
-        let trunk = self.apply_trunk(now, plan.trunk);
+        let a = self.apply_side(now, Side::A, plan.a);
+        let b = self.apply_side(now, Side::B, plan.b);
         self.set_transparency();
-        browser.and(trunk)
+        a.and(b)
     }
 
-    fn apply_browser(&mut self, now: Instant, media: Option<BrowserMedia>) -> Result<(), BridgeError> {
-        if media == self.plan.browser {
-            return Ok(());
-        }
-        let Some(media) = media else {
-            self.browser = None;
-            self.plan.browser = None;
+    fn apply_side(&mut self, now: Instant, side: Side, wanted: Option<LegPlan>) -> Result<(), BridgeError> {
+        let Some(LegPlan { media, hears }) = wanted else {
+            self.drop_leg(now, side);
             return Ok(());
         };
-        match (&mut self.browser, &self.plan.browser) {
-            (Some(leg), Some(before)) => {
-                if let Wire::Browser(transport) = &mut leg.wire {
-                    if media.fingerprints != before.fingerprints {
-                        // Another certificate is another DTLS association (RFC 8842 section 4).
-                        let identity = self.identity.as_ref().ok_or(BridgeError::NoIdentity)?;
-                        **transport = Transport::new(identity, &media, now)?;
-                    } else if media.local_ice != before.local_ice {
-                        transport.restart_ice(media.local_ice.clone(), media.remote_ice.clone());
-                    }
-                }
-                leg.configure_browser(now, &media)?;
-            }
-            _ => {
-                let identity = self.identity.as_ref().ok_or(BridgeError::NoIdentity)?;
-                let wire = Wire::Browser(Box::new(Transport::new(identity, &media, now)?));
-                self.browser = Some(Leg::browser(now, &mut self.rng, &media, wire)?);
-            }
+        let followed = match self.parties.get_mut(side) {
+            Some(party) if party.media == media => Ok(()),
+            Some(party) if party.media.is_same_leg(&media) => reconfigure(now, party, media, self.identity.as_ref()),
+            _ => self.replace(now, side, media, hears),
+        };
+        if let Some(party) = self.parties.get_mut(side) {
+            party.set_hears(hears);
         }
-        self.plan.browser = Some(media);
+        followed
+    }
+
+    /// Gives a side a leg of its own making; the one it had says goodbye.
+    fn replace(&mut self, now: Instant, side: Side, media: LegMedia, hears: Hears) -> Result<(), BridgeError> {
+        let leg = match &media {
+            LegMedia::Browser(browser) => {
+                let wire = self.browser_wire(now, side, browser)?;
+                Leg::browser(now, &mut self.rng, browser, wire)?
+            }
+            LegMedia::Rtp(rtp) => Leg::rtp(now, &mut self.rng, rtp)?,
+        };
+        self.drop_leg(now, side);
+        *self.parties.slot(side) = Some(Party::new(leg, media, hears));
         Ok(())
     }
 
-    fn apply_trunk(&mut self, now: Instant, media: Option<TrunkMedia>) -> Result<(), BridgeError> {
-        if media == self.plan.trunk {
-            return Ok(());
+    #[cfg_attr(not(test), allow(unused_variables))]
+    fn browser_wire(&self, now: Instant, side: Side, media: &BrowserMedia) -> Result<Wire, BridgeError> {
+        #[cfg(test)]
+        if let Some([a, b]) = self.plain {
+            return Ok(Wire::Plain(if side == Side::A { a } else { b }));
         }
-        match (&mut self.trunk, &media) {
-            (leg, None) => *leg = None,
-            (Some(leg), Some(media)) => leg.configure_trunk(now, media)?,
-            (leg @ None, Some(media)) => *leg = Some(Leg::trunk(now, &mut self.rng, media)?),
-        }
-        self.plan.trunk = media;
-        Ok(())
+        let identity = self.identity.as_ref().ok_or(BridgeError::NoIdentity)?;
+        Ok(Wire::Browser(Box::new(Transport::new(identity, media, now)?)))
     }
 
-    fn set_ringback(&mut self, tone: Option<Tone>) {
-        if self.ringback.as_ref().map(|(playing, _)| *playing) == tone {
-            return;
+    fn drop_leg(&mut self, now: Instant, side: Side) {
+        if let Some(party) = self.parties.slot(side).take() {
+            let counted = party.leg.drop_out(now, &mut self.rng, &mut self.queue);
+            let [a, b] = &mut self.past;
+            let past = if side == Side::A { a } else { b };
+            *past = past.and(counted);
         }
-        self.ringback = tone.map(|tone| {
-            let ringback = match tone {
-                Tone::Us => Ringback::Us,
-                Tone::Uk => Ringback::Uk,
-                Tone::Eu => Ringback::Eu,
-            };
-            (tone, TonePlayer::repeated(ringback.cadence(), RINGBACK_LEVEL))
-        });
     }
 
-    /// Where both legs speak mu-law its bytes go through unchanged.
+    /// Where both legs speak mu-law its bytes go through unchanged. (A-law's do so always.)
     fn set_transparency(&mut self) {
-        let sends = |leg: &Option<Leg>| leg.as_ref().map(|leg| leg.outbound.codec());
-        let (to_browser, to_trunk) = (sends(&self.browser), sends(&self.trunk));
-        if let Some(leg) = &mut self.browser {
-            leg.inbound.set_transparent(to_trunk == Some(Codec::Pcmu));
-        }
-        if let Some(leg) = &mut self.trunk {
-            leg.inbound.set_transparent(to_browser == Some(Codec::Pcmu));
+        for side in Side::BOTH {
+            if let (Some(party), Some(other)) = self.parties.pair(side) {
+                party.leg.inbound.set_transparent(other.leg.outbound.codec() == Codec::Pcmu);
+            }
         }
     }
 
@@ -177,19 +169,12 @@ impl Bridge {
     /// 1000 ms. A side without telephone-event hears nothing: the plan says so beforehand.
     pub fn send_digits(&mut self, _now: Instant, to: Side, digits: &str, ms: u16) {
         let ms = ms.clamp(SHORTEST_DIGIT, LONGEST_DIGIT);
-        let Some(sender) = self.leg(to).and_then(|leg| leg.outbound.events()) else { return };
+        let Some(sender) = self.parties.leg(to).and_then(|leg| leg.outbound.events()) else { return };
         for event in digits.chars().filter_map(char_event) {
             if !sender.queue(event, ms) {
                 tracing::warn!("more digits than can wait: the rest is dropped");
                 return;
             }
-        }
-    }
-
-    fn leg(&mut self, side: Side) -> Option<&mut Leg> {
-        match side {
-            Side::Browser => self.browser.as_mut(),
-            Side::Trunk => self.trunk.as_mut(),
         }
     }
 
@@ -200,59 +185,97 @@ impl Bridge {
         }
         match port {
             Port::Browser => self.browser_datagram(now, source, packet),
-            Port::TrunkRtp => self.trunk_datagram(now, source, packet),
-            Port::TrunkRtcp => self.trunk_rtcp(now, source, packet),
+            Port::Rtp(slot) => self.rtp_datagram(now, slot, source, packet),
+            Port::Rtcp(slot) => self.rtcp_datagram(now, slot, source, packet),
         }
     }
 
-    fn browser_datagram(&mut self, now: Instant, _source: SocketAddr, packet: &mut [u8]) {
-        let Some(leg) = &mut self.browser else { return };
+    fn browser_datagram(&mut self, now: Instant, source: SocketAddr, packet: &mut [u8]) {
+        let Some(side) = self.browser_of(source, packet) else { return };
+        let Some(leg) = self.parties.leg(side) else { return };
         let received = match &mut leg.wire {
-            Wire::Browser(transport) => transport.handle_datagram(now, _source, packet),
+            Wire::Browser(transport) => transport.handle_datagram(now, source, packet),
             #[cfg(test)]
             Wire::Plain(_) if is_rtcp(packet) => Received::Rtcp(packet.len()),
             #[cfg(test)]
             Wire::Plain(_) => Received::Rtp(packet.len()),
-            Wire::Trunk { .. } => Received::Nothing,
+            Wire::Rtp { .. } => Received::Nothing,
         };
         match received {
             Received::Rtp(len) => {
                 if let Some(Ok(packet)) = packet.get(..len).map(RtpPacket::parse) {
-                    self.rtp(now, Side::Browser, packet);
+                    self.rtp(now, side, packet);
                 }
             }
             Received::Rtcp(len) => leg.rtcp(now, packet.get(..len).unwrap_or_default()),
-            Received::Nothing => self.transport_events(),
+            Received::Nothing => self.transport_events(side),
         }
     }
 
-    fn trunk_datagram(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) {
+    /// The side whose browser sent this: where both are browsers a check names its own, and all else comes from an address
+    /// whose check has passed.
+    fn browser_of(&self, source: SocketAddr, packet: &[u8]) -> Option<Side> {
+        let is_browser = |side: &Side| self.parties.get(*side).is_some_and(|party| party.media.browser().is_some());
+        let mut browsers = Side::BOTH.into_iter().filter(is_browser);
+        let (first, second) = (browsers.next()?, browsers.next());
+        if second.is_none() {
+            return Some(first);
+        }
+        let ufrag = if classify(packet) == PacketKind::Stun { stun_username(packet) } else { None };
+        let by_wire = |knows: &dyn Fn(&Wire) -> bool| {
+            Side::BOTH.into_iter().find(|side| self.parties.get(*side).is_some_and(|party| knows(&party.leg.wire)))
+        };
+        let named = by_wire(&|wire| match wire {
+            Wire::Browser(transport) => ufrag == Some(transport.local_ufrag()),
+            _ => false,
+        });
+        named.or_else(|| {
+            by_wire(&|wire| match wire {
+                Wire::Browser(transport) => transport.knows(source),
+                #[cfg(test)]
+                Wire::Plain(address) => *address == source,
+                Wire::Rtp { .. } => false,
+            })
+        })
+    }
+
+    /// The side whose leg has these ports.
+    fn side_of(&self, slot: RtpSlot) -> Option<Side> {
+        let has = |side: &Side| {
+            let media = self.parties.get(*side).and_then(|party| party.media.rtp());
+            media.is_some_and(|media| media.slot == slot)
+        };
+        Side::BOTH.into_iter().find(has)
+    }
+
+    fn rtp_datagram(&mut self, now: Instant, slot: RtpSlot, source: SocketAddr, datagram: &[u8]) {
         if is_rtcp(datagram) {
             // A peer that muxes unasked: harmless.
-            return self.trunk_rtcp(now, source, datagram);
+            return self.rtcp_datagram(now, slot, source, datagram);
         }
-        let Some(leg) = &mut self.trunk else { return };
-        let Wire::Trunk { latch, .. } = &mut leg.wire else { return };
+        let Some(side) = self.side_of(slot) else { return };
+        let Some(leg) = self.parties.leg(side) else { return };
+        let Wire::Rtp { latch, .. } = &mut leg.wire else { return };
         let believed = RtpPacket::parse(datagram).ok().filter(|packet| {
             let header = &packet.header;
             leg.inbound.knows(now, header.payload_type) && latch.accepts(source, header.ssrc, header.sequence)
         });
         match believed {
-            Some(packet) => self.rtp(now, Side::Trunk, packet),
+            Some(packet) => self.rtp(now, side, packet),
             None => leg.inbound.rejected += 1,
         }
     }
 
-    fn trunk_rtcp(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) {
-        let Some(leg) = &mut self.trunk else { return };
+    fn rtcp_datagram(&mut self, now: Instant, slot: RtpSlot, source: SocketAddr, datagram: &[u8]) {
+        let Some(leg) = self.side_of(slot).and_then(|side| self.parties.leg(side)) else { return };
         match &leg.wire {
-            Wire::Trunk { latch, .. } if latch.accepts_rtcp(source) => leg.rtcp(now, datagram),
+            Wire::Rtp { latch, .. } if latch.accepts_rtcp(source) => leg.rtcp(now, datagram),
             _ => leg.inbound.rejected += 1,
         }
     }
 
     fn rtp(&mut self, now: Instant, from: Side, packet: RtpPacket<'_>) {
-        let (Some(leg), other) = legs(&mut self.browser, &mut self.trunk, from) else { return };
+        let (Some(Party { leg, .. }), other) = self.parties.pair(from) else { return };
         leg.alive = now;
         if !leg.direction.receives() {
             // Held: what the peer sends all the same is not heard. It is no loss either.
@@ -263,7 +286,7 @@ impl Bridge {
             Taken::Refused => return,
             Taken::Audio { new_stream } => {
                 if new_stream && let (Some(due), Some(other)) = (leg.inbound.due(now), other) {
-                    other.align(due);
+                    other.leg.align(due);
                 }
             }
             Taken::Event(updates) => {
@@ -272,7 +295,7 @@ impl Bridge {
                 }
             }
         }
-        if let Some(leg) = self.leg(from)
+        if let Some(leg) = self.parties.leg(from)
             && !std::mem::replace(&mut leg.heard_once, true)
         {
             self.report(MediaReport::FirstRtp(from));
@@ -281,9 +304,9 @@ impl Bridge {
 
     /// Passes a digit on while it is held, and reports it when it ends.
     fn digit(&mut self, from: Side, update: EventUpdate) {
-        let open = from == Side::Trunk || self.plan.established;
-        let (_, other) = legs(&mut self.browser, &mut self.trunk, from);
-        let sender = other.and_then(|other| other.outbound.events());
+        let other = self.parties.get_mut(from.other());
+        let open = other.as_ref().is_some_and(|other| other.hears().peer());
+        let sender = other.and_then(|other| other.leg.outbound.events());
         match update {
             EventUpdate::Started { event } => {
                 if let Some(sender) = sender.filter(|_| open) {
@@ -301,19 +324,22 @@ impl Bridge {
         }
     }
 
-    fn transport_events(&mut self) {
-        while let Some(Leg { wire: Wire::Browser(transport), .. }) = &mut self.browser
+    fn transport_events(&mut self, side: Side) {
+        while let Some(Leg { wire: Wire::Browser(transport), .. }) = self.parties.leg(side)
             && let Some(event) = transport.poll_event()
         {
             let report = match event {
-                TransportEvent::Connected => MediaReport::Connected,
-                TransportEvent::Failed(failure) => MediaReport::Lost(match failure {
-                    TransportFailure::IceTimeout => MediaLoss::IceTimeout,
-                    TransportFailure::ConsentExpired => MediaLoss::ConsentExpired,
-                    TransportFailure::FingerprintMismatch => MediaLoss::FingerprintMismatch,
-                    TransportFailure::Closed => MediaLoss::BrowserClosed,
-                    TransportFailure::DtlsFailed => MediaLoss::DtlsFailed,
-                }),
+                TransportEvent::Connected => MediaReport::Connected(side),
+                TransportEvent::Failed(failure) => {
+                    let loss = match failure {
+                        TransportFailure::IceTimeout => MediaLoss::IceTimeout,
+                        TransportFailure::ConsentExpired => MediaLoss::ConsentExpired,
+                        TransportFailure::FingerprintMismatch => MediaLoss::FingerprintMismatch,
+                        TransportFailure::Closed => MediaLoss::BrowserClosed,
+                        TransportFailure::DtlsFailed => MediaLoss::DtlsFailed,
+                    };
+                    MediaReport::Lost { side, loss }
+                }
             };
             self.report(report);
         }
@@ -330,64 +356,68 @@ impl Bridge {
         if self.closed {
             return;
         }
-        if let Some(Leg { wire: Wire::Browser(transport), .. }) = &mut self.browser {
-            transport.handle_timeout(now);
+        for side in Side::BOTH {
+            if let Some(Leg { wire: Wire::Browser(transport), .. }) = self.parties.leg(side) {
+                transport.handle_timeout(now);
+            }
+            self.transport_events(side);
         }
-        self.transport_events();
-        for side in [Side::Browser, Side::Trunk] {
-            if let Some(update) = self.leg(side).and_then(|leg| leg.inbound.handle_timeout(now)) {
+        for side in Side::BOTH {
+            if let Some(update) = self.parties.leg(side).and_then(|leg| leg.inbound.handle_timeout(now)) {
                 self.digit(side, update);
             }
-            if let Some(leg) = self.leg(side) {
+            if let Some(leg) = self.parties.leg(side) {
                 leg.catch_up(now);
             }
-            while self.leg(side).is_some_and(|leg| now >= leg.next_frame) {
+            while self.parties.leg(side).is_some_and(|leg| now >= leg.next_frame) {
                 self.frame(now, side);
             }
-            let Self { browser, trunk, rng, queue, .. } = self;
-            if let (Some(leg), _) = legs(browser, trunk, side)
+            let Self { parties, rng, queue, .. } = self;
+            if let Some(leg) = parties.leg(side)
                 && now >= leg.next_report()
             {
                 leg.report(now, rng, false, queue);
             }
         }
-        self.watch_trunk(now);
+        Side::BOTH.into_iter().for_each(|side| self.watch(now, side));
     }
 
     /// Sends one frame to a side: the other side's sound, or what stands for it.
     fn frame(&mut self, now: Instant, to: Side) {
-        let established = self.plan.established;
-        let (Some(target), source) = legs(&mut self.browser, &mut self.trunk, to) else { return };
-        if to == Side::Trunk && !established && source.is_none() {
-            // An incoming call that rings: sound before the answer, even silent, would stop the caller's ringing tone.
-            return target.pass();
+        let (Some(target), source) = self.parties.pair(to) else { return };
+        let hears = target.hears();
+        if hears == Hears::Nothing && source.is_none() {
+            // A caller whose call rings: sound before the answer, even silent, would stop his ringing tone.
+            return target.leg.pass();
         }
         let mut pcm = [0; FRAME];
         let mut live = false;
-        if let Some(source) = source {
+        if let Some(Party { leg: source, .. }) = source {
             live = source.live(now);
+            // Pulled whether it is heard or not: what was said before stays behind.
             source.inbound.pull(now, &mut pcm);
-            // What was heard before the answer stays here; silence goes to the trunk, so that its way to us opens.
-            if !source.direction.receives() || (to == Side::Trunk && !established) {
+            if !source.direction.receives() || !hears.peer() {
                 pcm = [0; FRAME];
             }
         }
-        if to == Side::Browser
-            && !live
-            && let Some((_, player)) = &mut self.ringback
+        if !(live && hears.peer())
+            && let Some(filler) = target.filler()
         {
-            player.fill(&mut pcm);
+            filler.fill(&mut pcm);
         }
-        target.send(&pcm, &mut self.queue);
+        target.leg.send(&pcm, &mut self.queue);
     }
 
-    fn watch_trunk(&mut self, now: Instant) {
-        let Some(leg) = &self.trunk else { return };
-        // A peer that holds us sends nothing, and need not send RTCP either: its silence says nothing then.
-        let expected = self.plan.established && leg.direction == Direction::SendRecv && leg.heard_once;
-        if expected && !self.trunk_lost && now.saturating_duration_since(leg.alive) >= TRUNK_SILENCE {
-            self.trunk_lost = true;
-            self.report(MediaReport::Lost(MediaLoss::TrunkSilent));
+    /// Notices an RTP peer that is gone. One that holds us, or is held, sends nothing, and need not send RTCP either: its
+    /// silence says nothing then.
+    fn watch(&mut self, now: Instant, side: Side) {
+        let (Some(party), Some(other)) = self.parties.pair(side) else { return };
+        let leg = &party.leg;
+        let talking = party.hears() != Hears::Nothing && other.hears() != Hears::Nothing;
+        let expected = talking && leg.direction == Direction::SendRecv && leg.heard_once && party.media.rtp().is_some();
+        if expected && !party.lost && now.saturating_duration_since(leg.alive) >= RTP_SILENCE {
+            party.lost = true;
+            self.report(MediaReport::Lost { side, loss: MediaLoss::RtpSilent });
         }
     }
 
@@ -396,7 +426,7 @@ impl Bridge {
         if self.closed {
             return None;
         }
-        let of_leg = |leg: &Leg| {
+        let of_party = |Party { leg, .. }: &Party| {
             let transport = match &leg.wire {
                 Wire::Browser(transport) => transport.poll_timeout(),
                 _ => None,
@@ -406,7 +436,7 @@ impl Bridge {
                 .flatten()
                 .min()
         };
-        [&self.browser, &self.trunk].into_iter().flatten().filter_map(of_leg).min()
+        self.parties.iter().filter_map(of_party).min()
     }
 
     /// The next datagram to send, copied into `buf` of 1500 bytes or more.
@@ -414,13 +444,13 @@ impl Bridge {
         if let Some(transmit) = self.queue.pop(buf) {
             return Some(transmit);
         }
-        match &mut self.browser {
-            Some(Leg { wire: Wire::Browser(transport), .. }) => {
+        self.parties.iter_mut().find_map(|party| match &mut party.leg.wire {
+            Wire::Browser(transport) => {
                 let (len, to) = transport.poll_transmit(buf)?;
                 Some(Transmit { port: Port::Browser, to, len })
             }
             _ => None,
-        }
+        })
     }
 
     /// The next thing to report.
@@ -428,69 +458,68 @@ impl Bridge {
         self.reports.pop_front()
     }
 
-    /// Ends the call's media: RTCP BYE to both sides, DTLS close_notify to the browser. Poll the datagrams once more, then
+    /// Ends the call's media: RTCP BYE to both sides, DTLS close_notify to browsers. Poll the datagrams once more, then
     /// take [`stats`](Self::stats); nothing else happens afterwards.
     pub fn close(&mut self, now: Instant) {
         if std::mem::replace(&mut self.closed, true) {
             return;
         }
-        let Self { browser, trunk, rng, queue, .. } = self;
-        for leg in [browser.as_mut(), trunk.as_mut()].into_iter().flatten() {
-            leg.report(now, rng, true, queue);
-            if let Wire::Browser(transport) = &mut leg.wire {
-                transport.close();
-            }
+        let Self { parties, rng, queue, .. } = self;
+        for party in parties.iter_mut() {
+            party.leg.leave(now, rng, queue);
         }
     }
 
     /// Whether datagrams from `source` on the browsers' socket are this call's.
     pub fn knows_browser(&self, source: SocketAddr) -> bool {
-        match &self.browser {
-            Some(Leg { wire: Wire::Browser(transport), .. }) => transport.knows(source),
+        self.parties.iter().any(|party| match &party.leg.wire {
+            Wire::Browser(transport) => transport.knows(source),
             _ => false,
-        }
-    }
-
-    /// The ufrag by which this call's connectivity checks are told from other calls'.
-    pub fn local_ufrag(&self) -> Option<&str> {
-        match &self.browser {
-            Some(Leg { wire: Wire::Browser(transport), .. }) => Some(transport.local_ufrag()),
-            _ => None,
-        }
+        })
     }
 
     /// The call's counters.
     pub fn stats(&self) -> MediaStats {
-        let of_leg = |leg: &Option<Leg>| leg.as_ref().map(Leg::stats).unwrap_or_default();
-        MediaStats { browser: of_leg(&self.browser), trunk: of_leg(&self.trunk) }
+        let [a, b] = self.past;
+        let now = |side| self.parties.get(side).map(|party| party.leg.stats()).unwrap_or_default();
+        MediaStats { a: a.and(now(Side::A)), b: b.and(now(Side::B)) }
     }
 
-    /// For unit tests: plain RTP in place of the browser's transport.
+    /// For unit tests: plain RTP in place of each side's browser transport, from and to the addresses of A and B.
     #[cfg(test)]
-    pub(super) fn plain(now: Instant, plan: MediaPlan, browser: SocketAddr) -> Self {
-        let media = plan.browser.clone();
-        let without = MediaPlan { browser: None, ..plan };
-        let mut bridge = Self::new(now, without, None, [7; 32]).expect("a plan of known codecs");
-        if let Some(media) = media {
-            let leg = Leg::browser(now, &mut bridge.rng, &media, Wire::Plain(browser)).expect("known codecs");
-            bridge.browser = Some(leg);
-            bridge.plan.browser = Some(media);
-            bridge.set_transparency();
-        }
+    pub(super) fn plain(now: Instant, plan: MediaPlan, browsers: [SocketAddr; 2]) -> Self {
+        let mut bridge = Self::empty(None, [7; 32]);
+        bridge.plain = Some(browsers);
+        bridge.apply(now, plan).expect("a plan of known codecs");
         bridge
     }
 }
 
-/// The leg of a side, and the other one.
-fn legs<'a>(
-    browser: &'a mut Option<Leg>,
-    trunk: &'a mut Option<Leg>,
-    side: Side,
-) -> (Option<&'a mut Leg>, Option<&'a mut Leg>) {
-    match side {
-        Side::Browser => (browser.as_mut(), trunk.as_mut()),
-        Side::Trunk => (trunk.as_mut(), browser.as_mut()),
+/// Gives a leg its new parameters.
+fn reconfigure(
+    now: Instant,
+    party: &mut Party,
+    media: LegMedia,
+    identity: Option<&Identity>,
+) -> Result<(), BridgeError> {
+    match (&media, &party.media) {
+        (LegMedia::Browser(browser), LegMedia::Browser(before)) => {
+            if let Wire::Browser(transport) = &mut party.leg.wire {
+                if browser.fingerprints != before.fingerprints {
+                    // Another certificate is another DTLS association (RFC 8842 section 4).
+                    let identity = identity.ok_or(BridgeError::NoIdentity)?;
+                    **transport = Transport::new(identity, browser, now)?;
+                } else if browser.local_ice != before.local_ice {
+                    transport.restart_ice(browser.local_ice.clone(), browser.remote_ice.clone());
+                }
+            }
+            party.leg.configure_browser(now, browser)?;
+        }
+        (LegMedia::Rtp(rtp), _) => party.leg.configure_rtp(now, rtp)?,
+        (LegMedia::Browser(_), LegMedia::Rtp(_)) => {}
     }
+    party.media = media;
+    Ok(())
 }
 
 /// Whether a datagram on an RTP port is RTCP (RFC 5761 section 4).

@@ -1,5 +1,5 @@
 //! One leg of a bridge: both halves of its RTP, and the wire it runs over. There is one kind of leg; what differs between a
-//! browser and a trunk is the [`Wire`].
+//! browser and an RTP peer is the [`Wire`].
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use super::{FRAME, FRAME_MS, Port};
 use crate::codec::CodecError;
 use crate::rtp::packet::RtpError;
 use crate::rtp::rtcp::{Compound, RtcpItem, SenderInfo};
-use crate::sdp::{BrowserMedia, Direction, LegStats, TrunkMedia};
+use crate::sdp::{BrowserMedia, Direction, LegStats, RtpMedia, RtpSlot};
 use crate::webrtc::Transport;
 
 /// The length of a frame in time.
@@ -27,7 +27,7 @@ const LIVE: Duration = Duration::from_secs(3);
 /// The first report comes soon, the others at these mean intervals: a browser adapts its redundancy to what we report.
 const FIRST_REPORT: Duration = Duration::from_millis(500);
 const BROWSER_REPORTS: f64 = 1.0;
-const TRUNK_REPORTS: f64 = 5.0;
+const RTP_REPORTS: f64 = 5.0;
 /// A process that was stopped for longer does not make up for the sound of that time.
 const CATCH_UP: Duration = Duration::from_millis(100);
 /// Seconds that we claim NTP time to have counted when the bridge began: no wall clock here, and none is needed
@@ -38,8 +38,10 @@ const NTP_START: u64 = 1 << 31;
 pub(super) enum Wire {
     /// ICE, DTLS and SRTP.
     Browser(Box<Transport>),
-    /// Plain RTP, and where RTCP goes by the description.
-    Trunk {
+    /// RTP, and where RTCP goes by the description.
+    Rtp {
+        /// The ports of ours.
+        slot: RtpSlot,
         /// Whom to believe.
         latch: Latch,
         /// The described address for RTCP.
@@ -57,7 +59,7 @@ impl Wire {
                 let (len, to) = transport.protect_rtp(buf, len).ok()?;
                 Some(Transmit { port: Port::Browser, to, len })
             }
-            Wire::Trunk { latch, .. } => Some(Transmit { port: Port::TrunkRtp, to: latch.destination()?, len }),
+            Wire::Rtp { slot, latch, .. } => Some(Transmit { port: Port::Rtp(*slot), to: latch.destination()?, len }),
             #[cfg(test)]
             Wire::Plain(to) => Some(Transmit { port: Port::Browser, to: *to, len }),
         }
@@ -69,8 +71,8 @@ impl Wire {
                 let (len, to) = transport.protect_rtcp(buf, len).ok()?;
                 Some(Transmit { port: Port::Browser, to, len })
             }
-            Wire::Trunk { latch, rtcp } => {
-                Some(Transmit { port: Port::TrunkRtcp, to: latch.rtcp_destination(*rtcp)?, len })
+            Wire::Rtp { slot, latch, rtcp } => {
+                Some(Transmit { port: Port::Rtcp(*slot), to: latch.rtcp_destination(*rtcp)?, len })
             }
             #[cfg(test)]
             Wire::Plain(to) => Some(Transmit { port: Port::Browser, to: *to, len }),
@@ -100,7 +102,7 @@ pub(super) struct Leg {
 }
 
 impl Leg {
-    /// A browser's leg.
+    /// A leg over a browser's transport.
     pub fn browser(now: Instant, rng: &mut StdRng, media: &BrowserMedia, wire: Wire) -> Result<Self, CodecError> {
         let outbound = Outbound::new(rng, media.ssrc, media.send)?;
         let mut leg = Self::new(now, rng, outbound, wire, BROWSER_REPORTS);
@@ -108,14 +110,14 @@ impl Leg {
         Ok(leg)
     }
 
-    /// A trunk's leg.
-    pub fn trunk(now: Instant, rng: &mut StdRng, media: &TrunkMedia) -> Result<Self, CodecError> {
+    /// A leg over RTP.
+    pub fn rtp(now: Instant, rng: &mut StdRng, media: &RtpMedia) -> Result<Self, CodecError> {
         let outbound = Outbound::new(rng, media.ssrc, media.send)?;
-        let wire = Wire::Trunk { latch: Latch::default(), rtcp: None };
-        let mut leg = Self::new(now, rng, outbound, wire, TRUNK_REPORTS);
+        let wire = Wire::Rtp { slot: media.slot, latch: Latch::default(), rtcp: None };
+        let mut leg = Self::new(now, rng, outbound, wire, RTP_REPORTS);
         // Random, and a new one for each call (RFC 7022 section 4.2).
         leg.cname = format!("{:016x}", rng.random::<u64>());
-        leg.configure_trunk(now, media)?;
+        leg.configure_rtp(now, media)?;
         Ok(leg)
     }
 
@@ -147,14 +149,14 @@ impl Leg {
         Ok(())
     }
 
-    pub fn configure_trunk(&mut self, now: Instant, media: &TrunkMedia) -> Result<(), CodecError> {
+    pub fn configure_rtp(&mut self, now: Instant, media: &RtpMedia) -> Result<(), CodecError> {
         let events = media.telephone_event.into_iter().chain(media.accepted_events.iter().copied());
         self.inbound.configure(now, &media.accepted, events, media.comfort_noise)?;
         self.outbound.configure(media.ssrc, media.send, media.telephone_event, media.ptime, false)?;
         self.set_direction(media.direction);
         self.alive = now;
-        if let Wire::Trunk { latch, rtcp } = &mut self.wire {
-            latch.describe(media.remote_rtp, media.peer);
+        if let Wire::Rtp { latch, rtcp, .. } = &mut self.wire {
+            latch.describe(media.remote_rtp, &media.sources);
             *rtcp = media.remote_rtcp;
         }
         Ok(())
@@ -247,6 +249,26 @@ impl Leg {
             let len = compound.write(buf).ok()?;
             wire.rtcp(buf, len)
         });
+    }
+
+    /// Says goodbye to the peer: the leg is over.
+    pub fn leave(&mut self, now: Instant, rng: &mut StdRng, queue: &mut SendQueue) {
+        self.report(now, rng, true, queue);
+        if let Wire::Browser(transport) = &mut self.wire {
+            transport.close();
+        }
+    }
+
+    /// The same for a leg that is dropped now: what its transport has to say yet is queued.
+    pub fn drop_out(mut self, now: Instant, rng: &mut StdRng, queue: &mut SendQueue) -> LegStats {
+        self.leave(now, rng, queue);
+        if let Wire::Browser(transport) = &mut self.wire {
+            while queue.push(|buf| {
+                let (len, to) = transport.poll_transmit(buf)?;
+                Some(Transmit { port: Port::Browser, to, len })
+            }) {}
+        }
+        self.stats()
     }
 
     fn sender_info(&self, now: Instant) -> SenderInfo {

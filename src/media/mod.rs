@@ -3,10 +3,10 @@
 //! ```text
 //! browser --SRTP--> webrtc --+                                    +--> webrtc --SRTP--> browser
 //!                            +--> inbound (playout, decoder) ...  |
-//! trunk ---RTP----> latch ---+     ... 20 ms of 8 kHz PCM ... outbound (encoder, own time line) --RTP--> trunk
+//! peer ----RTP----> latch ---+     ... 20 ms of 8 kHz PCM ... outbound (encoder, own time line) --RTP--> peer
 //! ```
 //!
-//! A [`Bridge`] is one call. It is sans-IO: datagrams and time are arguments, and after every `handle_*`, `update`,
+//! A [`Bridge`] is one call: two sides, each with a leg of either kind, or with none yet. It is sans-IO: datagrams and time are arguments, and after every `handle_*`, `update`,
 //! `send_digits` or `close` the caller polls [`Bridge::poll_transmit`] until `None`, then [`Bridge::poll_report`] until
 //! `None`, then asks [`Bridge::poll_timeout`]. On the way of a packet it takes no lock and allocates nothing
 //! (`tests/no_alloc.rs`).
@@ -14,13 +14,17 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod bridge;
+mod filler;
 mod inbound;
 mod latch;
 mod leg;
 mod outbound;
+mod party;
 mod queue;
 #[cfg(test)]
 mod tests;
+
+use crate::sdp::RtpSlot;
 
 pub use bridge::{Bridge, BridgeError};
 pub use queue::Transmit;
@@ -30,10 +34,10 @@ pub use queue::Transmit;
 pub enum Port {
     /// The worker's socket for all browsers.
     Browser,
-    /// The call's own RTP socket towards the trunk.
-    TrunkRtp,
-    /// The call's own RTCP socket towards the trunk.
-    TrunkRtcp,
+    /// The RTP socket of one of the call's own pairs.
+    Rtp(RtpSlot),
+    /// The RTCP socket of one of the call's own pairs.
+    Rtcp(RtpSlot),
 }
 
 /// Samples of one frame: 20 ms at 8 kHz.

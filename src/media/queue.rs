@@ -85,7 +85,7 @@ mod tests {
             for n in 0..30 {
                 let queued = queue.push(|bytes| {
                     bytes[0] = n + round;
-                    Some(Transmit { port: Port::TrunkRtp, to, len: 1 })
+                    Some(Transmit { port: Port::Rtp(crate::sdp::RtpSlot(0)), to, len: 1 })
                 });
                 assert_eq!(queued, usize::from(n) < SLOTS);
             }

@@ -13,12 +13,14 @@ use crate::rtp::event::{EventReceiver, EventSender, EventStep, EventUpdate, char
 use crate::rtp::packet::{RtpHeader, RtpPacket};
 use crate::rtp::rtcp::{self, Compound, ReportBlock, RtcpItem, SenderInfo};
 use crate::sdp::{
-    AcceptedCodec, BrowserMedia, Direction, DtlsRole, IceCredentials, MediaLoss, MediaPlan, MediaReport, Side,
-    TelephoneEvent, Tone, TrunkMedia,
+    AcceptedCodec, BrowserMedia, Direction, DtlsRole, Hears, IceCredentials, LegMedia, LegPlan, MediaLoss, MediaPlan,
+    MediaReport, Network, RtpMedia, RtpSlot, Side, TelephoneEvent, Tone,
 };
 
 const BROWSER_SSRC: u32 = 0xb0b0;
 const TRUNK_SSRC: u32 = 0x7070;
+const TRUNK_RTP: Port = Port::Rtp(RtpSlot(0));
+const TRUNK_RTCP: Port = Port::Rtcp(RtpSlot(0));
 
 fn address(last: u8, port: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, last], port))
@@ -56,29 +58,41 @@ fn browser_media(codec: Codec) -> BrowserMedia {
     }
 }
 
-fn trunk_media(codec: Codec) -> TrunkMedia {
+fn trunk_media(codec: Codec) -> RtpMedia {
     let send = accepted(codec.static_payload_type().unwrap(), codec);
-    TrunkMedia {
-        remote_rtp: Some(trunk_address()),
-        peer: Some(address(3, 0).ip()),
-        remote_rtcp: Some(address(2, 4_001)),
-        send,
+    RtpMedia {
+        sources: vec![Network::from(address(3, 0).ip())],
         accepted: vec![accepted(0, Codec::Pcmu), accepted(8, Codec::Pcma)],
         telephone_event: Some(TelephoneEvent { payload_type: 101, clock_rate: 8_000 }),
-        accepted_events: Vec::new(),
-        comfort_noise: None,
-        direction: Direction::SendRecv,
-        ssrc: 0x2222,
-        ptime: 20,
+        ..RtpMedia::new(trunk_address(), send, 0x2222)
     }
 }
 
+fn leg(media: LegMedia, hears: Hears) -> Option<LegPlan> {
+    Some(LegPlan { media, hears })
+}
+
+/// A browser that called a trunk.
 fn plan(browser: Codec, trunk: Codec) -> MediaPlan {
     MediaPlan {
-        browser: Some(browser_media(browser)),
-        trunk: Some(trunk_media(trunk)),
-        ringback: None,
-        established: true,
+        a: leg(LegMedia::Browser(browser_media(browser)), Hears::Peer),
+        b: leg(LegMedia::Rtp(trunk_media(trunk)), Hears::Peer),
+    }
+}
+
+/// The same while the trunk rings.
+fn early_plan(tone: Tone) -> MediaPlan {
+    let mut plan = plan(Codec::Opus, Codec::Pcmu);
+    plan.a.as_mut().unwrap().hears = Hears::PeerOr(tone);
+    plan.b.as_mut().unwrap().hears = Hears::Nothing;
+    plan
+}
+
+/// The trunk's media in a plan, to be changed.
+fn trunk_of(plan: &mut MediaPlan) -> &mut RtpMedia {
+    match &mut plan.b.as_mut().unwrap().media {
+        LegMedia::Rtp(media) => media,
+        LegMedia::Browser(_) => panic!("the trunk is a browser"),
     }
 }
 
@@ -106,7 +120,7 @@ struct Lab {
 impl Lab {
     fn new(plan: MediaPlan) -> Self {
         let start = Instant::now();
-        let bridge = Bridge::plain(start, plan.clone(), browser_address());
+        let bridge = Bridge::plain(start, plan.clone(), [browser_address(), address(6, 5_000)]);
         let (to_browser, to_trunk, rtcp, reports) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         Self { bridge, start, now: start, plan, to_browser, to_trunk, rtcp, reports }
     }
@@ -122,7 +136,7 @@ impl Lab {
         let mut buf = [0; 1_500];
         while let Some(transmit) = self.bridge.poll_transmit(&mut buf) {
             let bytes = &buf[..transmit.len];
-            if transmit.port == Port::TrunkRtcp || (192..=223).contains(&bytes[1]) {
+            if matches!(transmit.port, Port::Rtcp(_)) || (192..=223).contains(&bytes[1]) {
                 self.rtcp.push((at, transmit.port, transmit.to, bytes.to_vec()));
                 continue;
             }
@@ -165,7 +179,7 @@ impl Lab {
 
     fn trunk_says(&mut self, payload_type: u8, sequence: u16, timestamp: u32, payload: &[u8]) {
         let header = RtpHeader { marker: false, payload_type, sequence, timestamp, ssrc: TRUNK_SSRC };
-        self.rtp(Port::TrunkRtp, trunk_address(), header, payload);
+        self.rtp(TRUNK_RTP, trunk_address(), header, payload);
     }
 
     fn trunk_pcm(&self) -> Vec<i16> {
@@ -283,11 +297,11 @@ fn a_tone_is_heard_at_both_ends() {
     );
     assert!(lab.to_browser.iter().all(|p| p.header.ssrc == 0x1111 && p.header.payload_type == 111));
     assert!(lab.to_trunk[0].header.marker && lab.to_browser[0].header.marker);
-    assert_eq!(lab.reports, [MediaReport::FirstRtp(Side::Browser), MediaReport::FirstRtp(Side::Trunk)]);
+    assert_eq!(lab.reports, [MediaReport::FirstRtp(Side::A), MediaReport::FirstRtp(Side::B)]);
     let stats = lab.bridge.stats();
-    assert_eq!((stats.browser.packets_in, stats.trunk.packets_in), (100, 100));
-    assert_eq!((stats.browser.lost, stats.browser.concealed_ms, stats.trunk.concealed_ms), (0, 0, 0));
-    assert_eq!(stats.trunk.packets_out, lab.to_trunk.len() as u64);
+    assert_eq!((stats.a.packets_in, stats.b.packets_in), (100, 100));
+    assert_eq!((stats.a.lost, stats.a.concealed_ms, stats.b.concealed_ms), (0, 0, 0));
+    assert_eq!(stats.b.packets_out, lab.to_trunk.len() as u64);
 }
 
 #[test]
@@ -326,8 +340,8 @@ fn five_percent_loss_leaves_fifty_packets_a_second_and_an_exact_time_line() {
         }
     }
     let stats = lab.bridge.stats();
-    assert!((50..110).contains(&stats.browser.lost), "{stats:?}");
-    assert!(stats.browser.concealed_ms >= stats.browser.lost * 20);
+    assert!((50..110).contains(&stats.a.lost), "{stats:?}");
+    assert!(stats.a.concealed_ms >= stats.a.lost * 20);
     // The tone stays whole: redundancy and concealment fill it.
     let pcm = lab.trunk_pcm();
     // (After a loss SILK needs a few frames to find a pure tone's level again: that is no hole.)
@@ -368,7 +382,7 @@ fn packets_of_all_lengths_come_out_as_twenty_milliseconds() {
         let pcm = lab.browser_pcm();
         let level = amplitude(&pcm[8_000..24_000], 8_000, 1_000.0);
         assert!((6_500.0..9_500.0).contains(&level), "{level}");
-        let concealed = lab.bridge.stats().trunk.concealed_ms;
+        let concealed = lab.bridge.stats().b.concealed_ms;
         assert!(concealed <= 120, "{concealed} ms while the delay was being learnt");
     }
 }
@@ -377,7 +391,7 @@ fn packets_of_all_lengths_come_out_as_twenty_milliseconds() {
 fn our_packet_length_follows_the_plan() {
     for ptime in [10, 30, 40, 60] {
         let mut plan = plan(Codec::Opus, Codec::Pcmu);
-        plan.trunk.as_mut().unwrap().ptime = ptime;
+        trunk_of(&mut plan).ptime = ptime;
         let mut lab = Lab::new(plan);
         converse(&mut lab, 60, |_| false);
         assert!(lab.to_trunk.iter().all(|p| p.payload.len() == usize::from(ptime) * 8));
@@ -391,10 +405,7 @@ fn our_packet_length_follows_the_plan() {
 
 #[test]
 fn early_media_is_heard_and_the_browser_is_not() {
-    let mut plan = plan(Codec::Opus, Codec::Pcmu);
-    plan.established = false;
-    plan.ringback = Some(Tone::Eu);
-    let mut lab = Lab::new(plan);
+    let mut lab = Lab::new(early_plan(Tone::Eu));
     let mut tongue = Tongue::new(440.0);
     for n in 0..50 {
         lab.run_to(n * 20);
@@ -416,10 +427,7 @@ fn early_media_is_heard_and_the_browser_is_not() {
     assert!(amplitude(&pcm[1_600..6_400], 8_000, 425.0) < 200.0);
     // The answer: now the trunk hears the browser, without what was said before.
     lab.to_trunk.clear();
-    lab.update(|plan| {
-        plan.established = true;
-        plan.ringback = None;
-    });
+    lab.update(|early| *early = plan(Codec::Opus, Codec::Pcmu));
     for n in 100..150 {
         lab.run_to(n * 20);
         lab.browser_says(111, n as u16, n as u32 * 960, &tongue.packet(n as usize));
@@ -433,8 +441,8 @@ fn dial(from: Side, codec: Codec, digits: &str, loss: u32) -> (Lab, String) {
     let mut lab = Lab::new(plan(codec, Codec::Pcmu));
     converse(&mut lab, 25, |_| false);
     let (number, clock) = match from {
-        Side::Browser => (110, codec.clock_rate()),
-        Side::Trunk => (101, 8_000),
+        Side::A => (110, codec.clock_rate()),
+        Side::B => (101, 8_000),
     };
     let mut sender = EventSender::new(clock);
     for digit in digits.chars() {
@@ -443,12 +451,9 @@ fn dial(from: Side, codec: Codec, digits: &str, loss: u32) -> (Lab, String) {
     let (mut state, mut n) = (5_u32, 0_u32);
     let base = (lab.now - lab.start).as_millis() as u64;
     // 25 packets were sent before, with these first numbers.
-    let first = if from == Side::Browser { 65_525_u16 } else { 65_425 };
-    let origin = if from == Side::Browser {
-        (u32::MAX - 48_000).wrapping_add(24_000)
-    } else {
-        (u32::MAX - 8_000).wrapping_add(4_000)
-    };
+    let first = if from == Side::A { 65_525_u16 } else { 65_425 };
+    let origin =
+        if from == Side::A { (u32::MAX - 48_000).wrapping_add(24_000) } else { (u32::MAX - 8_000).wrapping_add(4_000) };
     let mut tongue = Tongue::new(440.0);
     while sender.busy() || n < 20 {
         lab.run_to(base + u64::from(n) * 20);
@@ -458,7 +463,7 @@ fn dial(from: Side, codec: Codec, digits: &str, loss: u32) -> (Lab, String) {
         let lost = (state >> 16) % 100 < loss;
         let (payload_type, timestamp, payload) = match sender.step(timestamp, clock / 50) {
             EventStep::Packet(packet) => (number, packet.timestamp, packet.payload.to_vec()),
-            EventStep::Audio if from == Side::Trunk => {
+            EventStep::Audio if from == Side::B => {
                 (0, timestamp, companded(Law::Mu, &sine(1_000.0, n as usize * 160, 160)))
             }
             EventStep::Audio if codec == Codec::Opus => (111, timestamp, tongue.packet(n as usize)),
@@ -466,16 +471,16 @@ fn dial(from: Side, codec: Codec, digits: &str, loss: u32) -> (Lab, String) {
         };
         if !lost {
             match from {
-                Side::Browser => lab.browser_says(payload_type, sequence, timestamp, &payload),
-                Side::Trunk => lab.trunk_says(payload_type, sequence, timestamp, &payload),
+                Side::A => lab.browser_says(payload_type, sequence, timestamp, &payload),
+                Side::B => lab.trunk_says(payload_type, sequence, timestamp, &payload),
             }
         }
         n += 1;
     }
     lab.run_to(base + u64::from(n) * 20 + 1_000);
     let (sent, number, clock) = match from {
-        Side::Browser => (&lab.to_trunk, 101, 8_000),
-        Side::Trunk => (&lab.to_browser, 110, codec.clock_rate()),
+        Side::A => (&lab.to_trunk, 101, 8_000),
+        Side::B => (&lab.to_browser, 110, codec.clock_rate()),
     };
     let heard = receive_digits(&lab, sent, number, clock);
     (lab, heard)
@@ -500,7 +505,7 @@ fn receive_digits(lab: &Lab, sent: &[Sent], number: u8, clock: u32) -> String {
 fn digits_pass_both_ways_at_both_clocks_with_and_without_loss() {
     let dialled = "0123456789*#ABCD5500";
     for loss in [0, 5, 10] {
-        for (from, codec) in [(Side::Browser, Codec::Opus), (Side::Browser, Codec::Pcmu), (Side::Trunk, Codec::Opus)] {
+        for (from, codec) in [(Side::A, Codec::Opus), (Side::A, Codec::Pcmu), (Side::B, Codec::Opus)] {
             let (lab, heard) = dial(from, codec, dialled, loss);
             assert_eq!(heard, dialled, "{from:?} {codec:?} at {loss} %");
             let reported: String = lab.digits().iter().map(|(_, digit, _)| *digit).collect();
@@ -517,8 +522,8 @@ fn digits_pass_both_ways_at_both_clocks_with_and_without_loss() {
 fn digits_on_command_are_queued_with_gaps_and_sound_goes_on_between_them() {
     let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
     converse(&mut lab, 25, |_| false);
-    lab.bridge.send_digits(lab.now, Side::Trunk, "11x#", 100);
-    lab.bridge.send_digits(lab.now, Side::Browser, "7", 100);
+    lab.bridge.send_digits(lab.now, Side::B, "11x#", 100);
+    lab.bridge.send_digits(lab.now, Side::A, "7", 100);
     lab.to_trunk.clear();
     lab.to_browser.clear();
     lab.run_to(2_000);
@@ -536,7 +541,7 @@ fn digits_on_command_are_queued_with_gaps_and_sound_goes_on_between_them() {
 fn digits_under_either_number_of_telephone_event_are_passed_on() {
     let mut whole = plan(Codec::Opus, Codec::Pcmu);
     let event = |payload_type| TelephoneEvent { payload_type, clock_rate: 8_000 };
-    let trunk = whole.trunk.as_mut().unwrap();
+    let trunk = trunk_of(&mut whole);
     (trunk.telephone_event, trunk.accepted_events) = (Some(event(96)), vec![event(101)]);
     let mut lab = Lab::new(whole);
     for (n, payload_type) in [96, 101].into_iter().enumerate() {
@@ -544,7 +549,7 @@ fn digits_under_either_number_of_telephone_event_are_passed_on() {
         lab.run_to(n as u64 * 200);
         lab.trunk_says(payload_type, n as u16, timestamp, &[n as u8, 0x8a, 3, 0x20]);
     }
-    assert_eq!(lab.digits(), [(Side::Trunk, '0', 100), (Side::Trunk, '1', 100)]);
+    assert_eq!(lab.digits(), [(Side::B, '0', 100), (Side::B, '1', 100)]);
 }
 
 /// Music on hold gives way to the person: another SSRC, with timestamps before the others.
@@ -554,10 +559,10 @@ fn digits_of_a_new_source_are_not_lost() {
     for (n, timestamp) in [900_000, 500, 500].into_iter().enumerate() {
         lab.run_to(n as u64 * 200);
         let header = RtpHeader { payload_type: 101, sequence: 7, timestamp, ssrc: n as u32, marker: true };
-        lab.rtp(Port::TrunkRtp, trunk_address(), header, &[4, 0x0a, 3, 0x20]);
-        lab.rtp(Port::TrunkRtp, trunk_address(), RtpHeader { sequence: 8, ..header }, &[4, 0x8a, 3, 0x20]);
+        lab.rtp(TRUNK_RTP, trunk_address(), header, &[4, 0x0a, 3, 0x20]);
+        lab.rtp(TRUNK_RTP, trunk_address(), RtpHeader { sequence: 8, ..header }, &[4, 0x8a, 3, 0x20]);
     }
-    assert_eq!(lab.digits(), [(Side::Trunk, '4', 100); 3]);
+    assert_eq!(lab.digits(), [(Side::B, '4', 100); 3]);
 }
 
 #[test]
@@ -586,7 +591,7 @@ fn the_tone_under_a_digit_is_not_heard() {
     let pcm = lab.browser_pcm();
     assert!(pcm.chunks(160).all(|frame| detect_dtmf(frame).is_none()));
     assert!(rms(&pcm) < 100.0, "{}", rms(&pcm));
-    assert_eq!(lab.digits(), [(Side::Trunk, '5', 200)]);
+    assert_eq!(lab.digits(), [(Side::B, '5', 200)]);
 }
 
 #[test]
@@ -595,7 +600,7 @@ fn hold_is_honoured_and_time_goes_on() {
     converse(&mut lab, 50, |_| false);
     let before = lab.to_trunk.last().unwrap().clone();
     lab.to_trunk.clear();
-    lab.update(|plan| plan.trunk.as_mut().unwrap().direction = Direction::Inactive);
+    lab.update(|plan| trunk_of(plan).direction = Direction::Inactive);
     lab.to_browser.clear();
     for n in 50..100 {
         lab.run_to(n * 20);
@@ -608,7 +613,7 @@ fn hold_is_honoured_and_time_goes_on() {
     }
     assert!(lab.to_trunk.is_empty(), "nothing to a held trunk");
     assert!(rms(&lab.browser_pcm()[1_600..]) < 30.0, "nothing heard from it");
-    lab.update(|plan| plan.trunk.as_mut().unwrap().direction = Direction::SendRecv);
+    lab.update(|plan| trunk_of(plan).direction = Direction::SendRecv);
     lab.run_to(2_100);
     let after = &lab.to_trunk[0];
     assert!(after.header.marker, "a new spurt");
@@ -616,11 +621,11 @@ fn hold_is_honoured_and_time_goes_on() {
     let media = after.header.timestamp.wrapping_sub(before.header.timestamp);
     assert_eq!(u128::from(media), (after.at - before.at).as_millis() * 8);
     // Hold by 0.0.0.0: nowhere to send, and the resume restores it.
-    lab.update(|plan| plan.trunk.as_mut().unwrap().remote_rtp = None);
+    lab.update(|plan| trunk_of(plan).remote_rtp = None);
     lab.to_trunk.clear();
     lab.run_to(2_500);
     assert!(lab.to_trunk.is_empty());
-    lab.update(|plan| plan.trunk.as_mut().unwrap().remote_rtp = Some(trunk_address()));
+    lab.update(|plan| trunk_of(plan).remote_rtp = Some(trunk_address()));
     lab.run_to(2_600);
     assert!(!lab.to_trunk.is_empty());
 }
@@ -632,22 +637,22 @@ fn packets_of_a_held_peer_are_no_loss() {
     for n in 0..150_u16 {
         let direction = if (50..100).contains(&n) { Direction::SendOnly } else { Direction::SendRecv };
         lab.run_to(u64::from(n) * 20);
-        lab.update(|plan| plan.trunk.as_mut().unwrap().direction = direction);
+        lab.update(|plan| trunk_of(plan).direction = direction);
         lab.trunk_says(0, n, u32::from(n) * 160, &[0xff; 160]);
     }
-    let stats = lab.bridge.stats().trunk;
+    let stats = lab.bridge.stats().b;
     assert_eq!((stats.lost, stats.packets_in), (0, 100));
 }
 
 #[test]
 fn digits_that_waited_when_a_hold_began_are_not_sent_after_it() {
     let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
-    lab.bridge.send_digits(lab.now, Side::Trunk, "123456", 100);
+    lab.bridge.send_digits(lab.now, Side::B, "123456", 100);
     lab.run_to(50);
-    lab.update(|plan| plan.trunk.as_mut().unwrap().direction = Direction::RecvOnly);
+    lab.update(|plan| trunk_of(plan).direction = Direction::RecvOnly);
     lab.run_to(1_000);
     lab.to_trunk.clear();
-    lab.update(|plan| plan.trunk.as_mut().unwrap().direction = Direction::SendRecv);
+    lab.update(|plan| trunk_of(plan).direction = Direction::SendRecv);
     lab.run_to(2_000);
     assert!(lab.to_trunk.len() > 40 && lab.to_trunk.iter().all(|p| p.header.payload_type == 0));
 }
@@ -660,15 +665,15 @@ fn a_stranger_is_neither_heard_nor_sent_to() {
         lab.run_to(u64::from(n) * 20);
         lab.trunk_says(0, n, u32::from(n) * 160, &companded(Law::Mu, &[0; 160]));
         let header = RtpHeader { payload_type: 0, sequence: n, timestamp: u32::from(n) * 160, ssrc: 1, marker: false };
-        lab.rtp(Port::TrunkRtp, stranger, header, &companded(Law::Mu, &[9_000; 160]));
+        lab.rtp(TRUNK_RTP, stranger, header, &companded(Law::Mu, &[9_000; 160]));
     }
     assert!(lab.to_trunk.iter().all(|p| p.to == trunk_address()));
     assert!(lab.rtcp.iter().all(|(_, _, to, _)| *to != stranger));
     assert!(rms(&lab.browser_pcm()) < 30.0);
-    assert_eq!(lab.bridge.stats().trunk.rejected, 200);
+    assert_eq!(lab.bridge.stats().b.rejected, 200);
     // A known source with an unknown payload type is refused too, and is no sign of life for the latch.
     lab.trunk_says(77, 1, 1, &[1; 160]);
-    assert_eq!(lab.bridge.stats().trunk.rejected, 201);
+    assert_eq!(lab.bridge.stats().b.rejected, 201);
 }
 
 #[test]
@@ -678,13 +683,13 @@ fn a_stranger_gets_nothing_while_the_described_address_is_silent() {
     for n in 0..200_u16 {
         lab.run_to(u64::from(n) * 20);
         let header = RtpHeader { sequence: n, timestamp: u32::from(n) * 160, ssrc: 1, ..RtpHeader::default() };
-        lab.rtp(Port::TrunkRtp, stranger, header, &companded(Law::Mu, &[9_000; 160]));
+        lab.rtp(TRUNK_RTP, stranger, header, &companded(Law::Mu, &[9_000; 160]));
     }
     assert!(lab.to_trunk.iter().all(|p| p.to == trunk_address()));
     assert!(lab.rtcp.iter().all(|(_, _, to, _)| *to != stranger));
     assert!(lab.browser_pcm().iter().all(|sample| sample.abs() < 100));
     assert!(lab.reports.is_empty());
-    assert_eq!(lab.bridge.stats().trunk.rejected, 200);
+    assert_eq!(lab.bridge.stats().b.rejected, 200);
 }
 
 #[test]
@@ -694,13 +699,13 @@ fn a_trunk_behind_a_nat_is_followed_and_a_reinvite_moves_it() {
     for n in 0..20_u16 {
         lab.run_to(u64::from(n) * 20);
         let header = RtpHeader { payload_type: 0, sequence: n, timestamp: u32::from(n) * 160, ssrc: 1, marker: false };
-        lab.rtp(Port::TrunkRtp, behind, header, &companded(Law::Mu, &[0; 160]));
+        lab.rtp(TRUNK_RTP, behind, header, &companded(Law::Mu, &[0; 160]));
     }
     assert_eq!(lab.to_trunk[0].to, trunk_address());
     assert_eq!(lab.to_trunk.last().unwrap().to, behind);
-    assert!(lab.reports.contains(&MediaReport::FirstRtp(Side::Trunk)));
+    assert!(lab.reports.contains(&MediaReport::FirstRtp(Side::B)));
     let moved = address(4, 6_000);
-    lab.update(|plan| plan.trunk.as_mut().unwrap().remote_rtp = Some(moved));
+    lab.update(|plan| trunk_of(plan).remote_rtp = Some(moved));
     lab.run_to(500);
     assert_eq!(lab.to_trunk.last().unwrap().to, moved);
 }
@@ -714,15 +719,15 @@ fn a_nat_mapping_that_changed_in_a_hold_is_followed() {
             lab.run_to(n * 20);
             let header =
                 RtpHeader { sequence: n as u16, timestamp: n as u32 * 160, ssrc: TRUNK_SSRC, ..RtpHeader::default() };
-            lab.rtp(Port::TrunkRtp, source, header, &companded(Law::Mu, &sine(1_000.0, n as usize * 160, 160)));
+            lab.rtp(TRUNK_RTP, source, header, &companded(Law::Mu, &sine(1_000.0, n as usize * 160, 160)));
         }
     };
     let (before, after) = (address(3, 30_000), address(3, 30_123));
     say(&mut lab, 0, before);
     assert_eq!(lab.to_trunk.last().unwrap().to, before);
-    lab.update(|plan| plan.trunk.as_mut().unwrap().direction = Direction::RecvOnly);
+    lab.update(|plan| trunk_of(plan).direction = Direction::RecvOnly);
     lab.run_to(10_000);
-    lab.update(|plan| plan.trunk.as_mut().unwrap().direction = Direction::SendRecv);
+    lab.update(|plan| trunk_of(plan).direction = Direction::SendRecv);
     lab.to_browser.clear();
     say(&mut lab, 500, after);
     assert_eq!(lab.to_trunk.last().unwrap().to, after);
@@ -739,7 +744,7 @@ fn comfort_noise_is_heard_as_noise_and_is_no_loss() {
     lab.run_to(3_000);
     let level = rms(&lab.browser_pcm()[4_000..]);
     assert!((100.0..500.0).contains(&level), "{level}");
-    assert_eq!(lab.bridge.stats().trunk.concealed_ms, 0);
+    assert_eq!(lab.bridge.stats().b.concealed_ms, 0);
     // The voice comes back where its time stands.
     lab.to_browser.clear();
     for n in 150..200_u32 {
@@ -749,20 +754,20 @@ fn comfort_noise_is_heard_as_noise_and_is_no_loss() {
         lab.trunk_says(0, sequence.wrapping_add((n - 149) as u16), timestamp, &payload);
     }
     assert!(amplitude(&lab.browser_pcm()[1_600..6_400], 8_000, 1_000.0) > 6_500.0);
-    assert_eq!(lab.bridge.stats().trunk.concealed_ms, 0);
+    assert_eq!(lab.bridge.stats().b.concealed_ms, 0);
 }
 
 #[test]
 fn a_payload_type_that_a_reinvite_leaves_out_lives_on_for_a_moment() {
     let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
     lab.trunk_says(8, 1, 160, &[0xd5; 160]);
-    lab.update(|plan| plan.trunk.as_mut().unwrap().accepted.retain(|a| a.codec == Codec::Pcmu));
+    lab.update(|plan| trunk_of(plan).accepted.retain(|a| a.codec == Codec::Pcmu));
     lab.run_to(1_000);
     lab.trunk_says(8, 2, 8_000, &[0xd5; 160]);
-    assert_eq!(lab.bridge.stats().trunk.packets_in, 2);
+    assert_eq!(lab.bridge.stats().b.packets_in, 2);
     lab.run_to(3_000);
     lab.trunk_says(8, 3, 24_000, &[0xd5; 160]);
-    assert_eq!((lab.bridge.stats().trunk.packets_in, lab.bridge.stats().trunk.rejected), (2, 1));
+    assert_eq!((lab.bridge.stats().b.packets_in, lab.bridge.stats().b.rejected), (2, 1));
 }
 
 #[test]
@@ -780,7 +785,7 @@ fn reports_go_both_ways_and_a_bye_ends_them() {
     lab.run_to(30_000);
     for (port, ssrc, peer, to, count) in [
         (Port::Browser, 0x1111, BROWSER_SSRC, browser_address(), 15..45),
-        (Port::TrunkRtcp, 0x2222, TRUNK_SSRC, address(2, 4_001), 4..14),
+        (TRUNK_RTCP, 0x2222, TRUNK_SSRC, address(2, 4_001), 4..14),
     ] {
         let sent: Vec<_> = lab.rtcp.iter().filter(|(_, p, ..)| *p == port).collect();
         assert!(count.contains(&sent.len()), "{port:?}: {}", sent.len());
@@ -830,7 +835,7 @@ fn reports_go_both_ways_and_a_bye_ends_them() {
 fn check_sender_clock(lab: &Lab, _start: Instant) {
     let mut infos = Vec::new();
     for (_, port, _, bytes) in &lab.rtcp {
-        if *port == Port::TrunkRtcp {
+        if *port == TRUNK_RTCP {
             let _ = rtcp::read(bytes, |item| {
                 if let RtcpItem::Sender { info, .. } = item {
                     infos.push(info);
@@ -853,17 +858,17 @@ fn a_dead_trunk_is_noticed_unless_it_is_held() {
     assert!(lab.reports.is_empty(), "one that never sent is another matter");
     converse(&mut lab, 10, |_| false);
     lab.run_to(240_000);
-    let lost = MediaReport::Lost(MediaLoss::TrunkSilent);
+    let lost = MediaReport::Lost { side: Side::B, loss: MediaLoss::RtpSilent };
     assert_eq!(lab.reports.iter().filter(|r| **r == lost).count(), 1);
     // We hold (SendOnly), the phone holds (RecvOnly), or both.
     for direction in [Direction::SendOnly, Direction::RecvOnly, Direction::Inactive] {
         let mut held = Lab::new(plan(Codec::Opus, Codec::Pcmu));
         converse(&mut held, 10, |_| false);
-        held.update(|plan| plan.trunk.as_mut().unwrap().direction = direction);
+        held.update(|plan| trunk_of(plan).direction = direction);
         held.run_to(200_000);
         assert!(!held.reports.contains(&lost), "{direction:?}");
         // Taken back from hold it is watched again, from then on.
-        held.update(|plan| plan.trunk.as_mut().unwrap().direction = Direction::SendRecv);
+        held.update(|plan| trunk_of(plan).direction = Direction::SendRecv);
         held.run_to(259_000);
         assert!(!held.reports.contains(&lost), "{direction:?}");
         held.run_to(262_000);
@@ -874,7 +879,7 @@ fn a_dead_trunk_is_noticed_unless_it_is_held() {
 #[test]
 fn a_leg_may_come_later_and_a_process_may_stop() {
     let whole = plan(Codec::Opus, Codec::Pcmu);
-    let mut lab = Lab::new(MediaPlan { trunk: None, ringback: Some(Tone::Us), established: false, ..whole.clone() });
+    let mut lab = Lab::new(MediaPlan { b: None, ..early_plan(Tone::Us) });
     lab.run_to(200);
     assert_eq!(lab.to_browser.len(), 11, "the ringing tone needs no trunk");
     lab.update(|plan| *plan = whole);
@@ -890,14 +895,13 @@ fn a_leg_may_come_later_and_a_process_may_stop() {
 
 #[test]
 fn a_caller_hears_nothing_from_us_while_the_browser_rings() {
-    let whole = plan(Codec::Opus, Codec::Pcmu);
-    let mut lab = Lab::new(MediaPlan { browser: None, established: false, ..whole });
+    let mut lab = Lab::new(MediaPlan { a: None, ..early_plan(Tone::Us) });
     for n in 0..50 {
         lab.run_to(n * 20);
         lab.trunk_says(0, n as u16, n as u32 * 160, &[0xff; 160]);
     }
     assert!(lab.to_trunk.is_empty());
-    lab.update(|plan| plan.established = true);
+    lab.update(|plan| plan.b.as_mut().unwrap().hears = Hears::Peer);
     lab.run_to(1_100);
     assert!(!lab.to_trunk.is_empty());
 }
@@ -905,8 +909,8 @@ fn a_caller_hears_nothing_from_us_while_the_browser_rings() {
 #[test]
 fn a_plan_that_cannot_be_followed_is_an_error_and_not_a_panic() {
     let mut g722 = plan(Codec::Opus, Codec::Pcmu);
-    g722.trunk.as_mut().unwrap().accepted.push(accepted(9, Codec::G722));
-    let trunk_only = MediaPlan { browser: None, ..g722.clone() };
+    trunk_of(&mut g722).accepted.push(accepted(9, Codec::G722));
+    let trunk_only = MediaPlan { a: None, ..g722.clone() };
     assert!(Bridge::new(Instant::now(), trunk_only, None, [0; 32]).is_err());
     assert!(Bridge::new(Instant::now(), plan(Codec::Opus, Codec::Pcmu), None, [0; 32]).is_err(), "no identity");
     let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
@@ -915,7 +919,7 @@ fn a_plan_that_cannot_be_followed_is_an_error_and_not_a_panic() {
     lab.run_to(1_000);
     for len in 0..80 {
         let mut rubbish = vec![0x80; len];
-        for port in [Port::Browser, Port::TrunkRtp, Port::TrunkRtcp] {
+        for port in [Port::Browser, TRUNK_RTP, TRUNK_RTCP] {
             lab.bridge.handle_datagram(lab.now, port, trunk_address(), &mut rubbish);
         }
     }
@@ -940,13 +944,13 @@ proptest::proptest! {
             }
             let (port, source) = match port {
                 0 => (Port::Browser, browser_address()),
-                1 => (Port::TrunkRtp, trunk_address()),
-                _ => (Port::TrunkRtcp, trunk_address()),
+                1 => (TRUNK_RTP, trunk_address()),
+                _ => (TRUNK_RTCP, trunk_address()),
             };
             lab.bridge.handle_datagram(lab.now, port, source, &mut bytes);
             lab.drain();
         }
         lab.run_to(ms + 500);
-        assert_eq!(lab.bridge.stats().browser.packets_out as usize, lab.to_browser.len());
+        assert_eq!(lab.bridge.stats().a.packets_out as usize, lab.to_browser.len());
     }
 }

@@ -5,6 +5,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod browser;
+pub mod network;
 pub mod offer_answer;
 pub mod plan;
 pub mod session;
@@ -12,10 +13,12 @@ pub mod trunk;
 
 pub use crate::codec::Codec;
 pub use browser::{BrowserLocal, BrowserOffer, CodecPolicy};
+pub use network::{Network, NetworkError};
 pub use offer_answer::OwnDescription;
 pub use plan::{
-    AcceptedCodec, BrowserMedia, Direction, DtlsRole, Fingerprint, FingerprintError, IceCredentials, LegStats,
-    MediaCommand, MediaLoss, MediaPlan, MediaReport, MediaStats, Side, TelephoneEvent, Tone, TrunkMedia,
+    AcceptedCodec, BrowserMedia, Direction, DtlsRole, Fingerprint, FingerprintError, Hears, IceCredentials, LegMedia,
+    LegPlan, LegStats, MediaCommand, MediaLoss, MediaPlan, MediaReport, MediaStats, RtpMedia, RtpSlot, Side, SrtpKey,
+    SrtpPlan, SrtpSuite, TelephoneEvent, Tone,
 };
 pub use session::{SdpError, unchanged};
 pub use trunk::TrunkLocal;

@@ -1,22 +1,132 @@
 //! The media plan: what the signalling plane wants of a call's media, as plain data, and what the media plane reports.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
+use super::network::Network;
 use crate::codec::Codec;
 
 /// The desired state of a call's media, whole. A worker applies it idempotently: the same plan twice is no event.
+///
+/// A side whose leg is another one than before (of another kind, in another [`RtpSlot`], or with another SSRC of ours) has its
+/// leg replaced; the other side hears nothing of it but the new party: its SSRC, sequence numbers and timestamps go on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MediaPlan {
-    /// The browser's leg; `None` until the browser's description is known (an incoming call that rings).
-    pub browser: Option<BrowserMedia>,
-    /// The trunk's leg; `None` until the trunk's description is known.
-    pub trunk: Option<TrunkMedia>,
-    /// The ringing tone that the browser hears for as long as no valid early RTP arrives
-    /// ([RFC 3960](https://www.rfc-editor.org/rfc/rfc3960#section-3.2) section 3.2); `None`: none.
-    pub ringback: Option<Tone>,
-    /// `false` while media is early: the browser's audio is not yet sent to the trunk.
-    pub established: bool,
+    /// Who called; `None` until its media is negotiated.
+    pub a: Option<LegPlan>,
+    /// Who was called; `None` until its media is negotiated.
+    pub b: Option<LegPlan>,
+}
+
+impl MediaPlan {
+    /// The leg of a side.
+    pub fn leg(&self, side: Side) -> Option<&LegPlan> {
+        match side {
+            Side::A => self.a.as_ref(),
+            Side::B => self.b.as_ref(),
+        }
+    }
+
+    /// The leg of a side, to be changed.
+    pub fn leg_mut(&mut self, side: Side) -> Option<&mut LegPlan> {
+        match side {
+            Side::A => self.a.as_mut(),
+            Side::B => self.b.as_mut(),
+        }
+    }
+}
+
+/// One leg of a call: its media, and what its party hears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegPlan {
+    /// What was negotiated.
+    pub media: LegMedia,
+    /// What we send there.
+    pub hears: Hears,
+}
+
+/// The media of a leg, by its kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LegMedia {
+    /// ICE, DTLS and SRTP.
+    Browser(BrowserMedia),
+    /// RTP to a trunk or a phone, plain or protected by SDES keys.
+    Rtp(RtpMedia),
+}
+
+impl LegMedia {
+    /// The browser's media, if it is one.
+    pub fn browser(&self) -> Option<&BrowserMedia> {
+        match self {
+            LegMedia::Browser(media) => Some(media),
+            LegMedia::Rtp(_) => None,
+        }
+    }
+
+    /// The RTP leg's media, if it is one.
+    pub fn rtp(&self) -> Option<&RtpMedia> {
+        match self {
+            LegMedia::Browser(_) => None,
+            LegMedia::Rtp(media) => Some(media),
+        }
+    }
+
+    /// What we send.
+    pub fn send(&self) -> AcceptedCodec {
+        match self {
+            LegMedia::Browser(media) => media.send,
+            LegMedia::Rtp(media) => media.send,
+        }
+    }
+
+    /// Seen from ourselves.
+    pub fn direction(&self) -> Direction {
+        match self {
+            LegMedia::Browser(media) => media.direction,
+            LegMedia::Rtp(media) => media.direction,
+        }
+    }
+
+    /// Whether `other` is the same leg, perhaps with new parameters: of the same kind, in the same slot, with the one SSRC
+    /// that we send with.
+    pub fn is_same_leg(&self, other: &LegMedia) -> bool {
+        match (self, other) {
+            (LegMedia::Browser(one), LegMedia::Browser(other)) => one.ssrc == other.ssrc,
+            (LegMedia::Rtp(one), LegMedia::Rtp(other)) => (one.slot, one.ssrc) == (other.slot, other.ssrc),
+            _ => false,
+        }
+    }
+}
+
+/// What the party of a leg hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Hears {
+    /// Silence: packets that keep the way open while there is another leg, and no packet at all while there is none.
+    #[default]
+    Nothing,
+    /// The other party.
+    Peer,
+    /// The other party, and this tone for as long as none of its RTP arrives
+    /// ([RFC 3960](https://www.rfc-editor.org/rfc/rfc3960#section-3.2) section 3.2).
+    PeerOr(Tone),
+    /// Music, or what stands for it: the other party holds.
+    Music,
+}
+
+impl Hears {
+    /// Whether the other party is heard.
+    pub fn peer(self) -> bool {
+        matches!(self, Hears::Peer | Hears::PeerOr(_))
+    }
+}
+
+/// Which of the call's leased pairs of RTP ports: a call may have several, as during a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct RtpSlot(pub u8);
+
+impl RtpSlot {
+    /// So many slots a call may have at a time; their numbers are below this.
+    pub const LIMIT: u8 = 4;
 }
 
 /// A national ringing tone.
@@ -243,19 +353,23 @@ pub struct BrowserMedia {
     pub mid_extension: Option<(u8, String)>,
 }
 
-/// The trunk's leg as negotiated.
+/// An RTP leg, to a trunk or a phone, as negotiated.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TrunkMedia {
+pub struct RtpMedia {
+    /// The ports of ours that it uses.
+    pub slot: RtpSlot,
+    /// The keys, where RTP and RTCP are protected.
+    pub srtp: Option<SrtpPlan>,
     /// Where our RTP goes; `None` while the peer holds with 0.0.0.0 or wants none.
     pub remote_rtp: Option<SocketAddr>,
-    /// The host that the peer's signalling comes from: besides that of `remote_rtp` the only one whose RTP may be taken for
-    /// the peer's, where a NAT stands between. `None`: only the described host's is.
-    pub peer: Option<IpAddr>,
+    /// Where the peer's RTP may come from besides the host of `remote_rtp`: the host of its signalling, where a NAT stands
+    /// between, and the networks of its media servers as configured. Empty: only from the described host.
+    pub sources: Vec<Network>,
     /// Where our RTCP goes: `a=rtcp`, or the RTP port plus one.
     pub remote_rtcp: Option<SocketAddr>,
     /// What we send.
     pub send: AcceptedCodec,
-    /// What the trunk may send, `send` among them.
+    /// What the peer may send, `send` among them.
     pub accepted: Vec<AcceptedCodec>,
     /// Digits in RTP; `None` when not negotiated.
     pub telephone_event: Option<TelephoneEvent>,
@@ -271,13 +385,83 @@ pub struct TrunkMedia {
     pub ptime: u8,
 }
 
-/// One of the two legs of a call.
+impl RtpMedia {
+    /// The simplest leg: plain RTP in slot 0, both ways with one codec in packets of 20 ms, RTCP one port above, no digits.
+    pub fn new(remote: SocketAddr, send: AcceptedCodec, ssrc: u32) -> Self {
+        RtpMedia {
+            slot: RtpSlot(0),
+            srtp: None,
+            remote_rtp: Some(remote),
+            sources: Vec::new(),
+            remote_rtcp: remote.port().checked_add(1).map(|port| SocketAddr::new(remote.ip(), port)),
+            send,
+            accepted: vec![send],
+            telephone_event: None,
+            accepted_events: Vec::new(),
+            comfort_noise: None,
+            direction: Direction::SendRecv,
+            ssrc,
+            ptime: 20,
+        }
+    }
+}
+
+/// A suite of SRTP ([RFC 4568](https://www.rfc-editor.org/rfc/rfc4568#section-6.2) section 6.2,
+/// [RFC 7714](https://www.rfc-editor.org/rfc/rfc7714#section-14.2) section 14.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SrtpSuite {
+    /// AES in counter mode with tags of 80 bits.
+    AesCm128HmacSha1_80,
+    /// The same with tags of 32 bits on RTP.
+    AesCm128HmacSha1_32,
+    /// AES-128 in Galois/counter mode.
+    AeadAes128Gcm,
+    /// AES-256 in Galois/counter mode.
+    AeadAes256Gcm,
+}
+
+/// A master key followed by its master salt, as SDES carries them.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct SrtpKey(pub Vec<u8>);
+
+impl fmt::Debug for SrtpKey {
+    /// A key never reaches a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SrtpKey(..)")
+    }
+}
+
+/// How an RTP leg is protected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SrtpPlan {
+    /// The suite, one for both ways.
+    pub suite: SrtpSuite,
+    /// What we protect with.
+    pub our_key: SrtpKey,
+    /// What the peer protects with.
+    pub their_key: SrtpKey,
+}
+
+/// One of the two sides of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// The browser's leg.
-    Browser,
-    /// The trunk's leg.
-    Trunk,
+    /// Who called.
+    A,
+    /// Who was called.
+    B,
+}
+
+impl Side {
+    /// Both.
+    pub const BOTH: [Side; 2] = [Side::A, Side::B];
+
+    /// The other one.
+    pub fn other(self) -> Side {
+        match self {
+            Side::A => Side::B,
+            Side::B => Side::A,
+        }
+    }
 }
 
 /// What the signalling plane tells a worker about one call.
@@ -303,8 +487,8 @@ pub enum MediaCommand {
 /// What a worker reports about one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MediaReport {
-    /// ICE and DTLS of the browser's leg are up.
-    Connected,
+    /// ICE and DTLS of a browser's leg are up.
+    Connected(Side),
     /// The first valid RTP packet of a side.
     FirstRtp(Side),
     /// A digit came in RTP.
@@ -317,7 +501,14 @@ pub enum MediaReport {
         ms: u16,
     },
     /// A leg's media is lost for good.
-    Lost(MediaLoss),
+    Lost {
+        /// Whose.
+        side: Side,
+        /// Why.
+        loss: MediaLoss,
+    },
+    /// A fault of our own: the call has no media any more.
+    Failed,
     /// The last report of a call.
     Stopped(MediaStats),
 }
@@ -336,19 +527,27 @@ pub enum MediaLoss {
     FingerprintMismatch,
     /// The browser closed its peer connection (DTLS close_notify): the page left or hung up without saying so.
     BrowserClosed,
-    /// A fault of our own in this call's bridge.
-    BridgePanic,
-    /// The trunk sent nothing for too long although it should.
-    TrunkSilent,
+    /// An RTP peer sent nothing for too long although it should.
+    RtpSilent,
 }
 
 /// Counters of one call's media.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MediaStats {
-    /// The browser's leg.
-    pub browser: LegStats,
-    /// The trunk's leg.
-    pub trunk: LegStats,
+    /// Who called: all legs that this side had.
+    pub a: LegStats,
+    /// Who was called.
+    pub b: LegStats,
+}
+
+impl MediaStats {
+    /// The counters of a side.
+    pub fn side(&self, side: Side) -> &LegStats {
+        match side {
+            Side::A => &self.a,
+            Side::B => &self.b,
+        }
+    }
 }
 
 /// Counters of one leg.
@@ -370,6 +569,22 @@ pub struct LegStats {
     pub concealed_ms: u64,
     /// Packets refused: from a source not latched, or not authentic.
     pub rejected: u64,
+}
+
+impl LegStats {
+    /// These counters and those of the leg that took the place of theirs; the jitter is the later leg's.
+    pub fn and(self, later: LegStats) -> LegStats {
+        LegStats {
+            packets_in: self.packets_in + later.packets_in,
+            bytes_in: self.bytes_in + later.bytes_in,
+            packets_out: self.packets_out + later.packets_out,
+            bytes_out: self.bytes_out + later.bytes_out,
+            lost: self.lost + later.lost,
+            jitter_ms: if later.packets_in > 0 { later.jitter_ms } else { self.jitter_ms },
+            concealed_ms: self.concealed_ms + later.concealed_ms,
+            rejected: self.rejected + later.rejected,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -435,5 +650,13 @@ mod tests {
     fn a_password_is_not_printed() {
         let ice = IceCredentials { ufrag: "abcd".into(), pwd: "very-secret-password-22".into() };
         assert!(!format!("{ice:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_key_is_not_printed() {
+        let key = SrtpKey(b"very secret".to_vec());
+        let plan = SrtpPlan { suite: SrtpSuite::AeadAes128Gcm, our_key: key.clone(), their_key: key };
+        let text = format!("{plan:?}");
+        assert!(!text.contains("118") && !text.contains("secret"), "{text}");
     }
 }

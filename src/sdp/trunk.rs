@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 
 use sdp_types::{Media, Session};
 
+use super::network::Network;
 use super::offer_answer::{address, codec_lines, event_for, event_lines, in_common, refused_line};
-use super::plan::{AcceptedCodec, Direction, TelephoneEvent, TrunkMedia};
+use super::plan::{AcceptedCodec, Direction, RtpMedia, RtpSlot, TelephoneEvent};
 use super::session::{AudioLine, SdpError, parse};
 use crate::codec::Codec;
 
@@ -18,8 +19,12 @@ const OWN_EVENT: TelephoneEvent = TelephoneEvent { payload_type: TELEPHONE_EVENT
 /// What we bring to a trunk's negotiation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrunkLocal {
+    /// Which of the call's ports it is.
+    pub slot: RtpSlot,
     /// Where we take RTP, as the peer shall see it; RTCP goes to the port plus one.
     pub rtp: SocketAddr,
+    /// Where the peer's RTP may come from besides the host that it describes; see [`RtpMedia::sources`].
+    pub sources: Vec<Network>,
     /// For `o=`.
     pub session_id: u64,
     /// For `o=`; see [`super::OwnDescription`].
@@ -38,6 +43,22 @@ pub struct TrunkLocal {
 }
 
 impl TrunkLocal {
+    /// The plainest: slot 0, both laws of G.711, 20 ms, digits in RTP, both ways.
+    pub fn new(rtp: SocketAddr, ssrc: u32) -> Self {
+        TrunkLocal {
+            slot: RtpSlot(0),
+            rtp,
+            sources: Vec::new(),
+            session_id: 1,
+            version: 1,
+            codecs: vec![Codec::Pcmu, Codec::Pcma],
+            ptime: 20,
+            telephone_event: true,
+            direction: Direction::SendRecv,
+            ssrc,
+        }
+    }
+
     /// The codecs under their payload numbers; both laws of G.711 if there would be none.
     fn accepted(&self) -> Vec<AcceptedCodec> {
         let numbered = |codecs: &[Codec]| -> Vec<AcceptedCodec> {
@@ -106,7 +127,7 @@ pub fn offer(local: &TrunkLocal) -> String {
 ///
 /// # Errors
 /// What [`SdpError`] names; [`SdpError::Refused`] for an audio line with port 0.
-pub fn read_answer(local: &TrunkLocal, answer: &[u8]) -> Result<TrunkMedia, SdpError> {
+pub fn read_answer(local: &TrunkLocal, answer: &[u8]) -> Result<RtpMedia, SdpError> {
     let session = parse(answer)?;
     let line = AudioLine::find(&session, |_| true).ok_or(SdpError::NoAudio)?;
     if line.media.port == 0 {
@@ -137,7 +158,7 @@ pub fn read_answer(local: &TrunkLocal, answer: &[u8]) -> Result<TrunkMedia, SdpE
 ///
 /// # Errors
 /// What [`SdpError`] names.
-pub fn answer(local: &TrunkLocal, offer: &[u8]) -> Result<(String, TrunkMedia), SdpError> {
+pub fn answer(local: &TrunkLocal, offer: &[u8]) -> Result<(String, RtpMedia), SdpError> {
     let session = parse(offer)?;
     let line = pick(&session)?;
     let names: Vec<Codec> = local.accepted().iter().map(|c| c.codec).collect();
@@ -175,7 +196,7 @@ fn plain(media: &Media) -> bool {
 }
 
 /// What follows from a peer's audio line.
-fn media(local: &TrunkLocal, line: &AudioLine<'_>, common: Vec<AcceptedCodec>) -> Result<TrunkMedia, SdpError> {
+fn media(local: &TrunkLocal, line: &AudioLine<'_>, common: Vec<AcceptedCodec>) -> Result<RtpMedia, SdpError> {
     let send = *common.first().ok_or(SdpError::NoCodec)?;
     let destination = line.destination()?;
     let family = |ip: std::net::IpAddr| ip.to_canonical().is_ipv4();
@@ -187,9 +208,11 @@ fn media(local: &TrunkLocal, line: &AudioLine<'_>, common: Vec<AcceptedCodec>) -
         Some(_) => line.direction(),
         None => Direction::new(line.direction().sends(), false),
     };
-    Ok(TrunkMedia {
+    Ok(RtpMedia {
+        slot: local.slot,
+        srtp: None,
         remote_rtp: destination.map(|(rtp, _)| rtp),
-        peer: None,
+        sources: local.sources.clone(),
         remote_rtcp: destination.and_then(|(_, rtcp)| rtcp),
         send,
         telephone_event: local.telephone_event.then(|| event_for(send.codec, &line.telephone_events())).flatten(),

@@ -5,6 +5,7 @@ use rand::Rng as _;
 use super::timers::Owner;
 use super::{CallId, Now, Output, SocketId, Switch};
 use crate::call::{Call, Context, Effect, Event, Lease};
+use crate::sdp::RtpSlot;
 use crate::signal::ServerMessage;
 
 impl Switch {
@@ -45,9 +46,9 @@ impl Switch {
     }
 
     /// Media resources: for a call that has gone meanwhile they go back at once.
-    pub(super) fn leased(&mut self, now: Now, call: CallId, lease: Lease) {
+    pub(super) fn leased(&mut self, now: Now, call: CallId, slot: RtpSlot, lease: Lease) {
         if self.calls.contains_key(&call) {
-            self.call_event(now, call, Event::Leased(lease));
+            self.call_event(now, call, Event::Leased(slot, lease));
         } else {
             self.output.push_back(Output::Release { call });
         }
@@ -60,7 +61,10 @@ impl Switch {
                     self.follow_name(id, socket, &message);
                     self.tell(socket, &message);
                 }
-                Effect::Lease { trunk } => self.output.push_back(Output::Lease { call: id, trunk }),
+                Effect::Lease { slot, peers, browser } => {
+                    self.output.push_back(Output::Lease { call: id, slot, peers, browser });
+                }
+                Effect::ReleaseSlot(slot) => self.output.push_back(Output::ReleaseSlot { call: id, slot }),
                 Effect::Media(command) => self.output.push_back(Output::Media { call: id, command }),
                 Effect::Release => self.output.push_back(Output::Release { call: id }),
                 Effect::Own(session) => {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::call::{CallId, Cdr, Lease, LeaseRefusal, SocketId};
-use crate::sdp::{MediaCommand, MediaReport};
+use crate::sdp::{MediaCommand, MediaReport, RtpSlot};
 use crate::sip::{Flow, Located, ResolveError, TrunkDns};
 
 /// What happens to the switch.
@@ -50,13 +50,17 @@ pub enum Input {
     Leased {
         /// For which call.
         call: CallId,
-        /// Which.
+        /// Which of its pairs of RTP ports.
+        slot: RtpSlot,
+        /// What is lent.
         lease: Lease,
     },
     /// The answer to [`Output::Lease`]: there are none.
     LeaseFailed {
         /// For which call.
         call: CallId,
+        /// Which of its pairs of RTP ports.
+        slot: RtpSlot,
         /// Why.
         reason: LeaseRefusal,
     },
@@ -110,12 +114,17 @@ pub enum Output {
         /// The message.
         bytes: Vec<u8>,
     },
-    /// Lend media resources; answered by [`Input::Leased`] or [`Input::LeaseFailed`].
+    /// Lend media resources; answered by [`Input::Leased`] or [`Input::LeaseFailed`]. All of a call's come from one worker.
     Lease {
         /// For which call.
         call: CallId,
-        /// The trunk's address.
-        trunk: SocketAddr,
+        /// Which of its pairs of RTP ports.
+        slot: RtpSlot,
+        /// Who may be told of these ports, by the addresses of their signalling: what each is told depends on the network it
+        /// is in. None: no ports are needed.
+        peers: Vec<SocketAddr>,
+        /// Whether a browser is to be told candidates.
+        browser: bool,
     },
     /// For a call's media path.
     Media {
@@ -124,7 +133,14 @@ pub enum Output {
         /// What.
         command: MediaCommand,
     },
-    /// Take the media resources back: once for every [`Input::Leased`].
+    /// Take one pair of RTP ports back; no plan of the call has it any more.
+    ReleaseSlot {
+        /// Of which call.
+        call: CallId,
+        /// Which.
+        slot: RtpSlot,
+    },
+    /// Take all media resources of a call back: once for a call that was lent any.
     Release {
         /// Of which call.
         call: CallId,

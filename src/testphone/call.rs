@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use super::line::Line;
 use super::numbers::Script;
-use crate::codec::Codec;
-use crate::sdp::{Direction, OwnDescription, SdpError, TrunkLocal, TrunkMedia, trunk};
+use crate::sdp::{OwnDescription, RtpMedia, SdpError, TrunkLocal, trunk};
 use crate::sip::{Body, SessionId};
 
 /// The content type of a session description.
@@ -63,7 +62,7 @@ impl Call {
     }
 
     /// Our answer to `offer`, and what follows from both.
-    pub(super) fn answer(&mut self, rtp: SocketAddr, offer: &[u8]) -> Result<(Body, TrunkMedia), SdpError> {
+    pub(super) fn answer(&mut self, rtp: SocketAddr, offer: &[u8]) -> Result<(Body, RtpMedia), SdpError> {
         let local = self.description(rtp);
         let (_, media) = trunk::answer(&local, offer)?;
         let text = self.own.revise(|session_id, version| {
@@ -74,7 +73,7 @@ impl Call {
     }
 
     /// What follows from the answer to our offer.
-    pub(super) fn read_answer(&self, rtp: SocketAddr, answer: &[u8]) -> Result<TrunkMedia, SdpError> {
+    pub(super) fn read_answer(&self, rtp: SocketAddr, answer: &[u8]) -> Result<RtpMedia, SdpError> {
         trunk::read_answer(&self.description(rtp), answer)
     }
 
@@ -84,16 +83,7 @@ impl Call {
     }
 
     fn description(&self, rtp: SocketAddr) -> TrunkLocal {
-        TrunkLocal {
-            rtp,
-            session_id: self.own.session_id(),
-            version: self.own.version(),
-            codecs: vec![Codec::Pcmu, Codec::Pcma],
-            ptime: 20,
-            telephone_event: true,
-            direction: Direction::SendRecv,
-            ssrc: self.ssrc,
-        }
+        TrunkLocal { session_id: self.own.session_id(), version: self.own.version(), ..TrunkLocal::new(rtp, self.ssrc) }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::rtp::event::{EventReceiver, EventUpdate, event_char};
 use crate::rtp::packet::{HEADER_LEN, RtpHeader, RtpPacket};
 use crate::rtp::receive::ReceiveStats;
 use crate::rtp::rtcp::{self, Compound, RtcpItem, SenderInfo};
-use crate::sdp::TrunkMedia;
+use crate::sdp::RtpMedia;
 
 /// A packet every 20 ms.
 const PACKET: Duration = Duration::from_millis(20);
@@ -26,7 +26,7 @@ pub(super) type Datagram = (SocketAddr, Vec<u8>);
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Line {
-    media: TrunkMedia,
+    media: RtpMedia,
     started: Instant,
     /// When the next packet is due: a grid that does not drift, however late each packet is sent.
     next: Instant,
@@ -44,7 +44,7 @@ pub(super) struct Line {
 
 impl Line {
     /// Starts now. `sequence` and `timestamp` should be random (RFC 3550 section 5.1).
-    pub(super) fn new(now: Instant, media: TrunkMedia, sequence: u16, timestamp: u32) -> Self {
+    pub(super) fn new(now: Instant, media: RtpMedia, sequence: u16, timestamp: u32) -> Self {
         Line {
             media,
             started: now,
@@ -62,8 +62,8 @@ impl Line {
     }
 
     /// Takes a newly negotiated description; the streams go on.
-    pub(super) fn renegotiate(&mut self, media: TrunkMedia) {
-        self.media = TrunkMedia { ssrc: self.media.ssrc, ..media };
+    pub(super) fn renegotiate(&mut self, media: RtpMedia) {
+        self.media = RtpMedia { ssrc: self.media.ssrc, ..media };
     }
 
     /// When [`Line::step`] is due next.
@@ -223,20 +223,12 @@ mod tests {
     use crate::sdp::{AcceptedCodec, Direction, TelephoneEvent};
     use crate::testphone::numbers::script;
 
-    fn media(direction: Direction) -> TrunkMedia {
+    fn media(direction: Direction) -> RtpMedia {
         let send = AcceptedCodec { payload_type: 0, codec: Codec::Pcmu };
-        TrunkMedia {
-            remote_rtp: Some(SocketAddr::from(([127, 0, 0, 1], 4000))),
-            peer: None,
-            remote_rtcp: Some(SocketAddr::from(([127, 0, 0, 1], 4001))),
-            send,
-            accepted: vec![send],
+        RtpMedia {
             telephone_event: Some(TelephoneEvent { payload_type: 101, clock_rate: 8_000 }),
-            accepted_events: Vec::new(),
-            comfort_noise: None,
             direction,
-            ssrc: 77,
-            ptime: 20,
+            ..RtpMedia::new(SocketAddr::from(([127, 0, 0, 1], 4000)), send, 77)
         }
     }
 
@@ -273,7 +265,7 @@ mod tests {
         let mut prompt = script("601").unwrap();
         let mut line = Line::new(now, media(Direction::RecvOnly), 1, 1);
         assert_eq!(line.step(now, prompt.as_mut()), Some((None, None)));
-        line.renegotiate(TrunkMedia { ssrc: 5, ..media(Direction::SendRecv) });
+        line.renegotiate(RtpMedia { ssrc: 5, ..media(Direction::SendRecv) });
         let (packet, _) = line.step(now + PACKET, prompt.as_mut()).unwrap();
         let header = header(&packet.unwrap());
         assert_eq!((header.ssrc, header.marker, header.sequence, header.timestamp), (77, true, 1, 161));

@@ -11,7 +11,7 @@ use super::call::{Call, SDP, Stage};
 use super::line::Line;
 use super::numbers::{self, Opening, Prompt, Script, Step};
 use super::{info, melody};
-use crate::sdp::{OwnDescription, TrunkMedia};
+use crate::sdp::{OwnDescription, RtpMedia};
 use crate::sip::{
     Body, Flow, Host, Invite, NameAddr, Params, Request, SessionId, SessionOptions, Timers, Transport, UaConfig,
     UaEvent, UaOutput, Uri, UserAgent,
@@ -432,7 +432,7 @@ impl Phone {
         }
     }
 
-    fn start_media(&mut self, now: Instant, id: CallId, media: TrunkMedia) {
+    fn start_media(&mut self, now: Instant, id: CallId, media: RtpMedia) {
         let (sequence, timestamp) = (self.rng.next_u32() as u16, self.rng.next_u32());
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.stage = Stage::Talking;

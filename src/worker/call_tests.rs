@@ -14,7 +14,7 @@ use crate::codec::opus::OpusSettings;
 use crate::codec::tone::amplitude;
 use crate::codec::{Codec, Decoder, Encoder};
 use crate::net::{PortPool, bind_udp, test_ports};
-use crate::sdp::{AcceptedCodec, Direction, DtlsRole, IceCredentials, Side, TrunkMedia};
+use crate::sdp::{AcceptedCodec, DtlsRole, Hears, IceCredentials, LegMedia, LegPlan, RtpMedia, Side};
 use crate::webrtc::test_browser::{Browser, our_credentials};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -119,21 +119,9 @@ impl Phone {
         }
     }
 
-    fn media(&self) -> TrunkMedia {
+    fn media(&self) -> RtpMedia {
         let pcmu = AcceptedCodec { payload_type: 0, codec: Codec::Pcmu };
-        TrunkMedia {
-            remote_rtp: Some(self.socket.local_addr().unwrap()),
-            peer: None,
-            remote_rtcp: None,
-            send: pcmu,
-            accepted: vec![pcmu],
-            telephone_event: None,
-            accepted_events: Vec::new(),
-            comfort_noise: None,
-            direction: Direction::SendRecv,
-            ssrc: 77,
-            ptime: 20,
-        }
+        RtpMedia::new(self.socket.local_addr().unwrap(), pcmu, 77)
     }
 
     fn speak(&mut self) {
@@ -189,9 +177,10 @@ impl Call {
         let pair = pool.lease(Instant::now()).unwrap();
         let port = pair.port;
         phone.gateway = SocketAddr::from(([127, 0, 0, 1], port));
-        let browser = Some(page.browser.media(&local, role));
-        let plan = MediaPlan { browser, trunk: Some(phone.media()), ringback: None, established: true };
-        worker.open(1, pair, plan.clone(), [1; 32]).unwrap();
+        let leg = |media| Some(LegPlan { media, hears: Hears::Peer });
+        let browser = LegMedia::Browser(page.browser.media(&local, role));
+        let plan = MediaPlan { a: leg(browser), b: leg(LegMedia::Rtp(phone.media())) };
+        worker.open(1, vec![(RtpSlot(0), pair)], plan.clone(), [1; 32]).unwrap();
         Self { worker, reports, said: Vec::new(), page, phone, port, plan, next: Instant::now() + FRAME }
     }
 
@@ -243,14 +232,14 @@ fn audio_flows_both_ways_in_each_role_over_ipv4_and_ipv6() {
     for (bind, role) in [("127.0.0.1:0", DtlsRole::Passive), ("[::1]:0", DtlsRole::Active)] {
         let mut call = Call::new(bind, role);
         call.assert_tones();
-        for report in [MediaReport::Connected, MediaReport::FirstRtp(Side::Browser), MediaReport::FirstRtp(Side::Trunk)]
+        for report in [MediaReport::Connected(Side::A), MediaReport::FirstRtp(Side::A), MediaReport::FirstRtp(Side::B)]
         {
             assert!(call.said.contains(&report), "{report:?} in {:?}", call.said);
         }
         call.worker.command(1, MediaCommand::Stop).unwrap();
         assert!(call.talk(|call| matches!(call.said.last(), Some(MediaReport::Stopped(_)))));
         let Some(MediaReport::Stopped(stats)) = call.said.last() else { panic!("no counters") };
-        for leg in [stats.browser, stats.trunk] {
+        for leg in [stats.a, stats.b] {
             assert!(leg.packets_in >= 45 && leg.packets_out >= 45 && leg.lost == 0 && leg.rejected == 0, "{leg:?}");
         }
         for port in [call.port, call.port + 1] {
@@ -268,17 +257,19 @@ fn the_same_plan_again_disturbs_nothing() {
     call.assert_tones();
     call.worker.command(1, MediaCommand::Update(call.plan.clone())).unwrap();
     call.assert_tones();
-    assert_eq!(call.said.iter().filter(|report| **report == MediaReport::Connected).count(), 1);
+    assert_eq!(call.said.iter().filter(|report| **report == MediaReport::Connected(Side::A)).count(), 1);
     call.worker.stop();
 }
 
 #[test]
 fn a_page_that_closes_is_reported_at_once() {
     let mut call = Call::new("127.0.0.1:0", DtlsRole::Passive);
-    assert!(call.talk(|call| call.said.contains(&MediaReport::Connected)));
+    assert!(call.talk(|call| call.said.contains(&MediaReport::Connected(Side::A))));
     call.page.browser.close();
     let closed = Instant::now();
-    assert!(call.talk(|call| call.said.contains(&MediaReport::Lost(crate::sdp::MediaLoss::BrowserClosed))));
+    assert!(call.talk(|call| {
+        call.said.contains(&MediaReport::Lost { side: Side::A, loss: crate::sdp::MediaLoss::BrowserClosed })
+    }));
     assert!(closed.elapsed() < Duration::from_secs(1));
     call.worker.stop();
 }

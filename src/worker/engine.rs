@@ -16,17 +16,19 @@ use slab::Slab;
 use super::routes::{Routes, Ways};
 use super::step::Step;
 use super::timers::{Deadline, Timers};
-use super::{Reports, Shared};
+use super::{Pairs, Reports, Shared};
 use crate::media::Port;
 use crate::net::{OwnAddresses, RtpPair, canonical, for_socket};
-use crate::sdp::{MediaCommand, MediaLoss, MediaPlan, MediaReport, MediaStats};
+use crate::sdp::{MediaCommand, MediaPlan, MediaReport, MediaStats, RtpSlot, Side};
 use crate::webrtc::{PacketKind, classify};
 
 /// The token of the command channel's waker.
 pub(super) const WAKER: Token = Token(0);
 const BROWSERS: Token = Token(1);
-/// The first of the calls' tokens: two for each slot.
+/// The first of the calls' tokens: two for each pair of ports that each call may have.
 const CALLS: usize = 2;
+const PAIRS: usize = RtpSlot::LIMIT as usize;
+const TOKENS: usize = PAIRS * 2;
 
 /// Datagrams taken from a socket before the others have their turn.
 const BROWSER_BATCH: usize = 64;
@@ -37,7 +39,9 @@ const DATAGRAM: usize = 2048;
 /// What the other threads tell a worker.
 #[derive(Debug)]
 pub(super) enum Command {
-    Open { call: u64, pair: RtpPair, plan: Box<MediaPlan>, seed: [u8; 32] },
+    Open { call: u64, pairs: Pairs, plan: Box<MediaPlan>, seed: [u8; 32] },
+    AddPair { call: u64, slot: RtpSlot, pair: RtpPair },
+    RemovePair { call: u64, slot: RtpSlot },
     Media { call: u64, command: Box<MediaCommand> },
 }
 
@@ -56,11 +60,21 @@ struct Call<B> {
     id: u64,
     /// `None` after a panic: what is left waits for its Stop.
     bridge: Option<B>,
-    sockets: Option<[Socket; 2]>,
+    sockets: Sockets,
     ways: Ways,
     deadline: Deadline,
     /// Counters of a bridge that is no more.
     last_stats: MediaStats,
+}
+
+/// A call's pairs of sockets, RTP and RTCP, by their slots.
+#[derive(Default)]
+struct Sockets([Option<[Socket; 2]>; PAIRS]);
+
+impl Sockets {
+    fn get(&self, slot: RtpSlot) -> Option<&[Socket; 2]> {
+        self.0.get(usize::from(slot.0))?.as_ref()
+    }
 }
 
 /// A socket in the poll.
@@ -134,13 +148,13 @@ struct Out {
 
 impl Out {
     /// Takes all that a call has to send and say; yields its deadline.
-    fn settle<B: Step>(&mut self, id: u64, bridge: &mut B, sockets: Option<&[Socket; 2]>) -> Option<Instant> {
+    fn settle<B: Step>(&mut self, id: u64, bridge: &mut B, sockets: &Sockets) -> Option<Instant> {
         while let Some(transmit) = bridge.poll_transmit(&mut self.buf) {
             let Some(packet) = self.buf.get(..transmit.len) else { continue };
             let socket = match transmit.port {
                 Port::Browser => Some(&self.browsers),
-                Port::TrunkRtp => sockets.map(|[rtp, _]| rtp),
-                Port::TrunkRtcp => sockets.map(|[_, rtcp]| rtcp),
+                Port::Rtp(slot) => sockets.get(slot).map(|[rtp, _]| rtp),
+                Port::Rtcp(slot) => sockets.get(slot).map(|[_, rtcp]| rtcp),
             };
             if let Some(socket) = socket {
                 socket.send(packet, transmit.to, &self.shared);
@@ -174,7 +188,7 @@ impl<B: Step> Engine<B> {
             by_id: HashMap::with_capacity(max_calls * 2),
             routes: Routes::with_capacity(max_calls),
             timers: Timers::with_capacity(max_calls * 4),
-            readable: VecDeque::with_capacity(max_calls * 2 + 1),
+            readable: VecDeque::with_capacity(max_calls * 4 + 1),
             only_from: local_only.then(|| OwnAddresses::new(Instant::now())),
             input: vec![0; DATAGRAM],
             out: Out { browsers, buf: vec![0; DATAGRAM], reports, shared },
@@ -219,7 +233,8 @@ impl<B: Step> Engine<B> {
             return Some(&mut self.out.browsers);
         }
         let index = token.0.checked_sub(CALLS)?;
-        self.calls.get_mut(index / 2)?.sockets.as_mut()?.get_mut(index % 2)
+        let pair = self.calls.get_mut(index / TOKENS)?.sockets.0.get_mut(index % TOKENS / 2)?;
+        pair.as_mut()?.get_mut(index % 2)
     }
 
     /// Puts a socket on the list of those to read, once.
@@ -234,7 +249,7 @@ impl<B: Step> Engine<B> {
     fn read_sockets(&mut self) {
         for _ in 0..self.readable.len() {
             let Some(token) = self.readable.pop_front() else { return };
-            let dry = if token == BROWSERS { self.read_browsers() } else { self.read_trunk(token.0 - CALLS) };
+            let dry = if token == BROWSERS { self.read_browsers() } else { self.read_pair(token.0 - CALLS) };
             // A socket whose call ended meanwhile is gone.
             if let Some(socket) = self.socket(token) {
                 socket.listed = !dry;
@@ -285,13 +300,13 @@ impl<B: Step> Engine<B> {
         }
     }
 
-    fn read_trunk(&mut self, index: usize) -> bool {
-        let (slot, which) = (index / 2, index % 2);
-        let port = if which == 0 { Port::TrunkRtp } else { Port::TrunkRtcp };
+    fn read_pair(&mut self, index: usize) -> bool {
+        let (slot, pair, which) = (index / TOKENS, RtpSlot((index % TOKENS / 2) as u8), index % 2);
+        let port = if which == 0 { Port::Rtp(pair) } else { Port::Rtcp(pair) };
         let mut input = std::mem::take(&mut self.input);
         let mut dry = false;
         for _ in 0..CALL_BATCH {
-            let socket = self.calls.get(slot).and_then(|call| call.sockets.as_ref()?.get(which));
+            let socket = self.calls.get(slot).and_then(|call| call.sockets.get(pair)?.get(which));
             let Some((len, source)) = socket.and_then(|socket| socket.receive(&mut input)) else {
                 dry = true;
                 break;
@@ -326,7 +341,7 @@ impl<B: Step> Engine<B> {
         let out = &mut self.out;
         let stepped = catch_unwind(AssertUnwindSafe(|| {
             change(bridge);
-            out.settle(call.id, bridge, call.sockets.as_ref())
+            out.settle(call.id, bridge, &call.sockets)
         }));
         match stepped {
             Ok(wanted) => self.timers.set(slot, &mut call.deadline, wanted),
@@ -341,11 +356,11 @@ impl<B: Step> Engine<B> {
         // Neither its counters nor its end can be trusted more than the rest of it.
         let stats = catch_unwind(AssertUnwindSafe(move || bridge.map(|bridge| bridge.stats())));
         call.last_stats = stats.ok().flatten().unwrap_or_default();
-        call.sockets = None;
+        call.sockets = Sockets::default();
         self.routes.remove(slot, &mut call.ways);
         self.out.shared.panics.fetch_add(1, Ordering::Relaxed);
         tracing::error!(call = call.id, "a call's media failed by a fault of ours and is ended");
-        (self.out.reports)(call.id, MediaReport::Lost(MediaLoss::BridgePanic));
+        (self.out.reports)(call.id, MediaReport::Failed);
     }
 
     fn handle_commands(&mut self) {
@@ -354,7 +369,9 @@ impl<B: Step> Engine<B> {
                 self.out.shared.waiting.fetch_sub(1, Ordering::Relaxed);
             }
             match command {
-                Command::Open { call, pair, plan, seed } => self.open(call, pair, *plan, seed),
+                Command::Open { call, pairs, plan, seed } => self.open(call, pairs, *plan, seed),
+                Command::AddPair { call, slot, pair } => self.add_pair(call, slot, pair),
+                Command::RemovePair { call, slot } => self.remove_pair(call, slot),
                 Command::Media { call, command } => self.command(call, *command),
             }
         }
@@ -370,7 +387,7 @@ impl<B: Step> Engine<B> {
         let now = Instant::now();
         match command {
             MediaCommand::Start(plan) | MediaCommand::Update(plan) => {
-                self.route_ufrag(slot, &plan);
+                self.route_ufrags(slot, &plan);
                 self.step(slot, |bridge| bridge.update(now, plan));
             }
             MediaCommand::Digits { to, digits, ms } => {
@@ -380,22 +397,44 @@ impl<B: Step> Engine<B> {
         }
     }
 
-    fn route_ufrag(&mut self, slot: usize, plan: &MediaPlan) {
-        if let (Some(browser), Some(call)) = (&plan.browser, self.calls.get_mut(slot))
-            && call.bridge.is_some()
-        {
-            self.routes.add_ufrag(slot, &mut call.ways, &browser.local_ice.ufrag);
+    fn route_ufrags(&mut self, slot: usize, plan: &MediaPlan) {
+        let Some(call) = self.calls.get_mut(slot).filter(|call| call.bridge.is_some()) else { return };
+        let browsers = Side::BOTH.into_iter().filter_map(|side| plan.leg(side)?.media.browser());
+        let ufrags: Vec<&str> = browsers.map(|browser| browser.local_ice.ufrag.as_str()).collect();
+        self.routes.add_ufrags(slot, &mut call.ways, &ufrags);
+    }
+
+    fn add_pair(&mut self, id: u64, slot: RtpSlot, pair: RtpPair) {
+        // A call that has ended meanwhile: the sockets end with `pair`.
+        let Some(&index) = self.by_id.get(&id) else { return };
+        let Some(call) = self.calls.get_mut(index).filter(|call| call.bridge.is_some()) else { return };
+        let Some(place) = call.sockets.0.get_mut(usize::from(slot.0)) else { return };
+        match register(self.poll.registry(), pair, token_of(index, slot)) {
+            Ok(sockets) => *place = Some(sockets),
+            Err(error) => {
+                tracing::error!(call = id, %error, "a call's sockets cannot be polled");
+                self.panicked(index);
+            }
         }
     }
 
-    fn open(&mut self, id: u64, pair: RtpPair, plan: MediaPlan, seed: [u8; 32]) {
+    fn remove_pair(&mut self, id: u64, slot: RtpSlot) {
+        let Some(&index) = self.by_id.get(&id) else { return };
+        // What the leg that had it says last still goes out by it.
+        self.step(index, |_| {});
+        if let Some(place) = self.calls.get_mut(index).and_then(|call| call.sockets.0.get_mut(usize::from(slot.0))) {
+            *place = None;
+        }
+    }
+
+    fn open(&mut self, id: u64, pairs: Pairs, plan: MediaPlan, seed: [u8; 32]) {
         if self.by_id.contains_key(&id) {
             tracing::error!(call = id, "a call was opened twice: the second opening is ignored");
             self.out.shared.calls.fetch_sub(1, Ordering::Relaxed);
             return;
         }
         let slot = self.calls.vacant_key();
-        let sockets = register(self.poll.registry(), pair, CALLS + slot * 2);
+        let sockets = self.register_all(slot, pairs);
         if let Err(error) = &sockets {
             tracing::error!(call = id, %error, "a call's sockets cannot be polled");
         }
@@ -406,14 +445,24 @@ impl<B: Step> Engine<B> {
         };
         let failed = bridge.is_none();
         let (ways, deadline, last_stats) = Default::default();
-        self.calls.insert(Call { id, bridge, sockets: sockets.ok(), ways, deadline, last_stats });
+        self.calls.insert(Call { id, bridge, sockets: sockets.unwrap_or_default(), ways, deadline, last_stats });
         self.by_id.insert(id, slot);
         if failed {
             self.panicked(slot);
             return;
         }
-        self.route_ufrag(slot, &plan);
+        self.route_ufrags(slot, &plan);
         self.step(slot, |_| {});
+    }
+
+    fn register_all(&self, call: usize, pairs: Pairs) -> io::Result<Sockets> {
+        let mut sockets = Sockets::default();
+        for (slot, pair) in pairs {
+            if let Some(place) = sockets.0.get_mut(usize::from(slot.0)) {
+                *place = Some(register(self.poll.registry(), pair, token_of(call, slot))?);
+            }
+        }
+        Ok(sockets)
     }
 
     /// Ends a call: goodbye to both sides, its sockets closed, its counters reported.
@@ -431,6 +480,11 @@ impl<B: Step> Engine<B> {
         let stats = stats.ok().flatten().unwrap_or(call.last_stats);
         (self.out.reports)(call.id, MediaReport::Stopped(stats));
     }
+}
+
+/// The first of the two tokens of a call's pair.
+fn token_of(call: usize, slot: RtpSlot) -> usize {
+    CALLS + call * TOKENS + usize::from(slot.0) * 2
 }
 
 /// Puts a call's sockets into the poll under two tokens in a row.

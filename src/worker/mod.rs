@@ -1,7 +1,7 @@
 //! Media threads.
 //!
 //! A worker is one OS thread with a poll loop. It owns one UDP socket for all of its browsers, two sockets for each
-//! call's trunk, a heap of timers and the calls' [`Bridge`]s. A call lives on one worker for life: its packets keep
+//! RTP leg, a heap of timers and the calls' [`Bridge`]s. A call lives on one worker for life: its packets keep
 //! their order, nothing is shared, and the way of a packet takes no lock and allocates nothing.
 //!
 //! The other threads speak to it by a bounded channel ([`WorkerHandle`]) and hear from it by a callback. A panic in a
@@ -30,7 +30,7 @@ use mio::{Poll, Waker};
 
 use crate::media::Bridge;
 use crate::net::{self, RtpPair};
-use crate::sdp::{MediaCommand, MediaPlan, MediaReport};
+use crate::sdp::{MediaCommand, MediaPlan, MediaReport, RtpSlot};
 use crate::webrtc::Identity;
 use engine::{Command, Engine};
 use step::Step;
@@ -70,6 +70,9 @@ pub enum WorkerError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the media worker is busy")]
 pub struct WorkerBusy;
+
+/// Pairs of RTP ports of one call, by their slots.
+pub type Pairs = Vec<(RtpSlot, RtpPair)>;
 
 /// Where a worker's reports go: the call's number and the report. Called on the worker's thread: it must not block.
 pub type Reports = Box<dyn Fn(u64, MediaReport) + Send>;
@@ -151,11 +154,11 @@ impl WorkerHandle {
     }
 
     /// Opens a call. Its sockets are the worker's until [`MediaCommand::Stop`], whose [`MediaReport::Stopped`] says
-    /// that they are closed. When it is refused the pair is closed at once.
-    pub fn open(&self, call: u64, pair: RtpPair, plan: MediaPlan, seed: [u8; 32]) -> Result<(), WorkerBusy> {
+    /// that they are closed. When it is refused the pairs are closed at once.
+    pub fn open(&self, call: u64, pairs: Pairs, plan: MediaPlan, seed: [u8; 32]) -> Result<(), WorkerBusy> {
         let room = |calls| (calls < self.max_calls).then_some(calls + 1);
         self.shared.calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).map_err(|_| WorkerBusy)?;
-        let opened = self.send(Command::Open { call, pair, plan: Box::new(plan), seed });
+        let opened = self.send(Command::Open { call, pairs, plan: Box::new(plan), seed });
         if opened.is_err() {
             self.shared.calls.fetch_sub(1, Ordering::Relaxed);
         }
@@ -167,6 +170,16 @@ impl WorkerHandle {
     /// has ended alone.
     pub fn command(&self, call: u64, command: MediaCommand) -> Result<(), WorkerBusy> {
         self.send(Command::Media { call, command: Box::new(command) })
+    }
+
+    /// Gives an open call one more pair of ports; one that is in the slot already is closed.
+    pub fn add_pair(&self, call: u64, slot: RtpSlot, pair: RtpPair) -> Result<(), WorkerBusy> {
+        self.send(Command::AddPair { call, slot, pair })
+    }
+
+    /// Closes one pair of an open call.
+    pub fn remove_pair(&self, call: u64, slot: RtpSlot) -> Result<(), WorkerBusy> {
+        self.send(Command::RemovePair { call, slot })
     }
 
     fn send(&self, command: Command) -> Result<(), WorkerBusy> {

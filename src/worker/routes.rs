@@ -7,8 +7,10 @@ use arrayvec::ArrayVec;
 
 use crate::webrtc::{self, PacketKind};
 
-/// Addresses of one browser that are routed; as many as its transport remembers.
-const MAX_ADDRESSES: usize = 8;
+/// Addresses of a call's browsers that are routed: two browsers, and as many of each as its transport remembers.
+const MAX_ADDRESSES: usize = 16;
+/// For each of two browsers the current ufrag and the one before it: checks of both are in flight during an ICE restart.
+const MAX_UFRAGS: usize = 4;
 
 /// The maps of one worker.
 #[derive(Debug)]
@@ -20,8 +22,8 @@ pub(super) struct Routes {
 /// What leads to one call.
 #[derive(Debug, Default)]
 pub(super) struct Ways {
-    /// The current ufrag and the one before it: checks of both are in flight during an ICE restart.
-    ufrags: ArrayVec<String, 2>,
+    /// In the order of their coming.
+    ufrags: ArrayVec<String, MAX_UFRAGS>,
     addresses: ArrayVec<SocketAddr, MAX_ADDRESSES>,
 }
 
@@ -47,17 +49,20 @@ impl Routes {
         self.by_address.get(&source) == Some(&slot)
     }
 
-    /// Adds a call's ufrag; a third one pushes out the first.
-    pub fn add_ufrag(&mut self, slot: usize, ways: &mut Ways, ufrag: &str) {
-        if ways.ufrags.iter().any(|known| known == ufrag) {
-            return;
+    /// Adds the ufrags of a call's present plan, two at most; the oldest that is not among them gives way.
+    pub fn add_ufrags(&mut self, slot: usize, ways: &mut Ways, current: &[&str]) {
+        for ufrag in current {
+            if ways.ufrags.iter().any(|known| known == ufrag) {
+                continue;
+            }
+            if ways.ufrags.is_full() {
+                let index = ways.ufrags.iter().position(|known| !current.contains(&known.as_str())).unwrap_or(0);
+                let oldest = ways.ufrags.remove(index);
+                remove_if(&mut self.by_ufrag, &oldest, slot);
+            }
+            ways.ufrags.push((*ufrag).to_owned());
+            self.by_ufrag.insert((*ufrag).to_owned(), slot);
         }
-        if ways.ufrags.is_full() {
-            let oldest = ways.ufrags.remove(0);
-            remove_if(&mut self.by_ufrag, &oldest, slot);
-        }
-        ways.ufrags.push(ufrag.to_owned());
-        self.by_ufrag.insert(ufrag.to_owned(), slot);
     }
 
     /// Adds an address that has shown itself to be a call's browser; `knows` tells which of the older ones still are.
@@ -119,8 +124,8 @@ mod tests {
     fn what_led_to_a_call_is_gone_with_it_but_not_what_another_took_over() {
         let mut routes = Routes::with_capacity(4);
         let (mut first, mut second) = (Ways::default(), Ways::default());
-        routes.add_ufrag(1, &mut first, "aaaa");
-        routes.add_ufrag(2, &mut second, "bbbb");
+        routes.add_ufrags(1, &mut first, &["aaaa"]);
+        routes.add_ufrags(2, &mut second, &["bbbb"]);
         routes.add_address(1, &mut first, address(1), |_| true);
         routes.add_address(1, &mut first, address(2), |_| true);
         routes.add_address(2, &mut second, address(2), |_| true);
@@ -138,11 +143,21 @@ mod tests {
     fn both_maps_are_bounded_per_call() {
         let (mut routes, mut ways) = (Routes::with_capacity(4), Ways::default());
         for n in 0..100 {
-            routes.add_ufrag(1, &mut ways, &format!("ufrag{n}"));
+            routes.add_ufrags(1, &mut ways, &[&format!("ufrag{n}")]);
             routes.add_address(1, &mut ways, address(n), |known| known == address(0));
         }
-        assert_eq!(routes.len(), 2 + MAX_ADDRESSES);
+        assert_eq!(routes.len(), MAX_UFRAGS + MAX_ADDRESSES);
         assert!(routes.leads_to(address(0), 1), "one that the browser still uses stays");
         assert!(routes.leads_to(address(99), 1));
+    }
+
+    #[test]
+    fn the_ufrags_of_the_present_plan_stay() {
+        let (mut routes, mut ways) = (Routes::with_capacity(4), Ways::default());
+        routes.add_ufrags(1, &mut ways, &["stays"]);
+        for n in 0..10 {
+            routes.add_ufrags(1, &mut ways, &["stays", &format!("ufrag{n}")]);
+        }
+        assert_eq!(ways.ufrags.iter().map(String::as_str).collect::<Vec<_>>(), ["stays", "ufrag7", "ufrag8", "ufrag9"]);
     }
 }

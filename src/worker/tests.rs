@@ -12,7 +12,7 @@ use super::*;
 use crate::codec::Codec;
 use crate::media::{Port, Transmit};
 use crate::net::{PortPool, bind_udp, test_ports};
-use crate::sdp::{AcceptedCodec, Direction, MediaLoss, MediaStats, Side, TrunkMedia};
+use crate::sdp::{AcceptedCodec, Hears, LegMedia, LegPlan, MediaStats, RtpMedia, Side};
 use crate::webrtc::test_browser;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -28,18 +28,23 @@ struct Fake {
     stats: MediaStats,
 }
 
+const SLOT: RtpSlot = RtpSlot(0);
 const NO_FAULT: u8 = 0;
 const FAILS_TO_OPEN: u8 = 1;
 const PANICS_AT_OPENING: u8 = 2;
 const TICKS: u8 = 3;
 const TICKS_THEN_PANICS: u8 = 4;
 
+fn remote(plan: &MediaPlan) -> Option<SocketAddr> {
+    plan.b.as_ref()?.media.rtp()?.remote_rtp
+}
+
 impl Fake {
     fn new(now: Instant, plan: MediaPlan, seed: [u8; 32]) -> Option<Self> {
         let fault = seed[0];
         assert!(fault != PANICS_AT_OPENING, "a fault on purpose");
         Some(Self {
-            trunk: plan.trunk?.remote_rtp?,
+            trunk: remote(&plan)?,
             fault,
             known: Vec::new(),
             out: VecDeque::new(),
@@ -53,12 +58,12 @@ impl Fake {
 
 impl Step for Fake {
     fn update(&mut self, _: Instant, plan: MediaPlan) {
-        self.trunk = plan.trunk.and_then(|trunk| trunk.remote_rtp).unwrap();
-        self.reports.push_back(MediaReport::Connected);
+        self.trunk = remote(&plan).unwrap();
+        self.reports.push_back(MediaReport::Connected(Side::A));
     }
 
     fn send_digits(&mut self, _: Instant, _: Side, digits: &str, _: u16) {
-        self.out.push_back((Port::TrunkRtp, self.trunk, digits.as_bytes().to_vec()));
+        self.out.push_back((Port::Rtp(SLOT), self.trunk, digits.as_bytes().to_vec()));
     }
 
     fn handle_datagram(&mut self, _: Instant, port: Port, source: SocketAddr, packet: &mut [u8]) {
@@ -71,21 +76,21 @@ impl Step for Fake {
                 self.out.push_back((Port::Browser, source, b"checked".to_vec()));
             }
             Port::Browser => {
-                self.stats.browser.packets_in += 1;
-                self.out.push_back((Port::TrunkRtp, self.trunk, packet.to_vec()));
+                self.stats.a.packets_in += 1;
+                self.out.push_back((Port::Rtp(SLOT), self.trunk, packet.to_vec()));
             }
-            Port::TrunkRtp => {
+            Port::Rtp(_) => {
                 let to = *self.known.last().unwrap();
                 self.out.push_back((Port::Browser, to, packet.to_vec()));
             }
-            Port::TrunkRtcp => self.out.push_back((Port::TrunkRtcp, source, packet.to_vec())),
+            Port::Rtcp(slot) => self.out.push_back((Port::Rtcp(slot), source, packet.to_vec())),
         }
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        self.stats.trunk.packets_out += 1;
-        assert!(self.fault != TICKS_THEN_PANICS || self.stats.trunk.packets_out < 3, "a fault on purpose");
-        self.out.push_back((Port::TrunkRtp, self.trunk, b"tick".to_vec()));
+        self.stats.b.packets_out += 1;
+        assert!(self.fault != TICKS_THEN_PANICS || self.stats.b.packets_out < 3, "a fault on purpose");
+        self.out.push_back((Port::Rtp(SLOT), self.trunk, b"tick".to_vec()));
         self.tick = Some(now + Duration::from_millis(5));
     }
 
@@ -112,7 +117,7 @@ impl Step for Fake {
     }
 
     fn close(&mut self, _: Instant) {
-        self.out.push_back((Port::TrunkRtp, self.trunk, b"bye".to_vec()));
+        self.out.push_back((Port::Rtp(SLOT), self.trunk, b"bye".to_vec()));
     }
 }
 
@@ -143,7 +148,7 @@ impl Bench {
         let trunk = peer("127.0.0.1:0");
         let pair = self.pool.lease(Instant::now()).unwrap();
         let port = pair.port;
-        self.worker.open(call, pair, plan(name, trunk.local_addr().unwrap()), [fault; 32]).unwrap();
+        self.worker.open(call, vec![(SLOT, pair)], plan(name, trunk.local_addr().unwrap()), [fault; 32]).unwrap();
         (port, trunk)
     }
 
@@ -166,24 +171,9 @@ fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
 
 fn plan(ufrag: &str, trunk: SocketAddr) -> MediaPlan {
     let pcmu = AcceptedCodec { payload_type: 0, codec: Codec::Pcmu };
-    MediaPlan {
-        browser: Some(test_browser::media_named(ufrag)),
-        trunk: Some(TrunkMedia {
-            remote_rtp: Some(trunk),
-            peer: None,
-            remote_rtcp: None,
-            send: pcmu,
-            accepted: vec![pcmu],
-            telephone_event: None,
-            accepted_events: Vec::new(),
-            comfort_noise: None,
-            direction: Direction::SendRecv,
-            ssrc: 1,
-            ptime: 20,
-        }),
-        ringback: None,
-        established: true,
-    }
+    let leg = |media| Some(LegPlan { media, hears: Hears::Peer });
+    let browser = LegMedia::Browser(test_browser::media_named(ufrag));
+    MediaPlan { a: leg(browser), b: leg(LegMedia::Rtp(RtpMedia::new(trunk, pcmu, 1))) }
 }
 
 /// A STUN Binding request to the call `ufrag` that ends with `tail`, as far as routing looks.
@@ -238,7 +228,7 @@ fn each_browser_reaches_its_own_trunk_and_back() {
         assert_eq!(receive(browser), (media(&[7, *n as u8]), to));
         trunk.send_to(b"report", ("127.0.0.1", port + 1)).unwrap();
         assert_eq!(receive(trunk), (b"report".to_vec(), SocketAddr::from(([127, 0, 0, 1], port + 1))));
-        bench.worker.command(*n, MediaCommand::Digits { to: Side::Trunk, digits: "12".into(), ms: 100 }).unwrap();
+        bench.worker.command(*n, MediaCommand::Digits { to: Side::B, digits: "12".into(), ms: 100 }).unwrap();
         assert_eq!(receive(trunk).0, b"12");
     }
     bench.worker.stop();
@@ -276,7 +266,7 @@ fn a_stopped_call_gives_its_ports_back_before_it_says_so() {
         assert_eq!(receive(&trunk).0, b"bye");
         let (call, report) = bench.report();
         let MediaReport::Stopped(stats) = report else { panic!("{report:?}") };
-        assert_eq!((call, stats.browser.packets_in), (round, 1));
+        assert_eq!((call, stats.a.packets_in), (round, 1));
         assert_eq!(bench.worker.calls(), 0);
         // The one pair of the pool can be bound at once.
         bench.pool.release(Instant::now(), port);
@@ -296,7 +286,7 @@ fn a_panic_ends_its_own_call_only() {
     say_hello(&bad, to, "bad1");
     say_hello(&good, to, "good");
     bad.send_to(&media(b"panic"), to).unwrap();
-    assert_eq!(bench.report(), (1, MediaReport::Lost(MediaLoss::BridgePanic)));
+    assert_eq!(bench.report(), (1, MediaReport::Failed));
     assert!(bind_udp(SocketAddr::from(([127, 0, 0, 1], bad_port)), None).is_ok(), "its sockets are closed");
     bench.worker.command(1, MediaCommand::Update(plan("bad1", to))).unwrap();
     bench.worker.command(1, MediaCommand::Stop).unwrap();
@@ -304,7 +294,7 @@ fn a_panic_ends_its_own_call_only() {
 
     for (call, fault) in [(3, FAILS_TO_OPEN), (4, PANICS_AT_OPENING), (5, TICKS_THEN_PANICS)] {
         bench.open(call, "more", fault);
-        assert_eq!(bench.report(), (call, MediaReport::Lost(MediaLoss::BridgePanic)));
+        assert_eq!(bench.report(), (call, MediaReport::Failed));
         bench.worker.command(call, MediaCommand::Stop).unwrap();
         assert!(matches!(bench.report(), (stopped, MediaReport::Stopped(_)) if stopped == call));
     }
@@ -383,10 +373,10 @@ fn more_calls_than_agreed_are_refused_and_stop_ends_those_that_are() {
     let mut bench = Bench::new("127.0.0.1:0", 10);
     let ports: Vec<u16> = (0..4).map(|call| bench.open(call, &format!("cal{call}"), NO_FAULT).0).collect();
     let pair = bench.pool.lease(Instant::now()).unwrap();
-    assert_eq!(bench.worker.open(9, pair, MediaPlan::default(), [0; 32]), Err(WorkerBusy));
+    assert_eq!(bench.worker.open(9, vec![(SLOT, pair)], MediaPlan::default(), [0; 32]), Err(WorkerBusy));
     assert_eq!(bench.worker.calls(), 4);
     bench.worker.command(2, MediaCommand::Update(plan("new2", bench.worker.browser_address()))).unwrap();
-    assert_eq!(bench.report(), (2, MediaReport::Connected));
+    assert_eq!(bench.report(), (2, MediaReport::Connected(Side::A)));
     bench.worker.stop();
     let mut ended: Vec<u64> = bench.reports.iter().map(|(call, _)| call).collect();
     ended.sort_unstable();
@@ -417,10 +407,12 @@ fn a_full_channel_has_room_for_the_stop_of_each_call() {
     let mut pool = PortPool::new("127.0.0.1".parse().unwrap(), test_ports(8), Duration::ZERO);
     for call in 0..4 {
         let pair = pool.lease(Instant::now()).unwrap();
-        worker.open(call, pair, plan(&format!("cal{call}"), worker.browser_address()), [NO_FAULT; 32]).unwrap();
+        worker
+            .open(call, vec![(SLOT, pair)], plan(&format!("cal{call}"), worker.browser_address()), [NO_FAULT; 32])
+            .unwrap();
     }
     hangs.recv_timeout(LIMIT).unwrap();
-    let digits = || MediaCommand::Digits { to: Side::Trunk, digits: "1".into(), ms: 100 };
+    let digits = || MediaCommand::Digits { to: Side::B, digits: "1".into(), ms: 100 };
     let taken = (0..1_000).take_while(|_| worker.command(0, digits()).is_ok()).count();
     assert_eq!(taken, 73);
     for call in 0..4 {

@@ -1,6 +1,6 @@
 //! Browser to phone: the plain course of things.
 
-use ringback::sdp::{MediaCommand, Tone};
+use ringback::sdp::{Hears, MediaCommand, Tone};
 use ringback::signal::{ErrorCode, Party, ServerMessage};
 use ringback::sip::Transport;
 use ringback::switch::NumberFormat;
@@ -24,7 +24,7 @@ fn a_browser_calls_a_phone_and_hangs_up() {
     assert_eq!((cdr.cause.as_str(), cdr.q850, cdr.rule.as_deref()), ("normal", 16, Some("world")));
     assert_eq!((cdr.trunks[0].trunk.as_str(), cdr.trunks[0].result.as_str()), ("one", "answered"));
     assert!(cdr.start < cdr.ringing.unwrap() && cdr.ringing < cdr.answer && cdr.answer.unwrap() + 2000 <= cdr.end);
-    assert_eq!((cdr.codecs.browser.as_deref(), cdr.codecs.trunk.as_deref()), (Some("opus"), Some("PCMU")));
+    assert_eq!((cdr.codecs.a.as_deref(), cdr.codecs.b.as_deref()), (Some("opus"), Some("PCMU")));
     assert_eq!(world.one().request_uris, ["sip:+442079460000@192.0.2.9"]);
     assert!(world.one().froms[0].contains("sip:alice@192.0.2.1"), "{:?}", world.one().froms);
     assert_eq!(world.one().sessions.values().next().unwrap().ends, ["ended Remote"]);
@@ -39,7 +39,7 @@ fn the_browser_is_answered_before_the_phone_is_even_asked() {
     world.until(alice, "c1", "answer");
     assert_eq!(world.sent(ONE, "SIP/2.0"), 0);
     let MediaCommand::Start(plan) = &world.commands()[0] else { panic!("{:?}", world.commands()) };
-    assert!(plan.browser.is_some() && plan.trunk.is_none() && !plan.established && plan.ringback.is_none());
+    assert_eq!((plan.a.as_ref().unwrap().hears, &plan.b), (Hears::Peer, &None));
     world.tell(alice, "hangup", "c1");
     world.finish();
     assert_eq!(world.page(alice).ended("c1"), ended(Party::Us, "cancelled", Some(487)));
@@ -104,17 +104,17 @@ fn ringback_sounds_until_the_answer_and_early_media_is_kept() {
     assert_eq!(world.page(alice).story("c1"), ["answer", "ringing", "early", "answered", "ended"]);
     let plans: Vec<_> = world.commands().iter().filter_map(plan_of).collect();
     // rings without sound: our tone; then the trunk's sound beside it (the media path prefers what arrives)
-    assert_eq!(plans[1], (false, Some(Tone::Us), false));
-    assert_eq!(plans[2], (true, Some(Tone::Us), false));
-    assert_eq!(plans.last().unwrap(), &(true, None, true));
+    assert_eq!(plans[1], (Hears::PeerOr(Tone::Us), None));
+    assert_eq!(plans[2], (Hears::PeerOr(Tone::Us), Some(Hears::Nothing)));
+    assert_eq!(plans.last().unwrap(), &(Hears::Peer, Some(Hears::Peer)));
     assert_eq!(world.commands().last(), Some(&MediaCommand::Stop));
 }
 
-/// Whether the trunk is heard, the tone, whether established.
-fn plan_of(command: &MediaCommand) -> Option<(bool, Option<Tone>, bool)> {
+/// What the browser hears, and the trunk.
+fn plan_of(command: &MediaCommand) -> Option<(Hears, Option<Hears>)> {
     match command {
         MediaCommand::Start(plan) | MediaCommand::Update(plan) => {
-            Some((plan.trunk.is_some(), plan.ringback, plan.established))
+            Some((plan.a.as_ref().unwrap().hears, plan.b.as_ref().map(|leg| leg.hears)))
         }
         _ => None,
     }
@@ -127,7 +127,7 @@ fn early_media_without_ringing_makes_no_tone() {
     world.say(alice, &call("c1", "600"));
     world.until(alice, "c1", "answered");
     assert_eq!(world.page(alice).story("c1"), ["answer", "early", "answered"]);
-    assert!(world.commands().iter().filter_map(plan_of).all(|(_, tone, _)| tone.is_none()));
+    assert!(world.commands().iter().filter_map(plan_of).all(|(hears, _)| hears == Hears::Peer));
     world.tell(alice, "hangup", "c1");
     world.finish();
 }

@@ -52,7 +52,7 @@ fn a_caller_without_an_offer_gets_ours_and_answers_in_the_ack() {
     let ringback::sdp::MediaCommand::Update(plan) = world.commands().last().unwrap() else {
         panic!("{:?}", world.commands())
     };
-    assert_eq!(plan.trunk.as_ref().unwrap().remote_rtp.unwrap().port(), 7000);
+    assert_eq!(crate::support::world::rtp(plan, ringback::sdp::Side::A).remote_rtp.unwrap().port(), 7000);
     world.tell(alice, "hangup", &name);
     world.finish();
     assert_eq!(world.cdr().cause, "normal");

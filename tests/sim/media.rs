@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::basic::code_of;
 use crate::support::raw::{Raw, in_dialog, local, reply};
+use crate::support::world::rtp;
 use crate::support::world::{ONE, address, config};
 use crate::support::{Habits, World, call};
 use ringback::call::SocketId;
@@ -40,7 +41,7 @@ fn direction(world: &World) -> Direction {
         MediaCommand::Start(plan) | MediaCommand::Update(plan) => Some(plan),
         _ => None,
     });
-    plan.unwrap().trunk.as_ref().unwrap().direction
+    plan.unwrap().b.as_ref().unwrap().media.direction()
 }
 
 fn holds(world: &mut World, alice: SocketId) -> Vec<(Holder, bool)> {
@@ -129,7 +130,7 @@ fn digits_go_in_rtp_or_in_info_as_the_trunk_wants() {
     let digits = json!({"type": "digits", "call": "c1", "digits": "12#", "ms": 100}).to_string();
     let (mut world, alice) = talking();
     world.say(alice, &digits);
-    let expected = MediaCommand::Digits { to: Side::Trunk, digits: "12#".into(), ms: 100 };
+    let expected = MediaCommand::Digits { to: Side::B, digits: "12#".into(), ms: 100 };
     assert_eq!(world.commands().last(), Some(&expected));
     hang_up(world, alice);
 
@@ -142,7 +143,7 @@ fn digits_go_in_rtp_or_in_info_as_the_trunk_wants() {
     assert_eq!(infos, ["1", "2", "#"].map(|digit| format!("Signal={digit}\r\nDuration=100\r\n")));
     // pressed in the browser's own media
     let call = world.call_id();
-    world.input(Input::Media { call, report: MediaReport::Digit { from: Side::Browser, digit: '9', ms: 2000 } });
+    world.input(Input::Media { call, report: MediaReport::Digit { from: Side::A, digit: '9', ms: 2000 } });
     world.run(500);
     assert_eq!(world.one().sessions.values().next().unwrap().infos[3], "Signal=9\r\nDuration=250\r\n");
     hang_up(world, alice);
@@ -158,10 +159,10 @@ fn digits_of_the_trunk_reach_the_browser() {
         peer.ua.info(now, session, body).unwrap();
     });
     world.run(100);
-    let expected = MediaCommand::Digits { to: Side::Browser, digits: "5".into(), ms: 160 };
+    let expected = MediaCommand::Digits { to: Side::A, digits: "5".into(), ms: 160 };
     assert_eq!(world.commands().last(), Some(&expected));
     let call = world.call_id();
-    world.input(Input::Media { call, report: MediaReport::Digit { from: Side::Trunk, digit: '7', ms: 100 } });
+    world.input(Input::Media { call, report: MediaReport::Digit { from: Side::B, digit: '7', ms: 100 } });
     let heard: Vec<char> = world
         .page(alice)
         .heard
@@ -230,7 +231,7 @@ fn a_re_invite_without_a_description_gets_our_offer_and_the_browser_is_not_touch
     world.say(alice, &call("c1", "600"));
     world.run(2000);
     let MediaCommand::Update(plan) = world.commands().last().unwrap() else { panic!("{:?}", world.commands()) };
-    assert_eq!(plan.trunk.as_ref().unwrap().remote_rtp.unwrap().port(), 7000, "{}", world.story());
+    assert_eq!(rtp(plan, Side::B).remote_rtp.unwrap().port(), 7000, "{}", world.story());
     assert_eq!(world.page(alice).story("c1"), ["answer", "answered"]);
     hang_up(world, alice);
 }

@@ -1,11 +1,12 @@
 //! Messages that cross.
 
-use ringback::sdp::MediaCommand;
+use ringback::sdp::{MediaCommand, Side};
 use ringback::signal::Party;
 use ringback::sip::{Message, Method};
 use serde_json::json;
 
 use crate::support::raw::{Raw, in_dialog, polite, reply};
+use crate::support::world::rtp;
 use crate::support::world::{GATEWAY, ONE, address};
 use crate::support::{Fate, Habits, World, call, ended};
 
@@ -103,7 +104,7 @@ fn two_phones_ring_and_both_answer() {
         .commands()
         .iter()
         .filter_map(|command| match command {
-            MediaCommand::Update(plan) => plan.trunk.as_ref().map(|trunk| trunk.remote_rtp.unwrap().port()),
+            MediaCommand::Update(plan) => plan.b.as_ref().map(|_| rtp(plan, Side::B).remote_rtp.unwrap().port()),
             _ => None,
         })
         .collect();
@@ -141,7 +142,7 @@ fn a_200_without_a_description_confirms_its_own_early_dialog() {
     world.say(alice, &call("c1", "600"));
     world.until(alice, "c1", "answered");
     let MediaCommand::Update(plan) = world.commands().last().unwrap() else { panic!() };
-    assert_eq!(plan.trunk.as_ref().unwrap().remote_rtp.unwrap().port(), 5000);
+    assert_eq!(rtp(plan, Side::B).remote_rtp.unwrap().port(), 5000);
     world.tell(alice, "hangup", "c1");
     world.finish();
 }

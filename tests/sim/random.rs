@@ -126,8 +126,8 @@ fn act(world: &mut World, sockets: &mut [u64; 3], next: &mut u64, calls: &mut u3
         }),
         Deed::MediaLost | Deed::Digit => {
             let report = match deed {
-                Deed::Digit => MediaReport::Digit { from: Side::Trunk, digit: '1', ms: 100 },
-                _ => MediaReport::Lost(MediaLoss::ConsentExpired),
+                Deed::Digit => MediaReport::Digit { from: Side::B, digit: '1', ms: 100 },
+                _ => MediaReport::Lost { side: Side::A, loss: MediaLoss::ConsentExpired },
             };
             if let Some(call) = world.media.keys().last().copied() {
                 world.input(Input::Media { call, report });

@@ -12,8 +12,8 @@ use ringback::codec::{Codec, Decoder, Encoder};
 use ringback::media::{Bridge, Port};
 use ringback::rtp::packet::{RtpHeader, RtpPacket};
 use ringback::sdp::{
-    AcceptedCodec, BrowserMedia, Direction, DtlsRole, Fingerprint, IceCredentials, MediaPlan, MediaReport,
-    TelephoneEvent, TrunkMedia,
+    AcceptedCodec, BrowserMedia, Direction, DtlsRole, Fingerprint, Hears, IceCredentials, LegMedia, LegPlan, MediaPlan,
+    MediaReport, RtpMedia, RtpSlot, Side, TelephoneEvent,
 };
 use ringback::webrtc::{Identity, PacketKind, classify};
 use str0m::ice::IceCreds;
@@ -60,10 +60,8 @@ impl Call {
         let local = IceCredentials { ufrag: "Ring".into(), pwd: "ring-back-password-22ch".into() };
         let mut rtc = browser_side(now, browser, gateway, &local, &identity.fingerprint());
         let plan = MediaPlan {
-            browser: Some(browser_media(&mut rtc, local, codec)),
-            trunk: Some(trunk_media(trunk)),
-            ringback: None,
-            established: true,
+            a: Some(leg(LegMedia::Browser(browser_media(&mut rtc, local, codec)))),
+            b: Some(leg(LegMedia::Rtp(trunk_media(trunk)))),
         };
         let bridge = Bridge::new(now, plan, Some(&identity), [3; 32]).expect("a bridge");
         let encoder =
@@ -87,7 +85,7 @@ impl Call {
             heard_by_trunk: Vec::new(),
         };
         for _ in 0..1_000 {
-            if call.reports.contains(&MediaReport::Connected) {
+            if call.reports.contains(&MediaReport::Connected(Side::A)) {
                 return call;
             }
             call.now += Duration::from_millis(5);
@@ -125,7 +123,7 @@ impl Call {
         header.write(&mut bytes).expect("room");
         let samples = sine(TRUNK_HZ, n);
         ringback::codec::g711::Law::Mu.encode(&samples, &mut bytes[12..]);
-        self.step.push((Port::TrunkRtp, self.trunk, bytes));
+        self.step.push((Port::Rtp(RtpSlot(0)), self.trunk, bytes));
     }
 
     /// The packet path and nothing else: datagrams in, time, datagrams out.
@@ -156,10 +154,10 @@ impl Call {
             let bytes = &bytes[..len];
             match port {
                 Port::Browser => self.give_browser(bytes),
-                Port::TrunkRtp => {
+                Port::Rtp(_) => {
                     self.heard_by_trunk.push(RtpPacket::parse(bytes).expect("RTP").payload.to_vec());
                 }
-                Port::TrunkRtcp => {}
+                Port::Rtcp(_) => {}
             }
         }
         self.sent.reserve(64);
@@ -271,19 +269,14 @@ fn browser_media(rtc: &mut Rtc, local_ice: IceCredentials, codec: Codec) -> Brow
     }
 }
 
-fn trunk_media(trunk: SocketAddr) -> TrunkMedia {
+fn leg(media: LegMedia) -> LegPlan {
+    LegPlan { media, hears: Hears::Peer }
+}
+
+fn trunk_media(trunk: SocketAddr) -> RtpMedia {
     let send = AcceptedCodec { payload_type: 0, codec: Codec::Pcmu };
-    TrunkMedia {
-        remote_rtp: Some(trunk),
-        peer: None,
-        remote_rtcp: Some(SocketAddr::new(trunk.ip(), trunk.port() + 1)),
-        send,
-        accepted: vec![send],
+    RtpMedia {
         telephone_event: Some(TelephoneEvent { payload_type: 101, clock_rate: 8_000 }),
-        accepted_events: Vec::new(),
-        comfort_noise: None,
-        direction: Direction::SendRecv,
-        ssrc: 0x2222,
-        ptime: 20,
+        ..RtpMedia::new(trunk, send, 0x2222)
     }
 }

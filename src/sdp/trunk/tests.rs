@@ -5,16 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn local() -> TrunkLocal {
-    TrunkLocal {
-        rtp: "192.0.2.1:20000".parse().unwrap(),
-        session_id: 77,
-        version: 3,
-        codecs: vec![Codec::Pcmu, Codec::Pcma],
-        ptime: 20,
-        telephone_event: true,
-        direction: Direction::SendRecv,
-        ssrc: 99,
-    }
+    TrunkLocal { session_id: 77, version: 3, ..TrunkLocal::new("192.0.2.1:20000".parse().unwrap(), 99) }
 }
 
 /// What Asterisk 22 answers.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::codec::Codec;
 use crate::codec::g711::Law;
 use crate::rtp::packet::{HEADER_LEN, RtpHeader, RtpPacket};
-use crate::sdp::{Direction, TrunkLocal, TrunkMedia, trunk};
+use crate::sdp::{Direction, RtpMedia, TrunkLocal, trunk};
 use crate::sip::{
     Body, Flow, Host, Invite, NameAddr, Params, SessionId, SessionOptions, Timers, Transport, UaConfig, UaEvent,
     UaOutput, Uri, UserAgent,
@@ -49,14 +49,11 @@ pub fn flow() -> Flow {
 /// The caller's side of the description.
 pub fn local(direction: Direction, version: u64) -> TrunkLocal {
     TrunkLocal {
-        rtp: address(RTP),
         session_id: 9,
         version,
         codecs: vec![Codec::Pcma, Codec::Pcmu],
-        ptime: 20,
-        telephone_event: true,
         direction,
-        ssrc: 42,
+        ..TrunkLocal::new(address(RTP), 42)
     }
 }
 
@@ -224,7 +221,7 @@ impl Bench {
     }
 
     /// The negotiated media of an answered call.
-    pub fn media(&self) -> TrunkMedia {
+    pub fn media(&self) -> RtpMedia {
         trunk::read_answer(&local(Direction::SendRecv, 1), &self.answer().unwrap().bytes).unwrap()
     }
 

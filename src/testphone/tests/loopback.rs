@@ -7,7 +7,7 @@ use super::bench::{caller, invite};
 use crate::codec::Codec;
 use crate::codec::g711::Law;
 use crate::rtp::packet::{HEADER_LEN, RtpHeader, RtpPacket};
-use crate::sdp::{Direction, TrunkLocal, trunk};
+use crate::sdp::{TrunkLocal, trunk};
 use crate::sip::{Body, Flow, Transport, UaEvent, UaOutput, UserAgent};
 use crate::testphone::{Config, TestPhone};
 
@@ -79,16 +79,7 @@ async fn a_call_over_loopback_is_answered_echoed_and_ended_by_the_stop() {
 
 fn call_and_listen(mut caller: Caller) -> Caller {
     let (rtp, address) = bind();
-    let local = TrunkLocal {
-        rtp: address,
-        session_id: 1,
-        version: 1,
-        codecs: vec![Codec::Pcmu],
-        ptime: 20,
-        telephone_event: true,
-        direction: Direction::SendRecv,
-        ssrc: 5,
-    };
+    let local = TrunkLocal { codecs: vec![Codec::Pcmu], ..TrunkLocal::new(address, 5) };
     let offer = Body { content_type: "application/sdp".into(), bytes: trunk::offer(&local).into_bytes() };
     caller.ua.invite(Instant::now(), invite(caller.flow, "600", Some(offer))).unwrap();
     let answer = caller.until(|event| match event {

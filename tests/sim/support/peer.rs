@@ -90,14 +90,11 @@ impl Peer {
     /// The trunk's own description.
     pub fn local(&self, direction: Direction) -> TrunkLocal {
         TrunkLocal {
-            rtp: SocketAddr::new(self.address.ip(), 40_000),
             session_id: 77,
             version: self.version,
             codecs: vec![Codec::Pcma, Codec::Pcmu],
-            ptime: 20,
-            telephone_event: true,
             direction,
-            ssrc: 1,
+            ..TrunkLocal::new(SocketAddr::new(self.address.ip(), 40_000), 1)
         }
     }
 

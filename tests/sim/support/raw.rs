@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use ringback::codec::Codec;
-use ringback::sdp::{Direction, TrunkLocal, trunk};
+use ringback::sdp::{TrunkLocal, trunk};
 use ringback::sip::{Headers, Message, Method, Request, Response};
 
 /// What a script does with one message: messages to send back.
@@ -54,14 +54,9 @@ pub fn reply(request: &Request, status: u16, tag: &str, rtp: Option<u16>) -> Mes
 /// The scripted trunk's own description.
 pub fn local(port: u16) -> TrunkLocal {
     TrunkLocal {
-        rtp: SocketAddr::from(([192, 0, 2, 9], port)),
         session_id: u64::from(port),
-        version: 1,
         codecs: vec![Codec::Pcmu],
-        ptime: 20,
-        telephone_event: true,
-        direction: Direction::SendRecv,
-        ssrc: 1,
+        ..TrunkLocal::new(SocketAddr::from(([192, 0, 2, 9], port)), 1)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Time, the network, the media path, and the rules that hold after every call.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use ringback::call::{CallId, Cdr, Lease, LeaseRefusal, Now, SocketId};
 use ringback::dialplan::{Plan, PlanFile};
-use ringback::sdp::{CodecPolicy, Fingerprint, MediaCommand, MediaReport, MediaStats};
+use ringback::sdp::{
+    CodecPolicy, Fingerprint, MediaCommand, MediaPlan, MediaReport, MediaStats, RtpMedia, RtpSlot, Side,
+};
 use ringback::signal::ServerMessage;
 use ringback::sip::{Flow, Located, ResolveError, Target, Timers, Transport, UaConfig};
 use ringback::switch::{Auth, Input, Output, Switch, SwitchConfig, SwitchLimits, Trunk};
@@ -113,8 +115,8 @@ impl Ord for Due {
 #[derive(Debug, Default)]
 pub struct MediaPath {
     pub commands: Vec<MediaCommand>,
-    pub leased: usize,
-    pub released: usize,
+    /// Slots that were asked for and not taken back.
+    pub leased: BTreeSet<RtpSlot>,
     pub stopped: usize,
 }
 
@@ -384,17 +386,16 @@ impl World {
             Output::Socket { socket, text } => self.hear(socket, &text),
             Output::CloseSocket { socket, code, .. } => self.page(socket).closed = Some(code),
             Output::Sip { flow, bytes } => self.send(flow.local, flow.remote, bytes),
-            Output::Lease { call, .. } => match self.lease_after {
+            Output::Lease { call, slot, peers, browser } => match self.lease_after {
                 Some(ms) => {
-                    self.media.entry(call).or_default().leased += 1;
+                    self.media.entry(call).or_default().leased.insert(slot);
                     self.next_port += 2;
-                    let lease = Lease {
-                        candidates: vec![address("192.0.2.1:3478")],
-                        trunk_rtp: SocketAddr::new(address(GATEWAY).ip(), self.next_port),
-                    };
-                    self.later(ms, Thing::Input(Input::Leased { call, lease }));
+                    let rtp = SocketAddr::new(address(GATEWAY).ip(), self.next_port);
+                    let candidates = if browser { vec![address("192.0.2.1:3478")] } else { Vec::new() };
+                    let lease = Lease { candidates, rtp: vec![Some(rtp); peers.len()] };
+                    self.later(ms, Thing::Input(Input::Leased { call, slot, lease }));
                 }
-                None => self.later(1, Thing::Input(Input::LeaseFailed { call, reason: LeaseRefusal::NoPort })),
+                None => self.later(1, Thing::Input(Input::LeaseFailed { call, slot, reason: LeaseRefusal::NoPort })),
             },
             Output::Media { call, command } => {
                 let path = self.media.entry(call).or_default();
@@ -409,7 +410,13 @@ impl World {
                     self.later(ms, Thing::Input(Input::Media { call, report }));
                 }
             }
-            Output::Release { call } => self.media.entry(call).or_default().released += 1,
+            Output::ReleaseSlot { call, slot } => {
+                assert!(self.media.entry(call).or_default().leased.remove(&slot), "{call}: {slot:?} is not lent");
+            }
+            Output::Release { call } => {
+                let leased = std::mem::take(&mut self.media.entry(call).or_default().leased);
+                assert!(!leased.is_empty(), "{call}: nothing is lent");
+            }
             Output::Cdr(cdr) => self.cdrs.push(*cdr),
             Output::Resolve { trunk, .. } => {
                 let result = self.dns.get(&trunk).cloned().unwrap_or(Err(ResolveError::Unanswered));
@@ -555,7 +562,7 @@ impl World {
         ids.dedup();
         assert_eq!(ids.len(), calls, "two records of one call");
         for (call, path) in &self.media {
-            assert_eq!(path.leased, path.released, "{call}: leases and releases\n{story}");
+            assert!(path.leased.is_empty(), "{call}: {:?} is not taken back\n{story}", path.leased);
             let started = usize::from(!path.commands.is_empty());
             assert_eq!(path.stopped, started, "{call}: one Stop for one Start\n{story}");
             assert!(ids.contains(&call.to_string().as_str()), "{call} has no record");
@@ -640,4 +647,9 @@ impl World {
         assert_eq!(self.media.len(), 1);
         *self.media.keys().next().unwrap()
     }
+}
+
+/// The RTP leg of a side.
+pub fn rtp(plan: &MediaPlan, side: Side) -> &RtpMedia {
+    plan.leg(side).and_then(|leg| leg.media.rtp()).expect("an RTP leg")
 }
