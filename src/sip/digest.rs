@@ -1,6 +1,6 @@
 //! Digest authentication as a client ([RFC 7616](https://www.rfc-editor.org/rfc/rfc7616),
 //! [RFC 8760](https://www.rfc-editor.org/rfc/rfc8760)): MD5 and SHA-256, their session variants, qop `auth`, `auth-int`
-//! or none (RFC 2069).
+//! or none (RFC 2069). The server's side is in `authority`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -74,15 +74,8 @@ impl FromStr for Challenge {
     type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Challenge, DigestError> {
-        let (scheme, params) = text.trim().split_once(char::is_whitespace).ok_or(DigestError::Malformed)?;
-        if !scheme.eq_ignore_ascii_case("Digest") {
-            return Err(DigestError::Malformed);
-        }
-        let parts = split_outside_quotes(params, ',').ok_or(DigestError::Malformed)?;
-        let get = |name: &str| {
-            let pairs = parts.iter().filter_map(|p| p.split_once('='));
-            pairs.filter(|(n, _)| n.trim().eq_ignore_ascii_case(name)).map(|(_, v)| unquote(v.trim())).next()
-        };
+        let fields = Fields::parse(text).ok_or(DigestError::Malformed)?;
+        let get = |name: &str| fields.get(name);
         Ok(Challenge {
             realm: get("realm").ok_or(DigestError::Malformed)?,
             nonce: get("nonce").ok_or(DigestError::Malformed)?,
@@ -91,6 +84,26 @@ impl FromStr for Challenge {
             qop: get("qop").map(|q| q.split(',').map(|w| w.trim().to_ascii_lowercase()).collect()).unwrap_or_default(),
             stale: get("stale").is_some_and(|s| s.eq_ignore_ascii_case("true")),
         })
+    }
+}
+
+/// The parameters of a challenge or of its answer, quotes resolved.
+pub(super) struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// Reads `Digest name=value, name="value"`; `None` for another scheme and for a quote that stays open.
+    pub(super) fn parse(text: &str) -> Option<Fields> {
+        let (scheme, params) = text.trim().split_once(char::is_whitespace)?;
+        if !scheme.eq_ignore_ascii_case("Digest") {
+            return None;
+        }
+        let pairs = split_outside_quotes(params, ',')?.into_iter().filter_map(|part| part.split_once('='));
+        Some(Fields(pairs.map(|(name, value)| (name.trim().to_ascii_lowercase(), unquote(value.trim()))).collect()))
+    }
+
+    /// The first of that name (in lower case).
+    pub(super) fn get(&self, name: &str) -> Option<String> {
+        self.0.iter().find(|(it, _)| it == name).map(|(_, value)| value.clone())
     }
 }
 
@@ -104,36 +117,52 @@ fn unquote(text: &str) -> String {
     value
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Hash {
+/// A hash that digests are made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Algorithm {
+    /// What every peer knows.
     Md5,
+    /// RFC 8760.
     Sha256,
 }
 
-impl Hash {
-    fn hex(self, text: &[u8]) -> String {
+impl Algorithm {
+    /// As the `algorithm` parameter says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Md5 => "MD5",
+            Algorithm::Sha256 => "SHA-256",
+        }
+    }
+
+    /// H(username:realm:password) in hex: what stands for a password, and is worth as much.
+    pub fn ha1(self, username: &str, realm: &str, password: &str) -> String {
+        self.hex(format!("{username}:{realm}:{password}").as_bytes())
+    }
+
+    pub(super) fn hex(self, text: &[u8]) -> String {
         let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect();
         match self {
-            Hash::Md5 => hex(&Md5::digest(text)),
-            Hash::Sha256 => hex(&Sha256::digest(text)),
+            Algorithm::Md5 => hex(&Md5::digest(text)),
+            Algorithm::Sha256 => hex(&Sha256::digest(text)),
         }
     }
 }
 
 impl Challenge {
-    fn hash(&self) -> Result<(Hash, bool), DigestError> {
+    fn hash(&self) -> Result<(Algorithm, bool), DigestError> {
         match self.algorithm.as_deref().unwrap_or("MD5").to_ascii_lowercase().as_str() {
-            "md5" => Ok((Hash::Md5, false)),
-            "md5-sess" => Ok((Hash::Md5, true)),
-            "sha-256" => Ok((Hash::Sha256, false)),
-            "sha-256-sess" => Ok((Hash::Sha256, true)),
+            "md5" => Ok((Algorithm::Md5, false)),
+            "md5-sess" => Ok((Algorithm::Md5, true)),
+            "sha-256" => Ok((Algorithm::Sha256, false)),
+            "sha-256-sess" => Ok((Algorithm::Sha256, true)),
             _ => Err(DigestError::Algorithm),
         }
     }
 
     /// How good its algorithm is, to choose among several (RFC 8760 section 2.4); `None` for one we do not know.
     pub fn strength(&self) -> Option<u8> {
-        self.hash().ok().map(|(hash, _)| if hash == Hash::Sha256 { 2 } else { 1 })
+        self.hash().ok().map(|(hash, _)| if hash == Algorithm::Sha256 { 2 } else { 1 })
     }
 }
 
@@ -172,7 +201,7 @@ pub fn answer(
         () => return Err(DigestError::Qop),
     };
     let Challenge { realm, nonce, .. } = challenge;
-    let mut a1 = hash.hex(format!("{}:{realm}:{}", credentials.username, credentials.password).as_bytes());
+    let mut a1 = hash.ha1(&credentials.username, realm, &credentials.password);
     if session {
         a1 = hash.hex(format!("{a1}:{nonce}:{cnonce}").as_bytes());
     }

@@ -2,6 +2,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod authority;
 mod dialog;
 pub mod digest;
 mod flow;
@@ -10,8 +11,10 @@ mod headers;
 pub mod locate;
 mod message;
 pub mod register;
+pub mod registrar;
 mod schedule;
 mod target;
+mod throttle;
 pub mod transaction;
 pub mod ua;
 mod uri;

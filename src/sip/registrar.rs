@@ -1,0 +1,486 @@
+//! The registrar of SIP phones: [RFC 3261 section 10.3](https://www.rfc-editor.org/rfc/rfc3261#section-10.3), with
+//! digest authentication ([RFC 7616](https://www.rfc-editor.org/rfc/rfc7616), RFC 8760), which calls from phones take too.
+//! Sans-IO; the phones' names are their addresses of record.
+//!
+//! A phone is reached over the flow of its last REGISTER, wherever its Contact points (RFC 5626's lesson). Guessing is
+//! slowed by source and by user; a phone that is registered from the same address is not locked out by others' guesses.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+pub use super::digest::Algorithm;
+pub use super::throttle::ThrottleLimits;
+
+use super::authority::{Authority, Kind, Verdict};
+use super::headers::decimal;
+use super::register::same_binding;
+use super::throttle::Throttle;
+use super::transaction::earlier;
+use super::{CSeq, Flow, Host, NameAddr, Request, Response, Transport, Uri, default_reason};
+
+/// Contacts that one REGISTER may name.
+const MAX_CONTACTS: usize = 16;
+
+/// What a user's password is known by. `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// The password itself.
+    Password(String),
+    /// H(user:realm:password) in lower-case hex, with one hash or both: the password cannot be read from it, but who has
+    /// it can log in.
+    Ha1 {
+        /// With MD5.
+        md5: Option<String>,
+        /// With SHA-256.
+        sha256: Option<String>,
+    },
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Secret {
+    fn ha1(&self, algorithm: Algorithm, user: &str, realm: &str) -> Option<String> {
+        match (self, algorithm) {
+            (Secret::Password(password), _) => Some(algorithm.ha1(user, realm, password)),
+            (Secret::Ha1 { md5, .. }, Algorithm::Md5) => md5.clone(),
+            (Secret::Ha1 { sha256, .. }, Algorithm::Sha256) => sha256.clone(),
+        }
+    }
+
+    fn has(&self, algorithm: Algorithm) -> bool {
+        self.ha1(algorithm, "", "").is_some()
+    }
+}
+
+/// How a registrar is set up.
+#[derive(Clone, Debug)]
+pub struct RegistrarConfig {
+    /// The realm of its challenges: no `"` and no line breaks in it.
+    pub realm: String,
+    /// The users by their names.
+    pub users: BTreeMap<String, Secret>,
+    /// Hashes to challenge with. One that some user's [`Secret`] does not have is left out for all: what a challenge looks
+    /// like must not depend on the user.
+    pub algorithms: Vec<Algorithm>,
+    /// Bindings of one user. The one refreshed longest ago gives way to a new one.
+    pub max_bindings: usize,
+    /// Seconds below which a registration is refused with 423. Section 10.3 forbids that for an hour and more.
+    pub min_expires: u32,
+    /// Seconds to which a longer one is cut.
+    pub max_expires: u32,
+    /// Seconds where the phone asks for none.
+    pub default_expires: u32,
+    /// When guessing from one address is slowed.
+    pub per_source: ThrottleLimits,
+    /// When guessing one user's password is slowed.
+    pub per_user: ThrottleLimits,
+}
+
+impl RegistrarConfig {
+    /// MD5 and SHA-256, 5 bindings, 60 to 3,600 s, 3,600 s where none is asked for; throttles by default.
+    pub fn new(realm: &str, users: BTreeMap<String, Secret>) -> RegistrarConfig {
+        RegistrarConfig {
+            realm: realm.to_owned(),
+            users,
+            algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
+            max_bindings: 5,
+            min_expires: 60,
+            max_expires: 3_600,
+            default_expires: 3_600,
+            per_source: ThrottleLimits { free: 20, ..ThrottleLimits::default() },
+            per_user: ThrottleLimits::default(),
+        }
+    }
+}
+
+/// Where a user can be reached.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    /// His Contact: the Request-URI of calls to him.
+    pub contact: Uri,
+    /// The way to him.
+    pub flow: Flow,
+    /// When it ends unless it is refreshed.
+    pub until: Instant,
+    /// His preference in thousandths; more is better.
+    pub q: u16,
+    call_id: String,
+    cseq: u32,
+    /// RFC 5626's `+sip.instance` and `reg-id`: a phone that comes back elsewhere replaces itself.
+    instance: Option<(String, String)>,
+    refreshed: Instant,
+}
+
+/// What a registrar has done and has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RegistrarCounters {
+    /// Users with a binding now.
+    pub users: usize,
+    /// Bindings now.
+    pub bindings: usize,
+    /// Addresses and users that are refused now for guessing.
+    pub throttled: usize,
+    /// Challenges given.
+    pub challenged: u64,
+    /// Requests with the right password.
+    pub authenticated: u64,
+    /// Requests with a wrong one, or of no user.
+    pub failed: u64,
+    /// Requests refused for guessing, unseen.
+    pub slowed: u64,
+}
+
+/// A registrar. Responses of its functions have no To-tag yet: [`super::UserAgent::respond`] adds it.
+#[derive(Debug)]
+pub struct Registrar {
+    config: RegistrarConfig,
+    authority: Authority,
+    bindings: BTreeMap<String, Vec<Binding>>,
+    /// When the first of the bindings ends, or earlier.
+    next_expiry: Option<Instant>,
+    /// Where phones are registered from, and until when at the latest.
+    known: BTreeMap<IpAddr, Instant>,
+    sources: Throttle<IpAddr>,
+    guessed: Throttle<String>,
+    counters: RegistrarCounters,
+}
+
+/// One Contact of a REGISTER.
+struct Wish {
+    contact: NameAddr,
+    seconds: u32,
+    q: u16,
+}
+
+impl Registrar {
+    /// A registrar without bindings. `seed` must be secret and used once.
+    pub fn new(config: RegistrarConfig, seed: [u8; 32]) -> Registrar {
+        let all_have = |algorithm: &Algorithm| config.users.values().all(|secret| secret.has(*algorithm));
+        let algorithms = config.algorithms.iter().copied().filter(all_have).collect();
+        Registrar {
+            authority: Authority::new(&config.realm, algorithms, seed),
+            bindings: BTreeMap::new(),
+            next_expiry: None,
+            known: BTreeMap::new(),
+            sources: Throttle::new(config.per_source),
+            guessed: Throttle::new(config.per_user),
+            counters: RegistrarCounters::default(),
+            config,
+        }
+    }
+
+    /// Answers a REGISTER that came over `flow`.
+    pub fn handle(&mut self, now: Instant, request: &Request, flow: Flow) -> Response {
+        self.expire(now);
+        let user = match self.check(now, request, flow, Kind::Server) {
+            Ok(user) => user,
+            Err(response) => return *response,
+        };
+        // RFC 3327: we keep no Path, and without it calls would not find back.
+        if request.headers.get("Path").is_some() {
+            let mut response = refusal(request, 420);
+            response.headers.push("Unsupported", "path");
+            return response;
+        }
+        // Section 10.3, step 4: a user registers himself alone.
+        let aor = request.headers.to().ok().and_then(|to| to.uri.decoded_user());
+        if aor.as_deref() != Some(user.as_str()) {
+            return refusal(request, 403);
+        }
+        match self.update(now, &user, request, flow) {
+            Ok(()) => self.listing(now, &user, request),
+            Err(423) => {
+                let mut response = refusal(request, 423);
+                response.headers.push("Min-Expires", self.config.min_expires.to_string());
+                response
+            }
+            Err(status) => refusal(request, status),
+        }
+    }
+
+    /// Tells who sends a request other than REGISTER, by the credentials of a proxy (407). `Err`: the refusal to send.
+    pub fn authenticate(&mut self, now: Instant, request: &Request, flow: Flow) -> Result<String, Box<Response>> {
+        self.expire(now);
+        self.check(now, request, flow, Kind::Proxy)
+    }
+
+    /// Where a user can be reached, the best first. Empty for who is not registered or is no user.
+    pub fn bindings(&self, user: &str, now: Instant) -> Vec<Binding> {
+        let all = self.bindings.get(user).into_iter().flatten();
+        let mut live: Vec<Binding> = all.filter(|binding| binding.until > now).cloned().collect();
+        live.sort_by_key(|binding| (std::cmp::Reverse(binding.q), std::cmp::Reverse(binding.refreshed)));
+        live
+    }
+
+    /// True for the name of a user, registered or not.
+    pub fn is_user(&self, user: &str) -> bool {
+        self.config.users.contains_key(user)
+    }
+
+    /// True if a phone has registered from this address, and that time is not over: it is no stranger's.
+    pub fn knows(&self, source: IpAddr, now: Instant) -> bool {
+        self.known.get(&source.to_canonical()).is_some_and(|until| *until > now)
+    }
+
+    /// The connection of `flow` is gone. A phone that gave its address is called there over a new one; one that is
+    /// reachable over this connection alone (TLS, WebSocket, a name) is no longer registered.
+    pub fn connection_closed(&mut self, flow: Flow) {
+        if flow.id == 0 {
+            return;
+        }
+        for bindings in self.bindings.values_mut() {
+            bindings.retain_mut(|binding| {
+                if binding.flow.id != flow.id {
+                    return true;
+                }
+                let address = contact_address(&binding.contact, binding.flow.transport);
+                let Some(remote) = address.filter(|_| flow.transport == Transport::Tcp) else { return false };
+                binding.flow = Flow { id: 0, remote, ..binding.flow };
+                true
+            });
+        }
+        self.bindings.retain(|_, bindings| !bindings.is_empty());
+    }
+
+    /// What it has done and has.
+    pub fn counters(&self, now: Instant) -> RegistrarCounters {
+        let live = |bindings: &&Vec<Binding>| bindings.iter().any(|binding| binding.until > now);
+        RegistrarCounters {
+            users: self.bindings.values().filter(live).count(),
+            bindings: self.bindings.values().flatten().filter(|binding| binding.until > now).count(),
+            throttled: self.sources.refused(now) + self.guessed.refused(now),
+            ..self.counters
+        }
+    }
+
+    /// Who it is, or how to refuse.
+    fn check(&mut self, now: Instant, request: &Request, flow: Flow, kind: Kind) -> Result<String, Box<Response>> {
+        let answer = self.authority.answer(kind, request);
+        let source = source_key(flow.remote.ip());
+        let claimed = answer.as_ref().map(|answer| answer.username.clone()).unwrap_or_default();
+        if let Some(left) = self.slowed(now, source, &claimed, flow) {
+            self.counters.slowed += 1;
+            let mut response = refusal(request, 503);
+            response.headers.push("Retry-After", left.as_secs().max(1).to_string());
+            return Err(Box::new(response));
+        }
+        let Some(answer) = answer else { return Err(self.challenge(now, request, kind, false)) };
+        let secret = self.config.users.get(&claimed);
+        let realm = &self.config.realm;
+        let verdict = self.authority.judge(now, request, &answer, |algorithm| secret?.ha1(algorithm, &claimed, realm));
+        match verdict {
+            Verdict::Right => {
+                self.counters.authenticated += 1;
+                self.guessed.succeeded(&claimed);
+                Ok(claimed)
+            }
+            Verdict::Stale => Err(self.challenge(now, request, kind, true)),
+            Verdict::Malformed => Err(Box::new(refusal(request, 400))),
+            Verdict::Wrong => {
+                self.counters.failed += 1;
+                let source_slowed = self.sources.failed(now, source);
+                let user_slowed = self.guessed.failed(now, claimed.clone());
+                if source_slowed || user_slowed {
+                    tracing::warn!(source = %flow.remote.ip(), user = ?claimed, "wrong SIP password, slowed down");
+                }
+                Err(self.challenge(now, request, kind, false))
+            }
+        }
+    }
+
+    /// How long a request is refused unseen. Its user's own phone, registered from there, is not.
+    fn slowed(&self, now: Instant, source: IpAddr, user: &str, flow: Flow) -> Option<Duration> {
+        let by_user = self.guessed.refused_for(now, &user.to_owned());
+        let left = self.sources.refused_for(now, &source).max(by_user)?;
+        let own = self.bindings.get(user).into_iter().flatten();
+        let is_own = own.into_iter().any(|binding| binding.until > now && is_at(binding, flow.remote.ip()));
+        (!is_own).then_some(left)
+    }
+
+    fn challenge(&mut self, now: Instant, request: &Request, kind: Kind, stale: bool) -> Box<Response> {
+        self.counters.challenged += 1;
+        let mut response = refusal(request, kind.status());
+        self.authority.challenge(now, kind, stale, &mut response.headers);
+        Box::new(response)
+    }
+
+    /// Section 10.3, steps 6 and 7: all of the changes, or none.
+    fn update(&mut self, now: Instant, user: &str, request: &Request, flow: Flow) -> Result<(), u16> {
+        let cseq = request.headers.cseq().map_err(|_| 400u16)?;
+        let call_id = request.headers.call_id().map_err(|_| 400u16)?.to_owned();
+        let old = self.bindings.get(user).cloned().unwrap_or_default();
+        let new = match self.wishes(request)? {
+            None => remove_all(old, &call_id, &cseq)?,
+            Some(wishes) => apply(old, wishes, now, flow, (&call_id, &cseq), self.config.max_bindings)?,
+        };
+        if new.is_empty() {
+            self.bindings.remove(user);
+        } else {
+            for binding in &new {
+                let until = self.known.entry(binding.flow.remote.ip().to_canonical()).or_insert(binding.until);
+                *until = binding.until.max(*until);
+                self.next_expiry = earlier(self.next_expiry, Some(binding.until));
+            }
+            self.bindings.insert(user.to_owned(), new);
+        }
+        Ok(())
+    }
+
+    /// The Contacts of a REGISTER, with the expiry that each gets; `None` for `*`.
+    fn wishes(&self, request: &Request) -> Result<Option<Vec<Wish>>, u16> {
+        let lines: Vec<&str> = request.headers.get_all("Contact").map(str::trim).collect();
+        // A malformed expiry counts as none (section 10.3, step 7).
+        let expires = request.headers.expires().ok().flatten();
+        if lines.contains(&"*") {
+            return if lines.len() == 1 && expires == Some(0) { Ok(None) } else { Err(400) };
+        }
+        let contacts = request.headers.contacts().map_err(|_| 400u16)?;
+        if contacts.len() > MAX_CONTACTS || contacts.iter().any(|contact| !contact.uri.is_sip()) {
+            return Err(400);
+        }
+        let wish = |contact: NameAddr| {
+            let own = contact.params.value("expires").map(|text| decimal(text).unwrap_or(self.config.default_expires));
+            let seconds = own.or(expires).unwrap_or(self.config.default_expires);
+            if seconds > 0 && seconds < self.config.min_expires.min(3_600) {
+                return Err(423);
+            }
+            let q = contact.params.value("q").map_or(Some(1_000), thousandths).ok_or(400u16)?;
+            Ok(Wish { contact, seconds: seconds.min(self.config.max_expires), q })
+        };
+        contacts.into_iter().map(wish).collect::<Result<Vec<_>, u16>>().map(Some)
+    }
+
+    /// 200 with all bindings (section 10.3, step 8).
+    fn listing(&self, now: Instant, user: &str, request: &Request) -> Response {
+        let mut response = refusal(request, 200);
+        for binding in self.bindings(user, now) {
+            let seconds = binding.until.saturating_duration_since(now).as_secs_f64().round();
+            let mut contact = NameAddr::new(binding.contact);
+            contact.params.set("expires", Some(&format!("{seconds}")));
+            if binding.q < 1_000 {
+                contact.params.set("q", Some(&format!("0.{:03}", binding.q)));
+            }
+            response.headers.push("Contact", contact.to_string());
+        }
+        response
+    }
+
+    fn expire(&mut self, now: Instant) {
+        if self.next_expiry.is_none_or(|at| at > now) {
+            return;
+        }
+        self.bindings.retain(|_, bindings| {
+            bindings.retain(|binding| binding.until > now);
+            !bindings.is_empty()
+        });
+        self.known.retain(|_, until| *until > now);
+        self.next_expiry = self.bindings.values().flatten().map(|binding| binding.until).min();
+    }
+}
+
+/// `Contact: *`.
+fn remove_all(mut bindings: Vec<Binding>, call_id: &str, cseq: &CSeq) -> Result<Vec<Binding>, u16> {
+    bindings.iter().try_for_each(|binding| binding.check_order(call_id, cseq))?;
+    bindings.clear();
+    Ok(bindings)
+}
+
+/// Adds, refreshes and removes.
+fn apply(
+    mut bindings: Vec<Binding>,
+    wishes: Vec<Wish>,
+    now: Instant,
+    flow: Flow,
+    (call_id, cseq): (&str, &CSeq),
+    most: usize,
+) -> Result<Vec<Binding>, u16> {
+    for Wish { contact, seconds, q } in wishes {
+        let instance = instance_of(&contact);
+        let is_same =
+            |it: &Binding| same_binding(&it.contact, &contact.uri) || instance.is_some() && it.instance == instance;
+        if let Some(at) = bindings.iter().position(is_same) {
+            bindings.get(at).map_or(Ok(()), |binding| binding.check_order(call_id, cseq))?;
+            bindings.remove(at);
+        }
+        if seconds == 0 {
+            continue;
+        }
+        let oldest = |bindings: &[Binding]| {
+            bindings.iter().enumerate().min_by_key(|(_, binding)| binding.refreshed).map(|(at, _)| at)
+        };
+        while bindings.len() >= most.max(1)
+            && let Some(at) = oldest(&bindings)
+        {
+            bindings.remove(at);
+        }
+        bindings.push(Binding {
+            contact: contact.uri,
+            flow,
+            until: now + Duration::from_secs(u64::from(seconds)),
+            q,
+            call_id: call_id.to_owned(),
+            cseq: cseq.number,
+            instance,
+            refreshed: now,
+        });
+    }
+    Ok(bindings)
+}
+
+impl Binding {
+    /// Section 10.3, step 7: within one Call-ID numbers must rise, or the request is out of order.
+    fn check_order(&self, call_id: &str, cseq: &CSeq) -> Result<(), u16> {
+        if self.call_id == call_id && cseq.number <= self.cseq { Err(500) } else { Ok(()) }
+    }
+}
+
+fn instance_of(contact: &NameAddr) -> Option<(String, String)> {
+    let instance = contact.params.value("+sip.instance")?.to_owned();
+    Some((instance, contact.params.value("reg-id").unwrap_or_default().to_owned()))
+}
+
+/// `q` from 0 to 1 with up to three decimals (section 25.1).
+fn thousandths(text: &str) -> Option<u16> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    let digits = decimals.len() <= 3 && decimals.bytes().all(|byte| byte.is_ascii_digit());
+    let part: u16 = format!("{decimals:0<3}").parse().ok().filter(|_| digits)?;
+    match (whole, part) {
+        ("0", part) => Some(part),
+        ("1", 0) => Some(1_000),
+        _ => None,
+    }
+}
+
+fn contact_address(contact: &Uri, transport: Transport) -> Option<SocketAddr> {
+    let ip = match contact.host {
+        Host::V4(ip) => IpAddr::V4(ip),
+        Host::V6(ip) => IpAddr::V6(ip),
+        Host::Name(_) => return None,
+    };
+    Some(SocketAddr::new(ip, contact.port.unwrap_or(transport.default_port())))
+}
+
+fn is_at(binding: &Binding, source: IpAddr) -> bool {
+    binding.flow.remote.ip().to_canonical() == source.to_canonical()
+}
+
+/// Guesses are counted by address; of IPv6 by network, as anybody has 2^64 addresses there.
+fn source_key(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
+        v4 => v4,
+    }
+}
+
+fn refusal(request: &Request, status: u16) -> Response {
+    request.response(status, default_reason(status))
+}
