@@ -5,7 +5,7 @@
 use super::Trunk;
 use super::context::ip_host;
 use super::number::{caller_number, display_name};
-use crate::sip::{Headers, Host, NameAddr, Scheme, Target, Uri};
+use crate::sip::{Headers, Host, NameAddr, Request, Scheme, Target, Uri};
 
 /// The caller id of a dial plan that shows none.
 const ANONYMOUS: &str = "anonymous";
@@ -74,9 +74,19 @@ impl Trunk {
     /// The host and port of the URIs that we send to a target of this trunk.
     pub fn host_at(&self, target: &Target) -> (Host, Option<u16>) {
         let odd_port = (target.remote.port() != target.transport.default_port()).then(|| target.remote.port());
-        match &self.domain {
-            Some(domain) => (domain.clone(), None),
-            None => (ip_host(target.remote.ip()), odd_port),
+        match (&self.domain, &self.dns) {
+            (Some(domain), _) => (domain.clone(), None),
+            (None, Some(dns)) => (Host::Name(dns.host.clone()), dns.port),
+            (None, None) => (ip_host(target.remote.ip()), odd_port),
+        }
+    }
+
+    /// The host of From: the trunk's domain, also where we are registered as one of its users; else `own`.
+    pub fn own_host(&self, target: &Target, own: Host) -> Host {
+        match (&self.domain, &self.register) {
+            (Some(domain), _) => domain.clone(),
+            (None, Some(_)) => self.host_at(target).0,
+            (None, None) => own,
         }
     }
 
@@ -120,6 +130,20 @@ impl Trunk {
             headers.push(("Privacy".to_owned(), "id".to_owned()));
         }
         Some(Told { from, headers })
+    }
+
+    /// Whom a call of this trunk is for: the user part of the Request-URI. Where that is only our own Contact, as we
+    /// registered it, the number is in P-Called-Party-ID (RFC 7315 section 4.2) or To.
+    pub fn called(&self, request: &Request) -> Option<String> {
+        let target = user_of(&request.uri);
+        let register =
+            self.register.as_ref().filter(|own| target.as_ref().is_none_or(|user| *user == own.contact_user));
+        if register.is_none() {
+            return target;
+        }
+        let party = request.headers.addresses("P-Called-Party-ID").into_iter().next();
+        let party = party.or_else(|| request.headers.to().ok());
+        party.and_then(|party| user_of(&party.uri)).or(target)
     }
 
     /// Who calls, as this trunk says it: number and display name, each `None` where it is withheld or unusable.
@@ -244,6 +268,26 @@ mod tests {
         assert_eq!(told(main.clone(), "anonymous"), (nobody.into(), vec![asserted, privacy]));
         let rpid = Identity { asserted: Some(Asserted::Rpid), privacy: false, ..main };
         assert!(told(rpid, "anonymous").1.concat().ends_with(";privacy=full"));
+    }
+
+    /// A registrar sends calls to our Contact (RFC 3261 section 16.5), which need not be the number.
+    #[test]
+    fn a_call_to_our_contact_is_for_the_number_in_to() {
+        let register = super::super::Register { user: "4711".into(), contact_user: "4711".into(), expires: 60 };
+        let registered = Trunk { register: Some(register), ..Trunk::new("t") };
+        let called = |trunk: &Trunk, uri: &str, fields: &str| {
+            let text = format!(
+                "INVITE {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bK1\r\nFrom: <sip:2@x>;tag=1\r\n\
+                 To: <sip:+442079460100@x>\r\nCall-ID: a\r\nCSeq: 1 INVITE\r\n{fields}\r\n"
+            );
+            let Ok(Message::Request(request)) = Message::parse(text.as_bytes()) else { unreachable!("{text}") };
+            trunk.called(&request).unwrap()
+        };
+        assert_eq!(called(&registered, "sip:4711@192.0.2.1", ""), "+442079460100");
+        assert_eq!(called(&registered, "sip:192.0.2.1", ""), "+442079460100");
+        assert_eq!(called(&registered, "sip:4711@192.0.2.1", "P-Called-Party-ID: <tel:+44-20-1>\r\n"), "+44201");
+        assert_eq!(called(&registered, "sip:+442079460200@192.0.2.1", ""), "+442079460200");
+        assert_eq!(called(&Trunk::new("t"), "sip:4711@192.0.2.1", ""), "4711");
     }
 
     fn caller(trust: bool, fields: &str) -> (Option<String>, Option<String>) {

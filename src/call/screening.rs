@@ -7,7 +7,6 @@ use std::time::Duration;
 use rand::RngExt as _;
 
 use super::browser_leg::Announcement;
-use super::identity::user_of;
 use super::trunk_leg::Route;
 use super::{Cause, Context, Origin, SocketId, Special, Trunk};
 use crate::dialplan::{Caller, Decision, TrunkChoice};
@@ -133,7 +132,7 @@ pub(super) fn screen_outbound(
 /// Who calls from a trunk and whom: the Request-URI's user part is the number called.
 pub(super) fn inbound_parties(request: &InboundRequest) -> InboundParties {
     let format = &request.trunk.number_format;
-    let dialled = user_of(&request.request.uri).filter(|user| valid_destination(user)).unwrap_or_default();
+    let dialled = request.trunk.called(&request.request).filter(|user| valid_destination(user)).unwrap_or_default();
     let (number, name) = request.trunk.caller(&request.request.headers);
     let number_called = format.normalise(&dialled);
     InboundParties {

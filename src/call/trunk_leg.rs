@@ -460,7 +460,7 @@ impl TrunkLeg {
         if target.transport.is_reliable() {
             request_uri.params.set("transport", Some(target.transport.uri_name()));
         }
-        let own_host = trunk.domain.clone().unwrap_or_else(|| cx.settings.host_of(target.local));
+        let own_host = trunk.own_host(target, cx.settings.host_of(target.local));
         let told = trunk.tell(&route.from, own_host)?;
         self.sent = Some(number);
         Some(Invite {

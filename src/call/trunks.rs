@@ -13,7 +13,7 @@ use crate::sip::{Flow, Located, SessionId, Target};
 
 /// How long a target that did not answer stands behind the others ([RFC 3263 section
 /// 4.3](https://www.rfc-editor.org/rfc/rfc3263#section-4.3)).
-const QUARANTINE: Duration = Duration::from_secs(30);
+const QUARANTINE: Duration = Duration::from_secs(60);
 
 /// Why a trunk takes no call now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,14 +71,15 @@ struct Entry {
     /// Those that do not answer OPTIONS.
     down: BTreeSet<Target>,
     up: bool,
-    registered: bool,
+    /// `None`: it is not known yet, or not wanted.
+    registered: Option<bool>,
     calls: u32,
     /// When the rate's bucket is empty of debts (the generic cell rate algorithm): one call adds one interval.
     debt: Option<Instant>,
 }
 
 impl Trunks {
-    /// All of them up and unregistered ones held for registered until the contrary is known.
+    /// All of them held for up and registered until the contrary is known.
     pub fn new(trunks: Vec<Trunk>) -> Trunks {
         let entry = |trunk: Trunk| Entry {
             located: Located::fixed(trunk.targets.iter().cloned()),
@@ -86,7 +87,7 @@ impl Trunks {
             quarantine: BTreeMap::new(),
             down: BTreeSet::new(),
             up: true,
-            registered: true,
+            registered: None,
             calls: 0,
             debt: None,
         };
@@ -113,7 +114,7 @@ impl Trunks {
         if entry.located.is_empty() {
             return Err(Refused::Unresolved);
         }
-        if !entry.registered {
+        if entry.registered == Some(false) {
             return Err(Refused::Unregistered);
         }
         if !entry.up {
@@ -179,6 +180,21 @@ impl Trunks {
             (false, true) => tracing::info!(trunk, "the trunk is up"),
             _ => {}
         }
+    }
+
+    /// The best target that neither failed lately nor is down.
+    pub fn fresh_target(&self, now: Instant, rng: &mut StdRng, name: &str) -> Option<Target> {
+        let entry = self.entries.iter().find(|entry| entry.trunk.name == name)?;
+        let fresh = |target: &Target| {
+            !entry.down.contains(target) && entry.quarantine.get(target).is_none_or(|until| *until <= now)
+        };
+        entry.located.order(rng).into_iter().find(fresh)
+    }
+
+    /// Whether the trunk at a position has us registered, where that is wanted; gives what was known before.
+    pub fn set_registered(&mut self, at: usize, registered: bool) -> Option<bool> {
+        let entry = self.entries.get_mut(at)?;
+        entry.registered.replace(registered)
     }
 
     /// How many trunks do not answer.

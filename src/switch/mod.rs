@@ -132,14 +132,20 @@ impl Switch {
             Input::SocketText { socket, text } => self.socket_text(now, socket, &text),
             Input::SocketClosed { socket } => self.socket_closed(now, socket),
             Input::Sip { flow, bytes } => self.sip(now, flow, &bytes),
-            Input::SipClosed { flow } => self.ua.handle_connection_closed(flow),
-            Input::SipFailed { flow } => self.ua.handle_transport_failure(now.instant, flow),
+            Input::SipClosed { flow } => {
+                self.ua.handle_connection_closed(flow);
+                self.registration_flow_lost(now, flow);
+            }
+            Input::SipFailed { flow } => {
+                self.ua.handle_transport_failure(now.instant, flow);
+                self.registration_flow_lost(now, flow);
+            }
             Input::Leased { call, slot, lease } => self.leased(now, call, slot, lease),
             Input::LeaseFailed { call, slot, reason } => self.call_event(now, call, Event::LeaseRefused(slot, reason)),
             Input::Media { call, report } => self.call_event(now, call, Event::Media(report)),
             Input::Resolved { trunk, result, ttl } => self.resolved(now, &trunk, result, ttl),
             Input::Start => self.start(now),
-            Input::Drain => self.drain(),
+            Input::Drain => self.drain(now),
             Input::HangupAll => self.hangup_all(now),
         }
         self.settle(now);
@@ -188,12 +194,12 @@ impl Switch {
         self.trunks.down()
     }
 
-    fn drain(&mut self) {
+    fn drain(&mut self, now: Now) {
         if std::mem::replace(&mut self.draining, true) {
             return;
         }
         self.ua.drain(true);
-        self.stop_keeping();
+        self.stop_keeping(now);
         for socket in self.sessions.greeted() {
             self.tell(socket, &ServerMessage::Draining {});
         }
@@ -216,7 +222,7 @@ impl Switch {
             }
         }
         self.ask_suspects(now);
-        let idle = self.calls.is_empty() && self.ua.session_count() == 0;
+        let idle = self.calls.is_empty() && self.ua.session_count() == 0 && self.keepers.are_over();
         if self.draining && idle && !std::mem::replace(&mut self.idle_told, true) {
             self.output.push_back(Output::Idle);
         }

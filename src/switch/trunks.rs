@@ -2,6 +2,7 @@
 
 mod health;
 pub(super) mod keeper;
+mod registering;
 
 use super::{Now, Switch};
 use crate::call::{Call, Context, Event, InboundRequest};
@@ -30,7 +31,7 @@ impl Switch {
             UaEvent::Referred { session, refer, .. } => {
                 let _ = self.ua.answer_refer(now.instant, session, refer, Err(603));
             }
-            UaEvent::Answer { request, result, .. } => self.trunk_answered(now, request, result),
+            UaEvent::Answer { request, cseq, result } => self.trunk_answered(now, request, cseq, result),
             event => {
                 let Some(session) = crate::call::session_of(&event) else { return };
                 let owner = match event {

@@ -12,5 +12,6 @@ mod losses;
 mod media;
 mod races;
 mod random;
+mod registrations;
 mod support;
 mod trunks;

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::health::{Health, says_alive};
+use super::registering::Registering;
 use crate::call::Trunk;
+use crate::sip::register::RegisterEvent;
 use crate::sip::transaction::ClientFailure;
-use crate::sip::{Host, Located, Method, NameAddr, OutOfDialog, RequestId, ResolveError, Response, Target, Uri};
+use crate::sip::{Located, Method, NameAddr, OutOfDialog, RequestId, ResolveError, Response, Target, Uri};
 use crate::switch::timers::Owner;
 use crate::switch::{Now, Output, Switch};
 
@@ -25,8 +27,9 @@ pub(in crate::switch) struct Keepers {
 
 /// What a request was for.
 #[derive(Debug)]
-enum Asked {
+pub(super) enum Asked {
     Health(Target),
+    Registration,
 }
 
 /// What is done for one trunk.
@@ -36,6 +39,7 @@ struct Keeper {
     /// When its name is to be looked up again.
     look_up: Option<Instant>,
     health: Option<Health>,
+    registering: Option<Registering>,
 }
 
 impl Keepers {
@@ -45,14 +49,48 @@ impl Keepers {
             trunk: trunk.clone(),
             look_up: None,
             health: trunk.options_every.map(Health::new),
+            registering: None,
         };
         Keepers { keepers: trunks.map(keeper).collect(), asked: BTreeMap::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.keepers.len()
+    }
+
+    pub(super) fn trunk(&self, at: usize) -> Option<Arc<Trunk>> {
+        self.keepers.get(at).map(|keeper| keeper.trunk.clone())
+    }
+
+    pub(super) fn registering(&self, at: usize) -> Option<&Registering> {
+        self.keepers.get(at)?.registering.as_ref()
+    }
+
+    pub(super) fn registering_mut(&mut self, at: usize) -> Option<&mut Registering> {
+        self.keepers.get_mut(at)?.registering.as_mut()
+    }
+
+    pub(super) fn set_registering(&mut self, at: usize, registering: Option<Registering>) {
+        if let Some(keeper) = self.keepers.get_mut(at) {
+            keeper.registering = registering;
+        }
+    }
+
+    pub(super) fn ask(&mut self, request: RequestId, at: usize, asked: Asked) {
+        self.asked.insert(request, (at, asked));
+    }
+
+    /// Whether every registration is taken back, or given up.
+    pub fn are_over(&self) -> bool {
+        self.keepers.iter().all(|keeper| keeper.registering.as_ref().is_none_or(Registering::is_over))
     }
 }
 
 impl Keeper {
     fn deadline(&self) -> Option<Instant> {
-        [self.look_up, self.health.as_ref().and_then(Health::deadline)].into_iter().flatten().min()
+        let health = self.health.as_ref().and_then(Health::deadline);
+        let registering = self.registering.as_ref().and_then(Registering::deadline);
+        [self.look_up, health, registering].into_iter().flatten().min()
     }
 }
 
@@ -69,13 +107,14 @@ impl Switch {
         }
     }
 
-    /// Nothing more is begun for any trunk.
-    pub(in crate::switch) fn stop_keeping(&mut self) {
+    /// Nothing more is begun for any trunk, and registrations are taken back.
+    pub(in crate::switch) fn stop_keeping(&mut self, now: Now) {
         for at in 0..self.keepers.keepers.len() {
             if let Some(keeper) = self.keepers.keepers.get_mut(at) {
                 (keeper.look_up, keeper.health) = (None, None);
             }
-            self.timers.set(Owner::Trunk(at), None);
+            self.deregister(now, at);
+            self.set_deadline(at);
         }
     }
 
@@ -94,6 +133,7 @@ impl Switch {
             self.probe(now, at, &trunk, target);
         }
         self.note_health(at);
+        self.registration_due(now, at);
         self.set_deadline(at);
     }
 
@@ -126,6 +166,7 @@ impl Switch {
         &mut self,
         now: Now,
         request: RequestId,
+        cseq: u32,
         result: Result<Response, ClientFailure>,
     ) {
         let Some((at, asked)) = self.keepers.asked.remove(&request) else { return };
@@ -138,6 +179,7 @@ impl Switch {
                 }
                 self.note_health(at);
             }
+            Asked::Registration => self.registration(now, at, RegisterEvent::Answer { cseq, result }),
         }
         self.set_deadline(at);
     }
@@ -166,6 +208,7 @@ impl Switch {
         if let Some(health) = &mut keeper.health {
             health.set_targets(now.instant, &mut self.rng, self.trunks.all_targets(at));
         }
+        self.register_at(now, at);
     }
 
     fn note_health(&mut self, at: usize) {
@@ -173,7 +216,7 @@ impl Switch {
         self.trunks.set_health(at, health.is_up(), |target| health.is_target_up(target));
     }
 
-    fn set_deadline(&mut self, at: usize) {
+    pub(super) fn set_deadline(&mut self, at: usize) {
         let deadline = self.keepers.keepers.get(at).and_then(Keeper::deadline);
         self.timers.set(Owner::Trunk(at), deadline);
     }
@@ -182,7 +225,7 @@ impl Switch {
         let Some(options) = self.options_request(trunk, &target) else { return };
         match self.ua.request(now.instant, options) {
             Ok(request) => {
-                self.keepers.asked.insert(request, (at, Asked::Health(target)));
+                self.keepers.ask(request, at, Asked::Health(target));
             }
             // Nothing was learnt of the trunk: too much goes on here.
             Err(error) => tracing::warn!(trunk = trunk.name, %error, "OPTIONS not sent"),
@@ -198,7 +241,7 @@ impl Switch {
         if target.transport.is_reliable() {
             request_uri.params.set("transport", Some(target.transport.uri_name()));
         }
-        let own_host: Host = trunk.domain.clone().unwrap_or_else(|| contact.uri.host.clone());
+        let own_host = trunk.own_host(target, contact.uri.host.clone());
         Some(OutOfDialog {
             flow,
             method: Method::Options,

@@ -1,0 +1,211 @@
+//! Our registrations with trunks: the machine of `sip::register` with a target to talk to.
+
+use std::time::{Duration, Instant};
+
+use rand::Rng as _;
+
+use super::health::says_alive;
+use super::keeper::Asked;
+use crate::call::Trunk;
+use crate::sip::register::{RegisterConfig, RegisterEvent, RegisterOutput, RegisterState, Registration};
+use crate::sip::transaction::ClientFailure;
+use crate::sip::{Flow, NameAddr, Target, Transport, Uri};
+use crate::switch::{Now, Output, Switch};
+
+/// How long the taking back of a registration may hold up the end.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// A registration and where it is kept.
+#[derive(Debug)]
+pub(super) struct Registering {
+    machine: Registration,
+    target: Target,
+    /// When its end is waited for no longer.
+    give_up: Option<Instant>,
+}
+
+impl Registering {
+    /// When [`Switch::registration_due`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        [self.machine.poll_timeout(), self.give_up].into_iter().flatten().min()
+    }
+
+    /// How it stands.
+    pub fn state(&self) -> RegisterState {
+        self.machine.state()
+    }
+
+    /// Where.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Whether nothing is to be waited for.
+    pub fn is_over(&self) -> bool {
+        self.machine.state() == RegisterState::Off
+    }
+}
+
+impl Switch {
+    /// A trunk's targets are known, or are others now: registers at the first, or moves there if the present one is gone.
+    pub(super) fn register_at(&mut self, now: Now, at: usize) {
+        let Some(trunk) = self.keepers.trunk(at).filter(|trunk| trunk.register.is_some() && !self.draining) else {
+            return;
+        };
+        match self.keepers.registering(at) {
+            Some(present) => {
+                let gone = !self.trunks.all_targets(at).any(|target| *target == present.target);
+                if gone {
+                    self.move_registration(now, at, &trunk);
+                }
+            }
+            None => {
+                let target = self.trunks.targets(now.instant, &mut self.rng, &trunk.name).into_iter().next();
+                let Some(target) = target else { return };
+                let mut seed = [0; 32];
+                self.rng.fill_bytes(&mut seed);
+                let Some(config) = self.register_config(&trunk, &target) else { return };
+                let machine = Registration::new(config, seed);
+                self.keepers.set_registering(at, Some(Registering { machine, target, give_up: None }));
+                self.registration(now, at, RegisterEvent::Start);
+            }
+        }
+    }
+
+    fn register_config(&self, trunk: &Trunk, target: &Target) -> Option<RegisterConfig> {
+        let register = trunk.register.as_ref()?;
+        let (host, port) = trunk.host_at(target);
+        let registrar = Uri::sip(None, host.clone(), port).ok()?;
+        let aor = NameAddr::new(Uri::sip(Some(&register.user), host, None).ok()?);
+        let contact = self.ua.contact_for(target.flow(), Some(&register.contact_user)).ok()?;
+        Some(RegisterConfig {
+            expires: register.expires,
+            credentials: trunk.credentials.clone(),
+            ..RegisterConfig::new(target.flow(), registrar, aor, contact)
+        })
+    }
+
+    /// To the best target that has not failed lately, if there is one other than the present.
+    fn move_registration(&mut self, now: Now, at: usize, trunk: &Trunk) {
+        let Some(register) = &trunk.register else { return };
+        let fresh = self.trunks.fresh_target(now.instant, &mut self.rng, &trunk.name);
+        let Some(present) = self.keepers.registering(at) else { return };
+        let Some(target) = fresh.filter(|fresh| *fresh != present.target) else { return };
+        let Ok(contact) = self.ua.contact_for(target.flow(), Some(&register.contact_user)) else { return };
+        self.keep_alive(&present.target.flow(), false);
+        let flow = target.flow();
+        if let Some(present) = self.keepers.registering_mut(at) {
+            present.target = target;
+        }
+        self.registration(now, at, RegisterEvent::Moved { flow, contact });
+    }
+
+    /// Something happens to a trunk's registration.
+    pub(super) fn registration(&mut self, now: Now, at: usize, event: RegisterEvent) {
+        if let Some(registering) = self.keepers.registering_mut(at) {
+            registering.machine.handle(now.instant, event);
+        }
+        self.registration_output(now, at);
+    }
+
+    /// Does what is due for a trunk's registration.
+    pub(super) fn registration_due(&mut self, now: Now, at: usize) {
+        let Some(registering) = self.keepers.registering_mut(at) else { return };
+        if registering.give_up.is_some_and(|give_up| give_up <= now.instant) {
+            tracing::warn!(remote = %registering.target.remote, "a registration was not taken back in time");
+            self.keepers.set_registering(at, None);
+            return;
+        }
+        registering.machine.handle_timeout(now.instant);
+        self.registration_output(now, at);
+    }
+
+    fn registration_output(&mut self, now: Now, at: usize) {
+        while let Some(output) = self.keepers.registering_mut(at).and_then(|present| present.machine.poll_output()) {
+            match output {
+                RegisterOutput::Send(request) => match self.ua.request(now.instant, request) {
+                    Ok(request) => self.keepers.ask(request, at, Asked::Registration),
+                    Err(error) => {
+                        tracing::warn!(%error, "REGISTER not sent");
+                        let result = Err(ClientFailure::Transport);
+                        if let Some(present) = self.keepers.registering_mut(at) {
+                            present.machine.handle(now.instant, RegisterEvent::Answer { cseq: 0, result });
+                        }
+                    }
+                },
+                RegisterOutput::State(state) => self.registration_state(now, at, state),
+            }
+        }
+    }
+
+    fn registration_state(&mut self, now: Now, at: usize, state: RegisterState) {
+        let Some(trunk) = self.keepers.trunk(at) else { return };
+        let Some(target) = self.keepers.registering(at).map(|present| present.target.clone()) else { return };
+        let (name, remote) = (trunk.name.as_str(), target.remote);
+        match state {
+            RegisterState::Registered { until } => {
+                let seconds = until.saturating_duration_since(now.instant).as_secs();
+                match self.trunks.set_registered(at, true) {
+                    Some(true) => tracing::debug!(trunk = name, %remote, seconds, "the registration is refreshed"),
+                    _ => tracing::info!(trunk = name, %remote, seconds, "registered"),
+                }
+                self.keep_alive(&target.flow(), true);
+                self.trunk_alive(name);
+            }
+            RegisterState::Refused { status, retry_at } => {
+                let seconds = retry_at.saturating_duration_since(now.instant).as_secs();
+                tracing::warn!(trunk = name, %remote, status, again_in_seconds = seconds, "the registration is refused");
+                self.trunks.set_registered(at, false);
+                self.keep_alive(&target.flow(), false);
+                if !says_alive(status) {
+                    self.trunks.failed(now.instant, name, &target);
+                    self.move_registration(now, at, &trunk);
+                }
+            }
+            RegisterState::Unreachable { retry_at } => {
+                let seconds = retry_at.saturating_duration_since(now.instant).as_secs();
+                tracing::warn!(trunk = name, %remote, again_in_seconds = seconds, "the registrar does not answer");
+                self.trunks.set_registered(at, false);
+                self.trunks.failed(now.instant, name, &target);
+                self.keep_alive(&target.flow(), false);
+                self.move_registration(now, at, &trunk);
+            }
+            RegisterState::Off => {
+                tracing::info!(trunk = name, "no longer registered");
+                self.keep_alive(&target.flow(), false);
+            }
+            RegisterState::Trying => tracing::debug!(trunk = name, %remote, "registering"),
+        }
+    }
+
+    /// Connections keep themselves alive; a NAT's binding for datagrams is kept by us.
+    fn keep_alive(&mut self, flow: &Flow, on: bool) {
+        if flow.transport == Transport::Udp {
+            self.output.push_back(Output::KeepAlive { flow: *flow, on });
+        }
+    }
+
+    /// A connection is gone: what is registered over it registers again.
+    pub(in crate::switch) fn registration_flow_lost(&mut self, now: Now, flow: Flow) {
+        if flow.transport == Transport::Udp {
+            return;
+        }
+        for at in 0..self.keepers.len() {
+            let over = |present: &Registering| {
+                present.target.remote == flow.remote && present.target.transport == flow.transport
+            };
+            if self.keepers.registering(at).is_some_and(over) {
+                self.registration(now, at, RegisterEvent::FlowLost);
+                self.set_deadline(at);
+            }
+        }
+    }
+
+    /// Takes a trunk's registration back.
+    pub(super) fn deregister(&mut self, now: Now, at: usize) {
+        if let Some(registering) = self.keepers.registering_mut(at) {
+            registering.give_up = Some(now.instant + GOODBYE);
+        }
+        self.registration(now, at, RegisterEvent::Stop);
+    }
+}
