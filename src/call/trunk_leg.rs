@@ -510,6 +510,7 @@ pub(crate) fn session_of(event: &UaEvent) -> Option<SessionId> {
         | UaEvent::Acked { session, .. }
         | UaEvent::Cancelled { session, .. }
         | UaEvent::Pracked { session, .. }
+        | UaEvent::Refreshed { session, .. }
         | UaEvent::Reoffered { session, .. }
         | UaEvent::ReofferAnswered { session, .. }
         | UaEvent::Info { session, .. }

@@ -2,6 +2,9 @@
 
 use super::{CSeq, HeaderError, Headers, Method, NameAddr, Request, Response, Uri};
 
+/// How many methods of a peer's Allow are remembered.
+const MAX_METHODS: usize = 32;
+
 /// The state that two user agents share: identity, sequence numbers, and the way to the peer.
 #[derive(Clone, Debug)]
 pub struct Dialog {
@@ -96,6 +99,19 @@ impl Dialog {
         self.local_cseq
     }
 
+    /// True if the peer has said that he takes this method.
+    pub fn allows(&self, method: &Method) -> bool {
+        self.peer_allows.contains(method)
+    }
+
+    /// Takes the peer's Allow, if this message has one.
+    pub fn note_allow(&mut self, headers: &Headers) {
+        let allows = allows(headers);
+        if !allows.is_empty() {
+            self.peer_allows = allows;
+        }
+    }
+
     /// Where the next request goes: the first route, or without one the peer's Contact.
     pub fn next_hop(&self) -> &Uri {
         self.route_set.first().map_or(&self.remote_target, |route| &route.uri)
@@ -127,14 +143,11 @@ impl Dialog {
         Ok(())
     }
 
-    /// Takes a new Contact from a target refresh (re-INVITE, UPDATE, and their 2xx).
+    /// Takes a new Contact from a target refresh (re-INVITE, UPDATE, and their 2xx), and Allow with it.
     pub fn refresh_target(&mut self, headers: &Headers) {
+        self.note_allow(headers);
         if let Some(target) = contact(headers) {
             self.remote_target = target;
-        }
-        let allows = allows(headers);
-        if !allows.is_empty() {
-            self.peer_allows = allows;
         }
     }
 
@@ -177,7 +190,7 @@ impl Dialog {
 }
 
 fn allows(headers: &Headers) -> Vec<Method> {
-    headers.tokens("Allow").iter().filter_map(|name| name.parse().ok()).collect()
+    headers.tokens("Allow").iter().filter_map(|name| name.parse().ok()).take(MAX_METHODS).collect()
 }
 
 /// The one Contact of a message that makes or refreshes a dialog.

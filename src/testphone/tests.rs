@@ -154,11 +154,11 @@ fn n605_plays_before_it_answers_and_goes_on() {
     let session = bench.call("605");
     let early = bench.provisionals();
     assert_eq!(early.len(), 1);
-    let (183, Some(description)) = &early[0] else { panic!("{early:?}") };
+    let (183, Some(_)) = &early[0] else { panic!("{early:?}") };
     bench.run(2_900);
-    assert_eq!(bench.answer(), None);
+    assert!(!bench.answered());
     bench.run(200);
-    assert_eq!(bench.answer().as_ref(), Some(description), "the answer says the same");
+    assert!(bench.answered() && bench.answer().is_none(), "what was acknowledged is not said again");
     bench.run(3_000);
     let heard = bench.audio();
     assert_eq!(heard.len(), 6_100 * 8);

@@ -89,7 +89,8 @@ fn every_browser_rings_and_the_first_takes_the_call() {
     world.finish();
     assert_eq!(world.one().sessions[&session].ends, ["ended Remote"]);
     assert_eq!(world.cdr().user, "alice");
-    assert_eq!(world.sent(GATEWAY, "SIP/2.0 200"), 1);
+    // To the PRACK of the 180, and to the INVITE.
+    assert_eq!(world.sent(GATEWAY, "SIP/2.0 200"), 2);
 }
 
 #[test]

@@ -4,9 +4,13 @@ use std::time::{Duration, Instant};
 
 use super::core::{Core, furnish, reason_of};
 use super::established::Established;
+use super::prack::{self, Reliably};
+use super::reinvite::{Offer, refuse_overlap};
 use super::session::{Common, Session, State};
+use super::session_timer::{self, Timer};
 use super::types::{Body, SessionId, SessionOptions, UaError, UaEvent};
-use super::{info, invite, reinvite};
+use super::update::{Agreed, Early};
+use super::{info, invite};
 use crate::sip::transaction::{Backoff, ServerId, earlier};
 use crate::sip::{Dialog, Flow, Method, Request, Response, default_reason};
 
@@ -17,11 +21,15 @@ const REFRESH: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Ringing {
     pub(super) server: ServerId,
-    pub(super) dialog: Dialog,
-    request: Request,
-    options: SessionOptions,
+    pub(super) early: Early,
+    pub(super) request: Request,
+    pub(super) options: SessionOptions,
     /// The last provisional response beyond 100, and when it is due again.
     last: Option<(Response, Instant)>,
+    /// Those that are sent reliably.
+    pub(super) reliably: Reliably,
+    /// Our user has answered, and the 200 waits for a PRACK.
+    pub(super) accepting: Option<Body>,
 }
 
 /// A 2xx of ours that waits for its ACK (section 13.3.1.4).
@@ -69,39 +77,63 @@ pub(super) fn start(
         call_id: dialog.call_id().to_owned(),
         local_tag,
     };
+    let agreed = if request.body.is_empty() { Agreed::Nothing } else { Agreed::Theirs };
     let state = State::Ringing(Ringing {
         server,
-        dialog,
+        early: Early::new(dialog, false, agreed),
         request: request.clone(),
         options: SessionOptions::default(),
         last: None,
+        reliably: Reliably::default(),
+        accepting: None,
     });
     Some(Session { common, state })
 }
 
 impl Ringing {
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.last.as_ref().map(|(_, due)| *due)
+        let refresh = self.last.as_ref().map(|(_, due)| *due);
+        earlier(earlier(refresh, self.reliably.deadline()), self.early.deadline())
     }
 
-    pub(super) fn timeout(mut self, core: &mut Core, now: Instant) -> State {
+    pub(super) fn timeout(mut self, common: &Common, core: &mut Core, now: Instant) -> State {
+        if self.repeat_reliably(core, now) {
+            return self.never_pracked(common, core, now);
+        }
         if let Some((last, due)) = self.last.as_mut().filter(|(_, due)| *due <= now) {
             *due = now + REFRESH;
-            core.layer.respond(now, self.server, last.clone());
+            let last = last.clone();
+            self.refresh(common, core, now, last);
         }
+        self.early.timeout(common, core, now);
         State::Ringing(self)
     }
 
-    /// Our user's wishes for this call.
+    /// Says again that it still rings. A reliable response cannot be said twice: it takes one of its own.
+    fn refresh(&mut self, common: &Common, core: &mut Core, now: Instant, last: Response) {
+        if !self.is_reliable() {
+            core.layer.respond(now, self.server, last);
+        } else if self.reliably.deadline().is_none() {
+            self.send_reliably(common, core, now, last.status, None);
+        }
+    }
+
+    /// Our user's wishes for this call, where they go with what the INVITE says.
     pub(super) fn configure(
         mut self,
-        _common: &Common,
-        _core: &mut Core,
-        _now: Instant,
+        core: &mut Core,
+        now: Instant,
         options: SessionOptions,
     ) -> (State, Result<(), UaError>) {
-        if self.last.is_some() {
+        if self.last.is_some() || self.accepting.is_some() {
             return (State::Ringing(self), Err(UaError::State));
+        }
+        if let Err(status) = prack::check(core, now, self.server, &self.request, &options) {
+            return (State::Closed, Err(UaError::Refused(status)));
+        }
+        if let Some(min_se) = Timer::new(options.timer).too_short(&self.request.headers) {
+            session_timer::refuse(core, now, self.server, &self.request, min_se);
+            return (State::Closed, Err(UaError::Refused(422)));
         }
         self.options = options;
         (State::Ringing(self), Ok(()))
@@ -118,17 +150,67 @@ impl Ringing {
         if !(101..200).contains(&status) {
             return Err(UaError::Status(status));
         }
+        if self.accepting.is_some() {
+            return Err(UaError::State);
+        }
+        // An offer of ours is one only where its arrival is certain (RFC 3261 section 13.2.1).
+        let body = body.filter(|_| self.is_reliable() || self.early.agreed == Agreed::Theirs);
         let mut response = core.tagged_response(&self.request, status, default_reason(status), &common.local_tag);
-        furnish(&mut response, &common.contact, body);
+        furnish(&mut response, &common.contact, false, body.clone());
         self.last = Some((response.clone(), now + REFRESH));
+        if self.is_reliable() {
+            return self.ring_reliably(common, core, now, status, body);
+        }
         core.layer.respond(now, self.server, response);
         Ok(())
     }
 
-    pub(super) fn accept(self, common: &Common, core: &mut Core, now: Instant, body: Body) -> State {
-        let offerless = self.request.body.is_empty();
-        let unacked = answer_invite(common, core, now, self.server, &self.request, body, offerless, true);
-        State::Established(Box::new(Established::of_callee(self.dialog, unacked)))
+    /// Answers, at once or when the PRACK has come that must come first.
+    pub(super) fn accept(
+        mut self,
+        common: &Common,
+        core: &mut Core,
+        now: Instant,
+        body: Body,
+    ) -> (State, Result<(), UaError>) {
+        if self.accepting.is_some() {
+            return (State::Ringing(self), Err(UaError::State));
+        }
+        self.accepting = Some(body);
+        if self.reliably.blocks_answer() {
+            return (State::Ringing(self), Ok(()));
+        }
+        (self.answer(common, core, now), Ok(()))
+    }
+
+    /// Sends the 200. Where a reliable response has carried our description, it goes without.
+    pub(super) fn answer(mut self, common: &Common, core: &mut Core, now: Instant) -> State {
+        let body = self.accepting.take().filter(|_| self.early.agreed != Agreed::Both);
+        let mut timer = Timer::new(self.options.timer);
+        self.early.local = self.early.local.or_else(|| body.clone());
+        let offerless = self.early.agreed == Agreed::Nothing;
+        let answer = Answer { body, offerless, initial: true };
+        let unacked = answer_invite(common, core, now, self.server, &self.request, answer, &mut timer);
+        State::Established(Box::new(Established::of_callee(self.early, timer, unacked, self.reliably.into_unpracked())))
+    }
+
+    /// Our offer in the early dialog. One that comes while the 200 waits, waits with it for the ACK.
+    pub(super) fn reoffer(
+        &mut self,
+        common: &Common,
+        core: &mut Core,
+        now: Instant,
+        body: Body,
+    ) -> Result<(), UaError> {
+        if self.accepting.is_some() && matches!(self.early.offer, Offer::None) && self.early.peer.is_none() {
+            self.early.offer = Offer::Waiting { body, tries: 1, at: None };
+            return Ok(());
+        }
+        // Until its PRACK has come, an answer of ours is not known to have arrived.
+        if self.reliably.blocks_answer() {
+            return Err(UaError::Pending);
+        }
+        self.early.offer(common, core, now, body)
     }
 
     pub(super) fn reject(
@@ -146,6 +228,7 @@ impl Ringing {
             response.headers.push(name.clone(), value.clone());
         }
         core.layer.respond(now, self.server, response);
+        self.early.close(core, now);
         State::Closed
     }
 
@@ -172,7 +255,7 @@ impl Ringing {
 
     /// A request in the early dialog.
     pub(super) fn request(
-        self,
+        mut self,
         common: &Common,
         core: &mut Core,
         now: Instant,
@@ -185,29 +268,40 @@ impl Ringing {
                 core.refuse(now, server, &request, 200);
                 return self.gave_up(common, core, now, reason_of(&request.headers));
             }
+            Method::Prack => return self.pracked(common, core, now, server, request),
             Method::Info => info::receive(common, core, now, server, &request),
-            Method::Update if request.body.is_empty() => reinvite::refresh(common, core, now, server, &request),
-            // RFC 3311 section 5.2 and RFC 3261 section 14.2: the first offer has no answer yet.
-            _ => reinvite::refuse_overlap(core, now, server, &request),
+            Method::Update => self.early.peer_update(common, core, now, server, request),
+            // RFC 3261 section 14.2: the first INVITE has no answer yet.
+            _ => refuse_overlap(core, now, server, &request),
         }
         State::Ringing(self)
     }
 }
 
+/// What a 200 to an INVITE is to say and to be.
+pub(super) struct Answer {
+    /// `None`: all has been described before.
+    pub(super) body: Option<Body>,
+    /// Our description is an offer.
+    pub(super) offerless: bool,
+    /// It makes the call.
+    pub(super) initial: bool,
+}
+
 /// Answers an INVITE or re-INVITE with 200 and keeps it until the ACK.
-#[allow(clippy::too_many_arguments)]
 pub(super) fn answer_invite(
     common: &Common,
     core: &mut Core,
     now: Instant,
     server: ServerId,
     request: &Request,
-    body: Body,
-    offerless: bool,
-    initial: bool,
+    answer: Answer,
+    timer: &mut Timer,
 ) -> Unacked {
+    let Answer { body, offerless, initial } = answer;
     let mut response = core.tagged_response(request, 200, default_reason(200), &common.local_tag);
-    furnish(&mut response, &common.contact, Some(body));
+    furnish(&mut response, &common.contact, timer.is_on(), body);
+    timer.grant(now, &request.headers, &mut response.headers);
     core.layer.respond(now, server, response.clone());
     Unacked {
         server,

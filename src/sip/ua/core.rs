@@ -28,6 +28,8 @@ pub(super) enum Purpose {
     Cancel,
     Bye,
     Reinvite,
+    Update,
+    Prack,
     Info,
     Refer,
     Notify,
@@ -54,6 +56,8 @@ pub(super) struct Pending {
     pub(super) branch: String,
     pub(super) credentials: Option<Credentials>,
     pub(super) answered: Answered,
+    /// How often it was sent again with something else left out or changed (420, 422).
+    pub(super) amended: u8,
     /// The dialog of a re-INVITE; an INVITE that begins a dialog has none.
     pub(super) dialog: Option<Dialog>,
     pub(super) acks: Vec<SentAck>,
@@ -270,10 +274,10 @@ pub(super) fn put_body(request: &mut Request, body: Option<Body>) {
     }
 }
 
-/// Makes a response one that sets up or refreshes a dialog: Contact, Allow, body.
-pub(super) fn furnish(response: &mut Response, contact: &NameAddr, body: Option<Body>) {
+/// Makes a response one that sets up or refreshes a dialog: Contact, Allow, body; `timer`: the session may have one.
+pub(super) fn furnish(response: &mut Response, contact: &NameAddr, timer: bool, body: Option<Body>) {
     response.headers.push("Contact", contact.to_string());
-    capabilities::declare(&mut response.headers);
+    capabilities::declare_in_session(&mut response.headers, false, timer);
     if let Some(body) = body {
         response.headers.push("Content-Type", body.content_type);
         response.body = body.bytes;
@@ -307,6 +311,7 @@ pub(super) fn in_dialog(
         branch: String::new(),
         credentials,
         answered: Answered::default(),
+        amended: 0,
         dialog: None,
         acks: Vec::new(),
     }

@@ -4,10 +4,13 @@ use std::time::Instant;
 
 use super::answer::Unacked;
 use super::core::{Core, Purpose, body_of, reason_of};
+use super::prack::{self, Unpracked};
 use super::refer::Refers;
 use super::reinvite::{Offer, PeerOffer};
 use super::session::{Common, State};
-use super::types::{EndedBy, UaEvent};
+use super::session_timer::Timer;
+use super::types::{Body, EndedBy, UaEvent};
+use super::update::Early;
 use super::{bye, info};
 use crate::sip::transaction::{ClientFailure, ClientId, ServerId, earlier};
 use crate::sip::{Dialog, Method, Request, Response};
@@ -20,10 +23,15 @@ pub(super) struct Established {
     pub(super) is_caller: bool,
     /// Our 2xx that wait for their ACK.
     pub(super) unacked: Vec<Unacked>,
-    /// Our own re-INVITE.
+    /// Our own re-INVITE, or the UPDATE that was under way when the answer came.
     pub(super) offer: Offer,
     /// The peer's re-INVITE or UPDATE that our user has not answered.
     pub(super) peer: Option<PeerOffer>,
+    /// The description of ours that holds.
+    pub(super) local: Option<Body>,
+    pub(super) timer: Timer,
+    /// The reliable response that our 2xx overtook.
+    pub(super) unpracked: Option<Unpracked>,
     /// INFO requests under way.
     pub(super) infos: usize,
     /// The REFERs of both sides.
@@ -33,21 +41,26 @@ pub(super) struct Established {
 }
 
 impl Established {
-    pub(super) fn of_caller(dialog: Dialog) -> Self {
-        Self::new(dialog, true, Vec::new())
+    /// What the early dialog has under way goes on.
+    pub(super) fn of_caller(early: Early, timer: Timer) -> Self {
+        Self::new(early, timer, true, Vec::new(), None)
     }
 
-    pub(super) fn of_callee(dialog: Dialog, unacked: Unacked) -> Self {
-        Self::new(dialog, false, vec![unacked])
+    pub(super) fn of_callee(early: Early, timer: Timer, unacked: Unacked, unpracked: Option<Unpracked>) -> Self {
+        Self::new(early, timer, false, vec![unacked], unpracked)
     }
 
-    fn new(dialog: Dialog, is_caller: bool, unacked: Vec<Unacked>) -> Self {
+    fn new(early: Early, timer: Timer, is_caller: bool, unacked: Vec<Unacked>, unpracked: Option<Unpracked>) -> Self {
+        let Early { dialog, offer, peer, local, .. } = early;
         Established {
             dialog,
             is_caller,
             unacked,
-            offer: Offer::None,
-            peer: None,
+            offer,
+            peer,
+            local,
+            timer,
+            unpracked,
             infos: 0,
             refers: Refers::default(),
             hangup: None,
@@ -56,18 +69,23 @@ impl Established {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let unacked = self.unacked.iter().filter_map(Unacked::deadline).min();
-        earlier(earlier(unacked, self.offer.deadline()), self.refers.deadline())
+        let offers = earlier(self.offer.deadline(), self.refers.deadline());
+        earlier(earlier(unacked, offers), self.timer.deadline())
     }
 
     pub(super) fn timeout(mut self: Box<Self>, common: &Common, core: &mut Core, now: Instant) -> State {
         if self.unacked.iter().any(|unacked| unacked.is_lost(now)) {
             return self.end(common, core, now, EndedBy::NoAck);
         }
+        if self.timer.is_over(now) {
+            return self.end(common, core, now, EndedBy::SessionTimer);
+        }
         for unacked in &mut self.unacked {
             unacked.retransmit(core, now);
         }
         self.offer_timeout(common, core, now);
         self.refers_timeout(common, core, now);
+        self.refresh_timeout(common, core, now);
         State::Established(self)
     }
 
@@ -83,11 +101,13 @@ impl Established {
         if response.status < 200 {
             if purpose == Purpose::Reinvite {
                 self.offer_provisional(core, now, id);
+                self.timer.provisional(core, now, id);
             }
             return State::Established(self);
         }
         match purpose {
-            Purpose::Reinvite => return self.offer_answered(common, core, now, id, response),
+            _ if self.offer.is_for(id) => return self.offer_answered(common, core, now, id, purpose, response),
+            _ if self.timer.is_refreshing(id) => return self.refresh_answered(common, core, now, response),
             Purpose::Info => {
                 self.infos = self.infos.saturating_sub(1);
                 if response.status == 481 {
@@ -96,7 +116,8 @@ impl Established {
             }
             Purpose::Refer => return self.refer_answered(common, core, now, id, &response),
             Purpose::Notify => self.notify_answered(common, core, now, id, response.status),
-            Purpose::Invite | Purpose::Cancel | Purpose::Bye | Purpose::Outside(_) => {}
+            // What was under way in an early dialog, or is of no account any more.
+            _ => {}
         }
         State::Established(self)
     }
@@ -111,7 +132,8 @@ impl Established {
         why: ClientFailure,
     ) -> State {
         match purpose {
-            Purpose::Reinvite => self.offer_failed(common, core, now, id, why),
+            _ if self.offer.is_for(id) => self.offer_failed(common, core, now, why),
+            _ if self.timer.is_refreshing(id) => self.refresh_failed(common, core, now, why),
             Purpose::Info => {
                 self.infos = self.infos.saturating_sub(1);
                 State::Established(self)
@@ -125,7 +147,7 @@ impl Established {
                 State::Established(self)
             }
             // A CANCEL unanswered after the INVITE was; an INVITE whose connection closed after its 2xx.
-            Purpose::Invite | Purpose::Cancel | Purpose::Bye | Purpose::Outside(_) => State::Established(self),
+            _ => State::Established(self),
         }
     }
 
@@ -144,6 +166,7 @@ impl Established {
             Method::Update => self.peer_offers(common, core, now, server, request),
             Method::Refer => self.referred(common, core, now, server, request),
             Method::Notify => self.notified(common, core, now, server, &request),
+            Method::Prack => prack::late(core, now, server, &request, &mut self.unpracked),
             _ => core.refuse(now, server, &request, 405),
         }
         State::Established(self)

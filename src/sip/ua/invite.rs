@@ -6,9 +6,11 @@ use super::core::{Core, Purpose, body_of, in_dialog, is_clean, put_body};
 use super::established::Established;
 use super::refer_to::check_referred_by;
 use super::session::{Common, Session, State};
-use super::types::{EndedBy, Failure, Invite, SessionId, SessionOptions, UaError, UaEvent};
-use super::{bye, cancel, capabilities, forks};
-use crate::sip::transaction::{ClientFailure, ClientId, ServerId};
+use super::session_timer::Timer;
+use super::types::{Body, EndedBy, Failure, Invite, Reliable, SessionId, SessionOptions, UaError, UaEvent};
+use super::update::{Agreed, Early};
+use super::{bye, cancel, capabilities, forks, prack};
+use crate::sip::transaction::{ClientFailure, ClientId, ServerId, earlier};
 use crate::sip::{Dialog, Headers, Message, Method, NameAddr, Request, Response, Uri, default_reason};
 
 /// How many early dialogs of one INVITE are told apart; further forks are heard of only when they answer.
@@ -24,6 +26,10 @@ const OWN: &[&str] = &[
     "Contact",
     "Allow",
     "Supported",
+    "Session-Expires",
+    "Min-SE",
+    "RSeq",
+    "RAck",
     "Content-Length",
     "Content-Type",
     "Authorization",
@@ -40,18 +46,26 @@ const OWN: &[&str] = &[
     "k",
     "l",
     "c",
+    "x",
 ];
 
 /// Our INVITE has no final response yet.
 #[derive(Debug)]
 pub(super) struct Inviting {
     pub(super) transaction: ClientId,
-    pub(super) early: Vec<Dialog>,
+    pub(super) early: Vec<Early>,
     /// The INVITE has had a provisional response: it may be cancelled.
     pub(super) provisional: bool,
     /// `UaEvent::Trying` has been told.
     pub(super) tried: bool,
     pub(super) ending: Option<Ending>,
+    pub(super) timer: Timer,
+}
+
+/// What a provisional response tells our user.
+struct Heard {
+    body: Option<Body>,
+    reliable: bool,
 }
 
 /// The INVITE is to end before its answer.
@@ -81,7 +95,14 @@ pub(super) fn start(core: &mut Core, now: Instant, id: SessionId, invite: Invite
     headers.push("Call-ID", call_id.clone());
     headers.push("CSeq", "1 INVITE");
     headers.push("Contact", contact.to_string());
-    capabilities::declare(headers);
+    // The offer of a reliable response would want an answer in the PRACK: without an offer of ours there are none.
+    let reliable = if invite.body.is_some() { invite.options.reliable } else { Reliable::Off };
+    let timer = Timer::new(invite.options.timer);
+    capabilities::declare_in_session(headers, reliable != Reliable::Off, timer.is_on());
+    if reliable == Reliable::Required {
+        headers.push("Require", capabilities::RELIABLE);
+    }
+    timer.ask(headers);
     core.sign(headers, "User-Agent");
     write_options(headers, &invite.options)?;
     for (name, value) in invite.headers {
@@ -103,8 +124,14 @@ pub(super) fn start(core: &mut Core, now: Instant, id: SessionId, invite: Invite
         call_id,
         local_tag,
     };
-    let state =
-        State::Inviting(Inviting { transaction, early: Vec::new(), provisional: false, tried: false, ending: None });
+    let state = State::Inviting(Inviting {
+        transaction,
+        early: Vec::new(),
+        provisional: false,
+        tried: false,
+        ending: None,
+        timer,
+    });
     Ok(Session { common, state })
 }
 
@@ -176,7 +203,8 @@ pub(super) fn check_whole(request: &Request) -> Result<(), UaError> {
 
 impl Inviting {
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.ending.as_ref().and_then(|ending| ending.give_up)
+        let give_up = self.ending.as_ref().and_then(|ending| ending.give_up);
+        earlier(give_up, self.early.iter().filter_map(Early::deadline).min())
     }
 
     pub(super) fn response(
@@ -188,7 +216,10 @@ impl Inviting {
         response: Response,
     ) -> State {
         if id != self.transaction {
-            // The answer to our CANCEL tells nothing that the INVITE's does not.
+            // The answer to our CANCEL or PRACK tells nothing that the INVITE's does not.
+            if let Some(early) = self.offering(id).filter(|_| response.status >= 200) {
+                early.update_answered(common, core, now, &response);
+            }
             return State::Inviting(self);
         }
         match response.status {
@@ -199,9 +230,14 @@ impl Inviting {
             200..300 => self.answered(common, core, now, &response),
             status => {
                 let why = if matches!(status, 401 | 407) { Failure::Auth } else { Failure::Rejected };
-                self.fail(common, core, why, status, response.reason, response.headers)
+                self.fail(common, core, now, why, status, response.reason, response.headers)
             }
         }
+    }
+
+    /// The early dialog whose UPDATE this is.
+    fn offering(&mut self, id: ClientId) -> Option<&mut Early> {
+        self.early.iter_mut().find(|early| early.offer.is_for(id))
     }
 
     fn provisional(&mut self, common: &Common, core: &mut Core, now: Instant, response: &Response) {
@@ -218,79 +254,140 @@ impl Inviting {
             }
             return;
         }
-        let Some(request) = core.pending.get(&self.transaction).map(|pending| &pending.request) else { return };
         let to_tag = response.headers.to().ok().and_then(|to| to.tag().map(str::to_owned)).unwrap_or_default();
-        let known = self.early.iter().any(|dialog| dialog.remote_tag() == to_tag);
-        if !to_tag.is_empty() && !known {
-            if self.early.len() >= MAX_EARLY {
-                return;
-            }
-            self.early.extend(Dialog::of_caller(request, response).ok());
+        let body = body_of(&response.headers, &response.body);
+        let Some(Heard { body, reliable }) = self.hear(common, core, now, response, &to_tag, body) else { return };
+        let (status, reason) = (response.status, response.reason.clone());
+        core.event(UaEvent::Provisional { session: common.id, status, reason, to_tag, body, reliable });
+    }
+
+    /// Sorts a provisional response into its early dialog, which it may begin, and acknowledges it where it came
+    /// reliably. `None`: it is one to be passed over.
+    fn hear(
+        &mut self,
+        common: &Common,
+        core: &mut Core,
+        now: Instant,
+        response: &Response,
+        to_tag: &str,
+        body: Option<Body>,
+    ) -> Option<Heard> {
+        if to_tag.is_empty() {
+            return Some(Heard { body, reliable: false });
         }
-        core.event(UaEvent::Provisional {
-            session: common.id,
-            status: response.status,
-            reason: response.reason.clone(),
-            to_tag,
-            body: body_of(&response.headers, &response.body),
-            reliable: false,
-        });
+        let at = match self.early.iter().position(|early| early.dialog.remote_tag() == to_tag) {
+            Some(at) => at,
+            None if self.early.len() >= MAX_EARLY => return None,
+            None => {
+                let request = &core.pending.get(&self.transaction)?.request;
+                let agreed = if request.body.is_empty() { Agreed::Nothing } else { Agreed::Ours };
+                let Ok(dialog) = Dialog::of_caller(request, response) else {
+                    return Some(Heard { body, reliable: false });
+                };
+                self.early.push(Early::new(dialog, true, agreed));
+                self.early.len() - 1
+            }
+        };
+        let early = self.early.get_mut(at)?;
+        early.dialog.note_allow(&response.headers);
+        let rseq = prack::rseq_of(response);
+        if let Some(rseq) = rseq {
+            if !early.takes(rseq) {
+                return None;
+            }
+            early.acknowledge(common, core, now, rseq, response.headers.cseq().ok()?.number);
+        }
+        // RFC 3261 section 13.2.1: after the answer nothing more is described in responses to the INVITE.
+        let body = body.filter(|body| early.agreed != Agreed::Both || !prack::is_description(body));
+        if rseq.is_some() && early.agreed == Agreed::Ours && body.as_ref().is_some_and(prack::is_description) {
+            early.agreed = Agreed::Both;
+        }
+        Some(Heard { body, reliable: rseq.is_some() })
     }
 
     /// The first 2xx makes the call. One that crossed our hangup is acknowledged and ended.
     fn answered(mut self, common: &Common, core: &mut Core, now: Instant, response: &Response) -> State {
-        let Some(dialog) = self.confirm(core, response) else {
+        let Some(mut early) = self.confirm(core, response) else {
             // A 2xx whose dialog cannot be read can be neither acknowledged nor ended.
-            return self.fail(common, core, Failure::Rejected, 502, default_reason(502).to_owned(), Headers::new());
+            let reason = default_reason(502).to_owned();
+            return self.fail(common, core, now, Failure::Rejected, 502, reason, Headers::new());
         };
-        forks::acknowledge(core, common.next_flow(&dialog), self.transaction, &dialog);
+        forks::acknowledge(core, common.next_flow(&early.dialog), self.transaction, &early.dialog);
+        self.leave_early(core, now);
         if let Some(ending) = self.ending {
             report_ending(common, core, ending.why);
+            let dialog = early.dialog.clone();
+            early.close(core, now);
             return bye::release(common, core, now, dialog, ending.reason.as_deref());
         }
-        core.event(UaEvent::Answered {
-            session: common.id,
-            to_tag: dialog.remote_tag().to_owned(),
-            body: body_of(&response.headers, &response.body),
-        });
-        State::Established(Box::new(Established::of_caller(dialog)))
+        let answered = early.agreed == Agreed::Both;
+        let body = body_of(&response.headers, &response.body);
+        let body = body.filter(|body| !(answered && prack::is_description(body)));
+        core.event(UaEvent::Answered { session: common.id, to_tag: early.dialog.remote_tag().to_owned(), body });
+        if early.local.is_none()
+            && let Some(pending) = core.pending.get(&self.transaction)
+        {
+            early.local = body_of(&pending.request.headers, &pending.request.body);
+        }
+        self.timer.granted(now, &response.headers);
+        State::Established(Box::new(Established::of_caller(early, self.timer)))
     }
 
     /// The dialog that the 2xx confirms: an early one, with the peer's sequence numbers, or a new one.
-    fn confirm(&mut self, core: &Core, response: &Response) -> Option<Dialog> {
+    fn confirm(&mut self, core: &Core, response: &Response) -> Option<Early> {
         let request = &core.pending.get(&self.transaction)?.request;
         let fresh = Dialog::of_caller(request, response).ok()?;
-        match self.early.iter().position(|dialog| dialog.remote_tag() == fresh.remote_tag()) {
+        match self.early.iter().position(|early| early.dialog.remote_tag() == fresh.remote_tag()) {
             Some(at) => {
-                let mut dialog = self.early.swap_remove(at);
-                dialog.confirm(response).ok()?;
-                Some(dialog)
+                let mut early = self.early.swap_remove(at);
+                early.dialog.confirm(response).ok()?;
+                Some(early)
             }
-            None => Some(fresh),
+            None => Some(Early::new(fresh, true, Agreed::Ours)),
         }
     }
 
-    pub(super) fn failed(self, common: &Common, core: &mut Core, id: ClientId, why: ClientFailure) -> State {
+    /// The early dialogs end with their INVITE, but for the one that was answered.
+    fn leave_early(&mut self, core: &mut Core, now: Instant) {
+        for early in self.early.drain(..) {
+            early.close(core, now);
+        }
+    }
+
+    pub(super) fn failed(
+        mut self,
+        common: &Common,
+        core: &mut Core,
+        now: Instant,
+        id: ClientId,
+        why: ClientFailure,
+    ) -> State {
         if id != self.transaction {
+            if let Some(early) = self.offering(id) {
+                early.update_failed(common, core, why);
+            }
             return State::Inviting(self);
         }
         let (why, status) = match why {
             ClientFailure::Timeout => (Failure::Timeout, 408),
             ClientFailure::Transport => (Failure::Transport, 503),
         };
-        self.fail(common, core, why, status, default_reason(status).to_owned(), Headers::new())
+        self.fail(common, core, now, why, status, default_reason(status).to_owned(), Headers::new())
     }
 
     /// The INVITE is over without a call. After a hangup that is 487, whatever it really was.
+    #[allow(clippy::too_many_arguments)]
     fn fail(
-        self,
+        mut self,
         common: &Common,
         core: &mut Core,
+        now: Instant,
         why: Failure,
         status: u16,
         reason: String,
         headers: Headers,
     ) -> State {
+        self.leave_early(core, now);
         match self.ending {
             Some(ending) => report_ending(common, core, ending.why),
             None => core.event(UaEvent::Failed { session: common.id, status, reason, why, headers }),
@@ -298,27 +395,72 @@ impl Inviting {
         State::Closed
     }
 
-    pub(super) fn retry(&mut self, id: ClientId, sent: u32) -> Option<u32> {
-        (id == self.transaction && self.ending.is_none()).then(|| sent.saturating_add(1))
+    pub(super) fn retry(&mut self, id: ClientId, request: &Request, sent: u32) -> Option<u32> {
+        if self.ending.is_some() {
+            return None;
+        }
+        if id == self.transaction {
+            return Some(sent.saturating_add(1));
+        }
+        let to = request.headers.to().ok()?;
+        let tag = to.tag().unwrap_or_default();
+        self.early.iter_mut().find(|early| early.dialog.remote_tag() == tag).map(|early| early.dialog.next_cseq())
     }
 
-    pub(super) fn retried(&mut self, old: ClientId, new: ClientId) {
+    pub(super) fn retried(&mut self, core: &mut Core, now: Instant, old: ClientId, new: ClientId) {
         if self.transaction == old {
             self.transaction = new;
-            self.early.clear();
+            self.leave_early(core, now);
             self.provisional = false;
+        }
+        for early in &mut self.early {
+            early.offer.retried(old, new);
         }
     }
 
     /// 64*T1 after the CANCEL no final response has come: the INVITE is dead.
-    pub(super) fn timeout(self, common: &Common, core: &mut Core, now: Instant) -> State {
+    pub(super) fn timeout(mut self, common: &Common, core: &mut Core, now: Instant) -> State {
         match &self.ending {
             Some(Ending { give_up: Some(at), why, .. }) if *at <= now => {
                 report_ending(common, core, *why);
                 core.layer.abandon(self.transaction);
-                State::Closed
+                self.leave_early(core, now);
+                return State::Closed;
             }
-            _ => State::Inviting(self),
+            _ => {}
+        }
+        for early in &mut self.early {
+            early.timeout(common, core, now);
+        }
+        State::Inviting(self)
+    }
+
+    /// Our offer in the early dialog that has come far enough for one; the last, where several have.
+    pub(super) fn reoffer(
+        &mut self,
+        common: &Common,
+        core: &mut Core,
+        now: Instant,
+        body: Body,
+    ) -> Result<(), UaError> {
+        let early = self.early.iter_mut().rev().find(|early| early.agreed == Agreed::Both);
+        match early.filter(|_| self.ending.is_none()) {
+            Some(early) => early.offer(common, core, now, body),
+            None => Err(UaError::State),
+        }
+    }
+
+    /// Our user's reply to the offer of an early dialog.
+    pub(super) fn answer_peer(
+        &mut self,
+        common: &Common,
+        core: &mut Core,
+        now: Instant,
+        answer: Result<Body, u16>,
+    ) -> Result<(), UaError> {
+        match self.early.iter_mut().find(|early| early.peer.is_some()) {
+            Some(early) => early.answer_peer(common, core, now, answer),
+            None => Err(UaError::State),
         }
     }
 
@@ -338,9 +480,16 @@ impl Inviting {
                 self.end(common, core, now, Failure::Rejected, None);
             }
             Method::Info => super::info::receive(common, core, now, server, &request),
-            // RFC 3311 section 5.2: our offer has no answer yet.
-            Method::Update if !request.body.is_empty() => core.refuse(now, server, &request, 491),
-            Method::Update => super::reinvite::refresh(common, core, now, server, &request),
+            Method::Update => {
+                let tag =
+                    request.headers.from().ok().and_then(|from| from.tag().map(str::to_owned)).unwrap_or_default();
+                match self.early.iter_mut().find(|early| early.dialog.remote_tag() == tag) {
+                    Some(early) => early.peer_update(common, core, now, server, request),
+                    None => core.refuse(now, server, &request, 481),
+                }
+            }
+            // Only a callee has something to be acknowledged.
+            Method::Prack => core.refuse(now, server, &request, 481),
             _ => core.refuse(now, server, &request, 491),
         }
         State::Inviting(self)

@@ -1,7 +1,8 @@
 //! The user agent: calls, from the SIP messages that make them. Sans-IO and deterministic.
 //!
-//! One procedure, one file: `invite` (caller), `answer` (callee), `forks`, `cancel`, `bye`, `reinvite`, `info`, `options`,
-//! `refer` (with `refer_to`), `replaces`, `auth`; `out_of_dialog` has what belongs to no call; `inspect` holds what every request must pass, `capabilities` what Allow and Supported say.
+//! One procedure, one file: `invite` (caller), `answer` (callee), `forks`, `prack`, `update`, `cancel`, `bye`, `reinvite`,
+//! `session_timer`, `info`, `options`, `refer` (with `refer_to`), `replaces`, `auth`; `out_of_dialog` has what belongs to
+//! no call; `inspect` holds what every request must pass, `capabilities` what Allow and Supported say.
 //!
 //! **Drain rule**: after every call that takes `now`, poll [`UserAgent::poll_output`] until it gives `None`, then ask
 //! [`UserAgent::poll_timeout`] for the time of the next [`UserAgent::handle_timeout`].
@@ -19,14 +20,17 @@ mod inspect;
 mod invite;
 mod options;
 mod out_of_dialog;
+mod prack;
 mod refer;
 mod refer_to;
 mod reinvite;
 mod replaces;
 mod session;
+mod session_timer;
 #[cfg(test)]
 mod tests;
 mod types;
+mod update;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -46,6 +50,9 @@ use self::session::{Session, State};
 use super::schedule::Schedule;
 use super::transaction::{ClientFailure, ClientId, ServerId, TransactionOutput, earlier};
 use super::{Flow, Message, Method, NameAddr, Request, Response};
+
+/// How often a request is sent again with something left out or changed.
+const MAX_AMENDED: u8 = 3;
 
 /// The calls of one SIP element.
 #[derive(Debug)]
@@ -176,12 +183,13 @@ impl UserAgent {
         self.ask(now, id, |session, core| session.configure(core, now, options))
     }
 
-    /// Answers an incoming call with 101-199.
+    /// Answers an incoming call with 101-199: reliably where the peer takes part and the options allow it (RFC 3262).
+    /// A body in a reliable one is final: the 200 goes without.
     pub fn ring(&mut self, now: Instant, id: SessionId, status: u16, body: Option<Body>) -> Result<(), UaError> {
         self.ask(now, id, |session, core| session.ring(core, now, status, body))
     }
 
-    /// Answers an incoming call with 200.
+    /// Answers an incoming call with 200, at once or, after a reliable response with a body, when its PRACK has come.
     pub fn accept(&mut self, now: Instant, id: SessionId, body: Body) -> Result<(), UaError> {
         self.ask(now, id, |session, core| session.accept(core, now, body))
     }
@@ -221,22 +229,17 @@ impl UserAgent {
         })
     }
 
-    /// Sends a re-INVITE with our offer in an established session. Glare is retried inside; the end is
-    /// [`UaEvent::ReofferAnswered`].
+    /// Sends our offer: in a re-INVITE in an established session, in an UPDATE before (RFC 3311), where the first offer
+    /// has had its answer reliably and the peer allows UPDATE ([`UaError::State`] otherwise). Glare is retried inside;
+    /// the end is [`UaEvent::ReofferAnswered`].
     pub fn reoffer(&mut self, now: Instant, id: SessionId, body: Body) -> Result<(), UaError> {
-        self.ask(now, id, |session, core| {
-            let (common, state) = session.established()?;
-            state.offer(common, core, now, body)
-        })
+        self.ask(now, id, |session, core| session.reoffer(core, now, body))
     }
 
     /// Replies to [`UaEvent::Reoffered`] with an answer (or the offer that was wished for), or refuses with a status.
     /// [`UaError::State`]: the peer has taken it back.
     pub fn answer_reoffer(&mut self, now: Instant, id: SessionId, answer: Result<Body, u16>) -> Result<(), UaError> {
-        self.ask(now, id, |session, core| {
-            let (common, state) = session.established()?;
-            state.answer_peer(common, core, now, answer)
-        })
+        self.ask(now, id, |session, core| session.answer_reoffer(core, now, answer))
     }
 
     /// Sends a REFER in an established session: its peer shall call `to`. Told of by [`UaEvent::ReferAnswered`] and
@@ -470,7 +473,7 @@ impl UserAgent {
         if accepted && forks::repeat(&mut self.core, id, &response) {
             return;
         }
-        if matches!(response.status, 401 | 407) && self.retry(now, id, &response, source) {
+        if matches!(response.status, 401 | 407 | 420 | 422) && self.retry(now, id, &response, source) {
             return;
         }
         if accepted && !self.awaits(session, id) {
@@ -499,42 +502,61 @@ impl UserAgent {
     fn awaits(&self, session: Option<SessionId>, id: ClientId) -> bool {
         match session.and_then(|session| self.sessions.get(&session)).map(|session| &session.state) {
             Some(State::Inviting(state)) => state.transaction == id,
-            Some(State::Established(state)) => state.offer.is_for(id),
+            Some(State::Established(state)) => state.offer.is_for(id) || state.timer.is_refreshing(id),
             _ => false,
         }
     }
 
-    /// Sends a challenged request again with credentials. False: the challenge stands.
+    /// Sends a refused request again as the refusal wants it: with credentials (401, 407), without an extension (420) or
+    /// with a longer session (422). False: the refusal stands.
     fn retry(&mut self, now: Instant, id: ClientId, response: &Response, source: IpAddr) -> bool {
         let Some(pending) = self.core.pending.get(&id) else { return false };
-        let Some(credentials) = pending.credentials.clone() else { return false };
         let session = pending.session.and_then(|id| self.sessions.get_mut(&id));
         let peer = session.as_ref().map_or(pending.flow.remote.ip(), |session| session.common.peer);
-        if pending.purpose == Purpose::Cancel || !auth::is_ours(pending.flow, peer, source, &credentials) {
-            return false;
-        }
         let mut request = pending.request.clone();
-        let mut answered = pending.answered.clone();
-        if !auth::authorize(&mut request, response, &credentials, &mut answered, &mut self.core.rng) {
-            return false;
-        }
+        let (mut answered, mut amended) = (pending.answered.clone(), pending.amended);
+        let changed = match (response.status, &pending.credentials) {
+            _ if pending.purpose == Purpose::Cancel => false,
+            (401 | 407, Some(credentials)) if auth::is_ours(pending.flow, peer, source, credentials) => {
+                auth::authorize(&mut request, response, credentials, &mut answered, &mut self.core.rng)
+            }
+            (420 | 422, _) if amended < MAX_AMENDED => {
+                (answered, amended) = (auth::Answered::default(), amended + 1);
+                match response.status {
+                    420 => capabilities::retreat(&mut request.headers, &response.headers),
+                    _ => session_timer::lengthen(&mut request.headers, &response.headers),
+                }
+            }
+            _ => false,
+        };
         let Ok(sent) = request.headers.cseq() else { return false };
         let number = match (pending.purpose, session) {
+            _ if !changed => None,
             (Purpose::Outside(_), _) => Some(sent.number.saturating_add(1)),
-            (_, Some(session)) => session.retry(id, sent.number),
+            (_, Some(session)) => session.retry(id, &request, sent.number),
             (_, None) => None,
         };
         let Some(number) = number else { return false };
         request.headers.set("CSeq", format!("{number} {}", request.method));
         let again = self::core::Pending {
             answered,
+            amended,
             dialog: pending.dialog.clone(),
-            ..self::core::in_dialog(pending.purpose, pending.session, pending.flow, request, Some(credentials))
+            ..self::core::in_dialog(
+                pending.purpose,
+                pending.session,
+                pending.flow,
+                request,
+                pending.credentials.clone(),
+            )
         };
         let session = pending.session;
         let new = self.core.send(now, again);
         if let Some(session) = session.and_then(|id| self.sessions.get_mut(&id)) {
-            session.retried(id, new);
+            session.retried(&mut self.core, now, id, new);
+            if response.status == 422 {
+                session.note_min_se(&response.headers);
+            }
         }
         true
     }

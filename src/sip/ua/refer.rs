@@ -113,7 +113,7 @@ impl Established {
         if let Some(by) = referred_by {
             headers.push("Referred-By", by);
         }
-        capabilities::declare(headers);
+        capabilities::declare_in_session(headers, false, false);
         core.sign(headers, "User-Agent");
         let cseq = self.dialog.local_cseq();
         let flow = common.next_flow(&self.dialog);
@@ -268,7 +268,7 @@ impl Established {
                 let silent = refer.silent;
                 refer.until = Some(now + SUBSCRIPTION);
                 let mut response = core.tagged_response(&request, 202, default_reason(202), &common.local_tag);
-                furnish(&mut response, &common.contact, None);
+                furnish(&mut response, &common.contact, false, None);
                 if silent {
                     response.headers.push("Refer-Sub", "false");
                 }

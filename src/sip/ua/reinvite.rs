@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
-use super::answer::answer_invite;
+use super::answer::{Answer, answer_invite};
 use super::core::{Core, Purpose, body_of, furnish, in_dialog, put_body};
 use super::established::Established;
 use super::invite::ended_by;
 use super::session::{Common, State};
 use super::types::{Body, EndedBy, UaError, UaEvent};
-use super::{cancel, capabilities, forks};
+use super::{cancel, capabilities, forks, session_timer, update};
 use crate::sip::transaction::{ClientFailure, ClientId, ServerId};
 use crate::sip::{Method, Request, Response, default_reason};
 
@@ -20,7 +20,10 @@ const MAX_TRIES: u8 = 5;
 /// How many of our 2xx to re-INVITEs may wait for their ACK at once.
 const MAX_UNACKED: usize = 2;
 
-/// Our own re-INVITE.
+/// The longest Retry-After of a 500 that an offer waits for: RFC 3261 section 14.2 has no longer one.
+const MAX_RETRY_AFTER: u64 = 10;
+
+/// Our own re-INVITE, or UPDATE with an offer.
 #[derive(Debug)]
 pub(super) enum Offer {
     /// None.
@@ -34,8 +37,8 @@ pub(super) enum Offer {
 /// The peer's offer, or his wish for ours.
 #[derive(Debug)]
 pub(super) struct PeerOffer {
-    server: ServerId,
-    request: Request,
+    pub(super) server: ServerId,
+    pub(super) request: Request,
 }
 
 impl Offer {
@@ -67,7 +70,7 @@ impl Established {
         if !matches!(self.offer, Offer::None) || self.peer.is_some() {
             return Err(UaError::Pending);
         }
-        if self.unacked.is_empty() {
+        if self.unacked.is_empty() && !self.timer.is_reinviting() {
             self.send_offer(common, core, now, body, 1);
         } else {
             self.offer = Offer::Waiting { body, tries: 1, at: None };
@@ -78,7 +81,8 @@ impl Established {
     fn send_offer(&mut self, common: &Common, core: &mut Core, now: Instant, body: Body, tries: u8) {
         let mut request = self.dialog.request(Method::Invite);
         request.headers.push("Contact", common.contact.to_string());
-        capabilities::declare(&mut request.headers);
+        capabilities::declare_in_session(&mut request.headers, false, self.timer.is_on());
+        self.timer.ask(&mut request.headers);
         core.sign(&mut request.headers, "User-Agent");
         put_body(&mut request, Some(body.clone()));
         let flow = common.next_flow(&self.dialog);
@@ -106,9 +110,9 @@ impl Established {
         }
     }
 
-    /// The ACK that our offer waited for has come.
+    /// The ACK, or the end of another exchange, that our offer waited for has come.
     pub(super) fn offer_waited(&mut self, common: &Common, core: &mut Core, now: Instant) {
-        if self.unacked.is_empty() && self.peer.is_none() && matches!(self.offer, Offer::Waiting { at: None, .. }) {
+        if self.may_offer() && matches!(self.offer, Offer::Waiting { at: None, .. }) {
             self.resume_offer(common, core, now);
         }
     }
@@ -122,11 +126,13 @@ impl Established {
         if at.is_some_and(|at| at > now) {
             return;
         }
-        if self.peer.is_some() || !self.unacked.is_empty() {
-            *at = None;
-            return;
-        }
-        self.resume_offer(common, core, now);
+        *at = None;
+        self.offer_waited(common, core, now);
+    }
+
+    /// True while nothing is under way that a re-INVITE of ours would cross.
+    fn may_offer(&self) -> bool {
+        self.unacked.is_empty() && self.peer.is_none() && !self.timer.is_reinviting()
     }
 
     fn resume_offer(&mut self, common: &Common, core: &mut Core, now: Instant) {
@@ -135,31 +141,32 @@ impl Established {
         }
     }
 
-    /// A final response to a re-INVITE of ours.
+    /// A final response to a re-INVITE of ours, or to the UPDATE of an early dialog that is none any more.
     pub(super) fn offer_answered(
         mut self: Box<Self>,
         common: &Common,
         core: &mut Core,
         now: Instant,
         id: ClientId,
+        purpose: Purpose,
         response: Response,
     ) -> State {
-        if !self.offer.is_for(id) {
-            return State::Established(self);
-        }
         let Offer::Sent { body, tries, .. } = std::mem::replace(&mut self.offer, Offer::None) else {
             return State::Established(self);
         };
+        if let Some(at) = again_at(core, now, &response, tries, self.is_caller) {
+            self.offer = Offer::Waiting { body, tries: tries + 1, at: Some(at) };
+            return State::Established(self);
+        }
         let result = match response.status {
             200..300 => {
                 self.dialog.refresh_target(&response.headers);
-                forks::acknowledge(core, common.next_flow(&self.dialog), id, &self.dialog);
+                if purpose == Purpose::Reinvite {
+                    forks::acknowledge(core, common.next_flow(&self.dialog), id, &self.dialog);
+                    self.timer.granted(now, &response.headers);
+                }
+                self.local = Some(body);
                 Ok(body_of(&response.headers, &response.body))
-            }
-            491 if tries < MAX_TRIES => {
-                let at = Some(now + glare_delay(core, self.is_caller));
-                self.offer = Offer::Waiting { body, tries: tries + 1, at };
-                return State::Established(self);
             }
             status => Err(status),
         };
@@ -178,12 +185,8 @@ impl Established {
         common: &Common,
         core: &mut Core,
         now: Instant,
-        id: ClientId,
         why: ClientFailure,
     ) -> State {
-        if !self.offer.is_for(id) {
-            return State::Established(self);
-        }
         self.offer = Offer::None;
         let status = if why == ClientFailure::Timeout { 408 } else { 503 };
         core.event(UaEvent::ReofferAnswered { session: common.id, result: Err(status) });
@@ -202,16 +205,21 @@ impl Established {
         if self.hangup.is_some() {
             return core.refuse(now, server, &request, 487);
         }
-        if request.method == Method::Update && request.body.is_empty() {
-            self.dialog.refresh_target(&request.headers);
-            return refresh(common, core, now, server, &request);
+        if let Some(min_se) = self.timer.too_short(&request.headers) {
+            return session_timer::refuse(core, now, server, &request, min_se);
+        }
+        let refreshes = request.method == Method::Update && request.body.is_empty();
+        // RFC 3311 section 5.2: an UPDATE before the answer to an earlier one, whatever is in it.
+        let repeated = self.peer.as_ref().is_some_and(|peer| peer.request.method == Method::Update);
+        if refreshes && !repeated {
+            return self.refreshed(common, core, now, server, &request);
         }
         if self.peer.is_some() {
             return refuse_overlap(core, now, server, &request);
         }
         // Section 14.2: an offer of ours is under way. An ACK that is to bring an answer is one, too.
         let unanswered = self.unacked.iter().any(|unacked| unacked.offerless);
-        if matches!(self.offer, Offer::Sent { .. }) || unanswered {
+        if matches!(self.offer, Offer::Sent { .. }) || self.timer.is_reinviting() || unanswered {
             return core.refuse(now, server, &request, 491);
         }
         if self.unacked.len() >= MAX_UNACKED {
@@ -233,29 +241,54 @@ impl Established {
         now: Instant,
         answer: Result<Body, u16>,
     ) -> Result<(), UaError> {
-        if let Err(status) = &answer
-            && !(300..700).contains(status)
-        {
-            return Err(UaError::Status(*status));
-        }
-        let PeerOffer { server, request } = self.peer.take().ok_or(UaError::State)?;
-        match answer {
-            Ok(body) => {
-                self.dialog.refresh_target(&request.headers);
-                if request.method == Method::Invite {
-                    let offerless = request.body.is_empty();
-                    let unacked = answer_invite(common, core, now, server, &request, body, offerless, false);
-                    self.unacked.push(unacked);
-                } else {
-                    let mut response = core.tagged_response(&request, 200, default_reason(200), &common.local_tag);
-                    furnish(&mut response, &common.contact, Some(body));
-                    core.layer.respond(now, server, response);
-                }
-            }
-            Err(status) => core.refuse(now, server, &request, status),
+        update::check_refusal(&answer)?;
+        let peer = self.peer.take().ok_or(UaError::State)?;
+        let agreed = if peer.request.method == Method::Invite {
+            self.answer_reinvite(common, core, now, peer, answer)
+        } else {
+            let timer = &mut self.timer;
+            update::reply(common, core, now, &mut self.dialog, peer, answer, |request, response| {
+                timer.grant(now, &request.headers, &mut response.headers);
+            })
+        };
+        if agreed.is_some() {
+            self.local = agreed;
         }
         self.offer_waited(common, core, now);
         Ok(())
+    }
+
+    fn answer_reinvite(
+        &mut self,
+        common: &Common,
+        core: &mut Core,
+        now: Instant,
+        peer: PeerOffer,
+        answer: Result<Body, u16>,
+    ) -> Option<Body> {
+        let PeerOffer { server, request } = peer;
+        match answer {
+            Ok(body) => {
+                self.dialog.refresh_target(&request.headers);
+                let offerless = request.body.is_empty();
+                let answer = Answer { body: Some(body.clone()), offerless, initial: false };
+                self.unacked.push(answer_invite(common, core, now, server, &request, answer, &mut self.timer));
+                Some(body)
+            }
+            Err(status) => {
+                core.refuse(now, server, &request, status);
+                None
+            }
+        }
+    }
+
+    /// Answers an UPDATE that only refreshes.
+    fn refreshed(&mut self, common: &Common, core: &mut Core, now: Instant, server: ServerId, request: &Request) {
+        self.dialog.refresh_target(&request.headers);
+        let mut response = core.tagged_response(request, 200, default_reason(200), &common.local_tag);
+        furnish(&mut response, &common.contact, self.timer.is_on(), None);
+        self.timer.grant(now, &request.headers, &mut response.headers);
+        core.layer.respond(now, server, response);
     }
 
     /// The peer took his re-INVITE back.
@@ -270,6 +303,7 @@ impl Established {
         if let Offer::Sent { transaction, .. } = std::mem::replace(&mut self.offer, Offer::None) {
             core.forsake(now, transaction);
         }
+        self.timer.forsake(core, now);
     }
 
     /// Answers what the peer still waits for with 487.
@@ -280,13 +314,6 @@ impl Established {
     }
 }
 
-/// Answers an UPDATE that only refreshes.
-pub(super) fn refresh(common: &Common, core: &mut Core, now: Instant, server: ServerId, request: &Request) {
-    let mut response = core.tagged_response(request, 200, default_reason(200), &common.local_tag);
-    furnish(&mut response, &common.contact, None);
-    core.layer.respond(now, server, response);
-}
-
 /// Refuses an offer while an earlier one of the peer's has no answer: 500 with a random Retry-After of 0 to 10 s.
 pub(super) fn refuse_overlap(core: &mut Core, now: Instant, server: ServerId, request: &Request) {
     let mut response = core.response(request, 500);
@@ -295,8 +322,28 @@ pub(super) fn refuse_overlap(core: &mut Core, now: Instant, server: ServerId, re
     core.layer.respond(now, server, response);
 }
 
+/// When an offer that was refused for a while is to be sent again: after a glare (491), or when the peer says so because
+/// he had not answered an earlier one (500 with Retry-After). `None`: the refusal stands.
+pub(super) fn again_at(
+    core: &mut Core,
+    now: Instant,
+    response: &Response,
+    tries: u8,
+    is_caller: bool,
+) -> Option<Instant> {
+    let retry_after = || response.headers.get("Retry-After").and_then(|text| text.trim().parse().ok());
+    match response.status {
+        _ if tries >= MAX_TRIES => None,
+        491 => Some(now + glare_delay(core, is_caller)),
+        500 => retry_after()
+            .filter(|seconds| *seconds <= MAX_RETRY_AFTER)
+            .map(|seconds| now + Duration::from_secs(seconds)),
+        _ => None,
+    }
+}
+
 /// Section 14.1: 2.1 to 4 s for the owner of the Call-ID, 0 to 2 s for the other, in steps of 10 ms.
-fn glare_delay(core: &mut Core, is_caller: bool) -> Duration {
+pub(super) fn glare_delay(core: &mut Core, is_caller: bool) -> Duration {
     let steps: u64 = if is_caller { core.rng.random_range(210..=400) } else { core.rng.random_range(0..=200) };
     Duration::from_millis(steps * 10)
 }

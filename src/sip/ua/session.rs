@@ -11,7 +11,7 @@ use super::established::Established;
 use super::invite::Inviting;
 use super::types::{Body, SessionId, SessionOptions, UaError};
 use crate::sip::transaction::{ClientFailure, ClientId, ServerId};
-use crate::sip::{Credentials, Dialog, Flow, Method, NameAddr, Request, Response, Transport};
+use crate::sip::{Credentials, Dialog, Flow, Headers, Method, NameAddr, Request, Response, Transport};
 
 /// What a session has in every state.
 #[derive(Debug)]
@@ -65,8 +65,8 @@ impl Session {
     /// Its dialog; of several early ones the last.
     pub(super) fn dialog(&self) -> Option<&Dialog> {
         match &self.state {
-            State::Inviting(state) => state.early.last(),
-            State::Ringing(state) => Some(&state.dialog),
+            State::Inviting(state) => state.early.last().map(|early| &early.dialog),
+            State::Ringing(state) => Some(&state.early.dialog),
             State::Established(state) => Some(&state.dialog),
             State::Releasing(state) => Some(&state.dialog),
             State::Closed => None,
@@ -95,7 +95,7 @@ impl Session {
     pub(super) fn timeout(&mut self, core: &mut Core, now: Instant) {
         self.state = match self.take() {
             State::Inviting(state) => state.timeout(&self.common, core, now),
-            State::Ringing(state) => state.timeout(core, now),
+            State::Ringing(state) => state.timeout(&self.common, core, now),
             State::Established(state) => state.timeout(&self.common, core, now),
             state @ (State::Releasing(_) | State::Closed) => state,
         };
@@ -114,7 +114,13 @@ impl Session {
             State::Inviting(state) => state.response(&self.common, core, now, id, response),
             State::Established(state) => state.response(&self.common, core, now, id, purpose, response),
             State::Releasing(state) => state.response(id, response.status),
-            state @ (State::Ringing(_) | State::Closed) => state,
+            State::Ringing(mut state) => {
+                if response.status >= 200 && state.early.offer.is_for(id) {
+                    state.early.update_answered(&self.common, core, now, &response);
+                }
+                State::Ringing(state)
+            }
+            State::Closed => State::Closed,
         };
     }
 
@@ -128,45 +134,66 @@ impl Session {
         why: ClientFailure,
     ) {
         self.state = match self.take() {
-            State::Inviting(state) => state.failed(&self.common, core, id, why),
+            State::Inviting(state) => state.failed(&self.common, core, now, id, why),
             State::Established(state) => state.request_failed(&self.common, core, now, id, purpose, why),
             State::Releasing(state) => state.failed(id),
-            state @ (State::Ringing(_) | State::Closed) => state,
+            State::Ringing(mut state) => {
+                if state.early.offer.is_for(id) {
+                    state.early.update_failed(&self.common, core, why);
+                }
+                State::Ringing(state)
+            }
+            State::Closed => State::Closed,
         };
     }
 
-    /// The sequence number with which a challenged request shall be sent again; `None`: it is not worth it any more.
-    pub(super) fn retry(&mut self, id: ClientId, sent: u32) -> Option<u32> {
+    /// The sequence number with which a request shall be sent again; `None`: it is not worth it any more.
+    pub(super) fn retry(&mut self, id: ClientId, request: &Request, sent: u32) -> Option<u32> {
+        let to = request.headers.to().ok()?;
+        let of_dialog =
+            |dialog: &mut Dialog| (dialog.remote_tag() == to.tag().unwrap_or_default()).then(|| dialog.next_cseq());
         match &mut self.state {
-            State::Inviting(state) => state.retry(id, sent),
+            State::Inviting(state) => state.retry(id, request, sent),
+            State::Ringing(state) => of_dialog(&mut state.early.dialog),
             State::Established(state) => {
-                let number = state.dialog.next_cseq();
+                let number = of_dialog(&mut state.dialog)?;
                 state.refers.renumbered(id, number);
                 Some(number)
             }
             State::Releasing(state) => state.retry(id),
-            State::Ringing(_) | State::Closed => None,
+            State::Closed => None,
         }
     }
 
-    /// The challenged request `old` was sent again as `new`.
-    pub(super) fn retried(&mut self, old: ClientId, new: ClientId) {
+    /// The request `old` was sent again as `new`.
+    pub(super) fn retried(&mut self, core: &mut Core, now: Instant, old: ClientId, new: ClientId) {
         match &mut self.state {
-            State::Inviting(state) => state.retried(old, new),
+            State::Inviting(state) => state.retried(core, now, old, new),
+            State::Ringing(state) => state.early.offer.retried(old, new),
             State::Established(state) => {
                 state.offer.retried(old, new);
+                state.timer.retried(old, new);
                 state.refers.retried(old, new);
             }
             State::Releasing(state) => state.retried(old, new),
-            State::Ringing(_) | State::Closed => {}
+            State::Closed => {}
+        }
+    }
+
+    /// A 422 has told of the shortest interval that the peer takes (RFC 4028 section 7.3).
+    pub(super) fn note_min_se(&mut self, headers: &Headers) {
+        match &mut self.state {
+            State::Inviting(state) => state.timer.note_min_se(headers),
+            State::Established(state) => state.timer.note_min_se(headers),
+            State::Ringing(_) | State::Releasing(_) | State::Closed => {}
         }
     }
 
     /// True if this is the dialog's peer speaking, or an early dialog's.
     pub(super) fn has_peer(&self, remote_tag: &str) -> bool {
         match &self.state {
-            State::Inviting(state) => state.early.iter().any(|dialog| dialog.remote_tag() == remote_tag),
-            State::Ringing(state) => state.dialog.remote_tag() == remote_tag,
+            State::Inviting(state) => state.early.iter().any(|early| early.dialog.remote_tag() == remote_tag),
+            State::Ringing(state) => state.early.dialog.remote_tag() == remote_tag,
             State::Established(state) => state.dialog.remote_tag() == remote_tag,
             State::Releasing(state) => state.dialog.remote_tag() == remote_tag,
             State::Closed => false,
@@ -241,7 +268,7 @@ impl Session {
     pub(super) fn configure(&mut self, core: &mut Core, now: Instant, options: SessionOptions) -> Result<(), UaError> {
         match self.take() {
             State::Ringing(state) => {
-                let (state, result) = state.configure(&self.common, core, now, options);
+                let (state, result) = state.configure(core, now, options);
                 self.state = state;
                 result
             }
@@ -268,8 +295,9 @@ impl Session {
     pub(super) fn accept(&mut self, core: &mut Core, now: Instant, body: Body) -> Result<(), UaError> {
         match self.take() {
             State::Ringing(state) => {
-                self.state = state.accept(&self.common, core, now, body);
-                Ok(())
+                let (state, result) = state.accept(&self.common, core, now, body);
+                self.state = state;
+                result
             }
             state => {
                 self.state = state;
@@ -315,28 +343,57 @@ impl Session {
         }
     }
 
+    /// Our offer: in a re-INVITE, or while the call has no answer in an UPDATE.
+    pub(super) fn reoffer(&mut self, core: &mut Core, now: Instant, body: Body) -> Result<(), UaError> {
+        match &mut self.state {
+            State::Inviting(state) => state.reoffer(&self.common, core, now, body),
+            State::Ringing(state) => state.reoffer(&self.common, core, now, body),
+            State::Established(state) if state.hangup.is_none() => state.offer(&self.common, core, now, body),
+            State::Established(_) | State::Releasing(_) | State::Closed => Err(UaError::State),
+        }
+    }
+
+    /// Our user's reply to the peer's offer.
+    pub(super) fn answer_reoffer(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        answer: Result<Body, u16>,
+    ) -> Result<(), UaError> {
+        match &mut self.state {
+            State::Inviting(state) => state.answer_peer(&self.common, core, now, answer),
+            State::Ringing(state) => state.early.answer_peer(&self.common, core, now, answer),
+            State::Established(state) if state.hangup.is_none() => state.answer_peer(&self.common, core, now, answer),
+            State::Established(_) | State::Releasing(_) | State::Closed => Err(UaError::State),
+        }
+    }
+
     /// The addresses that requests of this session's dialogs go to.
     pub(super) fn next_hops(&self) -> BTreeSet<IpAddr> {
-        let dialogs = match &self.state {
-            State::Inviting(state) => state.early.as_slice(),
-            State::Ringing(state) => std::slice::from_ref(&state.dialog),
+        let dialogs: &[Dialog] = match &self.state {
+            State::Inviting(state) => return hops(state.early.iter().map(|early| &early.dialog)),
+            State::Ringing(state) => std::slice::from_ref(&state.early.dialog),
             State::Established(state) => std::slice::from_ref(&state.dialog),
             State::Releasing(state) => std::slice::from_ref(&state.dialog),
             State::Closed => &[],
         };
-        dialogs.iter().filter_map(|dialog| address_of(dialog.next_hop())).collect()
+        hops(dialogs.iter())
     }
 
     fn dialog_mut(&mut self, remote_tag: Option<&str>) -> Option<&mut Dialog> {
         match &mut self.state {
             State::Inviting(state) => {
                 let tag = remote_tag.unwrap_or_default();
-                state.early.iter_mut().find(|dialog| dialog.remote_tag() == tag)
+                state.early.iter_mut().map(|early| &mut early.dialog).find(|dialog| dialog.remote_tag() == tag)
             }
-            State::Ringing(state) => Some(&mut state.dialog),
+            State::Ringing(state) => Some(&mut state.early.dialog),
             State::Established(state) => Some(&mut state.dialog),
             State::Releasing(state) => Some(&mut state.dialog),
             State::Closed => None,
         }
     }
+}
+
+fn hops<'a>(dialogs: impl Iterator<Item = &'a Dialog>) -> BTreeSet<IpAddr> {
+    dialogs.filter_map(|dialog| address_of(dialog.next_hop())).collect()
 }

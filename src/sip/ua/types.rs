@@ -252,7 +252,7 @@ pub enum UaEvent {
         session: SessionId,
         /// Which of the early dialogs.
         to_tag: String,
-        /// The answer.
+        /// The answer; `None` where a reliable response has brought it before (what the 2xx repeats is left out).
         body: Option<Body>,
     },
     /// Our INVITE did not become a call.
@@ -295,6 +295,14 @@ pub enum UaEvent {
         session: SessionId,
         /// The answer, or the status of the refusal.
         result: Result<Option<Body>, u16>,
+    },
+    /// A re-INVITE of the session timer's, with the last description of ours, has been answered. It is a change only
+    /// where the answer differs from the last one.
+    Refreshed {
+        /// Which.
+        session: SessionId,
+        /// The answer.
+        body: Option<Body>,
     },
     /// An INFO; 200 has been sent.
     Info {

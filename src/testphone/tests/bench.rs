@@ -212,6 +212,11 @@ impl Bench {
         self.events.iter().filter_map(provisional).collect()
     }
 
+    /// True once the call has been answered.
+    pub fn answered(&self) -> bool {
+        self.events.iter().any(|event| matches!(event, UaEvent::Answered { .. }))
+    }
+
     /// The description in the answer, if the call was answered.
     pub fn answer(&self) -> Option<Body> {
         self.events.iter().find_map(|event| match event {

@@ -167,8 +167,8 @@ fn nobody_there_ends_after_64_t1() {
 
 #[test]
 fn a_lost_ack_is_sent_again_for_each_repeated_200() {
-    // INVITE, 100, 180, 200, ACK: the fifth message is lost.
-    let mut net = Net::new(1, Faults { drop_one: Some(4), ..Faults::default() }, answering);
+    // INVITE, 100, 180, PRACK, 200, 200, ACK: the seventh message is lost.
+    let mut net = Net::new(1, Faults { drop_one: Some(6), ..Faults::default() }, answering);
     let id = net.user(A, |ua, now| ua.invite(now, call(A)).unwrap());
     net.after(5_000, move |net| net.user(A, |ua, now| ua.hangup(now, id, None)));
     net.settle();
@@ -256,6 +256,8 @@ fn the_callee_that_hangs_up_before_the_ack_waits_for_it() {
             let session = *session;
             net.after(0, move |net| {
                 net.user(side, |ua, now| {
+                    let options = SessionOptions { reliable: Reliable::Off, ..SessionOptions::default() };
+                    ua.configure(now, session, options).unwrap();
                     ua.ring(now, session, 183, Some(body("early"))).unwrap();
                     ua.accept(now, session, body("answer")).unwrap();
                     ua.hangup(now, session, None);

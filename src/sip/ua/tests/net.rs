@@ -245,6 +245,7 @@ pub(super) fn word(event: &UaEvent) -> (SessionId, &'static str) {
         UaEvent::Pracked { session, .. } => (*session, "pracked"),
         UaEvent::Reoffered { session, .. } => (*session, "reoffered"),
         UaEvent::ReofferAnswered { session, .. } => (*session, "reoffer-answered"),
+        UaEvent::Refreshed { session, .. } => (*session, "refreshed"),
         UaEvent::Info { session, .. } => (*session, "info"),
         UaEvent::Ended { session, .. } => (*session, "ended"),
         UaEvent::ReferAnswered { session, .. } => (*session, "refer-answered"),

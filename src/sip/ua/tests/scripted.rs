@@ -27,8 +27,9 @@ fn an_invite_says_who_and_where_and_what() {
     assert!(via.branch().unwrap().starts_with("z9hG4bK"));
     assert!(via.params.get("rport").is_some());
     assert_eq!(invite.headers.get("Contact"), Some("<sip:us@192.0.2.1:5060>"));
-    assert_eq!(invite.headers.get("Allow"), Some("INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REFER, NOTIFY"));
-    assert_eq!(invite.headers.get("Supported"), Some("replaces, norefersub, nosub"));
+    let methods = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REFER, NOTIFY, PRACK";
+    assert_eq!(invite.headers.get("Allow"), Some(methods));
+    assert_eq!(invite.headers.get("Supported"), Some("100rel, replaces, norefersub, nosub"));
     assert_eq!(invite.headers.max_forwards().unwrap(), Some(70));
     assert_eq!(invite.headers.get("X-Ours"), Some("1"));
     assert!(invite.headers.from().unwrap().tag().is_some());
@@ -312,9 +313,9 @@ fn bye_in_an_early_dialog_ends_the_pending_invite_with_487() {
 fn requests_are_inspected_as_section_8_2_says() {
     for (text, status, header) in [
         (foreign("REGISTER", "1", ""), 405, Some("Allow")),
-        (foreign("PRACK", "1", ""), 405, Some("Allow")),
+        (foreign("PRACK", "1", ""), 481, None),
         (foreign("FROBNICATE", "1", ""), 501, None),
-        (foreign("INVITE", "1", "Require: 100rel\r\n"), 420, Some("Unsupported")),
+        (foreign("INVITE", "1", "Require: 100rel, x\r\n"), 420, Some("Unsupported")),
         (foreign("OPTIONS", "1", "Require: nothing-known\r\n"), 420, Some("Unsupported")),
         (foreign("OPTIONS", "1", ""), 200, Some("Allow")),
         (foreign("OPTIONS", "1", "").replace("Max-Forwards: 70", "Max-Forwards: 0"), 200, Some("Accept")),
