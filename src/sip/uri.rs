@@ -341,7 +341,10 @@ impl Uri {
     fn parse_other(scheme: Scheme, rest: &str) -> Result<Uri, UriError> {
         let (number, params) =
             if scheme == Scheme::Tel { rest.split_once(';').unwrap_or((rest, "")) } else { (rest, "") };
-        if number.is_empty() || !is_escaped_text(number) {
+        // What another scheme's text may be (mailto:bob@example.com) is none of our business, as far as it stays in its place.
+        let opaque = number.replace('@', "");
+        let text = if scheme == Scheme::Tel { number } else { opaque.as_str() };
+        if number.is_empty() || !is_escaped_text(text) {
             return Err(UriError::User);
         }
         Ok(Uri {

@@ -5,11 +5,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, missing_docs)]
 
 mod answers;
+mod bench;
 mod data;
 mod details;
 mod framing;
 mod parsing;
 mod properties;
+mod rfc3515;
+mod rfc3891;
 mod rfc4475;
 mod rfc5118;
 mod table;
