@@ -6,6 +6,7 @@
 mod basic;
 mod browsers;
 mod drain;
+mod exhaustive;
 mod faults;
 mod inbound;
 mod losses;

@@ -79,6 +79,16 @@ pub enum Fate {
     Twice,
     /// Arrives so many milliseconds later than others.
     Late(u64),
+    /// Stays under way until the test says what becomes of it.
+    Hold,
+}
+
+/// A packet under way.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Held {
+    pub to: SocketAddr,
+    pub from: SocketAddr,
+    pub bytes: Vec<u8>,
 }
 
 enum Thing {
@@ -131,6 +141,8 @@ pub struct World {
     /// Packets sent so far.
     pub packets: u64,
     pub network: Network,
+    /// Packets whose fate is [`Fate::Hold`], in the order in which they were sent.
+    pub held: Vec<Held>,
     /// Every packet as sent, for the story: sender and text.
     pub wire: Vec<(SocketAddr, String)>,
     pub latency_ms: u64,
@@ -212,6 +224,7 @@ impl World {
             order: 0,
             packets: 0,
             network: Box::new(|_, _| Fate::Arrive),
+            held: Vec::new(),
             wire: Vec::new(),
             latency_ms: 5,
             peers: peers.collect(),
@@ -341,6 +354,13 @@ impl World {
         let packet = |bytes| Thing::Packet { to, from, bytes };
         match fate {
             Fate::Lose => {}
+            Fate::Hold => {
+                let held = Held { to, from, bytes };
+                // A repetition of what is still under way is the same packet.
+                if !self.held.contains(&held) {
+                    self.held.push(held);
+                }
+            }
             Fate::Arrive => self.later(latency, packet(bytes)),
             Fate::Late(ms) => self.later(latency + ms, packet(bytes)),
             Fate::Twice => {
@@ -465,6 +485,11 @@ impl World {
         [queued, self.switch.poll_timeout()].into_iter().flatten().chain(peers).min()
     }
 
+    /// The time of the next thing to happen, in milliseconds since the start.
+    pub fn next_ms(&self) -> Option<u64> {
+        self.next().map(|at| (at.max(self.now) - self.start).as_millis() as u64)
+    }
+
     /// Lets the next thing happen; `false` when nothing is left.
     pub fn step(&mut self) -> bool {
         let Some(at) = self.next() else { return false };
@@ -505,6 +530,20 @@ impl World {
                     }
                 }
             }
+        }
+    }
+
+    /// A held packet arrives.
+    pub fn deliver(&mut self, held: Held) {
+        let Held { to, from, bytes } = held;
+        self.happen(Thing::Packet { to, from, bytes });
+        self.flush();
+    }
+
+    /// Lets happen what is due at this very moment.
+    pub fn settle(&mut self) {
+        while self.queue.peek().is_some_and(|Reverse(due)| due.at <= self.now) {
+            self.step();
         }
     }
 
