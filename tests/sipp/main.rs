@@ -19,6 +19,6 @@ mod scene;
 mod sipp;
 mod transports;
 
-use peer::{Browser, Phone};
-use scene::{BROWSER_TONE, Plot, Scene};
+use peer::Browser;
+use scene::{BROWSER_TONE, Plot};
 use sipp::Setup;

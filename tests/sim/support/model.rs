@@ -40,7 +40,9 @@ pub enum Deed {
     TrunkRefuses,
     /// CANCEL, BYE or a refusal: what suits its state.
     TrunkHangsUp,
+    /// An offer: a re-INVITE, or an UPDATE where the call is not answered.
     TrunkHolds,
+    /// The same.
     TrunkResumes,
 }
 
@@ -58,6 +60,8 @@ pub enum From {
     Dialled,
     /// The called side rings.
     Ringing,
+    /// The called trunk has sent a 183 with a description, and got the PRACK.
+    Early,
     /// The ACK has arrived.
     Talking,
 }
@@ -156,7 +160,8 @@ impl Play {
         let mut play = Play { world, alice, print };
         let steps: &[Deed] = match (act.from, act.inbound) {
             (From::Dialled, _) => return play,
-            (From::Ringing, true) => &[],
+            (From::Ringing | From::Early, true) => &[],
+            (From::Early, false) => &[Deed::TrunkEarly],
             (From::Ringing, false) => &[Deed::TrunkRings],
             (From::Talking, true) => &[Deed::BrowserAccepts],
             (From::Talking, false) => &[Deed::TrunkRings, Deed::TrunkAnswers],
