@@ -1,24 +1,26 @@
-//! The browser's leg: browser protocol v1 on one side, the state machine's words on the other.
+//! A browser's leg: browser protocol v1 on one side, the call's words on the other.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::Instant;
 
 use rand::RngExt as _;
 
-use super::leg::{Happened, Leg, Progress, Role};
-use super::{CallId, Cause, Context, Lease, Origin, SocketId, Special};
-use crate::sdp::{BrowserLocal, BrowserMedia, BrowserOffer, IceCredentials, browser};
-use crate::signal::{ErrorCode, Holder, Party, ServerMessage};
+use super::leg::{Happened, Leg, Progress, Way};
+use super::slots::Loan;
+use super::transfer::{News, TransferTo, TransferWish};
+use super::{CallId, Cause, Context, Origin, Rights, SocketId, Special};
+use crate::sdp::{BrowserLocal, BrowserMedia, BrowserOffer, IceCredentials, LegMedia, MediaCommand, Side, browser};
+use crate::signal::{ErrorCode, Holder, Party, ServerMessage, TransferState};
 
 /// What a browser says about one of its calls.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum BrowserEvent {
     /// Takes the call.
     Accept {
         /// Its answer to our offer.
         sdp: String,
-        /// The limit of its token.
-        longest: Option<Duration>,
+        /// What its user may.
+        rights: Box<Rights>,
     },
     /// Refuses it.
     Reject {
@@ -39,18 +41,17 @@ pub enum BrowserEvent {
         /// Which.
         on: bool,
     },
+    /// Connect the other side with a number, or with that of another call of this browser.
+    Transfer {
+        /// Whom.
+        to: TransferTo,
+        /// What its user may.
+        rights: Box<Rights>,
+    },
     /// Ends the call.
     Hangup,
     /// The socket is gone.
     Gone,
-}
-
-/// A browser that is rung, with the description it was offered.
-#[derive(Debug)]
-struct Rung {
-    socket: SocketId,
-    user: String,
-    local: BrowserLocal,
 }
 
 /// What a browser is told about an incoming call.
@@ -64,188 +65,146 @@ pub struct Announcement {
     pub to: String,
 }
 
-/// The browser's leg of a call.
+/// A browser's leg of a call.
 #[derive(Debug)]
 pub struct BrowserLeg {
-    role: Role,
     call: CallId,
+    side: Side,
+    socket: SocketId,
+    user: String,
     /// The name by which the browser knows the call.
     name: String,
-    /// The browser's offer, until the lease comes (the browser calls).
-    offer: Option<BrowserOffer>,
-    /// Browsers to ring, until the lease comes (the browser is called).
-    to_ring: Vec<(SocketId, String)>,
-    announcement: Option<Announcement>,
-    rung: Vec<Rung>,
-    /// The browser that has the call.
-    chosen: Option<SocketId>,
-    /// The worst refusal so far of those rung.
-    refusal: Option<u16>,
+    part: Part,
     told: Progress,
     media: Option<BrowserMedia>,
-    /// The user whose browser answered.
-    answered_by: Option<String>,
-    /// The longest call that the browser which answered may have.
-    longest: Option<Duration>,
+    /// What its user may.
+    rights: Rights,
+}
+
+/// How far a browser's leg has come.
+#[derive(Debug)]
+enum Part {
+    /// It calls: its offer, until the lease comes.
+    Calls(Box<BrowserOffer>),
+    /// It is called, and the lease is awaited.
+    Called(Announcement),
+    /// It rings, and was offered this description.
+    Rings(Box<BrowserLocal>),
+    /// It has the call.
+    Has,
 }
 
 impl BrowserLeg {
     /// The leg of a browser that calls.
-    pub(super) fn caller(call: CallId, name: &str, socket: SocketId, offer: BrowserOffer) -> BrowserLeg {
-        BrowserLeg { chosen: Some(socket), offer: Some(offer), ..BrowserLeg::new(Role::Caller, call, name) }
+    pub(super) fn caller(
+        call: CallId,
+        name: &str,
+        socket: SocketId,
+        rights: Rights,
+        offer: BrowserOffer,
+    ) -> BrowserLeg {
+        let user = rights.caller.user.clone();
+        let new = BrowserLeg::new(call, name, socket, &user, Part::Calls(Box::new(offer)));
+        BrowserLeg { side: Side::A, rights, ..new }
     }
 
-    /// The leg of browsers that are called; [`BrowserLeg::ring`] says which.
-    pub(super) fn callee(call: CallId) -> BrowserLeg {
-        BrowserLeg::new(Role::Callee, call, &call.to_string())
+    /// The leg of a browser that is called.
+    pub(super) fn callee(call: CallId, socket: SocketId, user: &str, announcement: Announcement) -> BrowserLeg {
+        BrowserLeg::new(call, &call.to_string(), socket, user, Part::Called(announcement))
     }
 
-    fn new(role: Role, call: CallId, name: &str) -> BrowserLeg {
+    fn new(call: CallId, name: &str, socket: SocketId, user: &str, part: Part) -> BrowserLeg {
         BrowserLeg {
-            role,
             call,
+            side: Side::B,
+            socket,
+            user: user.to_owned(),
             name: name.to_owned(),
-            offer: None,
-            to_ring: Vec::new(),
-            announcement: None,
-            rung: Vec::new(),
-            chosen: None,
-            refusal: None,
+            part,
             told: Progress::default(),
             media: None,
-            answered_by: None,
-            longest: None,
+            rights: Rights::default(),
         }
     }
 
-    /// Which browsers to ring, and what to tell them.
-    pub(super) fn ring(&mut self, browsers: Vec<(SocketId, String)>, announcement: Announcement) {
-        self.to_ring = browsers;
-        self.announcement = Some(announcement);
+    /// The side of the call it stands on; a callee's is B until it takes another's place.
+    pub(super) fn set_side(&mut self, side: Side) {
+        self.side = side;
     }
 
-    /// The browser's media, once negotiated.
-    pub(super) fn media(&self) -> Option<&BrowserMedia> {
-        self.media.as_ref()
+    /// Its socket.
+    pub(super) fn socket(&self) -> SocketId {
+        self.socket
     }
 
-    /// The user whose browser took the call.
-    pub(super) fn answered_by(&self) -> Option<&str> {
-        self.answered_by.as_deref()
+    /// Whose it is.
+    pub(super) fn user(&self) -> &str {
+        &self.user
     }
 
-    /// The longest call that the browser which took it may have.
-    pub(super) fn longest(&self) -> Option<Duration> {
-        self.longest
+    /// What its user may.
+    pub(super) fn rights(&self) -> &Rights {
+        &self.rights
     }
 
-    /// Takes what a browser says; `established` says whether the call is answered.
-    pub(super) fn handle(
-        &mut self,
-        cx: &mut Context,
-        socket: SocketId,
-        event: BrowserEvent,
-        established: bool,
-    ) -> Happened {
+    /// Takes what the browser says; `established` says whether the call is answered.
+    pub(super) fn handle(&mut self, cx: &mut Context, event: BrowserEvent, established: bool) -> Happened {
+        let rings = matches!(self.part, Part::Called(_) | Part::Rings(_));
         match event {
             BrowserEvent::Candidate => Happened::Nothing,
-            BrowserEvent::Accept { sdp, longest } => self.accepted(cx, socket, &sdp, longest),
-            BrowserEvent::Reject { code } if self.is_rung(socket) => self.refused(cx, socket, code),
+            BrowserEvent::Accept { sdp, rights } => self.accepted(cx, &sdp, *rights),
+            BrowserEvent::Reject { code } if rings => Happened::Over(refusal(code)),
             // Hanging up a call that rings is declining it.
-            BrowserEvent::Hangup if self.is_rung(socket) => self.refused(cx, socket, 603),
-            BrowserEvent::Gone if self.is_rung(socket) => self.gone(socket),
-            BrowserEvent::Gone if self.to_ring.iter().any(|(other, _)| *other == socket) => {
-                self.to_ring.retain(|(other, _)| *other != socket);
-                Happened::Nothing
-            }
+            BrowserEvent::Hangup if rings => Happened::Over(refusal(603)),
             BrowserEvent::Hangup => {
                 let special = if established { Special::Normal } else { Special::Cancelled };
                 Happened::Over(Cause::special(Origin::Browser, special))
             }
             BrowserEvent::Gone => Happened::Over(Cause::special(Origin::Network, Special::BrowserGone)),
-            BrowserEvent::Hold { on } if established => Happened::Held(self.role.side(), on),
-            BrowserEvent::Reject { .. } | BrowserEvent::Hold { .. } | BrowserEvent::Digits { .. } => {
-                self.refuse(cx, socket, ErrorCode::WrongState, "the call is in no state for this");
+            BrowserEvent::Hold { on } if established => Happened::Held(on),
+            BrowserEvent::Digits { digits, ms } if established => Happened::Digits(digits, ms, Way::Signalling),
+            BrowserEvent::Transfer { to, rights } if established => Happened::Transfers(Box::new(TransferWish {
+                to,
+                rights: Some(*rights),
+                refer: None,
+                referred_by: None,
+            })),
+            BrowserEvent::Reject { .. }
+            | BrowserEvent::Hold { .. }
+            | BrowserEvent::Digits { .. }
+            | BrowserEvent::Transfer { .. } => {
+                self.refuse(cx, ErrorCode::WrongState, "the call is in no state for this");
                 Happened::Nothing
             }
         }
-    }
-
-    fn is_rung(&self, socket: SocketId) -> bool {
-        self.rung.iter().any(|rung| rung.socket == socket)
     }
 
     /// Answers one message with one error.
-    pub(super) fn refuse(&self, cx: &mut Context, socket: SocketId, code: ErrorCode, text: &str) {
-        cx.tell(socket, ServerMessage::Error { code, text: text.to_owned(), call: Some(self.name.clone()) });
+    pub(super) fn refuse(&self, cx: &mut Context, code: ErrorCode, text: &str) {
+        self.tell(cx, |call| ServerMessage::Error { code, text: text.to_owned(), call: Some(call) });
     }
 
-    /// An error to the browser that has the call, such as a hold the trunk refused.
-    pub(super) fn report(&self, cx: &mut Context, code: ErrorCode, text: &str) {
-        if let Some(socket) = self.chosen {
-            self.refuse(cx, socket, code, text);
-        }
-    }
-
-    /// Confirms the browser's own hold.
-    pub(super) fn confirm_hold(&self, cx: &mut Context, on: bool) {
-        self.tell(cx, |call| ServerMessage::Held { call, by: Holder::Us, on });
-    }
-
-    fn accepted(&mut self, cx: &mut Context, socket: SocketId, sdp: &str, longest: Option<Duration>) -> Happened {
-        let Some(rung) = self.rung.iter().find(|rung| rung.socket == socket) else {
-            self.refuse(cx, socket, ErrorCode::WrongState, "this call does not ring here");
+    fn accepted(&mut self, cx: &mut Context, sdp: &str, rights: Rights) -> Happened {
+        let Part::Rings(local) = &self.part else {
+            self.refuse(cx, ErrorCode::WrongState, "this call does not ring here");
             return Happened::Nothing;
         };
-        match browser::read_answer(&rung.local, &cx.settings.policy, sdp) {
+        match browser::read_answer(local, &cx.settings.policy, sdp) {
             Ok(media) => {
                 self.media = Some(media);
-                self.longest = longest;
-                self.answered_by = Some(rung.user.clone());
-                self.chosen = Some(socket);
-                self.rung.retain(|rung| rung.socket != socket);
-                let elsewhere = Cause::special(Origin::Gateway, Special::AnsweredElsewhere);
-                for other in std::mem::take(&mut self.rung) {
-                    cx.tell(other.socket, ended(&self.name, &elsewhere));
-                }
+                self.rights = rights;
+                self.part = Part::Has;
                 Happened::Answered
             }
             Err(error) => {
-                self.refuse(cx, socket, ErrorCode::BadSdp, &error.to_string());
+                self.refuse(cx, ErrorCode::BadSdp, &error.to_string());
                 Happened::Nothing
             }
         }
     }
 
-    fn refused(&mut self, cx: &mut Context, socket: SocketId, code: u16) -> Happened {
-        self.refusal = self.refusal.max(Some(code));
-        self.rung.retain(|rung| rung.socket != socket);
-        let cause = refusal(code);
-        if self.rung.is_empty() {
-            // The last one to refuse hears it as the end of the call, in `end`.
-            self.chosen = Some(socket);
-            let cause = if self.refusal == Some(code) { cause } else { refusal(self.refusal.unwrap_or(code)) };
-            return Happened::Over(cause);
-        }
-        cx.tell(socket, ended(&self.name, &cause));
-        Happened::Nothing
-    }
-
-    fn gone(&mut self, socket: SocketId) -> Happened {
-        self.rung.retain(|rung| rung.socket != socket);
-        if !self.rung.is_empty() {
-            return Happened::Nothing;
-        }
-        Happened::Over(match self.refusal {
-            Some(code) => refusal(code),
-            None => Cause::special(Origin::Network, Special::BrowserGone),
-        })
-    }
-
     fn tell(&self, cx: &mut Context, message: impl FnOnce(String) -> ServerMessage) {
-        if let Some(socket) = self.chosen {
-            cx.tell(socket, message(self.name.clone()));
-        }
+        cx.tell(self.socket, message(self.name.clone()));
     }
 
     fn local(&self, cx: &mut Context, candidates: &[SocketAddr]) -> BrowserLocal {
@@ -275,13 +234,13 @@ fn random_text(cx: &mut Context, length: usize) -> String {
     (0..length).filter_map(|_| ALPHABET.get(cx.rng.random_range(0..64usize))).map(|byte| char::from(*byte)).collect()
 }
 
-/// The one message that ends a call.
-pub(crate) fn ended(name: &str, cause: &Cause) -> ServerMessage {
+/// The one message that ends a call. `mine`: this browser ended it.
+pub(crate) fn ended(name: &str, cause: &Cause, mine: bool) -> ServerMessage {
     let by = match cause.origin {
-        Origin::Browser => Party::Us,
-        Origin::Trunk => Party::Them,
         Origin::Gateway => Party::Gateway,
         Origin::Network => Party::Network,
+        Origin::Browser | Origin::Trunk if mine => Party::Us,
+        Origin::Browser | Origin::Trunk => Party::Them,
     };
     ServerMessage::Ended {
         call: name.to_owned(),
@@ -294,12 +253,10 @@ pub(crate) fn ended(name: &str, cause: &Cause) -> ServerMessage {
 }
 
 impl Leg for BrowserLeg {
-    fn prepare(&mut self, cx: &mut Context, lease: &Lease) -> Result<(), Cause> {
-        match self.role {
-            Role::Caller => {
-                let local = self.local(cx, &lease.candidates);
-                let fault = || Cause::special(Origin::Gateway, Special::GatewayFault);
-                let offer = self.offer.take().ok_or_else(fault)?;
+    fn prepare(&mut self, cx: &mut Context, loan: &Loan) -> Result<(), Cause> {
+        let local = self.local(cx, &loan.candidates);
+        match std::mem::replace(&mut self.part, Part::Has) {
+            Part::Calls(offer) => {
                 let (sdp, media) = offer.answer(&local, &cx.settings.policy).map_err(|error| {
                     Cause::from_status(Origin::Browser, error.status()).in_words(&error.to_string())
                 })?;
@@ -307,31 +264,18 @@ impl Leg for BrowserLeg {
                 let id = self.call.to_string();
                 self.tell(cx, |call| ServerMessage::Answer { call, id, sdp });
             }
-            Role::Callee => {
-                for (socket, user) in std::mem::take(&mut self.to_ring) {
-                    let local = self.local(cx, &lease.candidates);
-                    self.rung.push(Rung { socket, user, local });
-                }
+            Part::Called(Announcement { from, name, to }) => {
+                let sdp = browser::offer(&local, &cx.settings.policy);
+                self.part = Part::Rings(Box::new(local));
+                let id = self.call.to_string();
+                self.tell(cx, |call| ServerMessage::Incoming { call, id, from, name, to, sdp });
             }
+            part => self.part = part,
         }
         Ok(())
     }
 
-    fn offer(&mut self, cx: &mut Context) -> Result<Progress, Cause> {
-        let Some(Announcement { from, name, to }) = self.announcement.clone().filter(|_| !self.rung.is_empty()) else {
-            return Err(Cause::from_status(Origin::Gateway, 480));
-        };
-        for rung in &self.rung {
-            let message = ServerMessage::Incoming {
-                call: self.name.clone(),
-                id: self.call.to_string(),
-                from: from.clone(),
-                name: name.clone(),
-                to: to.clone(),
-                sdp: browser::offer(&rung.local, &cx.settings.policy),
-            };
-            cx.tell(rung.socket, message);
-        }
+    fn offer(&mut self, _cx: &mut Context) -> Result<Progress, Cause> {
         Ok(Progress { ringing: true, early_media: false })
     }
 
@@ -351,21 +295,59 @@ impl Leg for BrowserLeg {
         Ok(())
     }
 
-    fn hold(&mut self, cx: &mut Context, on: bool) {
+    fn hold(&mut self, cx: &mut Context, on: bool) -> Option<bool> {
         self.tell(cx, |call| ServerMessage::Held { call, by: Holder::Them, on });
+        Some(true)
     }
 
-    fn digit(&mut self, cx: &mut Context, digit: char, _ms: u16) {
-        self.tell(cx, |call| ServerMessage::Digit { call, digit });
+    fn hold_answered(&mut self, cx: &mut Context, on: bool, agreed: bool) {
+        match agreed {
+            true => self.tell(cx, |call| ServerMessage::Held { call, by: Holder::Us, on }),
+            false => self.refuse(cx, ErrorCode::WrongState, "the trunk did not take the hold"),
+        }
     }
 
-    fn end(&mut self, cx: &mut Context, cause: &Cause) {
-        for rung in std::mem::take(&mut self.rung) {
-            cx.tell(rung.socket, ended(&self.name, cause));
+    fn digits(&mut self, cx: &mut Context, digits: &str, ms: u16, way: Way) {
+        if way == Way::Signalling && cx.settings.digits_to_browser {
+            cx.media(MediaCommand::Digits { to: self.side, digits: digits.to_owned(), ms });
         }
-        if let Some(socket) = self.chosen.take() {
-            cx.tell(socket, ended(&self.name, cause));
+        for digit in digits.chars() {
+            self.tell(cx, |call| ServerMessage::Digit { call, digit });
         }
-        self.to_ring.clear();
+    }
+
+    fn transfer(&mut self, cx: &mut Context, news: &News) {
+        let (state, cause) = match news {
+            News::Asked => (TransferState::Asked, None),
+            News::Rings => (TransferState::Ringing, None),
+            News::Done => (TransferState::Done, None),
+            News::Failed(cause) => (TransferState::Failed, Some(cause)),
+            News::NotNow => return self.refuse(cx, ErrorCode::WrongState, "a transfer of this call is under way"),
+        };
+        let (sip, text) = (cause.and_then(|cause| cause.sip), cause.map(|cause| cause.reason.clone()));
+        self.tell(cx, |call| ServerMessage::Transfer { call, state, sip, text });
+    }
+
+    fn transferred(&mut self, cx: &mut Context, remote: &str) {
+        self.tell(cx, |call| ServerMessage::Transferred { call, remote: remote.to_owned() });
+    }
+
+    fn tick(&mut self, _cx: &mut Context) -> Happened {
+        Happened::Nothing
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    fn media(&self) -> Option<LegMedia> {
+        self.media.clone().map(LegMedia::Browser)
+    }
+
+    fn end(&mut self, cx: &mut Context, cause: &Cause, mine: bool) {
+        // One that waits for the lease has heard nothing of the call yet.
+        if !matches!(self.part, Part::Called(_)) {
+            cx.tell(self.socket, ended(&self.name, cause, mine));
+        }
     }
 }

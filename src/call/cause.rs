@@ -172,6 +172,8 @@ pub enum Special {
     CallerIdNotAllowed,
     /// The number is no number.
     InvalidNumber,
+    /// The other party was connected with somebody else.
+    Transferred,
     /// A fault of our own.
     GatewayFault,
 }
@@ -196,6 +198,7 @@ impl Special {
             Special::BadTrunkMedia => (Some(488), 65, "no-common-media", "The trunk's media cannot be used"),
             Special::CallerIdNotAllowed => (Some(403), 21, "caller-id-not-allowed", "This caller id is not yours"),
             Special::InvalidNumber => (Some(484), 28, "invalid-number", "This is no number"),
+            Special::Transferred => (None, 16, "transferred", "The call was transferred"),
             Special::GatewayFault => (Some(500), 41, "gateway-fault", "The gateway could not carry on with this call"),
         }
     }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 
-use super::{Cdr, Now, SocketId, Trunks};
+use super::join::Mail;
+use super::transfer::TransferTo;
+use super::{CallId, Cdr, Directory, Now, SocketId, Trunk, Trunks};
 use crate::dialplan::Plan;
 use crate::sdp::{CodecPolicy, Fingerprint, MediaCommand, RtpSlot, Tone};
 use crate::signal::ServerMessage;
@@ -17,6 +19,8 @@ use crate::sip::{Advertised, Host, SessionId, UserAgent};
 pub struct Settings {
     /// The dial plan.
     pub plan: Arc<Plan>,
+    /// How the phones want to be spoken to that are registered here.
+    pub phones: Arc<Trunk>,
     /// What our own addresses are called towards trunks.
     pub advertise: Vec<Advertised>,
     /// Our certificate's fingerprint, for the browser's SDP.
@@ -67,6 +71,8 @@ pub struct Context<'a> {
     pub rng: &'a mut StdRng,
     /// The trunks as they stand.
     pub trunks: &'a mut Trunks,
+    /// Where users are at present.
+    pub directory: &'a dyn Directory,
     /// What is the same for all calls.
     pub settings: &'a Settings,
     /// Takes what the call wants done, in order.
@@ -100,6 +106,15 @@ pub enum Effect {
     Release,
     /// The user agent's events for this session are this call's.
     Own(SessionId),
+    /// Look for the other call of an attended transfer; answered by [`Event::Paired`](super::Event::Paired).
+    Pair(TransferTo),
+    /// Tell another call something.
+    Forward {
+        /// Which.
+        to: CallId,
+        /// What.
+        what: Mail,
+    },
     /// The record of the call, once.
     Record(Box<Cdr>),
 }

@@ -1,10 +1,14 @@
-//! What the state machine asks of either party of a call, and what it hears from them.
+//! What a call asks of one of its parties, and what it hears from them.
 //!
-//! A browser and a trunk differ in protocol only. Whoever calls is the [`Role::Caller`], whoever is called the
-//! [`Role::Callee`]; the state machine speaks of roles and never of directions.
+//! A browser and a SIP peer (a trunk, a phone) differ in protocol only. Whoever calls is the [`Role::Caller`], whoever
+//! is called the [`Role::Callee`]; the call speaks of roles and sides and never of kinds.
 
-use super::{Cause, Context, Lease};
-use crate::sdp::Side;
+use std::time::Instant;
+
+use super::slots::Loan;
+use super::transfer::{News, TransferWish};
+use super::{Cause, Context};
+use crate::sdp::LegMedia;
 
 /// A party's part in the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,16 +17,6 @@ pub enum Role {
     Caller,
     /// Who is called.
     Callee,
-}
-
-impl Role {
-    /// Its side of the call's media.
-    pub fn side(self) -> Side {
-        match self {
-            Role::Caller => Side::A,
-            Role::Callee => Side::B,
-        }
-    }
 }
 
 /// How a called side gets on before it answers.
@@ -34,54 +28,89 @@ pub struct Progress {
     pub early_media: bool,
 }
 
-/// What a party did, in words that hold for both kinds of party.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How a digit came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// In RTP: the media path has carried it on already where the other leg takes digits so.
+    Media,
+    /// In signalling: nobody else carries it on.
+    Signalling,
+}
+
+/// What a party did, in words that hold for every kind of party.
+#[derive(Clone, Debug)]
 pub enum Happened {
     /// Nothing that concerns the call's state.
     Nothing,
-    /// The called side gets on.
+    /// The called party gets on.
     Progress(Progress),
-    /// The called side answered.
+    /// The called party answered.
     Answered,
-    /// A side put the call on hold (`true`) or took it back.
-    Held(Side, bool),
-    /// The trunk answered the browser's hold (`true`) or its end: what was asked, and whether it agreed.
+    /// The party put the call on hold (`true`) or took it back.
+    Held(bool),
+    /// The party answered the other's hold (`true`) or its end: what was asked, and whether it agreed.
     HoldAnswered(bool, bool),
-    /// A side pressed a key.
-    Digit(Side, char, u16),
-    /// The call is to end, for this reason.
+    /// The party pressed keys.
+    Digits(String, u16, Way),
+    /// The party wants to be replaced by somebody else.
+    Transfers(Box<TransferWish>),
+    /// What the party answered to our REFER.
+    ReferAnswered(Result<(), u16>),
+    /// How the party gets on with our REFER: a status, and whether it is the last word.
+    ReferProgress(u16, bool),
+    /// The party's answer to the new address of our media.
+    Moved(Result<(), u16>),
+    /// The party will not go on, for this reason: a candidate that does not take the call, or the end of the call.
     Over(Cause),
 }
 
 /// One leg of a call.
 pub trait Leg {
-    /// The media resources have come: makes the leg's own session description.
+    /// The media resources have come: makes the leg's own session description, of a SIP leg over the ports lent.
     ///
     /// # Errors
     /// The cause the call ends with when this party's media cannot be used.
-    fn prepare(&mut self, cx: &mut Context, lease: &Lease) -> Result<(), Cause>;
+    fn prepare(&mut self, cx: &mut Context, loan: &Loan) -> Result<(), Cause>;
 
-    /// Asks the called side to take the call.
+    /// Asks the called party to take the call.
     ///
     /// # Errors
-    /// The cause the call ends with when nobody can be asked.
+    /// The cause the call ends with when it cannot be asked.
     fn offer(&mut self, cx: &mut Context) -> Result<Progress, Cause>;
 
     /// Tells the caller how the called side gets on; what he knows already is not told again.
     fn progress(&mut self, cx: &mut Context, progress: Progress);
 
-    /// Tells the caller that the call is answered.
+    /// Tells the party that the call is answered.
     ///
     /// # Errors
-    /// The cause the call ends with when the caller cannot be told.
+    /// The cause the call ends with when it cannot be told.
     fn connect(&mut self, cx: &mut Context) -> Result<(), Cause>;
 
-    /// Puts this party on hold or takes it back, at the other's wish.
-    fn hold(&mut self, cx: &mut Context, on: bool);
+    /// Puts this party on hold or takes it back, at the other's wish; the answer if there is one at once.
+    fn hold(&mut self, cx: &mut Context, on: bool) -> Option<bool>;
 
-    /// Tells this party that the other pressed a key.
-    fn digit(&mut self, cx: &mut Context, digit: char, ms: u16);
+    /// Tells this party how the other took its own hold (`agreed`).
+    fn hold_answered(&mut self, cx: &mut Context, on: bool, agreed: bool);
 
-    /// Ends the leg, whatever its state, once.
-    fn end(&mut self, cx: &mut Context, cause: &Cause);
+    /// Tells this party that the other pressed keys.
+    fn digits(&mut self, cx: &mut Context, digits: &str, ms: u16, way: Way);
+
+    /// Tells this party how its transfer gets on.
+    fn transfer(&mut self, cx: &mut Context, news: &News);
+
+    /// Tells this party that the other has been replaced by `remote`.
+    fn transferred(&mut self, cx: &mut Context, remote: &str);
+
+    /// Does what is due.
+    fn tick(&mut self, cx: &mut Context) -> Happened;
+
+    /// When [`Leg::tick`] has something to do.
+    fn deadline(&self) -> Option<Instant>;
+
+    /// The media as agreed so far.
+    fn media(&self) -> Option<LegMedia>;
+
+    /// Ends the leg, whatever its state, once. `mine`: it is this party itself that ended the call.
+    fn end(&mut self, cx: &mut Context, cause: &Cause, mine: bool);
 }

@@ -1,7 +1,8 @@
-//! The call: a browser's leg and a trunk's leg (a back-to-back user agent), one state machine for both directions.
+//! The call: two parties (a back-to-back user agent), each a browser or a SIP peer, one state machine for all of it.
 //!
 //! - [`state`]: `Screening, Routing, Inviting, Early, Established, Releasing`, each consumed by what happens next.
-//! - [`leg`]: what the state machine asks of either party; [`browser_leg`] and [`trunk_leg`] answer in their protocols.
+//! - [`leg`]: what a call asks of a party; [`browser_leg`] and [`trunk_leg`] answer in their protocols.
+//! - `hunt`: those who are called at once; the first to answer has the call.
 //! - [`cause`]: why a call ended, one table; [`record`]: the line written down about it.
 //!
 //! A call knows no socket and no clock: [`Context`] brings the time, the SIP user agent and the dial plan, and takes
@@ -9,16 +10,28 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod begin;
 pub mod browser_leg;
 pub mod cause;
 pub mod context;
+mod core;
 pub mod digits;
+pub mod directory;
+mod established;
+mod hunt;
 pub mod identity;
+pub mod join;
 pub mod leg;
 pub mod number;
+mod party;
 pub mod record;
+mod refer_in;
+mod reoffer;
+pub mod route;
 pub mod screening;
+pub mod slots;
 pub mod state;
+pub mod transfer;
 pub mod trunk_leg;
 pub mod trunk_sdp;
 pub mod trunks;
@@ -28,11 +41,14 @@ pub use crate::sdp::{Network, NetworkError};
 pub use browser_leg::BrowserEvent;
 pub use cause::{Cause, Origin, Special};
 pub use context::{Context, Effect, Settings};
+pub use directory::{Directory, Phone};
 pub use identity::{Asserted, FromUser, Identity};
+pub use join::{Mail, Transferor};
 pub use number::NumberFormat;
-pub use record::{Cdr, Codecs, LegRecord, MediaRecord, TrunkTried};
-pub use screening::{InboundRequest, OutboundRequest};
+pub use record::{Cdr, Codecs, LegRecord, MediaRecord, TransferRecord, TrunkTried};
+pub use screening::{InboundRequest, Origination, OutboundRequest, PhoneRequest, Rights};
 pub use state::{Call, Event};
+pub use transfer::TransferTo;
 pub(crate) use trunk_leg::session_of;
 pub use trunks::{Refused, Trunks};
 pub use types::{

@@ -43,10 +43,29 @@ pub struct Cdr {
     pub q850: u8,
     /// Why: for people.
     pub text: String,
+    /// What became of transfers of the call, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transfers: Vec<TransferRecord>,
     /// Codecs in use at the end.
     pub codecs: Codecs,
     /// What the media path counted; absent where it never ran or did not report in time.
     pub media: Option<MediaRecord>,
+}
+
+/// One transfer of a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferRecord {
+    /// When it was over, Unix milliseconds.
+    pub at: u64,
+    /// The side that transferred: `a` called, `b` was called.
+    pub by: String,
+    /// The number or name of the new party.
+    pub to: String,
+    /// How: `refer` (the trunk did it), `call` (we called the new party), `join` (two calls became one), `replaces` (the
+    /// new party called us, or moved into another call).
+    pub how: String,
+    /// What came of it: `done`, or the SIP status that stands for the failure.
+    pub result: String,
 }
 
 /// One trunk tried for a call.
@@ -120,6 +139,7 @@ impl Cdr {
             sip: None,
             q850: 16,
             text: String::new(),
+            transfers: Vec::new(),
             codecs: Codecs::default(),
             media: None,
         }

@@ -7,12 +7,23 @@ use std::time::Duration;
 use rand::RngExt as _;
 
 use super::browser_leg::Announcement;
-use super::trunk_leg::Route;
+use super::identity::user_of;
 use super::{Cause, Context, Origin, SocketId, Special, Trunk};
 use crate::dialplan::{Caller, Decision, TrunkChoice};
 use crate::sdp::BrowserOffer;
 use crate::signal::{valid_destination, valid_user};
-use crate::sip::{Flow, Request, SessionId};
+use crate::sip::{Flow, Request, SessionId, Uri};
+
+/// Who a user is to the dial plan, and what he may: from his token or his registration.
+#[derive(Clone, Debug, Default)]
+pub struct Rights {
+    /// The user; `caller_id` is his own.
+    pub caller: Caller,
+    /// Whether a caller id asked for is taken for his own (a gateway without tokens); else the plan must grant it.
+    pub any_caller_id: bool,
+    /// The longest call that he may have.
+    pub longest: Option<Duration>,
+}
 
 /// A browser's wish to call.
 #[derive(Debug)]
@@ -27,12 +38,8 @@ pub struct OutboundRequest {
     pub offer: BrowserOffer,
     /// The caller id asked for.
     pub from: Option<String>,
-    /// Who calls, and what the token allows; `caller_id` is the token's.
-    pub caller: Caller,
-    /// Whether the caller id asked for is taken for his own (a gateway without tokens); else the plan must grant it.
-    pub any_caller_id: bool,
-    /// The token's limit.
-    pub longest: Option<Duration>,
+    /// Who calls, and what he may.
+    pub rights: Rights,
     /// Refused before the dial plan is asked, for this cause.
     pub refused: Option<Cause>,
 }
@@ -52,22 +59,68 @@ pub struct InboundRequest {
     pub refused: Option<Cause>,
 }
 
-/// An outbound call that may go on.
+/// A call of a phone of ours, registered here as a user's.
 #[derive(Debug)]
-pub(super) struct OutboundPlan {
+pub struct PhoneRequest {
+    /// How phones want to be spoken to.
+    pub trunk: Arc<Trunk>,
+    /// Its session.
+    pub session: SessionId,
+    /// Its INVITE.
+    pub request: Request,
+    /// The way it came.
+    pub flow: Flow,
+    /// Whose phone it is.
+    pub rights: Rights,
+    /// Refused before the dial plan is asked, for this cause.
+    pub refused: Option<Cause>,
+}
+
+/// Where a call comes from.
+#[derive(Debug)]
+pub enum Origination {
+    /// A browser.
+    Browser(OutboundRequest),
+    /// A phone that is registered here.
+    Phone(PhoneRequest),
+    /// A trunk.
+    Trunk(InboundRequest),
+}
+
+/// A call that may go on: by which rule, to whom, for how long.
+#[derive(Debug)]
+pub(super) struct Screened {
     pub rule: String,
-    pub route: Route,
+    /// The number called, normalised.
+    pub number: String,
+    /// The caller as the called side sees him.
+    pub from: String,
+    pub to: Destination,
     pub ring_for: Duration,
     pub longest: Duration,
 }
 
-/// An inbound call that may go on.
+/// Whom a call is for.
 #[derive(Debug)]
-pub(super) struct InboundPlan {
-    pub rule: String,
-    pub users: Vec<String>,
-    pub ring_for: Duration,
-    pub longest: Duration,
+pub(super) enum Destination {
+    /// A number behind trunks, in the order in which they are tried.
+    Trunks(VecDeque<Arc<Trunk>>),
+    /// Users: all their browsers and phones at once.
+    Users(Vec<String>),
+}
+
+/// A refusal: the rule that said so, if one did, and the cause.
+pub(super) type Refused = (Option<String>, Cause);
+
+/// What a user wants to call.
+#[derive(Debug)]
+pub(super) struct Wish<'a> {
+    /// Who wants it.
+    pub rights: &'a Rights,
+    /// What was dialled.
+    pub to: &'a str,
+    /// The caller id asked for.
+    pub from: Option<&'a str>,
 }
 
 /// Who calls from a trunk, and whom.
@@ -80,28 +133,22 @@ pub(super) struct InboundParties {
     pub announcement: Announcement,
 }
 
-/// Screens and routes a browser's call. The rule's name comes with a refusal too.
-pub(super) fn screen_outbound(
-    cx: &mut Context,
-    request: &OutboundRequest,
-) -> Result<OutboundPlan, (Option<String>, Cause)> {
+/// Screens and routes a call that a user of ours wants, be it of a browser, of a phone, or a transfer.
+pub(super) fn screen_wish(cx: &mut Context, wish: &Wish<'_>) -> Result<Screened, Refused> {
     let refuse = |special| Err((None, Cause::special(Origin::Gateway, special)));
-    if let Some(cause) = &request.refused {
-        return Err((None, cause.clone()));
-    }
-    if !valid_destination(&request.to) {
+    if !valid_destination(wish.to) {
         return refuse(Special::InvalidNumber);
     }
-    let mut caller = request.caller.clone();
-    match &request.from {
+    let mut caller = wish.rights.caller.clone();
+    match wish.from {
         Some(from) if !valid_user(from) => return refuse(Special::CallerIdNotAllowed),
-        Some(from) if request.any_caller_id => caller.caller_id = Some(from.clone()),
-        from => caller.asked.clone_from(from),
+        Some(from) if wish.rights.any_caller_id => caller.caller_id = Some(from.to_owned()),
+        from => caller.asked = from.map(str::to_owned),
     }
-    let routed = cx.settings.plan.route_out(&caller, &request.to, unix_seconds(cx));
+    let routed = cx.settings.plan.route_out(&caller, wish.to, unix_seconds(cx));
     match routed.decision {
         Decision::Dial { rule, to, from, tiers, ring_for, longest } => {
-            let from = from.unwrap_or_else(|| caller.user.clone());
+            let from = from.unwrap_or(caller.user);
             if !valid_user(&to) || !valid_user(&from) {
                 return Err((Some(rule), Cause::special(Origin::Gateway, Special::InvalidNumber)));
             }
@@ -109,13 +156,14 @@ pub(super) fn screen_outbound(
             if trunks.is_empty() {
                 return Err((Some(rule), Cause::special(Origin::Gateway, Special::TrunkUnreachable)));
             }
-            let limits = [longest, request.longest, Some(cx.settings.longest_call)];
-            Ok(OutboundPlan {
-                rule,
-                route: Route { trunks, number: to, from },
-                ring_for: ring_for.unwrap_or(cx.settings.ring_for),
-                longest: limits.into_iter().flatten().min().unwrap_or(cx.settings.longest_call),
-            })
+            let ring_for = ring_for.unwrap_or(cx.settings.ring_for);
+            let longest = shortest(cx, [longest, wish.rights.longest]);
+            Ok(Screened { rule, number: to, from, to: Destination::Trunks(trunks), ring_for, longest })
+        }
+        Decision::Ring { rule, to, from, users, ring_for, longest } => {
+            let longest = shortest(cx, [longest, wish.rights.longest]);
+            let from = from.unwrap_or(caller.user);
+            Ok(Screened { rule, number: to, from, to: Destination::Users(users), ring_for, longest })
         }
         Decision::Refuse { rule, code, reason, caller_id } => {
             let cause = match caller_id {
@@ -124,12 +172,19 @@ pub(super) fn screen_outbound(
             };
             Err((rule, cause.in_words(&reason)))
         }
-        // From browser to browser no bridge leads yet.
-        Decision::Ring { rule, .. } => Err((Some(rule), Cause::from_status(Origin::Gateway, 501))),
     }
 }
 
-/// Who calls from a trunk and whom: the Request-URI's user part is the number called.
+fn shortest(cx: &Context, limits: [Option<Duration>; 2]) -> Duration {
+    limits.into_iter().flatten().chain([cx.settings.longest_call]).min().unwrap_or(cx.settings.longest_call)
+}
+
+/// The number in an INVITE's Request-URI; empty where there is none that could be dialled.
+pub(super) fn number_of(uri: &Uri) -> String {
+    user_of(uri).filter(|user| valid_destination(user)).unwrap_or_default()
+}
+
+/// Who calls from a trunk and whom: the Request-URI's user part is the number called, From the caller.
 pub(super) fn inbound_parties(request: &InboundRequest) -> InboundParties {
     let format = &request.trunk.number_format;
     let dialled = request.trunk.called(&request.request).filter(|user| valid_destination(user)).unwrap_or_default();
@@ -151,24 +206,31 @@ pub(super) fn screen_inbound(
     cx: &mut Context,
     request: &InboundRequest,
     parties: &InboundParties,
-) -> Result<InboundPlan, (Option<String>, Cause)> {
+) -> Result<Screened, Refused> {
     if let Some(cause) = &request.refused {
         return Err((None, cause.clone()));
     }
     if parties.dialled.is_empty() {
         return Err((None, Cause::from_status(Origin::Gateway, 404)));
     }
-    let caller = &parties.announcement.from;
-    let routed = cx.settings.plan.route_in(&request.trunk.name, &parties.number, caller, unix_seconds(cx));
+    let from = parties.announcement.from.clone();
+    let routed = cx.settings.plan.route_in(&request.trunk.name, &parties.number, &from, unix_seconds(cx));
     match routed.decision {
-        Decision::Ring { rule, users, ring_for, longest } => {
-            let most = cx.settings.longest_call;
-            Ok(InboundPlan { rule, users, ring_for, longest: longest.map_or(most, |longest| longest.min(most)) })
+        Decision::Ring { rule, users, ring_for, longest, .. } => {
+            let longest = shortest(cx, [longest, None]);
+            Ok(Screened {
+                rule,
+                number: parties.number.clone(),
+                from,
+                to: Destination::Users(users),
+                ring_for,
+                longest,
+            })
         }
         Decision::Refuse { rule, code, reason, .. } => {
             Err((rule, Cause::from_status(Origin::Gateway, code).in_words(&reason)))
         }
-        // From trunk to trunk no bridge leads yet.
+        // No rule of `[[in]]` calls a trunk.
         Decision::Dial { rule, .. } => Err((Some(rule), Cause::from_status(Origin::Gateway, 501))),
     }
 }

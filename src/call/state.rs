@@ -1,4 +1,4 @@
-//! The call's state machine, one for both directions.
+//! The call's state machine, one for all kinds of parties on either side.
 //!
 //! Each state holds only what it has, and is consumed by what happens next:
 //!
@@ -7,24 +7,21 @@
 //!     `-----------`----------`---------`-----------------------^
 //! ```
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::browser_leg::{BrowserEvent, BrowserLeg};
-use super::leg::{Happened, Leg, Progress};
-use super::screening::{self, InboundParties, InboundRequest, OutboundRequest};
-use super::trunk_leg::{SLOT, TrunkLeg};
-use super::trunk_sdp::SDP;
-use super::{
-    CallId, Cause, Cdr, Codecs, Context, Direction, Effect, Lease, LeaseRefusal, LegRecord, MediaRecord, Origin,
-    SocketId, Special,
-};
-use crate::sdp::{
-    Hears, LegMedia, LegPlan, LegStats, MediaCommand, MediaLoss, MediaPlan, MediaReport, MediaStats, RtpSlot, Side,
-    Tone,
-};
-use crate::signal::ErrorCode;
-use crate::sip::UaEvent;
+use super::begin::begin;
+use super::browser_leg::BrowserEvent;
+use super::core::{Core, Sound};
+use super::established::{Established, Next};
+use super::hunt::{Hunt, Hunted};
+use super::join::{Far, Mail, Transferor};
+use super::leg::{Happened, Progress, Way};
+use super::party::{Party, Said};
+use super::screening::{InboundRequest, Origination};
+use super::trunk_leg::TrunkLeg;
+use super::{CallId, Cause, Context, Direction, Lease, LeaseRefusal, Origin, SocketId, Special};
+use crate::sdp::{Hears, LegMedia, MediaLoss, MediaReport, RtpSlot, Side};
+use crate::sip::{SessionId, UaEvent};
 
 /// What happens to a call.
 #[derive(Debug)]
@@ -43,6 +40,17 @@ pub enum Event {
     Tick,
     /// The gateway ends the call.
     End(Cause),
+    /// The other call of an attended transfer; `None`: there is none of ours.
+    Paired(Option<Far>),
+    /// Another call tells something.
+    Mail(Mail),
+    /// Somebody has called with the wish to take the place of the party of `session` (INVITE with Replaces).
+    Replace {
+        /// The session to be replaced.
+        session: SessionId,
+        /// The INVITE.
+        request: Box<InboundRequest>,
+    },
 }
 
 /// One call.
@@ -52,144 +60,55 @@ pub struct Call {
     state: State,
 }
 
-/// What a call has in every state.
 #[derive(Debug)]
-struct Core {
-    id: CallId,
-    direction: Direction,
-    browser: BrowserLeg,
-    trunk: TrunkLeg,
-    record: Cdr,
-    /// The media path's present plan, once started.
-    plan: Option<MediaPlan>,
-    leased: bool,
-    longest: Duration,
-}
-
-#[derive(Debug)]
-enum State {
-    Screening(Screening),
+pub(super) enum State {
+    /// The plan has accepted; media resources are awaited.
     Routing(Routing),
+    /// The called side has been asked and has said nothing yet.
     Inviting(Inviting),
+    /// The called side gets on: it rings or sends early media.
     Early(Early),
+    /// Answered.
     Established(Established),
+    /// Both legs have ended; the media path's statistics are awaited.
     Releasing(Releasing),
+    /// Nothing is left.
     Over,
 }
 
-/// Nothing has been asked of anybody yet.
 #[derive(Debug)]
-struct Screening;
-
-/// The plan has accepted; media resources are awaited.
-#[derive(Debug)]
-struct Routing {
-    until: Instant,
-    ring_for: Duration,
+pub(super) struct Routing {
+    pub until: Instant,
+    pub ring_for: Duration,
+    pub hunt: Hunt,
+    /// The slot of the caller, or with a browser's candidates.
+    pub a: RtpSlot,
+    /// The slot of those called; the same where only one side has RTP ports.
+    pub b: RtpSlot,
 }
 
-/// The called side has been asked and has said nothing yet.
 #[derive(Debug)]
-struct Inviting {
+pub(super) struct Inviting {
     until: Instant,
+    hunt: Hunt,
 }
 
-/// The called side gets on: it rings or sends early media.
 #[derive(Debug)]
-struct Early {
+pub(super) struct Early {
     until: Instant,
+    hunt: Hunt,
     ringback: bool,
 }
 
-/// Answered.
 #[derive(Debug)]
-struct Established {
-    until: Option<Instant>,
-}
-
-/// Both legs have ended; the media path's statistics are awaited.
-#[derive(Debug)]
-struct Releasing {
+pub(super) struct Releasing {
     until: Instant,
 }
 
 impl Call {
-    /// A browser's call: screened, routed, and refused or on its way when this returns.
-    pub fn outbound(cx: &mut Context, id: CallId, request: OutboundRequest) -> Call {
-        let record = Cdr::begin(id, Direction::Outbound, &request.caller.user, &request.to, cx.now.unix_ms);
-        let plan = screening::screen_outbound(cx, &request);
-        let OutboundRequest { socket, name, offer, .. } = request;
-        let browser = BrowserLeg::caller(id, &name, socket, offer);
-        let mut core = Core::new(cx, id, record, browser, TrunkLeg::callee(id));
-        tracing::info!(call = %id, user = core.record.user, to = core.record.dialled, "a browser calls");
-        let state = State::Screening(Screening);
-        let state = match plan {
-            Ok(plan) => {
-                core.record.number = Some(plan.route.number.clone());
-                core.record.from = Some(plan.route.from.clone());
-                core.record.rule = Some(plan.rule);
-                core.longest = plan.longest;
-                let targets = plan.route.trunks.iter().flat_map(|trunk| {
-                    cx.trunks.targets(cx.now.instant, cx.rng, &trunk.name).into_iter().map(|target| target.remote)
-                });
-                let peers: Vec<SocketAddr> = targets.collect();
-                core.trunk.set_peers(peers.clone());
-                core.trunk.set_route(plan.route);
-                match peers.is_empty() {
-                    true => core.release(cx, Cause::special(Origin::Gateway, Special::TrunkUnreachable)),
-                    false => state.route(cx, peers, plan.ring_for),
-                }
-            }
-            Err((rule, cause)) => {
-                core.record.rule = rule;
-                core.release(cx, cause)
-            }
-        };
-        Call { core, state }
-    }
-
-    /// A trunk's call; `browsers` gives the open browsers of a user.
-    pub fn inbound(
-        cx: &mut Context,
-        id: CallId,
-        request: InboundRequest,
-        browsers: impl Fn(&str) -> Vec<SocketId>,
-    ) -> Call {
-        let parties = screening::inbound_parties(&request);
-        let plan = screening::screen_inbound(cx, &request, &parties);
-        let InboundParties { number, dialled, announcement } = parties;
-        let mut record = Cdr::begin(id, Direction::Inbound, "", &dialled, cx.now.unix_ms);
-        record.number = Some(number);
-        record.from = Some(announcement.from.clone());
-        record.trunks.push(super::TrunkTried { trunk: request.trunk.name.clone(), result: "caller".into() });
-        tracing::info!(call = %id, trunk = request.trunk.name, to = record.dialled, "a trunk calls");
-        let remote = request.flow.remote;
-        let (offer, bad_body) = offer_of(&request);
-        let trunk = TrunkLeg::caller(id, request.trunk, request.session, remote.ip(), offer);
-        let mut core = Core::new(cx, id, record, BrowserLeg::callee(id), trunk);
-        let state = State::Screening(Screening);
-        let plan = if bad_body { Err((None, Cause::from_status(Origin::Gateway, 415))) } else { plan };
-        let state = match plan {
-            Ok(plan) => {
-                core.record.user = plan.users.join(",");
-                core.record.rule = Some(plan.rule);
-                core.longest = plan.longest;
-                let found = plan.users.iter().flat_map(|user| browsers(user).into_iter().map(|at| (at, user.clone())));
-                let mut found: Vec<(SocketId, String)> = found.collect();
-                found.sort_unstable();
-                found.dedup_by_key(|(socket, _)| *socket);
-                if found.is_empty() {
-                    core.release(cx, Cause::from_status(Origin::Gateway, 480))
-                } else {
-                    core.browser.ring(found, announcement);
-                    state.route(cx, vec![remote], plan.ring_for)
-                }
-            }
-            Err((rule, cause)) => {
-                core.record.rule = rule;
-                core.release(cx, cause)
-            }
-        };
+    /// A call that begins: screened, routed, and refused or on its way when this returns.
+    pub fn begin(cx: &mut Context, id: CallId, origination: Origination) -> Call {
+        let (core, state) = begin(cx, id, origination);
         Call { core, state }
     }
 
@@ -210,15 +129,23 @@ impl Call {
 
     /// When [`Event::Tick`] is due.
     pub fn deadline(&self) -> Option<Instant> {
-        let own = match &self.state {
-            State::Routing(Routing { until, .. })
-            | State::Inviting(Inviting { until })
-            | State::Early(Early { until, .. })
-            | State::Releasing(Releasing { until }) => Some(*until),
-            State::Established(Established { until }) => *until,
-            State::Screening(_) | State::Over => None,
+        let (own, hunt) = match &self.state {
+            State::Routing(Routing { until, .. }) | State::Releasing(Releasing { until }) => (Some(*until), None),
+            State::Inviting(Inviting { until, hunt }) | State::Early(Early { until, hunt, .. }) => {
+                (Some(*until), hunt.deadline())
+            }
+            State::Established(state) => (state.deadline(), None),
+            State::Over => return None,
         };
-        [own, self.core.trunk.deadline()].into_iter().flatten().min()
+        [own, hunt, self.core.deadline()].into_iter().flatten().min()
+    }
+
+    /// The far party of an answered call, for a transfer that joins it with another call's.
+    pub fn far(&self, transferor: Transferor) -> Option<Far> {
+        match &self.state {
+            State::Established(Established { transfer: None, .. }) => self.core.far(transferor),
+            _ => None,
+        }
     }
 
     /// Takes one event.
@@ -227,116 +154,187 @@ impl Call {
         self.state = match state {
             State::Over => State::Over,
             State::Releasing(state) => state.handle(&mut self.core, cx, event),
-            state => {
-                let state = state.handle(&mut self.core, cx, event);
-                self.core.sync_media(cx, &state);
-                state
-            }
+            state => state.handle(&mut self.core, cx, event),
         };
-    }
-}
-
-/// The offer in an INVITE, and whether its body is something else.
-fn offer_of(request: &InboundRequest) -> (Option<Vec<u8>>, bool) {
-    let body = &request.request.body;
-    let kind = request.request.headers.content_type().unwrap_or_default();
-    let is_sdp = kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(SDP);
-    match body.is_empty() {
-        true => (None, false),
-        false => (Some(body.clone()), !is_sdp),
+        if let Some(sound) = self.state.sound(&self.core, cx) {
+            self.core.sync_media(cx, sound);
+        }
+        self.core.settle_slots(cx);
     }
 }
 
 impl State {
-    /// Screening has passed: asks for media resources, for a call with one of these trunks.
-    fn route(self, cx: &mut Context, peers: Vec<SocketAddr>, ring_for: Duration) -> State {
+    /// A call that is neither releasing nor over.
+    fn handle(self, core: &mut Core, cx: &mut Context, event: Event) -> State {
+        match event {
+            Event::Leased(slot, lease) => {
+                core.slots.lent(cx, slot, lease);
+                self.leased(core, cx)
+            }
+            Event::LeaseRefused(slot, why) if core.slots.refused(slot) => match self {
+                State::Established(mut state) => {
+                    let next = state.transfer_failed(core, cx, lease_refused(why));
+                    state.next(core, cx, next)
+                }
+                state => state.release(core, cx, lease_refused(why), None),
+            },
+            Event::LeaseRefused(..) => self,
+            Event::Paired(far) => self.established(core, cx, |state, core, cx| state.paired(core, cx, far)),
+            Event::Mail(mail) => self.mail(core, cx, mail),
+            Event::Replace { session, request } => self.replace(core, cx, session, *request),
+            Event::End(cause) => self.release(core, cx, cause, None),
+            Event::Tick => self.tick(core, cx),
+            Event::Media(report) => self.media(core, cx, report),
+            Event::Trunk(event) => self.said(core, cx, Said::Sip(event)),
+            Event::Browser(socket, event) => self.said(core, cx, Said::Browser(socket, event)),
+        }
+    }
+
+    /// What only an answered call can do.
+    fn established(
+        self,
+        core: &mut Core,
+        cx: &mut Context,
+        act: impl FnOnce(&mut Established, &mut Core, &mut Context) -> Next,
+    ) -> State {
         match self {
-            State::Screening(Screening) => {
-                cx.effects.push(Effect::Lease { slot: SLOT, peers, browser: true });
-                State::Routing(Routing { until: cx.now.instant + cx.settings.lease_within, ring_for })
+            State::Established(mut state) => {
+                let next = act(&mut state, core, cx);
+                state.next(core, cx, next)
             }
             state => state,
         }
     }
 
-    /// A call that is neither releasing nor over.
-    fn handle(self, core: &mut Core, cx: &mut Context, event: Event) -> State {
-        let established = matches!(self, State::Established(_));
-        let happened = match event {
-            Event::Leased(_, lease) => return self.leased(core, cx, &lease),
-            Event::LeaseRefused(_, why) => Happened::Over(lease_refused(why)),
-            Event::End(cause) => Happened::Over(cause),
-            Event::Tick => match self.expired(core, cx) {
-                Some(cause) => Happened::Over(cause),
-                None => core.trunk.tick(cx),
-            },
-            Event::Media(report) => media_happened(report, established),
-            Event::Trunk(event) => core.trunk.handle(cx, event),
-            Event::Browser(_, BrowserEvent::Digits { digits, ms }) if established => {
-                core.trunk.send_digits(cx, &digits, ms);
-                Happened::Nothing
+    /// Another call tells something; one that is not answered has nothing to give and takes nobody.
+    fn mail(self, core: &mut Core, cx: &mut Context, mail: Mail) -> State {
+        match self {
+            State::Established(_) => self.established(core, cx, |state, core, cx| state.mail(core, cx, mail)),
+            state => {
+                mail.refuse(cx, core.id);
+                state
             }
-            Event::Browser(socket, event) => core.browser.handle(cx, socket, event, established),
-        };
-        self.happened(core, cx, happened)
+        }
     }
 
-    fn happened(self, core: &mut Core, cx: &mut Context, happened: Happened) -> State {
+    /// Somebody says something: a party, or one of those who are called.
+    fn said(mut self, core: &mut Core, cx: &mut Context, said: Said) -> State {
+        if let State::Established(_) = self {
+            return self.established(core, cx, |state, core, cx| state.said(core, cx, said));
+        }
+        if let Some(side) = core.speaker(&said) {
+            let happened = core.party_mut(side).map(|party| party.handle(cx, said, false));
+            return self.happened(core, cx, side, happened.unwrap_or(Happened::Nothing));
+        }
+        let hunted = match self.hunt_mut() {
+            Some(hunt) if hunt.speaks(&said) => hunt.handle(cx, said),
+            _ => Hunted::Nothing,
+        };
+        self.hunted(core, cx, hunted)
+    }
+
+    /// INVITE with Replaces (RFC 3891): the caller takes the place of a party, if it is of the same trunk.
+    fn replace(self, core: &mut Core, cx: &mut Context, session: SessionId, request: InboundRequest) -> State {
+        let new = request.session;
+        let side = [Side::A, Side::B]
+            .into_iter()
+            .find(|side| core.party(*side).and_then(Party::sip).is_some_and(|leg| leg.session() == Some(session)));
+        let same = side.and_then(|side| core.party(side)).and_then(Party::sip).and_then(TrunkLeg::trunk);
+        let status = match (&self, side) {
+            _ if same.is_none_or(|trunk| trunk.name != request.trunk.name) => 403,
+            (State::Established(Established { transfer: None, .. }), Some(side)) => {
+                return self.established(core, cx, |state, core, cx| state.replaced(core, cx, side, request));
+            }
+            (State::Established(_), _) => 491,
+            _ => 486,
+        };
+        let _ = cx.ua.reject(cx.now.instant, new, status, "", &[]); // refused only where it has ended
+        self
+    }
+
+    fn hunt_mut(&mut self) -> Option<&mut Hunt> {
+        match self {
+            State::Routing(Routing { hunt, .. })
+            | State::Inviting(Inviting { hunt, .. })
+            | State::Early(Early { hunt, .. }) => Some(hunt),
+            State::Established(_) | State::Releasing(_) | State::Over => None,
+        }
+    }
+
+    /// What a party did.
+    fn happened(self, core: &mut Core, cx: &mut Context, side: Side, happened: Happened) -> State {
         match (self, happened) {
-            (_, Happened::Over(cause)) => core.release(cx, cause),
-            (State::Inviting(Inviting { until }), Happened::Progress(progress)) => {
+            (State::Established(mut state), happened) => {
+                let next = state.happened(core, cx, side, happened);
+                state.next(core, cx, next)
+            }
+            (state, Happened::Over(cause)) => state.release(core, cx, cause, Some(side)),
+            (state, _) => state,
+        }
+    }
+
+    /// What came of the candidates.
+    fn hunted(self, core: &mut Core, cx: &mut Context, hunted: Hunted) -> State {
+        match (self, hunted) {
+            (state, Hunted::Over(cause)) => state.release(core, cx, cause, Some(Side::B)),
+            (State::Inviting(Inviting { until, hunt }), Hunted::Progress(progress)) => {
                 core.progress(cx, progress);
                 match progress == Progress::default() {
-                    true => State::Inviting(Inviting { until }),
-                    false => State::Early(Early { until, ringback: progress.ringing }),
+                    true => State::Inviting(Inviting { until, hunt }),
+                    false => State::Early(Early { until, hunt, ringback: progress.ringing }),
                 }
             }
-            (State::Early(Early { until, ringback }), Happened::Progress(progress)) => {
+            (State::Early(Early { until, hunt, ringback }), Hunted::Progress(progress)) => {
                 core.progress(cx, progress);
-                State::Early(Early { until, ringback: ringback || progress.ringing })
+                State::Early(Early { until, hunt, ringback: ringback || progress.ringing })
             }
-            (State::Inviting(_) | State::Early(_), Happened::Answered) => core.connect(cx),
-            (state @ State::Established(_), Happened::Held(by, on)) => {
-                core.leg(by.other()).hold(cx, on);
-                state
-            }
-            (state @ State::Established(_), Happened::HoldAnswered(on, agreed)) => {
-                match agreed {
-                    true => core.browser.confirm_hold(cx, on),
-                    false => core.browser.report(cx, ErrorCode::WrongState, "the trunk did not take the hold"),
-                }
-                state
-            }
-            (state, Happened::Digit(from, digit, ms)) => {
-                if matches!(state, State::Established(_)) || from == core.browser_side().other() {
-                    core.leg(from.other()).digit(cx, digit, ms);
-                }
-                state
+            (State::Inviting(Inviting { hunt, .. }) | State::Early(Early { hunt, .. }), Hunted::Answered(party)) => {
+                connect(core, cx, hunt, *party)
             }
             (state, _) => state,
         }
     }
 
-    /// The media resources are here: the browser that calls is answered, the called side asked.
-    fn leased(self, core: &mut Core, cx: &mut Context, lease: &Lease) -> State {
-        let State::Routing(Routing { ring_for, .. }) = self else { return self };
-        core.leased = true;
-        let prepared = core.browser.prepare(cx, lease).and_then(|()| core.trunk.prepare(cx, lease));
-        let progress = match prepared {
-            Ok(()) => {
-                // The browser's transport comes up while the phone rings.
-                core.start_media(cx);
-                core.callee().offer(cx)
-            }
-            Err(cause) => Err(cause),
-        };
-        match progress {
-            Ok(progress) => {
-                let inviting = State::Inviting(Inviting { until: cx.now.instant + ring_for });
-                inviting.happened(core, cx, Happened::Progress(progress))
-            }
-            Err(cause) => core.release(cx, cause),
+    /// Media resources have come. Once those of both sides are here, a browser that calls is answered, so that its
+    /// transport comes up while the phone rings, and those who are called are asked.
+    fn leased(self, core: &mut Core, cx: &mut Context) -> State {
+        if let State::Established(_) = self {
+            return self.established(core, cx, Established::transfer_leased);
         }
+        let State::Routing(Routing { until, ring_for, mut hunt, a, b }) = self else { return self };
+        let (Some(own), Some(others)) = (core.slots.loan(a).cloned(), core.slots.loan(b).cloned()) else {
+            return State::Routing(Routing { until, ring_for, hunt, a, b });
+        };
+        let prepared = core.party_mut(Side::A).map_or(Ok(()), |caller| caller.leg_mut().prepare(cx, &own));
+        if prepared.is_ok() {
+            core.sync_media(cx, Sound { a: Hears::Peer, b: Hears::Nothing, early: None });
+        }
+        let offered = prepared.map_err(|cause| (cause, Side::A));
+        let offered = offered.and_then(|()| hunt.offer(cx, &others).map_err(|cause| (cause, Side::B)));
+        let until = cx.now.instant + ring_for;
+        let inviting = State::Inviting(Inviting { until, hunt });
+        match offered {
+            Ok(progress) => inviting.hunted(core, cx, Hunted::Progress(progress)),
+            Err((cause, side)) => inviting.release(core, cx, cause, Some(side)),
+        }
+    }
+
+    fn tick(mut self, core: &mut Core, cx: &mut Context) -> State {
+        if let Some(cause) = self.expired(core, cx) {
+            return self.release(core, cx, cause, None);
+        }
+        if let State::Established(_) = self {
+            return self.established(core, cx, Established::tick);
+        }
+        for side in [Side::A, Side::B] {
+            let due = |party: &&mut Party| party.leg().deadline().is_some_and(|due| due <= cx.now.instant);
+            if let Some(party) = core.party_mut(side).filter(due) {
+                let happened = party.leg_mut().tick(cx);
+                self = self.happened(core, cx, side, happened);
+            }
+        }
+        let hunted = self.hunt_mut().map_or(Hunted::Nothing, |hunt| hunt.tick(cx));
+        self.hunted(core, cx, hunted)
     }
 
     fn expired(&self, core: &Core, cx: &Context) -> Option<Cause> {
@@ -344,14 +342,96 @@ impl State {
         let gateway = |special| Some(Cause::special(Origin::Gateway, special));
         match self {
             State::Routing(Routing { until, .. }) if due(until) => gateway(Special::NoResources),
-            State::Inviting(Inviting { until }) if due(until) && core.direction == Direction::Outbound => {
+            State::Inviting(Inviting { until, .. }) if due(until) && core.direction == Direction::Outbound => {
                 Some(Cause::from_status(Origin::Network, 408))
             }
-            State::Inviting(Inviting { until }) | State::Early(Early { until, .. }) if due(until) => {
+            State::Inviting(Inviting { until, .. }) | State::Early(Early { until, .. }) if due(until) => {
                 gateway(Special::NoAnswer)
             }
-            State::Established(Established { until: Some(until) }) if due(until) => gateway(Special::MaxDuration),
+            State::Established(Established { until: Some(until), .. }) if due(until) => gateway(Special::MaxDuration),
             _ => None,
+        }
+    }
+
+    fn media(self, core: &mut Core, cx: &mut Context, report: MediaReport) -> State {
+        let established = matches!(self, State::Established(_));
+        match report {
+            MediaReport::Digit { from, digit, ms } if established || from == Side::B => {
+                core.digits(cx, from, digit.encode_utf8(&mut [0; 4]), ms, Way::Media);
+                self
+            }
+            MediaReport::Digit { .. } | MediaReport::Connected(_) | MediaReport::FirstRtp(_) => self,
+            MediaReport::Lost { side, loss } => match media_lost(loss, established) {
+                // Of a leg that has been replaced meanwhile.
+                _ if core.party(side).is_none_or(|party| party.browser().is_none() != is_rtp(loss)) => self,
+                cause => self.happened(core, cx, side, Happened::Over(cause)),
+            },
+            MediaReport::Failed => self.release(core, cx, broken("The media path broke"), None),
+            // A media path that stopped by itself is lost.
+            MediaReport::Stopped(_) => {
+                self.release(core, cx, Cause::special(Origin::Gateway, Special::GatewayFault), None)
+            }
+        }
+    }
+
+    /// Ends the call for one cause; `by`: whose doing it is, of the parties.
+    pub(super) fn release(mut self, core: &mut Core, cx: &mut Context, cause: Cause, by: Option<Side>) -> State {
+        if let State::Established(state) = &mut self {
+            state.end(core, cx, &cause);
+        }
+        if let Some(hunt) = self.hunt_mut() {
+            hunt.end(cx, &cause);
+            core.remember_tried(hunt.take_tried(), hunt.sent());
+        }
+        if core.end(cx, &cause, by) {
+            return State::Releasing(Releasing { until: cx.now.instant + cx.settings.stats_within });
+        }
+        core.finish(cx);
+        State::Over
+    }
+
+    /// What is heard in this state; `None` where the media path has ended, or was not begun.
+    fn sound(&self, core: &Core, cx: &Context) -> Option<Sound> {
+        let early = |ringback: bool, early: Option<LegMedia>| {
+            // A SIP caller's own phone or network rings for him (180); a browser hears our tone.
+            let browser = core.party(Side::A).is_some_and(|party| party.browser().is_some());
+            let a = if ringback && browser { Hears::PeerOr(cx.settings.ringback) } else { Hears::Peer };
+            // The caller's sound is nobody's before the answer.
+            Sound { a, b: Hears::Nothing, early }
+        };
+        match self {
+            State::Routing(_) | State::Releasing(_) | State::Over => None,
+            State::Inviting(Inviting { hunt, .. }) => Some(early(false, hunt.media())),
+            State::Early(Early { hunt, ringback, .. }) => Some(early(*ringback, hunt.media())),
+            State::Established(state) => {
+                let hears = |side| match &state.transfer {
+                    Some(transfer) if transfer.by == side => Hears::Nothing,
+                    Some(transfer) => transfer.heard(cx),
+                    None => core.hears(side),
+                };
+                Some(Sound { a: hears(Side::A), b: hears(Side::B), early: None })
+            }
+        }
+    }
+}
+
+/// A candidate has answered.
+fn connect(core: &mut Core, cx: &mut Context, mut hunt: Hunt, party: Party) -> State {
+    core.remember_tried(hunt.take_tried(), hunt.sent());
+    let connected = core.connect(cx, party);
+    let until = cx.now.instant.checked_add(core.longest);
+    let state = State::Established(Established { until, transfer: None });
+    match connected {
+        Ok(()) => state,
+        Err(cause) => state.release(core, cx, cause, None),
+    }
+}
+
+impl Established {
+    fn next(self, core: &mut Core, cx: &mut Context, next: Next) -> State {
+        match next {
+            Next::Stay => State::Established(self),
+            Next::End(cause, by) => State::Established(self).release(core, cx, cause, by),
         }
     }
 }
@@ -359,139 +439,23 @@ impl State {
 impl Releasing {
     fn handle(self, core: &mut Core, cx: &mut Context, event: Event) -> State {
         match event {
-            Event::Media(MediaReport::Stopped(stats)) => {
-                core.record.media = Some(media_record(&stats));
-                core.finish(cx)
+            Event::Media(MediaReport::Stopped(stats)) => core.stopped(&stats),
+            Event::Tick if self.until <= cx.now.instant => {}
+            Event::Leased(slot, lease) => {
+                core.slots.lent(cx, slot, lease);
+                return State::Releasing(self);
             }
-            Event::Tick if self.until <= cx.now.instant => core.finish(cx),
-            _ => State::Releasing(self),
+            Event::Mail(mail) => {
+                mail.refuse(cx, core.id);
+                return State::Releasing(self);
+            }
+            Event::Replace { request, .. } => {
+                let _ = cx.ua.reject(cx.now.instant, request.session, 603, "", &[]);
+                return State::Releasing(self);
+            }
+            _ => return State::Releasing(self),
         }
-    }
-}
-
-impl Core {
-    fn new(cx: &Context, id: CallId, record: Cdr, browser: BrowserLeg, trunk: TrunkLeg) -> Core {
-        let longest = cx.settings.longest_call;
-        Core { id, direction: record.direction, browser, trunk, record, plan: None, leased: false, longest }
-    }
-
-    fn browser_side(&self) -> Side {
-        match self.direction {
-            Direction::Outbound => Side::A,
-            Direction::Inbound => Side::B,
-        }
-    }
-
-    fn leg(&mut self, side: Side) -> &mut dyn Leg {
-        if side == self.browser_side() { &mut self.browser } else { &mut self.trunk }
-    }
-
-    fn caller(&mut self) -> &mut dyn Leg {
-        self.leg(Side::A)
-    }
-
-    fn callee(&mut self) -> &mut dyn Leg {
-        self.leg(Side::B)
-    }
-
-    fn progress(&mut self, cx: &mut Context, progress: Progress) {
-        if progress.ringing && self.record.ringing.is_none() {
-            self.record.ringing = Some(cx.now.unix_ms);
-        }
-        self.caller().progress(cx, progress);
-    }
-
-    /// The called side answered: tells the caller, then confirms it to the called side.
-    fn connect(&mut self, cx: &mut Context) -> State {
-        if let Err(cause) = self.caller().connect(cx).and_then(|()| self.callee().connect(cx)) {
-            return self.release(cx, cause);
-        }
-        self.record.answer = Some(cx.now.unix_ms);
-        if let Some(user) = self.browser.answered_by() {
-            self.record.user = user.to_owned();
-        }
-        if self.direction == Direction::Inbound {
-            self.record.trunk_result("answered");
-        }
-        let longest = self.browser.longest().map_or(self.longest, |longest| longest.min(self.longest));
-        State::Established(Established { until: cx.now.instant.checked_add(longest) })
-    }
-
-    /// The media as both legs know it now; the browser hears `tone` while no early sound arrives.
-    fn media_plan(&self, state: &State, tone: Option<Tone>) -> MediaPlan {
-        let browser = self.browser.media().map(|media| LegPlan {
-            media: LegMedia::Browser(media.clone()),
-            hears: tone.map_or(Hears::Peer, Hears::PeerOr),
-        });
-        let established = matches!(state, State::Established(_));
-        let trunk = self.trunk.media().map(|media| LegPlan {
-            media: LegMedia::Rtp(media.clone()),
-            // The browser's sound is nobody's before the answer.
-            hears: if established { Hears::Peer } else { Hears::Nothing },
-        });
-        match self.direction {
-            Direction::Outbound => MediaPlan { a: browser, b: trunk },
-            Direction::Inbound => MediaPlan { a: trunk, b: browser },
-        }
-    }
-
-    fn has_browser(&self, plan: &MediaPlan) -> bool {
-        plan.leg(self.browser_side()).is_some()
-    }
-
-    /// Starts the media path where the browser's side is known already.
-    fn start_media(&mut self, cx: &mut Context) {
-        let plan = self.media_plan(&State::Screening(Screening), None);
-        if self.has_browser(&plan) && self.plan.is_none() {
-            cx.media(MediaCommand::Start(plan.clone()));
-            self.plan = Some(plan);
-        }
-    }
-
-    /// Brings the media path up to date with the call.
-    fn sync_media(&mut self, cx: &mut Context, state: &State) {
-        if matches!(state, State::Releasing(_) | State::Over) {
-            return;
-        }
-        let rings =
-            matches!(state, State::Early(Early { ringback: true, .. })) && self.direction == Direction::Outbound;
-        let plan = self.media_plan(state, rings.then_some(cx.settings.ringback));
-        match &self.plan {
-            None if !self.has_browser(&plan) => return,
-            None => cx.media(MediaCommand::Start(plan.clone())),
-            Some(present) if *present == plan => return,
-            Some(_) => cx.media(MediaCommand::Update(plan.clone())),
-        }
-        self.plan = Some(plan);
-    }
-
-    /// Ends both legs for one cause.
-    fn release(&mut self, cx: &mut Context, cause: Cause) -> State {
-        tracing::info!(call = %self.id, cause = cause.word, by = cause.by(), sip = cause.sip, "the call ends");
-        self.record.finish(&cause, cx.now.unix_ms);
-        if self.direction == Direction::Inbound && self.record.answer.is_none() {
-            self.record.trunk_result(cause.sip.map_or_else(|| "ended".to_owned(), |status| status.to_string()));
-        }
-        self.browser.end(cx, &cause);
-        self.trunk.end(cx, &cause);
-        self.record.sent = self.trunk.sent().map(str::to_owned);
-        self.record.trunks.append(&mut self.trunk.take_tried());
-        let name = |leg: Option<&LegPlan>| leg.map(|leg| leg.media.send().codec.name().to_owned());
-        let plan = self.media_plan(&State::Screening(Screening), None);
-        self.record.codecs = Codecs { a: name(plan.a.as_ref()), b: name(plan.b.as_ref()) };
-        if self.plan.is_none() {
-            return self.finish(cx);
-        }
-        cx.media(MediaCommand::Stop);
-        State::Releasing(Releasing { until: cx.now.instant + cx.settings.stats_within })
-    }
-
-    /// Writes the record and gives the media resources back.
-    fn finish(&mut self, cx: &mut Context) -> State {
-        if std::mem::take(&mut self.leased) {
-            cx.effects.push(Effect::Release);
-        }
-        cx.effects.push(Effect::Record(Box::new(self.record.clone())));
+        core.finish(cx);
         State::Over
     }
 }
@@ -505,48 +469,26 @@ fn lease_refused(why: LeaseRefusal) -> Cause {
     }
 }
 
-fn media_happened(report: MediaReport, established: bool) -> Happened {
-    match report {
-        MediaReport::Digit { from, digit, ms } => Happened::Digit(from, digit, ms),
-        // The page closed its peer connection: that is hanging up, whichever of the two messages comes first.
-        MediaReport::Lost { loss: MediaLoss::BrowserClosed, .. } => {
-            let special = if established { Special::Normal } else { Special::Cancelled };
-            Happened::Over(Cause::special(Origin::Browser, special))
-        }
-        MediaReport::Lost { loss, .. } => Happened::Over(media_lost(loss)),
-        MediaReport::Failed => Happened::Over(broken("The media path broke")),
-        MediaReport::Connected(_) | MediaReport::FirstRtp(_) => Happened::Nothing,
-        // A media path that stopped by itself is lost.
-        MediaReport::Stopped(_) => Happened::Over(Cause::special(Origin::Gateway, Special::GatewayFault)),
-    }
+fn is_rtp(loss: MediaLoss) -> bool {
+    loss == MediaLoss::RtpSilent
 }
 
-fn media_lost(loss: MediaLoss) -> Cause {
+fn media_lost(loss: MediaLoss, established: bool) -> Cause {
     let words = match loss {
+        // The page closed its peer connection: that is hanging up, whichever of the two messages comes first.
+        MediaLoss::BrowserClosed => {
+            let special = if established { Special::Normal } else { Special::Cancelled };
+            return Cause::special(Origin::Browser, special);
+        }
         MediaLoss::IceTimeout => "The browser's media never arrived",
         MediaLoss::ConsentExpired => "The browser's media stopped",
         MediaLoss::DtlsFailed => "The browser's encryption could not be set up",
         MediaLoss::FingerprintMismatch => "The browser's certificate is not the one it announced",
         MediaLoss::RtpSilent => "The trunk's media stopped",
-        _ => "The media path broke",
     };
     broken(words)
 }
 
 fn broken(words: &str) -> Cause {
     Cause::special(Origin::Network, Special::MediaLost).in_words(words)
-}
-
-fn media_record(stats: &MediaStats) -> MediaRecord {
-    let leg = |leg: &LegStats| LegRecord {
-        packets_in: leg.packets_in,
-        packets_out: leg.packets_out,
-        bytes_in: leg.bytes_in,
-        bytes_out: leg.bytes_out,
-        lost: leg.lost,
-        jitter_ms: leg.jitter_ms,
-        concealed_ms: leg.concealed_ms,
-        rejected: leg.rejected,
-    };
-    MediaRecord { a: leg(&stats.a), b: leg(&stats.b) }
 }

@@ -1,16 +1,22 @@
-//! The trunk's leg: a SIP session on one side, the state machine's words on the other.
+//! The leg of a SIP peer, a trunk or a phone: a SIP session on one side, the call's words on the other.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::digits::{self, DTMF_RELAY};
-use super::leg::{Happened, Leg, Progress, Role};
+use super::leg::{Happened, Leg, Progress, Role, Way};
+use super::route::{Hop, Route};
+use super::slots::Loan;
+use super::transfer::News;
 use super::trunk_sdp::{SDP, TrunkDescription};
-use super::{CallId, Cause, Context, DtmfMethod, Effect, Lease, Origin, Special, Trunk, TrunkTried};
-use crate::sdp::{Direction, MediaCommand, RtpMedia, RtpSlot};
-use crate::sip::{Body, EndedBy, Failure, Invite, NameAddr, SessionId, Target, UaEvent};
+use super::{CallId, Cause, Context, DtmfMethod, Effect, Origin, Refused, Rights, Special, Trunk, TrunkTried};
+use crate::sdp::{LegMedia, MediaCommand, RtpMedia, RtpSlot, Side};
+use crate::sip::{
+    Body, EndedBy, Failure, Flow, Headers, Invite, NameAddr, Params, ReferId, Replaces, SessionId, SessionOptions,
+    Target, UaEvent,
+};
 
 /// Early dialogs whose descriptions are remembered; a trunk that forks further is heard with the last ones.
 const EARLY_DIALOGS: usize = 8;
@@ -18,132 +24,166 @@ const EARLY_DIALOGS: usize = 8;
 const DIGIT_GAP: Duration = Duration::from_millis(100);
 /// Digits that may wait.
 const DIGITS_WAITING: usize = 128;
-/// The pair of ports that a trunk's leg uses.
-pub(super) const SLOT: RtpSlot = RtpSlot(0);
 
-/// Where and as whom a trunk is called.
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// The trunks to try, in order.
-    pub trunks: VecDeque<Arc<Trunk>>,
-    /// The normalised number.
-    pub number: String,
-    /// The caller's number or name.
-    pub from: String,
-}
-
-/// The trunk's leg of a call.
+/// A SIP peer's leg of a call.
 #[derive(Debug)]
 pub struct TrunkLeg {
     role: Role,
     call: CallId,
+    side: Side,
+    /// The peer that is called at present, or that called.
     trunk: Option<Arc<Trunk>>,
-    /// The host of a trunk that calls.
-    peer: Option<IpAddr>,
+    /// Where the peer's signalling comes from.
+    remote: Option<SocketAddr>,
+    /// Which target of the trunk is called at present.
+    target: Option<Target>,
+    /// The user whose phone it is.
+    rights: Option<Rights>,
     route: Option<Route>,
-    /// The addresses that the route leads to, and what each is told of our ports.
-    peers: Vec<SocketAddr>,
-    rtp: Vec<Option<SocketAddr>>,
-    session: Option<SessionId>,
-    description: Option<TrunkDescription>,
+    loan: Option<Loan>,
+    pub(super) session: Option<SessionId>,
+    pub(super) description: Option<TrunkDescription>,
     /// The caller's offer; `None` where it wants one from us.
     offered: Option<Vec<u8>>,
-    /// What our 200 will carry.
+    /// What our 200 will carry, and an 18x with early media.
     body: Option<String>,
+    /// Our 200 is out, or the peer's has come.
+    answered: bool,
     /// Our 200 carried an offer: its answer comes in the ACK.
-    awaiting_answer: bool,
+    pub(super) awaiting_answer: bool,
     /// By To-tag: the descriptions of early dialogs.
     early: VecDeque<(String, RtpMedia)>,
-    media: Option<RtpMedia>,
+    /// The early dialogs whose description came reliably: it is final (RFC 3262 section 5).
+    settled: Vec<String>,
+    pub(super) media: Option<RtpMedia>,
     /// A provisional response beyond 100 came from the present trunk.
     heard: bool,
-    told_ringing: bool,
+    told: Progress,
     /// Until when the present trunk must have said anything.
     silent_until: Option<Instant>,
-    hold: Hold,
-    held_by_them: bool,
+    pub(super) hold: Hold,
+    /// What our pending re-INVITE is for.
+    pub(super) asked: Option<Asked>,
+    pub(super) held_by_them: bool,
+    /// Our ports before a move that is under way.
+    pub(super) before: Option<(RtpSlot, SocketAddr)>,
     digits: VecDeque<(char, u16)>,
     next_digit: Option<Instant>,
+    /// The peer's REFER that is being followed.
+    pub(super) refer: Option<ReferId>,
     tried: Vec<TrunkTried>,
     sent: Option<String>,
 }
 
-/// Our own hold of the trunk: as agreed, as asked, and as last wanted by the browser.
+/// Our own hold of the peer: as agreed, and as last wanted by the other party.
 #[derive(Clone, Copy, Debug, Default)]
-struct Hold {
-    on: bool,
-    asked: Option<bool>,
-    wanted: bool,
+pub(super) struct Hold {
+    pub on: bool,
+    pub wanted: bool,
+}
+
+/// What a re-INVITE of ours asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Hold or its end.
+    Hold(bool),
+    /// Another address of our media.
+    Move,
 }
 
 impl TrunkLeg {
-    /// The leg of a trunk that is called.
-    pub(super) fn callee(call: CallId) -> TrunkLeg {
-        TrunkLeg::new(Role::Callee, call)
+    /// The leg of a peer that is called, over the hops of a route.
+    pub(super) fn callee(call: CallId, route: Route) -> TrunkLeg {
+        TrunkLeg { route: Some(route), ..TrunkLeg::new(Role::Callee, call, Side::B) }
     }
 
-    /// The leg of a trunk that calls, with its offer if it made one.
+    /// The leg of a user's phone that is called.
+    pub(super) fn phone(call: CallId, route: Route, rights: Rights) -> TrunkLeg {
+        TrunkLeg { rights: Some(rights), ..TrunkLeg::callee(call, route) }
+    }
+
+    /// The leg of a peer that calls, with its offer if it made one.
     pub(super) fn caller(
         call: CallId,
         trunk: Arc<Trunk>,
+        remote: SocketAddr,
         session: SessionId,
-        peer: IpAddr,
         offered: Option<Vec<u8>>,
     ) -> TrunkLeg {
-        let new = TrunkLeg::new(Role::Caller, call);
-        TrunkLeg { trunk: Some(trunk), session: Some(session), peer: Some(peer), offered, ..new }
+        let new = TrunkLeg::new(Role::Caller, call, Side::A);
+        TrunkLeg { trunk: Some(trunk), remote: Some(remote), session: Some(session), offered, ..new }
     }
 
-    fn new(role: Role, call: CallId) -> TrunkLeg {
+    fn new(role: Role, call: CallId, side: Side) -> TrunkLeg {
         TrunkLeg {
             role,
             call,
+            side,
             trunk: None,
-            peer: None,
+            remote: None,
+            target: None,
+            rights: None,
             route: None,
-            peers: Vec::new(),
-            rtp: Vec::new(),
+            loan: None,
             session: None,
             description: None,
             offered: None,
             body: None,
+            answered: false,
             awaiting_answer: false,
             early: VecDeque::new(),
+            settled: Vec::new(),
             media: None,
             heard: false,
-            told_ringing: false,
+            told: Progress::default(),
             silent_until: None,
             hold: Hold::default(),
+            asked: None,
             held_by_them: false,
+            before: None,
             digits: VecDeque::new(),
             next_digit: None,
+            refer: None,
             tried: Vec::new(),
             sent: None,
         }
     }
 
-    /// Where to call.
-    pub(super) fn set_route(&mut self, route: Route) {
-        self.route = Some(route);
+    /// The side of the call it stands on; a callee's is B until it takes another's place.
+    pub(super) fn set_side(&mut self, side: Side) {
+        self.side = side;
     }
 
-    /// The addresses that the route leads to.
-    pub(super) fn set_peers(&mut self, peers: Vec<SocketAddr>) {
-        self.peers = peers;
+    /// It is called in the place of another call, or at somebody's word.
+    pub(super) fn refer_route(&mut self, replaces: Option<&Replaces>, referred_by: Option<&str>) {
+        if let Some(route) = &mut self.route {
+            route.replaces = replaces.cloned();
+            route.referred_by = referred_by.map(str::to_owned);
+        }
     }
 
-    /// What a peer is told of our ports; one that was not known at the time of the lease is told what the first of its family
-    /// is.
-    fn rtp_towards(&self, peer: SocketAddr) -> Option<SocketAddr> {
-        let known = self.peers.iter().position(|known| *known == peer);
-        known.and_then(|index| self.rtp.get(index).copied()).unwrap_or_else(|| {
-            self.rtp.iter().copied().flatten().find(|rtp| rtp.is_ipv4() == peer.ip().to_canonical().is_ipv4())
-        })
+    /// What the user may whose phone it is.
+    pub(super) fn rights(&self) -> Option<&Rights> {
+        self.rights.as_ref()
     }
 
-    /// The trunk's media as agreed so far.
-    pub(super) fn media(&self) -> Option<&RtpMedia> {
-        self.media.as_ref()
+    /// Its session, while it has one.
+    pub fn session(&self) -> Option<SessionId> {
+        self.session
+    }
+
+    /// Where it is, or may be: the addresses that want to be told a `c=` of their own.
+    pub(super) fn peers(&self) -> Vec<SocketAddr> {
+        match (&self.route, self.remote) {
+            (_, Some(remote)) => vec![remote],
+            (Some(route), None) => route.hops.iter().filter_map(Hop::remote).collect(),
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// Where the peer's signalling comes from.
+    pub(super) fn remote(&self) -> Option<SocketAddr> {
+        self.remote
     }
 
     /// The trunks tried, for the record.
@@ -156,69 +196,56 @@ impl TrunkLeg {
         self.sent.as_deref()
     }
 
-    /// When [`TrunkLeg::tick`] has something to do.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.silent_until, self.next_digit].into_iter().flatten().min()
+    /// The peer that is called at present, or that called.
+    pub(super) fn trunk(&self) -> Option<&Arc<Trunk>> {
+        self.trunk.as_ref()
     }
 
-    /// Does what is due.
-    pub(super) fn tick(&mut self, cx: &mut Context) -> Happened {
-        if self.next_digit.is_some_and(|due| due <= cx.now.instant) {
-            self.next_digit = None;
-            self.send_next_digit(cx);
-        }
-        if self.silent_until.is_some_and(|due| due <= cx.now.instant) {
-            self.silent_until = None;
-            if let Some(session) = self.session.take() {
-                cx.ua.hangup(cx.now.instant, session, None);
-            }
-            self.result("408");
-            return self.next_trunk(cx, Cause::from_status(Origin::Network, 408));
-        }
-        Happened::Nothing
+    /// The slot of our ports that it has been told of.
+    pub(super) fn slot(&self) -> Option<RtpSlot> {
+        self.loan.as_ref().map(|loan| loan.slot)
+    }
+
+    /// The ports it was called or answered with.
+    pub(super) fn own_loan(&self) -> Option<Loan> {
+        self.loan.clone()
+    }
+
+    /// Whose it is known as: the number or name by which it was called, or that it called from.
+    pub(super) fn label(&self) -> Option<&str> {
+        self.route.as_ref().map(|route| route.number.as_str())
+    }
+
+    /// It goes over to another call.
+    pub(super) fn adopt(&mut self, call: CallId, loan: Loan) {
+        self.call = call;
+        self.loan = Some(loan);
     }
 
     /// Takes an event of the user agent.
     pub(super) fn handle(&mut self, cx: &mut Context, event: UaEvent) -> Happened {
-        if self.session != session_of(&event) {
-            return Happened::Nothing; // of a trunk given up before
-        }
         match event {
             UaEvent::Trying { .. } => {
                 self.silent_until = None;
                 Happened::Nothing
             }
-            UaEvent::Provisional { status, to_tag, body, .. } => self.provisional(status, to_tag, body),
-            UaEvent::Answered { to_tag, body, .. } => self.answered(&to_tag, body),
-            UaEvent::Failed { status, reason, why, headers, .. } => {
-                self.session = None;
-                self.result(status.to_string());
-                let cause = match why {
-                    Failure::Timeout => Cause::from_status(Origin::Network, 408),
-                    Failure::Transport => Cause::special(Origin::Network, Special::TrunkUnreachable),
-                    _ => Cause::from_refusal(status, &reason, headers.get("Reason")),
-                };
-                let elsewhere = match why {
-                    Failure::Timeout | Failure::Transport => true,
-                    Failure::Rejected => status == 408 || (500..600).contains(&status),
-                    _ => false,
-                };
-                if elsewhere && !self.heard { self.next_trunk(cx, cause) } else { Happened::Over(cause) }
+            UaEvent::Provisional { status, to_tag, body, reliable, .. } => {
+                self.provisional(status, to_tag, body, reliable)
             }
+            UaEvent::Answered { to_tag, body, .. } => self.answered(&to_tag, body),
+            UaEvent::Failed { status, reason, why, headers, .. } => self.failed(cx, status, &reason, why, &headers),
             UaEvent::Cancelled { reason, .. } => {
                 self.session = None;
                 Happened::Over(cancelled(reason.as_deref()))
             }
-            UaEvent::Acked { body, .. } => self.acked(body),
+            UaEvent::Acked { body, .. } | UaEvent::Pracked { body, .. } => self.acked(body),
             UaEvent::Reoffered { body, .. } => self.reoffered(cx, body),
+            UaEvent::ReferAnswered { result, .. } => Happened::ReferAnswered(result),
+            UaEvent::ReferProgress { status, last, .. } => Happened::ReferProgress(status, last),
+            UaEvent::Referred { refer, to, referred_by, .. } => self.referred(cx, refer, to, referred_by),
             UaEvent::ReofferAnswered { result, .. } => self.reoffer_answered(cx, result),
             UaEvent::Info { body: Some(body), .. } => match digits::read_info(&body.content_type, &body.bytes) {
-                Some((digit, ms)) => {
-                    if cx.settings.digits_to_browser {
-                        cx.media(MediaCommand::Digits { to: self.role.side().other(), digits: digit.to_string(), ms });
-                    }
-                    Happened::Digit(self.role.side(), digit, ms)
-                }
+                Some((digit, ms)) => Happened::Digits(digit.to_string(), ms, Way::Signalling),
                 None => Happened::Nothing,
             },
             UaEvent::Ended { by, reason, .. } => {
@@ -238,11 +265,35 @@ impl TrunkLeg {
         }
     }
 
-    fn provisional(&mut self, status: u16, to_tag: String, body: Option<Body>) -> Happened {
+    /// The INVITE did not become a call. The next trunk is tried where this one could not do anything about the call,
+    /// and only while its user has heard nothing of it: never after a provisional response beyond 100, and never where
+    /// somebody has refused (486, 404, 6xx).
+    fn failed(&mut self, cx: &mut Context, status: u16, reason: &str, why: Failure, headers: &Headers) -> Happened {
+        self.session = None;
+        self.silent_until = None;
+        self.result(status.to_string());
+        let cause = match why {
+            Failure::Timeout => Cause::from_status(Origin::Network, 408),
+            Failure::Transport => Cause::special(Origin::Network, Special::TrunkUnreachable),
+            _ => Cause::from_refusal(status, reason, headers.get("Reason")),
+        };
+        let unanswered = matches!(why, Failure::Timeout | Failure::Transport);
+        if unanswered || (why == Failure::Rejected && status == 503) {
+            self.target_failed(cx);
+        }
+        let elsewhere = unanswered || (why == Failure::Rejected && (status == 408 || (500..600).contains(&status)));
+        if elsewhere && !self.heard { self.next_trunk(cx, cause) } else { Happened::Over(cause) }
+    }
+
+    fn provisional(&mut self, status: u16, to_tag: String, body: Option<Body>, reliable: bool) -> Happened {
         self.silent_until = None;
         self.heard = true;
         let mut progress = Progress { ringing: status == 180, early_media: false };
-        if let Some(media) = self.read_description(body.as_ref()) {
+        let settled = self.settled.contains(&to_tag);
+        if let Some(media) = self.read_description(body.as_ref()).filter(|_| !settled) {
+            if reliable && self.settled.len() < EARLY_DIALOGS {
+                self.settled.push(to_tag.clone());
+            }
             self.early.retain(|(tag, _)| *tag != to_tag);
             self.early.push_back((to_tag, media.clone()));
             if self.early.len() > EARLY_DIALOGS {
@@ -256,12 +307,16 @@ impl TrunkLeg {
 
     fn answered(&mut self, to_tag: &str, body: Option<Body>) -> Happened {
         self.silent_until = None;
-        // The 200's description is final; a 200 without one confirms that of its own early dialog.
+        // The 200's description is final, unless its own early dialog has a reliable one, which was: the 200 may only
+        // repeat that (RFC 3262 section 5). A 200 without one confirms that of its own early dialog.
+        let early = self.early.iter().find(|(tag, _)| tag == to_tag).map(|(_, media)| media.clone());
         let media = match &body {
-            Some(_) => self.read_description(body.as_ref()),
-            None => self.early.iter().find(|(tag, _)| tag == to_tag).map(|(_, media)| media.clone()),
+            Some(_) if !self.settled.iter().any(|tag| tag == to_tag) => self.read_description(body.as_ref()),
+            _ => early,
         };
         self.early.clear();
+        self.settled.clear();
+        self.answered = true;
         match media {
             Some(media) => {
                 self.result("answered");
@@ -275,96 +330,15 @@ impl TrunkLeg {
         }
     }
 
-    fn read_description(&self, body: Option<&Body>) -> Option<RtpMedia> {
+    pub(super) fn read_description(&self, body: Option<&Body>) -> Option<RtpMedia> {
         let body = body.filter(|body| is_sdp(body))?;
         self.description.as_ref()?.read_answer(&body.bytes).ok()
     }
 
-    fn acked(&mut self, body: Option<Body>) -> Happened {
-        if !std::mem::take(&mut self.awaiting_answer) {
-            return Happened::Nothing;
-        }
-        match self.read_description(body.as_ref()) {
-            Some(media) => self.take_media(media),
-            // RFC 3261 section 14.2: a re-offer that came to nothing leaves the session as it was.
-            None if self.media.is_some() => Happened::Nothing,
-            None => Happened::Over(Cause::special(Origin::Trunk, Special::BadTrunkMedia)),
-        }
-    }
-
-    /// Takes newly agreed media; says whether the trunk holds us now, or no longer.
-    fn take_media(&mut self, media: RtpMedia) -> Happened {
-        let held = !media.direction.sends() || media.remote_rtp.is_none();
-        self.media = Some(media);
-        if held == self.held_by_them {
-            return Happened::Nothing;
-        }
-        self.held_by_them = held;
-        Happened::Held(self.role.side(), held)
-    }
-
-    fn reoffered(&mut self, cx: &mut Context, body: Option<Body>) -> Happened {
-        let (Some(session), Some(description)) = (self.session, self.description.as_mut()) else {
-            return Happened::Nothing;
-        };
-        let (answer, happened) = match body {
-            None => {
-                self.awaiting_answer = true;
-                (Ok(sdp_body(description.offer())), Happened::Nothing)
-            }
-            Some(body) if !is_sdp(&body) => (Err(415), Happened::Nothing),
-            Some(body) => match description.answer(&body.bytes) {
-                Ok((text, media)) => (Ok(sdp_body(text)), self.take_media(media)),
-                Err(error) => (Err(error.status()), Happened::Nothing),
-            },
-        };
-        // Refused where the session has ended meanwhile: its own event follows.
-        let _ = cx.ua.answer_reoffer(cx.now.instant, session, answer);
-        happened
-    }
-
-    fn reoffer_answered(&mut self, cx: &mut Context, result: Result<Option<Body>, u16>) -> Happened {
-        let Some(asked) = self.hold.asked.take() else { return Happened::Nothing };
-        let media = result.ok().and_then(|body| self.read_description(body.as_ref()));
-        let agreed = media.is_some();
-        if let Some(media) = media {
-            self.media = Some(media);
-            self.hold.on = asked;
-        } else {
-            // The session stays as it was (RFC 3261 section 14.1), and so does what we want of it.
-            self.hold.wanted = self.hold.on;
-            self.direct(self.hold.on);
-        }
-        if agreed && self.hold.wanted != self.hold.on {
-            self.ask_hold(cx);
-        }
-        Happened::HoldAnswered(asked, agreed)
-    }
-
-    fn direct(&mut self, hold: bool) {
-        if let Some(description) = self.description.as_mut() {
-            description.set_direction(if hold { Direction::SendOnly } else { Direction::SendRecv });
-        }
-    }
-
-    fn ask_hold(&mut self, cx: &mut Context) {
-        let wanted = self.hold.wanted;
-        self.direct(wanted);
-        let (Some(session), Some(description)) = (self.session, self.description.as_mut()) else { return };
-        let body = sdp_body(description.offer());
-        match cx.ua.reoffer(cx.now.instant, session, body) {
-            Ok(_) => self.hold.asked = Some(wanted),
-            Err(_) => {
-                self.hold.wanted = self.hold.on;
-                self.direct(self.hold.on);
-            }
-        }
-    }
-
-    /// Digits of the browser's `digits`: in RTP, or in SIP INFO where the trunk wants them so.
-    pub(super) fn send_digits(&mut self, cx: &mut Context, digits: &str, ms: u16) {
+    /// Digits in RTP, or in SIP INFO where the peer wants them so.
+    fn send_digits(&mut self, cx: &mut Context, digits: &str, ms: u16) {
         if !self.digits_by_info() {
-            cx.media(MediaCommand::Digits { to: self.role.side(), digits: digits.to_owned(), ms });
+            cx.media(MediaCommand::Digits { to: self.side, digits: digits.to_owned(), ms });
             return;
         }
         for digit in digits.chars().filter(|digit| digits::is_digit(*digit)) {
@@ -402,33 +376,38 @@ impl TrunkLeg {
         }
     }
 
-    /// Calls the next trunk of the route that can be called at all; `cause` is what the call ends with if none can.
+    /// Calls the next hop of the route that can be called at all; `cause` is what the leg ends with if none can.
     fn invite(&mut self, cx: &mut Context, mut cause: Cause) -> Result<(), Cause> {
         loop {
-            let next = self.route.as_mut().and_then(|route| route.trunks.pop_front());
-            let Some(trunk) = next else { return Err(cause) };
+            let next = self.route.as_mut().and_then(|route| route.hops.pop_front());
+            let (Some(hop), Some(loan)) = (next, self.loan.clone()) else { return Err(cause) };
+            let trunk = hop.trunk.clone();
             self.tried.push(TrunkTried { trunk: trunk.name.clone(), result: "abandoned".into() });
-            let target = match cx.trunks.admit(cx.now.instant, &trunk.name) {
-                Ok(()) => cx.trunks.targets(cx.now.instant, cx.rng, &trunk.name).into_iter().next(),
-                Err(refused) => {
-                    self.result(refused.word());
-                    None
-                }
-            };
-            let Some(target) = target else { continue };
+            if let Err(refused) = self.admit(cx, &hop) {
+                self.result(refused.word());
+                self.skip(&trunk.name);
+                continue;
+            }
+            let Some(flow) = hop.flow else { continue };
             self.heard = false;
             self.early.clear();
+            self.settled.clear();
             self.media = None;
             self.trunk = Some(trunk.clone());
-            let Some(rtp) = self.rtp_towards(target.remote) else {
-                self.result("488");
-                cause = no_media_address();
-                continue;
+            self.remote = Some(flow.remote);
+            self.target = hop.target.clone();
+            let rtp = match loan.rtp_for(flow.remote) {
+                Ok(rtp) => rtp,
+                Err(none) => {
+                    self.result("488");
+                    cause = none;
+                    continue;
+                }
             };
-            let mut description = TrunkDescription::new(cx, SLOT, rtp, &trunk, target.remote.ip());
+            let mut description = TrunkDescription::new(cx, loan.slot, rtp, &trunk, flow.remote.ip());
             let offer = description.offer();
             self.description = Some(description);
-            let Some(invite) = self.request(cx, &trunk, &target, offer) else {
+            let Some(invite) = self.request(cx, &hop, flow, offer) else {
                 self.result("484");
                 return Err(Cause::special(Origin::Gateway, Special::InvalidNumber));
             };
@@ -437,7 +416,7 @@ impl TrunkLeg {
                     cx.effects.push(Effect::Own(session));
                     cx.trunks.began(session, &trunk.name);
                     self.session = Some(session);
-                    let more = self.route.as_ref().is_some_and(|route| !route.trunks.is_empty());
+                    let more = self.route.as_ref().is_some_and(|route| !route.hops.is_empty());
                     self.silent_until = more.then(|| cx.now.instant + cx.settings.trunk_silence);
                     return Ok(());
                 }
@@ -450,21 +429,58 @@ impl TrunkLeg {
         }
     }
 
-    /// The INVITE; `None` where the number or the caller cannot stand in a URI.
-    fn request(&mut self, cx: &Context, trunk: &Trunk, target: &Target, offer: String) -> Option<Invite> {
-        let route = self.route.as_ref()?;
-        let number = trunk.number_format.present(&route.number);
-        let (host, port) = trunk.host_at(target);
-        let to = trunk.uri(&number, host, port)?;
-        let mut request_uri = to.clone();
-        if target.transport.is_reliable() {
-            request_uri.params.set("transport", Some(target.transport.uri_name()));
+    /// Whether the trunk of a hop may be called: asked once for all of its targets.
+    fn admit(&mut self, cx: &mut Context, hop: &Hop) -> Result<(), Refused> {
+        let again = self.target.is_some() && self.trunk.as_ref().is_some_and(|trunk| trunk.name == hop.trunk.name);
+        if again || hop.uri.is_some() {
+            return Ok(());
         }
-        let own_host = trunk.own_host(target, cx.settings.host_of(target.local));
+        cx.trunks.admit(cx.now.instant, &hop.trunk.name)
+    }
+
+    /// The further targets of a trunk that takes no call are not tried.
+    fn skip(&mut self, trunk: &str) {
+        let Some(route) = &mut self.route else { return };
+        while route.hops.front().is_some_and(|hop| hop.trunk.name == trunk) {
+            route.hops.pop_front();
+        }
+    }
+
+    /// The present target did not answer, or has no room: it stands back for a while.
+    fn target_failed(&mut self, cx: &mut Context) {
+        if let (Some(trunk), Some(target)) = (&self.trunk, &self.target) {
+            cx.trunks.failed(cx.now.instant, &trunk.name, target);
+        }
+    }
+
+    /// The INVITE; `None` where the number or the caller cannot stand in a URI.
+    fn request(&mut self, cx: &Context, hop: &Hop, flow: Flow, offer: String) -> Option<Invite> {
+        let (route, trunk) = (self.route.as_ref()?, hop.trunk.as_ref());
+        let number = trunk.number_format.present(&route.number);
+        let Flow { transport, local, remote, .. } = flow;
+        let here = Target { transport, local, remote, server_name: None };
+        let target = hop.target.as_ref().unwrap_or(&here);
+        let (to, request_uri) = match &hop.uri {
+            Some(uri) => {
+                let mut to = uri.clone();
+                (to.params, to.headers) = (Params::default(), None);
+                (to, uri.clone())
+            }
+            None => {
+                let (host, port) = trunk.host_at(target);
+                let to = trunk.uri(&number, host, port)?;
+                let mut uri = to.clone();
+                if transport.is_reliable() {
+                    uri.params.set("transport", Some(transport.uri_name()));
+                }
+                (to, uri)
+            }
+        };
+        let own_host = trunk.own_host(target, cx.settings.host_of(local));
         let told = trunk.tell(&route.from, own_host)?;
         self.sent = Some(number);
         Some(Invite {
-            flow: target.flow(),
+            flow,
             request_uri,
             from: told.from,
             to: NameAddr::new(to),
@@ -472,7 +488,11 @@ impl TrunkLeg {
             headers: told.headers.into_iter().chain(trunk.headers.iter().cloned()).collect(),
             body: Some(sdp_body(offer)),
             credentials: trunk.credentials.clone(),
-            options: trunk.options.clone(),
+            options: SessionOptions {
+                replaces: route.replaces.clone(),
+                referred_by: route.referred_by.clone(),
+                ..trunk.options.clone()
+            },
         })
     }
 }
@@ -486,16 +506,11 @@ fn cancelled(reason: Option<&str>) -> Cause {
     Cause::special(Origin::Trunk, Special::Cancelled)
 }
 
-/// The cause of a call to a trunk whose address family our media does not have.
-fn no_media_address() -> Cause {
-    Cause::special(Origin::Gateway, Special::NoResources).in_words("There is no media address of the trunk's family")
-}
-
-fn is_sdp(body: &Body) -> bool {
+pub(super) fn is_sdp(body: &Body) -> bool {
     body.content_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(SDP)
 }
 
-fn sdp_body(text: String) -> Body {
+pub(super) fn sdp_body(text: String) -> Body {
     Body { content_type: SDP.to_owned(), bytes: text.into_bytes() }
 }
 
@@ -515,22 +530,19 @@ pub(crate) fn session_of(event: &UaEvent) -> Option<SessionId> {
         | UaEvent::ReofferAnswered { session, .. }
         | UaEvent::Info { session, .. }
         | UaEvent::Ended { session, .. }
-        | UaEvent::ReferAnswered { session, .. }
-        | UaEvent::ReferProgress { session, .. }
-        | UaEvent::Referred { session, .. }
         | UaEvent::Closed { session } => Some(*session),
-        UaEvent::Answer { .. } | UaEvent::Request { .. } => None,
         #[allow(unreachable_patterns)] // the enum is non-exhaustive
         _ => None,
     }
 }
 
 impl Leg for TrunkLeg {
-    fn prepare(&mut self, cx: &mut Context, lease: &Lease) -> Result<(), Cause> {
-        self.rtp.clone_from(&lease.rtp);
-        let (Role::Caller, Some((trunk, peer))) = (self.role, self.trunk.clone().zip(self.peer)) else { return Ok(()) };
-        let rtp = lease.rtp.first().copied().flatten().ok_or_else(no_media_address)?;
-        let mut description = TrunkDescription::new(cx, SLOT, rtp, &trunk, peer);
+    fn prepare(&mut self, cx: &mut Context, loan: &Loan) -> Result<(), Cause> {
+        self.loan = Some(loan.clone());
+        let (Role::Caller, Some(trunk), Some(remote)) = (self.role, self.trunk.clone(), self.remote) else {
+            return Ok(());
+        };
+        let mut description = TrunkDescription::new(cx, loan.slot, loan.rtp_for(remote)?, &trunk, remote.ip());
         match self.offered.take() {
             Some(offer) => {
                 let (text, media) = description.answer(&offer).map_err(|error| {
@@ -553,10 +565,17 @@ impl Leg for TrunkLeg {
     }
 
     fn progress(&mut self, cx: &mut Context, progress: Progress) {
-        if let Some(session) = self.session.filter(|_| progress.ringing && !self.told_ringing) {
-            self.told_ringing = true;
-            let _ = cx.ua.ring(cx.now.instant, session, 180, None); // refused only where the session has ended
-        }
+        let Some(session) = self.session.filter(|_| !self.answered) else { return };
+        // An offer of ours may stand only in a reliable response; an INVITE without one is answered by the 200.
+        let early = progress.early_media && !self.awaiting_answer;
+        let (status, body) = match early && !self.told.early_media {
+            true => (183, self.body.clone().map(sdp_body)),
+            false if progress.ringing && !self.told.ringing => (180, None),
+            false => return,
+        };
+        self.told.early_media |= early;
+        self.told.ringing |= progress.ringing;
+        let _ = cx.ua.ring(cx.now.instant, session, status, body); // refused only where the session has ended
     }
 
     fn connect(&mut self, cx: &mut Context) -> Result<(), Cause> {
@@ -565,48 +584,73 @@ impl Leg for TrunkLeg {
         }
         let fault = || Cause::special(Origin::Gateway, Special::GatewayFault);
         let (session, body) = self.session.zip(self.body.take()).ok_or_else(fault)?;
+        self.answered = true;
         cx.ua.accept(cx.now.instant, session, sdp_body(body)).map_err(|_| fault())
     }
 
-    fn hold(&mut self, cx: &mut Context, on: bool) {
-        self.hold.wanted = on;
-        // One re-INVITE at a time; the last wish is followed when the present one is answered.
-        if self.hold.asked.is_none() {
-            self.ask_hold(cx);
+    fn hold(&mut self, cx: &mut Context, on: bool) -> Option<bool> {
+        self.want_hold(cx, on)
+    }
+
+    fn hold_answered(&mut self, _cx: &mut Context, _on: bool, _agreed: bool) {
+        // The answer to its own re-INVITE was given at once.
+    }
+
+    fn digits(&mut self, cx: &mut Context, digits: &str, ms: u16, way: Way) {
+        match way {
+            // In RTP the media path carries them on by itself.
+            Way::Media if !self.digits_by_info() => {}
+            Way::Media => self.send_digits(cx, digits, digits::clamp_ms(Some(u32::from(ms)))),
+            Way::Signalling => self.send_digits(cx, digits, ms),
         }
     }
 
-    fn digit(&mut self, cx: &mut Context, digit: char, ms: u16) {
-        // In RTP the media path relays digits by itself.
-        if self.digits_by_info() {
-            self.send_digits(cx, digit.encode_utf8(&mut [0; 4]), digits::clamp_ms(Some(u32::from(ms))));
-        }
+    fn transfer(&mut self, cx: &mut Context, news: &News) {
+        self.tell_referrer(cx, news);
     }
 
-    fn end(&mut self, cx: &mut Context, cause: &Cause) {
+    fn transferred(&mut self, _cx: &mut Context, _remote: &str) {
+        // Our media stays where it is: there is nothing to be renegotiated.
+    }
+
+    fn tick(&mut self, cx: &mut Context) -> Happened {
+        if self.next_digit.is_some_and(|due| due <= cx.now.instant) {
+            self.next_digit = None;
+            self.send_next_digit(cx);
+        }
+        if self.silent_until.is_some_and(|due| due <= cx.now.instant) {
+            self.silent_until = None;
+            if let Some(session) = self.session.take() {
+                cx.ua.hangup(cx.now.instant, session, None);
+            }
+            self.target_failed(cx);
+            self.result("408");
+            return self.next_trunk(cx, Cause::from_status(Origin::Network, 408));
+        }
+        Happened::Nothing
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        [self.silent_until, self.next_digit].into_iter().flatten().min()
+    }
+
+    fn media(&self) -> Option<LegMedia> {
+        self.media.clone().map(LegMedia::Rtp)
+    }
+
+    fn end(&mut self, cx: &mut Context, cause: &Cause, _mine: bool) {
         self.silent_until = None;
         self.next_digit = None;
         self.digits.clear();
-        if let Some(session) = self.session.take() {
-            let now = cx.now.instant;
-            let header = cause.reason_header();
-            match (self.role, self.refusal_status(cause)) {
-                (Role::Caller, Some(status)) => {
-                    let headers = [("Reason".to_owned(), header.clone())];
-                    if cx.ua.reject(now, session, status, crate::sip::default_reason(status), &headers).is_err() {
-                        cx.ua.hangup(now, session, Some(&header)); // answered already
-                    }
-                }
-                _ => cx.ua.hangup(now, session, Some(&header)),
+        let Some(session) = self.session.take() else { return };
+        let (now, header) = (cx.now.instant, cause.reason_header());
+        if self.role == Role::Caller && !self.answered {
+            let status = cause.sip.filter(|status| (300..700).contains(status)).unwrap_or(480);
+            let headers = [("Reason".to_owned(), header.clone())];
+            if cx.ua.reject(now, session, status, crate::sip::default_reason(status), &headers).is_ok() {
+                return;
             }
         }
-    }
-}
-
-impl TrunkLeg {
-    /// The status an unanswered caller is refused with; `None` once our 200 is out.
-    fn refusal_status(&self, cause: &Cause) -> Option<u16> {
-        let answered = self.role == Role::Caller && self.description.is_some() && self.body.is_none();
-        (!answered).then(|| cause.sip.filter(|status| (300..700).contains(status)).unwrap_or(480))
+        cx.ua.hangup(now, session, Some(&header));
     }
 }

@@ -43,6 +43,13 @@ impl TrunkDescription {
         self.local.direction = direction;
     }
 
+    /// Other ports of ours, from the next offer on; those of before come back.
+    pub fn move_to(&mut self, slot: RtpSlot, rtp: SocketAddr) -> Option<(RtpSlot, SocketAddr)> {
+        let before = (self.local.slot, self.local.rtp);
+        (self.local.slot, self.local.rtp) = (slot, rtp);
+        Some(before)
+    }
+
     /// An offer.
     pub fn offer(&mut self) -> String {
         let local = &mut self.local;

@@ -1,22 +1,19 @@
 //! From the files of a plan to a [`Plan`]: every key is checked, and every mistake is told.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use regex::RegexBuilder;
 
 use super::decision::{Caller, TrunkChoice};
 use super::number::{Numbering, Pattern, is_name, is_number};
-use super::plan::{Plan, PlanError, PlanFile};
+use super::plan::{Plan, PlanError, PlanFile, RING_FOR};
 use super::reader::{Item, Reader, Section, Text, read_file};
 use super::rows::{Ask, Expect, TestRow};
 use super::rules::{
-    ANONYMOUS, CallerIdKeys, DialAction, InAction, InRule, Matcher, OutAction, OutRule, Present, Reject, Template,
-    all_covered,
+    ANONYMOUS, CallerIdKeys, DialAction, InAction, InRule, Matcher, OutAction, OutRule, Present, Reject, Target,
+    Template, all_covered,
 };
 
-/// How long browsers ring unless a rule says otherwise.
-const RING_FOR: Duration = Duration::from_secs(60);
 /// The sections that may stand once in a plan.
 const SINGLE: [&str; 4] = ["plan", "numbering", "limits", "caller_id"];
 const KNOWN: [&str; 8] = ["plan", "numbering", "limits", "caller_id", "class", "out", "in", "test"];
@@ -151,6 +148,7 @@ impl Draft<'_> {
             "pattern",
             "regex",
             "tiers",
+            "user",
             "to",
             "reject",
             "caller_id",
@@ -158,28 +156,32 @@ impl Draft<'_> {
             "longest_call",
             "limits",
         ];
-        let later =
-            ["user", "when", "failover", "media", "least_cost", "prefix_file", "headers", "ask", "announce", "ring"];
+        let later = ["when", "failover", "media", "least_cost", "prefix_file", "headers", "ask", "announce", "ring"];
         reader.check_keys(section, "[[out]]", &known, &later);
         let Some(name) = rule_name(reader, section, "[[out]]") else { return };
         let matchers = self.out_matchers(reader, section);
         let reject = reject(reader, section);
-        let tiers = self.tiers(reader, section);
-        let action = match (tiers, reject) {
-            (Some(tiers), None) => OutAction::Dial(dial_action(reader, section, tiers, &matchers)),
+        let tiers = self.tiers(reader, section).map(Target::Tiers);
+        let user = template(reader, section, "user", &matchers).map(Target::User);
+        let actions = ["tiers", "user", "reject"];
+        if actions.into_iter().filter(|key| Reader::has(section, key)).count() != 1 {
+            let text = format!("rule `{}` needs exactly one of `tiers`, `user` and `reject`", name.value);
+            return reader.error(section.at, text);
+        }
+        let action = match (tiers.or(user), reject) {
+            (Some(target), None) => {
+                if Reader::has(section, "user") && Reader::has(section, "to") {
+                    reader.error(section.at, format!("`to` means nothing beside `user` (rule `{}`)", name.value));
+                }
+                OutAction::Dial(dial_action(reader, section, target, &matchers))
+            }
             (None, Some(reject)) => {
                 for key in DIAL_ONLY.into_iter().filter(|key| Reader::has(section, key)) {
                     reader.error(section.at, format!("`{key}` means nothing beside `reject` (rule `{}`)", name.value));
                 }
                 OutAction::Reject(reject)
             }
-            _ => {
-                let either = Reader::has(section, "tiers") == Reader::has(section, "reject");
-                if either {
-                    reader.error(section.at, format!("rule `{}` needs one of `tiers` and `reject`", name.value));
-                }
-                return;
-            }
+            _ => return,
         };
         self.out_places.push(self.place(reader, name.at));
         self.plan.out_rules.push(OutRule { name: name.value, matchers, action });
@@ -516,12 +518,7 @@ fn caller_id(reader: &mut Reader<'_>, section: Section<'_>) -> CallerIdKeys {
     CallerIdKeys { present, fallback, allowed }
 }
 
-fn dial_action(
-    reader: &mut Reader<'_>,
-    section: Section<'_>,
-    tiers: Vec<Vec<TrunkChoice>>,
-    matchers: &[Matcher],
-) -> DialAction {
+fn dial_action(reader: &mut Reader<'_>, section: Section<'_>, target: Target, matchers: &[Matcher]) -> DialAction {
     let caller_id = reader.section(section, "caller_id").map(|keys| {
         reader.check_keys(keys, "`caller_id`", &CALLER_ID_KEYS, &CALLER_ID_LATER);
         caller_id(reader, keys)
@@ -532,7 +529,7 @@ fn dial_action(
     }
     DialAction {
         to: template(reader, section, "to", matchers),
-        tiers,
+        target,
         ring_for: reader.duration(section, "ring_for"),
         longest: reader.duration(section, "longest_call"),
         unlimited: limits.is_some(),

@@ -60,10 +60,15 @@ pub enum Decision {
         #[serde(serialize_with = "seconds")]
         longest: Option<Duration>,
     },
-    /// Ring browsers: all of all these users at once.
+    /// Ring users: all browsers and phones of all of them at once.
     Ring {
         /// The name of the rule.
         rule: String,
+        /// The number called, normalised.
+        to: String,
+        /// Of a call that a user makes: the caller id to show; `None`: the plan names none, and the user's name is
+        /// shown. Of a trunk's call always `None`: its caller is shown as the trunk named him.
+        from: Option<String>,
         /// The users.
         users: Vec<String>,
         /// How long. In JSON: seconds.

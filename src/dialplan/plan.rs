@@ -8,7 +8,10 @@ use super::build;
 use super::decision::{Caller, Decision, Routed, Step, tier_text};
 use super::number::Numbering;
 use super::rows;
-use super::rules::{CallerIdKeys, DialAction, InAction, InRule, Matcher, OutAction, OutRule};
+use super::rules::{CallerIdKeys, DialAction, InAction, InRule, Matcher, OutAction, OutRule, Target};
+
+/// How long users ring unless a rule says otherwise.
+pub(super) const RING_FOR: Duration = Duration::from_secs(60);
 
 /// A file of a dial plan, read by whoever may read files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,17 +123,21 @@ impl Plan {
                 to
             }
         };
-        for (index, tier) in dial.tiers.iter().enumerate() {
-            steps.push(step(format!("tier {}: {}", index + 1, tier_text(tier))));
-        }
         let longest = if dial.unlimited { None } else { dial.longest.or(self.longest_call) };
-        Decision::Dial {
-            rule: rule.name.clone(),
-            to,
-            from,
-            tiers: dial.tiers.clone(),
-            ring_for: dial.ring_for,
-            longest,
+        let rule = rule.name.clone();
+        match &dial.target {
+            Target::Tiers(tiers) => {
+                for (index, tier) in tiers.iter().enumerate() {
+                    steps.push(step(format!("tier {}: {}", index + 1, tier_text(tier))));
+                }
+                Decision::Dial { rule, to, from, tiers: tiers.clone(), ring_for: dial.ring_for, longest }
+            }
+            Target::User(user) => {
+                let users = vec![user.fill(number, matcher)];
+                let ring_for = dial.ring_for.unwrap_or(RING_FOR);
+                steps.push(step(format!("rings {} for {} s", users.join(", "), ring_for.as_secs())));
+                Decision::Ring { rule, to, from, users, ring_for, longest }
+            }
         }
     }
 
@@ -177,7 +184,7 @@ impl Plan {
                     let users: Vec<String> = users.iter().map(|user| user.fill(&form.text, matcher)).collect();
                     steps.push(step(format!("rings {} for {} s", users.join(", "), ring_for.as_secs())));
                     let (rule, ring_for, longest) = (rule.name.clone(), *ring_for, self.longest_call);
-                    Decision::Ring { rule, users, ring_for, longest }
+                    Decision::Ring { rule, to: form.text.clone(), from: None, users, ring_for, longest }
                 }
             };
         }

@@ -63,7 +63,11 @@ fn differences(expect: &Expect, decision: &Decision) -> Vec<String> {
             from.clone_from(shown);
             trunks = Some(list(&tiers.iter().map(|tier| tier_text(tier)).collect::<Vec<_>>()));
         }
-        Decision::Ring { users: rung, .. } => users = Some(list(rung)),
+        Decision::Ring { to: number, from: shown, users: rung, .. } => {
+            to = Some(number.clone());
+            from.clone_from(shown);
+            users = Some(list(rung));
+        }
         Decision::Refuse { code, reason, .. } => {
             refused = Some(code.to_string());
             words = Some(reason.clone());

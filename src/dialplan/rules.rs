@@ -180,16 +180,25 @@ pub(super) enum OutAction {
     Reject(Reject),
 }
 
-/// A call by trunks.
+/// A call by trunks, or of a user of ours.
 #[derive(Debug, Clone)]
 pub(super) struct DialAction {
     pub to: Option<Template>,
-    pub tiers: Vec<Vec<TrunkChoice>>,
+    pub target: Target,
     pub ring_for: Option<Duration>,
     pub longest: Option<Duration>,
     /// `limits = "none"`: the plan's limits do not hold.
     pub unlimited: bool,
     pub caller_id: CallerIdKeys,
+}
+
+/// Whom such a call reaches.
+#[derive(Debug, Clone)]
+pub(super) enum Target {
+    /// Trunks, tier after tier.
+    Tiers(Vec<Vec<TrunkChoice>>),
+    /// The browsers and phones of a user, all at once.
+    User(Template),
 }
 
 /// A rule for calls of trunks.

@@ -22,7 +22,7 @@ impl Filler {
     pub fn of(hears: Hears) -> Option<Self> {
         let player = match hears {
             Hears::Nothing | Hears::Peer => return None,
-            Hears::PeerOr(tone) => {
+            Hears::PeerOr(tone) | Hears::Tone(tone) => {
                 let ringback = match tone {
                     Tone::Us => Ringback::Us,
                     Tone::Uk => Ringback::Uk,
@@ -30,7 +30,7 @@ impl Filler {
                 };
                 TonePlayer::repeated(ringback.cadence(), RINGBACK_LEVEL)
             }
-            Hears::Music => TonePlayer::repeated(COMFORT, COMFORT_LEVEL),
+            Hears::Music | Hears::PeerOrMusic => TonePlayer::repeated(COMFORT, COMFORT_LEVEL),
         };
         Some(Self { hears, player })
     }

@@ -111,12 +111,16 @@ pub enum Hears {
     PeerOr(Tone),
     /// Music, or what stands for it: the other party holds.
     Music,
+    /// The other party, who holds and may have music of his own, and ours for as long as none of its RTP arrives.
+    PeerOrMusic,
+    /// This tone: the other party is being replaced by somebody whose phone rings.
+    Tone(Tone),
 }
 
 impl Hears {
     /// Whether the other party is heard.
     pub fn peer(self) -> bool {
-        matches!(self, Hears::Peer | Hears::PeerOr(_))
+        matches!(self, Hears::Peer | Hears::PeerOr(_) | Hears::PeerOrMusic)
     }
 }
 

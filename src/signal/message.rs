@@ -105,6 +105,25 @@ pub enum ClientMessage {
         /// `true` to hold.
         on: bool,
     },
+    /// Connect the other side of an answered call with somebody else, and leave it: with a number (`to`), or with the
+    /// other side of another answered call of this session (`with`). Exactly one of the two.
+    #[schemars(extend("oneOf" = [
+        { "required": ["to"], "properties": { "to": { "type": "string" } } },
+        { "required": ["with"], "properties": { "with": { "type": "string" } } },
+    ]))]
+    Transfer {
+        /// The call's id.
+        #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+        call: String,
+        /// Whom to call; the dial plan makes a destination of it, with the rights of this session.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(length(min = 1, max = 128), extend("pattern" = NO_CONTROLS))]
+        to: Option<String>,
+        /// The id of the other call.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+        with: Option<String>,
+    },
     /// End a call, whatever its state.
     Hangup {
         /// The call's id.
@@ -191,6 +210,26 @@ pub enum ServerMessage {
         /// One of `0-9 * # A-D`.
         digit: char,
     },
+    /// How a transfer by this browser gets on.
+    Transfer {
+        /// The call's id.
+        call: String,
+        /// How far it is.
+        state: TransferState,
+        /// Of one that failed: the SIP status that stands for the reason.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sip: Option<u16>,
+        /// Of one that failed: the reason, for a person.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+    },
+    /// The other side has connected this browser with somebody else; the call goes on.
+    Transferred {
+        /// The call's id.
+        call: String,
+        /// Who is there now: a number, a name, or `anonymous`.
+        remote: String,
+    },
     /// The call is over; nothing follows for it.
     Ended {
         /// The call's id.
@@ -240,6 +279,20 @@ pub enum Party {
     Gateway,
     /// What is between: a trunk out of reach, media lost.
     Network,
+}
+
+/// How far a transfer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TransferState {
+    /// It is under way; the other side hears music.
+    Asked,
+    /// The new party rings.
+    Ringing,
+    /// The two are connected: `ended` follows.
+    Done,
+    /// It came to nothing: the call is as it was.
+    Failed,
 }
 
 /// Who put a call on hold, seen from the browser.
@@ -326,7 +379,8 @@ impl MessageError {
 }
 
 /// The names that `type` may have in a client's message.
-const CLIENT_TYPES: [&str; 9] = ["hello", "call", "accept", "reject", "candidate", "digits", "hold", "hangup", "ping"];
+const CLIENT_TYPES: [&str; 10] =
+    ["hello", "call", "accept", "reject", "candidate", "digits", "hold", "transfer", "hangup", "ping"];
 
 impl ClientMessage {
     /// Reads one text frame, strictly: unknown types and fields are errors, and each value obeys its rule.
@@ -357,6 +411,7 @@ impl ClientMessage {
             | ClientMessage::Candidate { call, .. }
             | ClientMessage::Digits { call, .. }
             | ClientMessage::Hold { call, .. }
+            | ClientMessage::Transfer { call, .. }
             | ClientMessage::Hangup { call } => Some(call),
             ClientMessage::Hello { .. } | ClientMessage::Ping { .. } => None,
         }
@@ -392,9 +447,21 @@ impl ClientMessage {
             ClientMessage::Digits { digits, .. } if !values::valid_digits(digits) => {
                 Some("digits: 1 to 64 of 0-9 * # A-D")
             }
+            ClientMessage::Transfer { to, with, .. } => transfer_rule(to.as_deref(), with.as_deref()),
             ClientMessage::Digits { ms: Some(ms), .. } if !DIGIT_MS.contains(ms) => Some("ms: 40 to 1000"),
             _ => None,
         }
+    }
+}
+
+fn transfer_rule(to: Option<&str>, with: Option<&str>) -> Option<&'static str> {
+    match (to, with) {
+        (Some(to), None) if !values::valid_destination(to) => {
+            Some("to: 1 to 128 characters, none of them a control character")
+        }
+        (None, Some(with)) if !values::valid_call_id(with) => Some("with: 1 to 64 of A-Z a-z 0-9 _ -"),
+        (Some(_), None) | (None, Some(_)) => None,
+        (Some(_), Some(_)) | (None, None) => Some("exactly one of to and with"),
     }
 }
 
@@ -468,6 +535,8 @@ impl ServerMessage {
             | ServerMessage::Incoming { call, .. }
             | ServerMessage::Held { call, .. }
             | ServerMessage::Digit { call, .. }
+            | ServerMessage::Transfer { call, .. }
+            | ServerMessage::Transferred { call, .. }
             | ServerMessage::Ended { call, .. } => Some(call),
             ServerMessage::Error { call, .. } => call.as_deref(),
             ServerMessage::Welcome { .. } | ServerMessage::Pong { .. } | ServerMessage::Draining {} => None,

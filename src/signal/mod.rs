@@ -10,7 +10,7 @@ pub mod schema;
 pub mod token;
 pub mod values;
 
-pub use message::{ClientMessage, ErrorCode, Holder, MessageError, Party, ServerMessage};
+pub use message::{ClientMessage, ErrorCode, Holder, MessageError, Party, ServerMessage, TransferState};
 pub use schema::json_schema;
 pub use token::{Claims, TokenError, TokenVerifier, sign_hs256};
 pub use values::{

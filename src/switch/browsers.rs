@@ -6,8 +6,7 @@ use std::time::Duration;
 use super::sessions::{Rights, Session};
 use super::timers::Owner;
 use super::{Auth, Now, Output, SocketId, Switch};
-use crate::call::{BrowserEvent, Call, Cause, Context, Event, Origin, OutboundRequest, Special};
-use crate::dialplan::Caller;
+use crate::call::{BrowserEvent, Cause, Event, Origin, Origination, OutboundRequest, Special, TransferTo};
 use crate::sdp::BrowserOffer;
 use crate::signal::{ClientMessage, ErrorCode, MessageError, ServerMessage, VERSION, valid_user};
 
@@ -164,38 +163,13 @@ impl Switch {
             Err(error) => return self.error(socket, ErrorCode::BadSdp, &error.to_string(), Some(name)),
         };
         let refused = self.refused_now();
-        let rights = session.rights;
-        let request = OutboundRequest {
-            socket,
-            name: name.clone(),
-            to,
-            offer,
-            from,
-            caller: Caller {
-                user: session.user,
-                class: rights.class,
-                caller_id: rights.caller_id,
-                asked: None,
-                destinations: rights.destinations,
-            },
-            any_caller_id: rights.any_caller_id,
-            longest: rights.longest,
-            refused,
-        };
+        let rights = session.call_rights();
+        let request = OutboundRequest { socket, name: name.clone(), to, offer, from, rights, refused };
         let id = self.new_call_id();
         if let Some(entry) = self.sessions.get_mut(socket) {
             entry.calls.insert(name, id);
         }
-        let mut cx = Context {
-            now,
-            ua: &mut self.ua,
-            rng: &mut self.rng,
-            trunks: &mut self.trunks,
-            settings: &self.settings,
-            effects: &mut self.effects,
-        };
-        let call = Call::outbound(&mut cx, id, request);
-        self.begun(id, call);
+        self.begin(now, id, Origination::Browser(request));
     }
 
     /// Why no new call may be at present.
@@ -216,12 +190,30 @@ impl Switch {
         let event = match message {
             ClientMessage::Accept { sdp, .. } => {
                 let session = entry.and_then(|entry| entry.session.as_ref());
-                BrowserEvent::Accept { sdp, longest: session.and_then(|session| session.rights.longest) }
+                let rights = session.map(Session::call_rights).unwrap_or_default();
+                BrowserEvent::Accept { sdp, rights: Box::new(rights) }
             }
             ClientMessage::Reject { code, .. } => BrowserEvent::Reject { code: code.unwrap_or(BUSY) },
             ClientMessage::Candidate { .. } => BrowserEvent::Candidate,
             ClientMessage::Digits { digits, ms, .. } => BrowserEvent::Digits { digits, ms: ms.unwrap_or(DIGIT_MS) },
             ClientMessage::Hold { on, .. } => BrowserEvent::Hold { on },
+            ClientMessage::Transfer { to, with, .. } => {
+                let rights = entry.and_then(|entry| entry.session.as_ref()).map(Session::call_rights);
+                let other = with.as_ref().and_then(|with| entry.and_then(|entry| entry.calls.get(with)).copied());
+                let to = match (to, with, other) {
+                    (Some(to), ..) => TransferTo::Number(to),
+                    (None, _, Some(other)) => TransferTo::Call(other, socket),
+                    (None, with, None) => {
+                        return self.error(
+                            socket,
+                            ErrorCode::UnknownCall,
+                            "there is no such call to transfer to",
+                            with,
+                        );
+                    }
+                };
+                BrowserEvent::Transfer { to, rights: Box::new(rights.unwrap_or_default()) }
+            }
             ClientMessage::Hangup { .. } => BrowserEvent::Hangup,
             ClientMessage::Hello { .. } | ClientMessage::Call { .. } | ClientMessage::Ping { .. } => return,
         };

@@ -1,10 +1,13 @@
 //! The table of calls: events in, effects out.
 
+use std::collections::BTreeMap;
+
 use rand::Rng as _;
 
+use super::directory::Present;
 use super::timers::Owner;
 use super::{CallId, Now, Output, SocketId, Switch};
-use crate::call::{Call, Context, Effect, Event, Lease};
+use crate::call::{Call, Context, Effect, Event, Lease, Mail, Origination, TransferTo, Transferor};
 use crate::sdp::RtpSlot;
 use crate::signal::ServerMessage;
 
@@ -24,25 +27,37 @@ impl Switch {
         self.calls.len() < self.limits.calls
     }
 
-    /// Takes a new call into the table and does what it wants at once.
-    pub(super) fn begun(&mut self, id: CallId, call: Call) {
+    /// Begins a call and does what it wants at once.
+    pub(super) fn begin(&mut self, now: Now, id: CallId, origination: Origination) {
+        let call = self.with_context(now, |cx, _| Call::begin(cx, id, origination));
         self.calls.insert(id, call);
-        self.carry_out(id);
+        self.carry_out(now, id);
     }
 
-    /// An event for a call; calls that are over take none.
-    pub(super) fn call_event(&mut self, now: Now, id: CallId, event: Event) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
+    /// Lets something of the calls act.
+    fn with_context<T>(&mut self, now: Now, act: impl FnOnce(&mut Context, &mut BTreeMap<CallId, Call>) -> T) -> T {
+        let most_calls = self.limits.calls_per_socket;
+        let directory = Present { sessions: &self.sessions, unix_ms: now.unix_ms, most_calls };
         let mut cx = Context {
             now,
             ua: &mut self.ua,
             rng: &mut self.rng,
             trunks: &mut self.trunks,
+            directory: &directory,
             settings: &self.settings,
             effects: &mut self.effects,
         };
-        call.handle(&mut cx, event);
-        self.carry_out(id);
+        act(&mut cx, &mut self.calls)
+    }
+
+    /// An event for a call; calls that are over take none.
+    pub(super) fn call_event(&mut self, now: Now, id: CallId, event: Event) {
+        self.with_context(now, |cx, calls| {
+            if let Some(call) = calls.get_mut(&id) {
+                call.handle(cx, event);
+            }
+        });
+        self.carry_out(now, id);
     }
 
     /// Media resources: for a call that has gone meanwhile they go back at once.
@@ -54,7 +69,35 @@ impl Switch {
         }
     }
 
-    fn carry_out(&mut self, id: CallId) {
+    /// The other call of an attended transfer: a browser's, or the one with a dialog of ours.
+    fn paired(&mut self, now: Now, id: CallId, wanted: &TransferTo) {
+        let found = match wanted {
+            TransferTo::Number(_) => None,
+            TransferTo::Call(call, socket) => Some((*call, Transferor::Browser(*socket))),
+            TransferTo::Dialog { replaces, .. } => self
+                .ua
+                .replaceable(replaces)
+                .and_then(|session| Some((self.owners.get(&session).copied()?, Transferor::Sip(session)))),
+        };
+        let far = found.and_then(|(call, transferor)| self.calls.get(&call)?.far(transferor));
+        self.call_event(now, id, Event::Paired(far));
+    }
+
+    /// One call tells another something; a leg that changes calls takes its session with it.
+    fn forward(&mut self, now: Now, to: CallId, mail: Mail) {
+        if let Mail::Given { leg, .. } = &mail
+            && let Some(session) = leg.session()
+        {
+            self.owners.insert(session, to);
+        }
+        if self.calls.contains_key(&to) {
+            return self.call_event(now, to, Event::Mail(mail));
+        }
+        self.with_context(now, |cx, _| mail.refuse(cx, to));
+        self.carry_out(now, to);
+    }
+
+    fn carry_out(&mut self, now: Now, id: CallId) {
         for effect in std::mem::take(&mut self.effects) {
             match effect {
                 Effect::Tell { socket, message } => {
@@ -70,6 +113,8 @@ impl Switch {
                 Effect::Own(session) => {
                     self.owners.insert(session, id);
                 }
+                Effect::Pair(wanted) => self.paired(now, id, &wanted),
+                Effect::Forward { to, what } => self.forward(now, to, what),
                 Effect::Record(record) => self.output.push_back(Output::Cdr(record)),
             }
         }

@@ -9,12 +9,14 @@
 mod browsers;
 mod calls;
 mod config;
+mod directory;
 mod io;
 mod sessions;
 mod timers;
 mod trunks;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 use rand::rngs::StdRng;
@@ -92,6 +94,7 @@ impl Switch {
         let limits = config.limits;
         let settings = Settings {
             plan: config.plan,
+            phones: Arc::new(Trunk::new("phone")),
             advertise: config.ua.advertise.clone(),
             fingerprint: config.fingerprint,
             policy: config.policy,

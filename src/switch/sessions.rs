@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::call::{CallId, SocketId};
+use crate::call::{self, CallId, SocketId};
+use crate::dialplan::Caller;
 
 /// A session that said hello.
 #[derive(Clone, Debug)]
@@ -16,6 +17,13 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// What it may, as a call asks.
+    pub fn call_rights(&self) -> call::Rights {
+        let Rights { class, caller_id, destinations, longest, any_caller_id, .. } = self.rights.clone();
+        let caller = Caller { user: self.user.clone(), class, caller_id, asked: None, destinations };
+        call::Rights { caller, any_caller_id, longest }
+    }
+
     /// Whether its token has run out.
     pub fn is_expired(&self, unix_ms: u64) -> bool {
         self.rights.expires.is_some_and(|at| at.saturating_mul(1000) <= unix_ms)

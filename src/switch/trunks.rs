@@ -5,7 +5,7 @@ pub(super) mod keeper;
 mod registering;
 
 use super::{Now, Switch};
-use crate::call::{Call, Context, Event, InboundRequest};
+use crate::call::{Event, InboundRequest, Origination};
 use crate::sip::{Flow, Request, SessionId, UaEvent};
 
 impl Switch {
@@ -23,13 +23,8 @@ impl Switch {
 
     pub(super) fn ua_event(&mut self, now: Now, event: UaEvent) {
         match event {
-            UaEvent::Incoming { session, replaces: Some(_), .. } => {
-                let _ = self.ua.reject(now.instant, session, 603, "", &[]);
-            }
-            UaEvent::Incoming { session, request, flow, .. } => self.incoming(now, session, request, flow),
-            // Declined until transfers are part of a call.
-            UaEvent::Referred { session, refer, .. } => {
-                let _ = self.ua.answer_refer(now.instant, session, refer, Err(603));
+            UaEvent::Incoming { session, request, flow, replaces } => {
+                self.incoming(now, session, request, flow, replaces);
             }
             UaEvent::Answer { request, cseq, result } => self.trunk_answered(now, request, cseq, result),
             event => {
@@ -48,7 +43,7 @@ impl Switch {
         }
     }
 
-    fn incoming(&mut self, now: Now, session: SessionId, request: Request, flow: Flow) {
+    fn incoming(&mut self, now: Now, session: SessionId, request: Request, flow: Flow, replaces: Option<SessionId>) {
         let Some(trunk) = self.trunks.of_flow(flow) else {
             // A party of a trunk's call: known for what belongs to that call, but calls come from the trunk.
             let _ = self.ua.reject(now.instant, session, 403, "Forbidden", &[]);
@@ -62,20 +57,24 @@ impl Switch {
         }
         self.trunk_alive(&trunk.name);
         self.trunks.began(session, &trunk.name);
-        let id = self.new_call_id();
         let refused = self.refused_now();
-        self.owners.insert(session, id);
         let request = InboundRequest { trunk, session, request, flow, refused };
-        let (sessions, most) = (&self.sessions, self.limits.calls_per_socket);
-        let mut cx = Context {
-            now,
-            ua: &mut self.ua,
-            rng: &mut self.rng,
-            trunks: &mut self.trunks,
-            settings: &self.settings,
-            effects: &mut self.effects,
-        };
-        let call = Call::inbound(&mut cx, id, request, |user| sessions.ringable(user, now.unix_ms, most));
-        self.begun(id, call);
+        if let Some(old) = replaces {
+            return self.replace(now, old, request);
+        }
+        let id = self.new_call_id();
+        self.owners.insert(session, id);
+        self.begin(now, id, Origination::Trunk(request));
+    }
+
+    /// INVITE with Replaces: it belongs to the call of the session that it names.
+    fn replace(&mut self, now: Now, old: SessionId, request: InboundRequest) {
+        match self.owners.get(&old).copied().filter(|id| self.calls.contains_key(id)) {
+            Some(id) => {
+                self.owners.insert(request.session, id);
+                self.call_event(now, id, Event::Replace { session: old, request: Box::new(request) });
+            }
+            None => drop(self.ua.reject(now.instant, request.session, 481, "", &[])),
+        }
     }
 }

@@ -50,6 +50,21 @@ fn the_demo_plan_calls_the_test_phone_and_says_why_it_calls_nothing_else() {
 }
 
 #[test]
+fn a_rule_of_out_may_ring_a_user() {
+    let plan = load(
+        "[numbering]\nshort = ['2XX']\n[caller_id]\nfallback = '+442079460100'\n\
+         [[out]]\nname = 'desk'\nregex = '2(\\d\\d)'\nuser = 'desk-{1}'\nring_for = '20s'\n\
+         [[out]]\nname = 'bob'\nnumber = 'bob'\nuser = 'bob'\n\
+         [[test]]\nuser = 'alice'\ndial = '217'\nexpect = { target_user = 'desk-17', to = '217', from = '+442079460100' }\n",
+    )
+    .unwrap();
+    let Decision::Ring { users, ring_for, .. } = dial(&plan, "217") else { panic!() };
+    assert_eq!((users, ring_for), (vec!["desk-17".to_owned()], Duration::from_secs(20)));
+    let Decision::Ring { users, ring_for, .. } = dial(&plan, "bob") else { panic!() };
+    assert_eq!((users, ring_for), (vec!["bob".to_owned()], Duration::from_secs(60)));
+}
+
+#[test]
 fn a_decision_is_explained_in_words() {
     let plan = load(UK_OFFICE).unwrap();
     let caller = Caller { class: Some("manager".into()), caller_id: Some("+442079460142".into()), ..alice() };
@@ -271,8 +286,8 @@ fn each_mistake_is_told_with_its_line() {
         ("[out]\nname = 'a'\n".into(), "`out` is a list of tables"),
         ("[[out]]\nnumber = '1'\n".into(), "plan.toml:1: [[out]] needs a `name`"),
         ("[[out]]\nname = 'a'\ntiers = [['carrier-a']]\n".into(), "plan.toml:1: a rule has exactly one of `number`"),
-        (out(""), "plan.toml:1: rule `a` needs one of `tiers` and `reject`"),
-        (out("tiers = [['carrier-a']]\nreject = { code = 403 }\n"), "needs one of `tiers` and `reject`"),
+        (out(""), "plan.toml:1: rule `a` needs exactly one of `tiers`, `user` and `reject`"),
+        (out("tiers = [['carrier-a']]\nreject = { code = 403 }\n"), "needs exactly one of `tiers`, `user` and `reject`"),
         (out("prefix = '2'\n"), "exactly one of `number`"),
         (out("tiers = ['carrier-a']\n"), "plan.toml:4: `tiers` is a list of lists"),
         (out("tiers = []\n"), "plan.toml:4: `tiers` has an empty list"),
@@ -281,7 +296,9 @@ fn each_mistake_is_told_with_its_line() {
         (out("tiers = [[{ weight = 1 }]]\n"), "plan.toml:4: a trunk of a tier is a name or"),
         (out("tiers = [['carrier-a']]\nwhen = 'office'\n"), "plan.toml:5: `when` in [[out]] is not supported yet"),
         (out("tiers = [['carrier-a']]\nfailover = {}\n"), "plan.toml:5: `failover` in [[out]] is not supported yet"),
-        (out("user = 'x'\n"), "plan.toml:4: `user` in [[out]] is not supported yet"),
+        (out("user = 'x'\ntiers = [['carrier-a']]\n"), "needs exactly one of `tiers`, `user` and `reject`"),
+        (out("user = 'x'\nto = '1'\n"), "plan.toml:1: `to` means nothing beside `user` (rule `a`)"),
+        (out("user = '{1}'\n"), "plan.toml:4: {1} means nothing here"),
         (out("tiers = [['carrier-a']]\nlimits = 'few'\n"), "plan.toml:5: `limits` of a rule can only be \"none\""),
         (out("tiers = [['carrier-a']]\nto = '{1}'\n"), "plan.toml:5: {1} means nothing here"),
         (out("tiers = [['carrier-a']]\nto = '1 2'\n"), "plan.toml:5: \"1 2\" may have letters, digits"),

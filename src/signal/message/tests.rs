@@ -28,6 +28,14 @@ fn each_client_message_reads_what_it_writes() {
             r#"{"type":"digits","call":"c1","digits":"12#"}"#,
         ),
         (ClientMessage::Hold { call: call(), on: true }, r#"{"type":"hold","call":"c1","on":true}"#),
+        (
+            ClientMessage::Transfer { call: call(), to: Some("603".into()), with: None },
+            r#"{"type":"transfer","call":"c1","to":"603"}"#,
+        ),
+        (
+            ClientMessage::Transfer { call: call(), to: None, with: Some("c2".into()) },
+            r#"{"type":"transfer","call":"c1","with":"c2"}"#,
+        ),
         (ClientMessage::Hangup { call: call() }, r#"{"type":"hangup","call":"c1"}"#),
         (ClientMessage::Ping { n: Some(7) }, r#"{"type":"ping","n":7}"#),
     ];
@@ -47,7 +55,10 @@ fn what_is_malformed_gets_one_error_that_names_the_call_when_it_can() {
         ("{}", ErrorCode::BadMessage, None),
         (r#"{"call":"c1"}"#, ErrorCode::BadMessage, Some("c1")),
         (r#"{"type":7,"call":"c1"}"#, ErrorCode::BadMessage, Some("c1")),
-        (r#"{"type":"transfer","call":"c1"}"#, ErrorCode::UnknownType, Some("c1")),
+        (r#"{"type":"park","call":"c1"}"#, ErrorCode::UnknownType, Some("c1")),
+        (r#"{"type":"transfer","call":"c1"}"#, ErrorCode::BadMessage, Some("c1")),
+        (r#"{"type":"transfer","call":"c1","to":"6","with":"c2"}"#, ErrorCode::BadMessage, Some("c1")),
+        (r#"{"type":"transfer","call":"c1","to":"6\r\nx"}"#, ErrorCode::BadMessage, Some("c1")),
         (r#"{"type":"Hangup","call":"c1"}"#, ErrorCode::UnknownType, Some("c1")),
         (r#"{"type":"hangup"}"#, ErrorCode::BadMessage, None),
         (r#"{"type":"hangup","call":7}"#, ErrorCode::BadMessage, None),
@@ -161,8 +172,20 @@ fn the_guides_transcripts_are_true() {
         .map(|kind| format!("→ {kind}"))
         .chain(
             [
-                "welcome", "answer", "ringing", "early", "answered", "incoming", "held", "digit", "ended", "error",
-                "pong", "draining",
+                "welcome",
+                "answer",
+                "ringing",
+                "early",
+                "answered",
+                "incoming",
+                "held",
+                "digit",
+                "transfer",
+                "transferred",
+                "ended",
+                "error",
+                "pong",
+                "draining",
             ]
             .map(|kind| format!("← {kind}")),
         )

@@ -86,12 +86,17 @@ impl UserAgent {
     /// The session that a new INVITE is to replace, or the status that the table of section 3 refuses it with.
     pub(super) fn replaced_by(&self, request: &Request) -> Result<Option<SessionId>, u16> {
         match Replaces::of(request)? {
-            Some(replaces) => self.replaceable(&replaces).map(Some),
+            Some(replaces) => self.named(&replaces).map(Some),
             None => Ok(None),
         }
     }
 
-    fn replaceable(&self, replaces: &Replaces) -> Result<SessionId, u16> {
+    /// The session of ours that `replaces` names, if it may be replaced: the one that a REFER means which names it.
+    pub fn replaceable(&self, replaces: &Replaces) -> Option<SessionId> {
+        self.named(replaces).ok()
+    }
+
+    fn named(&self, replaces: &Replaces) -> Result<SessionId, u16> {
         let found = self.by_dialog.get(&(replaces.call_id.clone(), replaces.to_tag.clone()));
         let session = found
             .and_then(|id| self.sessions.get(id))

@@ -1,0 +1,172 @@
+//! How a call begins: screened, routed, and refused or on its way.
+
+use super::browser_leg::{Announcement, BrowserLeg};
+use super::core::Core;
+use super::hunt::Hunt;
+use super::party::Party;
+use super::route::{Hop, Route};
+use super::screening::{
+    self, Destination, InboundRequest, Origination, OutboundRequest, PhoneRequest, Refused, Screened, Wish,
+};
+use super::state::{Routing, State};
+use super::trunk_leg::TrunkLeg;
+use super::trunk_sdp::SDP;
+use super::{CallId, Cause, Cdr, Context, Direction, Origin, Rights, Special, TrunkTried};
+use crate::dialplan::Caller;
+use crate::sdp::Side;
+use crate::sip::Request;
+
+/// Begins a call of any origin.
+pub(super) fn begin(cx: &mut Context, id: CallId, origination: Origination) -> (Core, State) {
+    match origination {
+        Origination::Browser(request) => of_browser(cx, id, request),
+        Origination::Phone(request) => of_phone(cx, id, request),
+        Origination::Trunk(request) => of_trunk(cx, id, request),
+    }
+}
+
+fn of_browser(cx: &mut Context, id: CallId, request: OutboundRequest) -> (Core, State) {
+    let OutboundRequest { socket, name, to, offer, from, rights, refused } = request;
+    let record = Cdr::begin(id, Direction::Outbound, &rights.caller.user, &to, cx.now.unix_ms);
+    tracing::info!(call = %id, user = record.user, to = record.dialled, "a browser calls");
+    let screened = match refused {
+        Some(cause) => Err((None, cause)),
+        None => screening::screen_wish(cx, &Wish { rights: &rights, to: &to, from: from.as_deref() }),
+    };
+    let caller = Party::Browser(Box::new(BrowserLeg::caller(id, &name, socket, rights.clone(), offer)));
+    let mut core = Core::new(cx, id, record, caller);
+    core.rights = Some(rights);
+    go_on(cx, core, screened, None)
+}
+
+fn of_phone(cx: &mut Context, id: CallId, request: PhoneRequest) -> (Core, State) {
+    let PhoneRequest { trunk, flow, session, request, rights, refused } = request;
+    let to = screening::number_of(&request.uri);
+    let record = Cdr::begin(id, Direction::Outbound, &rights.caller.user, &to, cx.now.unix_ms);
+    tracing::info!(call = %id, user = record.user, to = record.dialled, "a phone calls");
+    let (offer, body) = offer_of(&request);
+    let screened = match refused.map_or(body, Err) {
+        Err(cause) => Err((None, cause)),
+        Ok(()) => screening::screen_wish(cx, &Wish { rights: &rights, to: &to, from: None }),
+    };
+    let leg = TrunkLeg::caller(id, trunk, flow.remote, session, offer);
+    let mut core = Core::new(cx, id, record, Party::Sip(Box::new(leg)));
+    core.rights = Some(rights);
+    go_on(cx, core, screened, None)
+}
+
+fn of_trunk(cx: &mut Context, id: CallId, request: InboundRequest) -> (Core, State) {
+    let parties = screening::inbound_parties(&request);
+    let screened = screening::screen_inbound(cx, &request, &parties);
+    let mut record = Cdr::begin(id, Direction::Inbound, "", &parties.dialled, cx.now.unix_ms);
+    record.trunks.push(TrunkTried { trunk: request.trunk.name.clone(), result: "caller".into() });
+    record.number = Some(parties.number);
+    record.from = Some(parties.announcement.from.clone());
+    tracing::info!(call = %id, trunk = request.trunk.name, to = record.dialled, "a trunk calls");
+    let (offer, body) = offer_of(&request.request);
+    let screened = body.map_err(|cause| (None, cause)).and(screened);
+    if let Ok(Screened { to: Destination::Users(users), .. }) = &screened {
+        record.user = users.join(",");
+    }
+    let leg = TrunkLeg::caller(id, request.trunk, request.flow.remote, request.session, offer);
+    let core = Core::new(cx, id, record, Party::Sip(Box::new(leg)));
+    go_on(cx, core, screened, parties.announcement.name)
+}
+
+/// The offer in an INVITE; a body that is something else is refused.
+pub(super) fn offer_of(request: &Request) -> (Option<Vec<u8>>, Result<(), Cause>) {
+    let kind = request.headers.content_type().unwrap_or_default();
+    let is_sdp = kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(SDP);
+    match request.body.is_empty() {
+        true => (None, Ok(())),
+        false if is_sdp => (Some(request.body.clone()), Ok(())),
+        false => (None, Err(Cause::from_status(Origin::Gateway, 415))),
+    }
+}
+
+/// Asks for media resources, or refuses; `name` is the caller's, where he gave one.
+fn go_on(cx: &mut Context, mut core: Core, screened: Result<Screened, Refused>, name: Option<String>) -> (Core, State) {
+    let screened = match screened {
+        Ok(screened) => screened,
+        Err((rule, cause)) => {
+            core.record.rule = rule;
+            let state = State::Over.release(&mut core, cx, cause, None);
+            return (core, state);
+        }
+    };
+    core.record.number = Some(screened.number.clone());
+    core.record.from = Some(screened.from.clone());
+    core.record.rule = Some(screened.rule.clone());
+    core.longest = screened.longest;
+    let ring_for = screened.ring_for;
+    let state = match hunt_for(cx, core.id, screened, name).and_then(|hunt| ask(cx, &mut core, hunt)) {
+        Ok((a, b, hunt)) => {
+            let until = cx.now.instant + cx.settings.lease_within;
+            State::Routing(Routing { until, ring_for, hunt, a, b })
+        }
+        Err(cause) => State::Over.release(&mut core, cx, cause, None),
+    };
+    (core, state)
+}
+
+/// Asks for the media resources of both sides: RTP ports for each that is not a browser.
+fn ask(
+    cx: &mut Context,
+    core: &mut Core,
+    hunt: Hunt,
+) -> Result<(crate::sdp::RtpSlot, crate::sdp::RtpSlot, Hunt), Cause> {
+    let none = || Cause::special(Origin::Gateway, Special::NoResources);
+    let own = core.party(Side::A).and_then(Party::sip).map(TrunkLeg::peers).unwrap_or_default();
+    let (theirs, browsers) = (hunt.peers(), hunt.has_browsers());
+    if own.is_empty() {
+        let slot = core.slots.ask(cx, theirs, true).ok_or_else(none)?;
+        return Ok((slot, slot, hunt));
+    }
+    if theirs.is_empty() {
+        let slot = core.slots.ask(cx, own, browsers).ok_or_else(none)?;
+        return Ok((slot, slot, hunt));
+    }
+    let a = core.slots.ask(cx, own, false).ok_or_else(none)?;
+    let b = core.slots.ask(cx, theirs, browsers).ok_or_else(none)?;
+    Ok((a, b, hunt))
+}
+
+/// All who are to be called at once: of a number the trunks, one after the other, as one candidate; of users every
+/// browser and every phone.
+///
+/// # Errors
+/// The cause of a call that nobody can take.
+pub(super) fn hunt_for(cx: &mut Context, id: CallId, screened: Screened, name: Option<String>) -> Result<Hunt, Cause> {
+    let Screened { number, from, to, .. } = screened;
+    let users = match to {
+        Destination::Trunks(trunks) => {
+            let hops: Vec<Hop> = trunks.iter().flat_map(|trunk| Hop::of_trunk(cx, trunk)).collect();
+            let route = Route::new(hops, number, from);
+            return Ok(Hunt::new(vec![Party::Sip(Box::new(TrunkLeg::callee(id, route)))]));
+        }
+        Destination::Users(users) => users,
+    };
+    let announcement = Announcement { from: from.clone(), name, to: number.clone() };
+    let mut browsers: Vec<_> = users
+        .iter()
+        .flat_map(|user| cx.directory.browsers(user).into_iter().map(move |socket| (socket, user)))
+        .collect();
+    browsers.sort_unstable();
+    browsers.dedup_by_key(|(socket, _)| *socket);
+    let mut candidates: Vec<Party> = browsers
+        .into_iter()
+        .map(|(socket, user)| Party::Browser(Box::new(BrowserLeg::callee(id, socket, user, announcement.clone()))))
+        .collect();
+    for user in &users {
+        for phone in cx.directory.phones(user) {
+            let hop = Hop::of_phone(cx.settings.phones.clone(), phone);
+            let route = Route::new([hop], number.clone(), from.clone());
+            let rights = Rights { caller: Caller { user: user.clone(), ..Caller::default() }, ..Rights::default() };
+            candidates.push(Party::Sip(Box::new(TrunkLeg::phone(id, route, rights))));
+        }
+    }
+    match candidates.is_empty() {
+        true => Err(Cause::from_status(Origin::Gateway, 480)),
+        false => Ok(Hunt::new(candidates)),
+    }
+}

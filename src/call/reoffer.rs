@@ -1,0 +1,196 @@
+//! Offers and answers of an established session: hold and resume by either side, and what else a re-INVITE brings
+//! ([RFC 3264 section 8](https://www.rfc-editor.org/rfc/rfc3264#section-8)).
+//!
+//! Our direction follows from two facts, whether we hold the peer and whether it holds us:
+//!
+//! | we hold | it holds us | our offer | our answer to `sendrecv`, `sendonly`, `recvonly`, `inactive` |
+//! |---|---|---|---|
+//! | no | no | sendrecv | sendrecv, recvonly, sendonly, inactive |
+//! | no | yes | sendrecv | the same |
+//! | yes | no | sendonly | sendonly, inactive, sendonly, inactive |
+//! | yes | yes | inactive | the same |
+
+use super::leg::Happened;
+use super::slots::Loan;
+use super::trunk_leg::{Asked, TrunkLeg, is_sdp, sdp_body};
+use super::{Cause, Context, Origin, Special};
+use crate::sdp::{Direction, RtpMedia};
+use crate::sip::Body;
+
+impl TrunkLeg {
+    /// The answer to an offer of ours in an ACK or a PRACK.
+    pub(super) fn acked(&mut self, body: Option<Body>) -> Happened {
+        if !std::mem::take(&mut self.awaiting_answer) {
+            return Happened::Nothing;
+        }
+        match self.read_description(body.as_ref()) {
+            Some(media) => self.take_media(media),
+            // RFC 3261 section 14.2: a re-offer that came to nothing leaves the session as it was.
+            None if self.media.is_some() => Happened::Nothing,
+            None => Happened::Over(Cause::special(Origin::Trunk, Special::BadTrunkMedia)),
+        }
+    }
+
+    /// Takes media newly agreed at the peer's wish; says whether the peer holds us now, or no longer.
+    fn take_media(&mut self, media: RtpMedia) -> Happened {
+        let held = !media.direction.sends() || media.remote_rtp.is_none();
+        self.media = Some(media);
+        if held == self.held_by_them {
+            return Happened::Nothing;
+        }
+        self.held_by_them = held;
+        Happened::Held(held)
+    }
+
+    /// The peer's re-INVITE or UPDATE.
+    pub(super) fn reoffered(&mut self, cx: &mut Context, body: Option<Body>) -> Happened {
+        let Some(session) = self.session else { return Happened::Nothing };
+        let (answer, happened) = match body {
+            None => match self.own_offer(self.hold.on) {
+                Some(offer) => {
+                    self.awaiting_answer = true;
+                    (Ok(offer), Happened::Nothing)
+                }
+                None => (Err(488), Happened::Nothing),
+            },
+            Some(body) if !is_sdp(&body) => (Err(415), Happened::Nothing),
+            Some(body) => {
+                let wanted = if self.hold.on { Direction::SendOnly } else { Direction::SendRecv };
+                let answered = self.description.as_mut().map(|description| {
+                    description.set_direction(wanted);
+                    description.answer(&body.bytes)
+                });
+                match answered {
+                    Some(Ok((text, media))) => (Ok(sdp_body(text)), self.take_media(media)),
+                    Some(Err(error)) => (Err(error.status()), Happened::Nothing),
+                    None => (Err(488), Happened::Nothing),
+                }
+            }
+        };
+        // Refused where the session has ended meanwhile: its own event follows.
+        let _ = cx.ua.answer_reoffer(cx.now.instant, session, answer);
+        happened
+    }
+
+    /// Our offer, while we hold the peer or not.
+    fn own_offer(&mut self, hold: bool) -> Option<Body> {
+        let direction = match (hold, self.held_by_them) {
+            (false, _) => Direction::SendRecv,
+            (true, false) => Direction::SendOnly,
+            (true, true) => Direction::Inactive,
+        };
+        let description = self.description.as_mut()?;
+        description.set_direction(direction);
+        Some(sdp_body(description.offer()))
+    }
+
+    /// The other party holds this one, or takes it back. One re-INVITE at a time: the last wish is followed when the
+    /// present one is answered. `Some(false)`: it cannot be asked.
+    pub(super) fn want_hold(&mut self, cx: &mut Context, on: bool) -> Option<bool> {
+        self.hold.wanted = on;
+        match self.asked {
+            Some(_) => None,
+            None => self.ask_hold(cx),
+        }
+    }
+
+    /// Tells the peer of other ports of ours; [`Happened::Moved`] is the answer.
+    ///
+    /// # Errors
+    /// The status of why it cannot be asked now.
+    pub(super) fn move_to(&mut self, cx: &mut Context, loan: &Loan) -> Result<(), u16> {
+        if self.asked.is_some() {
+            return Err(491);
+        }
+        let remote = self.remote().ok_or(481u16)?;
+        let rtp = loan.rtp_for(remote).map_err(|_| 488u16)?;
+        let description = self.description.as_mut().ok_or(481u16)?;
+        self.before = description.move_to(loan.slot, rtp);
+        let offer = self.own_offer(self.hold.on);
+        let sent = self.session.zip(offer).map(|(session, offer)| cx.ua.reoffer(cx.now.instant, session, offer));
+        match sent {
+            Some(Ok(_)) => {
+                self.asked = Some(Asked::Move);
+                Ok(())
+            }
+            _ => {
+                self.stay();
+                Err(491)
+            }
+        }
+    }
+
+    /// Tells the peer of our ports of before its last move.
+    ///
+    /// # Errors
+    /// The status of why it cannot be asked now.
+    pub(super) fn move_back(&mut self, cx: &mut Context) -> Result<(), u16> {
+        let loan = self.own_loan().ok_or(481u16)?;
+        self.move_to(cx, &loan)
+    }
+
+    /// Whether a move is under way.
+    pub(super) fn is_moving(&self) -> bool {
+        self.asked == Some(Asked::Move)
+    }
+
+    /// Our ports are those of before.
+    fn stay(&mut self) {
+        if let (Some((slot, rtp)), Some(description)) = (self.before.take(), self.description.as_mut()) {
+            description.move_to(slot, rtp);
+        }
+    }
+
+    fn moved(&mut self, cx: &mut Context, result: Result<Option<Body>, u16>) -> Happened {
+        let result = result.and_then(|body| self.read_description(body.as_ref()).ok_or(488));
+        let moved = match result {
+            Ok(media) => {
+                self.media = Some(media);
+                self.before = None;
+                Ok(())
+            }
+            Err(status) => {
+                self.stay();
+                Err(status)
+            }
+        };
+        if self.hold.wanted != self.hold.on {
+            self.ask_hold(cx);
+        }
+        Happened::Moved(moved)
+    }
+
+    fn ask_hold(&mut self, cx: &mut Context) -> Option<bool> {
+        let wanted = self.hold.wanted;
+        let offer = self.own_offer(wanted);
+        let sent = self.session.zip(offer).map(|(session, offer)| cx.ua.reoffer(cx.now.instant, session, offer));
+        if let Some(Ok(_)) = sent {
+            self.asked = Some(Asked::Hold(wanted));
+            return None;
+        }
+        self.hold.wanted = self.hold.on;
+        Some(false)
+    }
+
+    /// The answer to a re-INVITE of ours, or its refusal: then the session stays as it was (RFC 3261 section 14.1), and
+    /// so does what we want of it.
+    pub(super) fn reoffer_answered(&mut self, cx: &mut Context, result: Result<Option<Body>, u16>) -> Happened {
+        let asked = match self.asked.take() {
+            Some(Asked::Hold(asked)) => asked,
+            Some(Asked::Move) => return self.moved(cx, result),
+            None => return Happened::Nothing,
+        };
+        let media = result.ok().and_then(|body| self.read_description(body.as_ref()));
+        let agreed = media.is_some();
+        if let Some(media) = media {
+            self.media = Some(media);
+            self.hold.on = asked;
+            if self.hold.wanted != self.hold.on {
+                self.ask_hold(cx);
+            }
+        } else {
+            self.hold.wanted = self.hold.on;
+        }
+        Happened::HoldAnswered(asked, agreed)
+    }
+}

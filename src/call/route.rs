@@ -1,0 +1,70 @@
+//! Where a SIP peer is called, and as whom.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::{Context, Phone, Trunk};
+use crate::sip::{Flow, Replaces, Target, Uri};
+
+/// One place to send an INVITE to.
+#[derive(Clone, Debug)]
+pub struct Hop {
+    /// How the peer wants to be spoken to.
+    pub trunk: Arc<Trunk>,
+    /// The way there; `None`: where the trunk is, is not known at present.
+    pub flow: Option<Flow>,
+    /// Which of the trunk's targets that is; none for a phone.
+    pub target: Option<Target>,
+    /// The Request-URI, where it is not made of the number: a phone's Contact, or where a redirection points to.
+    pub uri: Option<Uri>,
+}
+
+impl Hop {
+    /// The targets of a trunk, in the order in which they are to be tried.
+    pub fn of_trunk(cx: &mut Context, trunk: &Arc<Trunk>) -> Vec<Hop> {
+        let targets = cx.trunks.targets(cx.now.instant, cx.rng, &trunk.name);
+        let hop = |target: Option<Target>| Hop {
+            trunk: trunk.clone(),
+            flow: target.as_ref().map(Target::flow),
+            target,
+            uri: None,
+        };
+        match targets.is_empty() {
+            true => vec![hop(None)],
+            false => targets.into_iter().map(|target| hop(Some(target))).collect(),
+        }
+    }
+
+    /// A registered phone.
+    pub fn of_phone(trunk: Arc<Trunk>, phone: Phone) -> Hop {
+        Hop { trunk, flow: Some(phone.flow), target: None, uri: Some(phone.contact) }
+    }
+
+    /// Where the INVITE goes.
+    pub fn remote(&self) -> Option<SocketAddr> {
+        self.flow.map(|flow| flow.remote)
+    }
+}
+
+/// Where and as whom a SIP peer is called.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The places to try, in order.
+    pub hops: VecDeque<Hop>,
+    /// The normalised number.
+    pub number: String,
+    /// The caller's number or name, or `anonymous`.
+    pub from: String,
+    /// The dialog that the call takes the place of: an attended transfer to somebody else's call.
+    pub replaces: Option<Replaces>,
+    /// Who transferred (RFC 3892).
+    pub referred_by: Option<String>,
+}
+
+impl Route {
+    /// A route for a call of its own.
+    pub fn new(hops: impl IntoIterator<Item = Hop>, number: String, from: String) -> Route {
+        Route { hops: hops.into_iter().collect(), number, from, replaces: None, referred_by: None }
+    }
+}
