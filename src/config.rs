@@ -6,6 +6,7 @@
 
 mod error;
 mod raw;
+mod registrar;
 #[cfg(test)]
 mod tests;
 mod trunk;
@@ -20,6 +21,7 @@ use toml::Spanned;
 
 use crate::dialplan::{Plan, PlanFile};
 use crate::signal::TokenVerifier;
+use crate::switch::PhonesConfig;
 
 pub use error::{ConfigError, LoadError, Problem};
 pub use trunk::TrunkConfig;
@@ -44,6 +46,8 @@ pub struct Config {
     pub plan: Arc<Plan>,
     /// The trunks that the plans may name.
     pub trunks: Vec<TrunkConfig>,
+    /// The registrar of users' SIP phones; off where there is none.
+    pub phones: Option<PhonesConfig>,
     /// Where call detail records go.
     pub cdr: CdrSink,
     /// How to log.
@@ -187,6 +191,7 @@ impl Config {
             auth: Auth::Open,
             plan: Arc::new(plan),
             trunks: Vec::new(),
+            phones: None,
             cdr: CdrSink::Stdout,
             log: Log { json: false, level: "info".into() },
             limits: Limits::default(),
@@ -295,6 +300,7 @@ impl Reader<'_> {
         let names: Vec<String> = trunks.iter().map(|t| t.trunk.name.clone()).collect();
         Ok(Config {
             media,
+            phones: raw.registrar.as_ref().map(|section| self.registrar(section)).transpose()?,
             auth: self.auth(raw.auth.as_ref(), http.listen)?,
             plan: Arc::new(self.plan(&raw.dialplan, &names)?),
             cdr: match raw.cdr.file.as_deref() {

@@ -2,11 +2,12 @@
 //! where a trunk may be called; the switch writes down what it finds out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
+use serde::Serialize;
 
 use super::Trunk;
 use crate::sip::{Flow, Located, SessionId, Target};
@@ -54,6 +55,34 @@ impl Refused {
     }
 }
 
+/// How a trunk stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TrunkState {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Whether it answers OPTIONS, as far as it is asked.
+    pub up: bool,
+    /// Calls now, both directions together.
+    pub calls: u32,
+    /// Calls refused for its limits since the start.
+    pub refused: u64,
+    /// Its addresses; none while its name is not found.
+    pub targets: Vec<TargetState>,
+}
+
+/// How a target of a trunk stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TargetState {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// `udp`, `tcp`, `tls`.
+    pub transport: &'static str,
+    /// Whether it answers OPTIONS, as far as it is asked.
+    pub up: bool,
+    /// Whether a call found nobody there in the last minute.
+    pub failed: bool,
+}
+
 /// The trunks as they stand.
 #[derive(Debug, Default)]
 pub struct Trunks {
@@ -74,6 +103,7 @@ struct Entry {
     /// `None`: it is not known yet, or not wanted.
     registered: Option<bool>,
     calls: u32,
+    refused: u64,
     /// When the rate's bucket is empty of debts (the generic cell rate algorithm): one call adds one interval.
     debt: Option<Instant>,
 }
@@ -89,6 +119,7 @@ impl Trunks {
             up: true,
             registered: None,
             calls: 0,
+            refused: 0,
             debt: None,
         };
         Trunks { entries: trunks.into_iter().map(entry).collect(), ..Trunks::default() }
@@ -197,9 +228,9 @@ impl Trunks {
         entry.registered.replace(registered)
     }
 
-    /// How many trunks do not answer.
-    pub fn down(&self) -> usize {
-        self.entries.iter().filter(|entry| !entry.up).count()
+    /// How the trunks stand, in the order of the configuration.
+    pub fn states(&self, now: Instant) -> impl Iterator<Item = TrunkState> {
+        self.entries.iter().map(move |entry| entry.state(now))
     }
 
     /// The positions of trunks at which calls found nobody since the last time.
@@ -253,6 +284,22 @@ impl Trunks {
 }
 
 impl Entry {
+    fn state(&self, now: Instant) -> TrunkState {
+        let state = |target: &Target| TargetState {
+            address: target.remote,
+            transport: target.transport.uri_name(),
+            up: !self.down.contains(target),
+            failed: self.quarantine.get(target).is_some_and(|until| *until > now),
+        };
+        TrunkState {
+            name: self.trunk.name.clone(),
+            up: self.up,
+            calls: self.calls,
+            refused: self.refused,
+            targets: self.located.targets().map(state).collect(),
+        }
+    }
+
     /// A listener on `[::]` shows IPv4 peers with mapped addresses.
     fn sends_from(&self, source: IpAddr) -> bool {
         let source = source.to_canonical();
@@ -261,6 +308,12 @@ impl Entry {
     }
 
     fn take(&mut self, now: Instant) -> Result<(), Refused> {
+        let taken = self.within_limits(now);
+        self.refused = self.refused.saturating_add(u64::from(taken.is_err()));
+        taken
+    }
+
+    fn within_limits(&mut self, now: Instant) -> Result<(), Refused> {
         if self.trunk.limits.calls.is_some_and(|most| self.calls >= most) {
             return Err(Refused::TooManyCalls);
         }

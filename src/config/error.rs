@@ -131,6 +131,15 @@ pub enum Problem {
         /// why not
         reason: &'static str,
     },
+    /// A registrar that nobody can use.
+    #[error("[registrar] has no users: say [registrar.users] NAME = {{ password = \"...\" }} or `users_file`")]
+    NoPhones,
+    /// Not exactly one way to know a password.
+    #[error("registrar user \"{0}\" takes exactly one of password, password_file and ha1 (with or without ha1_sha256)")]
+    PhoneSecret(String),
+    /// A password that is guessed in no time.
+    #[error("registrar user \"{0}\": a password has at least 8 characters, as the whole Internet may guess at it")]
+    WeakPassword(String),
     /// A name that cannot stand in logs and plans.
     #[error("trunk name \"{0}\": letters, digits, '-', '_' and '.' only, at most 64")]
     TrunkName(String),

@@ -29,6 +29,36 @@ pub struct File {
     pub shutdown: Shutdown,
     #[serde(default)]
     pub trunk: BTreeMap<String, Spanned<Trunk>>,
+    pub registrar: Option<Spanned<Registrar>>,
+}
+
+/// `[registrar]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registrar {
+    pub realm: Spanned<String>,
+    #[serde(default)]
+    pub users: BTreeMap<String, Spanned<PhoneUser>>,
+    pub users_file: Option<Spanned<String>>,
+    pub max_bindings: Option<Spanned<usize>>,
+    pub min_expires: Option<Spanned<usize>>,
+    pub max_expires: Option<Spanned<usize>>,
+    pub calls_per_user: Option<Spanned<usize>>,
+    pub codecs: Option<Vec<Spanned<String>>>,
+}
+
+/// A user in `[registrar.users]` or in its file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PhoneUser {
+    pub password: Option<Spanned<String>>,
+    pub password_file: Option<Spanned<String>>,
+    pub ha1: Option<Spanned<String>>,
+    pub ha1_sha256: Option<Spanned<String>>,
+    pub class: Option<String>,
+    pub caller_id: Option<Spanned<String>>,
+    pub destinations: Option<Vec<String>>,
+    pub max_duration: Option<u64>,
 }
 
 /// `[http]`

@@ -206,3 +206,48 @@ fn secrets_are_not_in_the_debug_text() {
     let text = format!("{:?}", load(&toml).unwrap());
     assert!(!text.contains("canary-password") && !text.contains(SECRET), "{text}");
 }
+
+#[test]
+fn a_registrar_has_a_realm_and_users_with_good_passwords() {
+    let with = |extra: &str| whole(&format!("[registrar]\nrealm = \"phones.example\"\n{extra}"));
+    let config = load(&with(
+        "max_bindings = 2\ncalls_per_user = 3\n[registrar.users]\n\
+         alice = { password = \"canary-password\", class = \"staff\", caller_id = \"+442079460100\" }\n\
+         bob = { ha1 = \"0123456789ABCDEF0123456789abcdef\" }\n",
+    ))
+    .unwrap();
+    let phones = config.phones.as_ref().unwrap();
+    assert_eq!((phones.registrar.max_bindings, phones.calls_per_user), (2, 3));
+    assert_eq!(phones.registrar.users.keys().collect::<Vec<_>>(), ["alice", "bob"]);
+    assert_eq!(phones.rights["alice"].class.as_deref(), Some("staff"));
+    assert!(!format!("{config:?}").contains("canary-password"));
+    assert!(load(&whole("")).unwrap().phones.is_none(), "off by default");
+    for (extra, expected) in [
+        ("", "[registrar] has no users"),
+        ("[registrar.users]\nalice = {}", "registrar user \"alice\" takes exactly one of password"),
+        (
+            "[registrar.users]\nalice = { password = \"1234\" }",
+            "ringback.toml:4:9: registrar user \"alice\": a password has",
+        ),
+        ("[registrar.users]\n\"a b\" = { password = \"12345678\" }", "`users`: \"a b\" is not known"),
+        ("[registrar.users]\nalice = { ha1 = \"xyz\" }", "`ha1`: \"...\" is not known; it takes 32 hexadecimal"),
+        ("users_file = \"nowhere\"", "nowhere: cannot be read"),
+        ("min_expires = 5", "`min_expires`: 5 is out of range"),
+    ] {
+        let error = load(&with(extra)).err().unwrap_or_else(|| panic!("taken: {extra}"));
+        assert!(error.contains(expected), "{extra}\n   said: {error}\n wanted: {expected}");
+    }
+    let error = load(&whole("[registrar]\nrealm = \"a\\\"b\"\n")).unwrap_err();
+    assert!(error.contains("ringback.toml:2:9: `realm`"), "{error}");
+}
+
+#[test]
+fn the_users_of_phones_may_stand_in_a_file_of_their_own() {
+    let (dir, file) = folder(&whole("[registrar]\nrealm = \"phones.example\"\nusers_file = \"phones.toml\""));
+    fs::write(dir.path().join("phones.toml"), "[alice]\npassword_file = \"alice\"\n").unwrap();
+    fs::write(dir.path().join("alice"), "12345678\n").unwrap();
+    assert!(Config::load(&file).unwrap().phones.unwrap().registrar.users.contains_key("alice"));
+    fs::write(dir.path().join("phones.toml"), "[alice]\npasword = \"12345678\"\n").unwrap();
+    let error = Config::load(&file).unwrap_err().to_string();
+    assert!(error.contains("phones.toml:2:1: unknown field `pasword`"), "{error}");
+}

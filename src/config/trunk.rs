@@ -213,7 +213,7 @@ impl Reader<'_> {
     }
 
     /// The user part of a URI.
-    fn user(&self, key: &'static str, value: &Spanned<String>) -> Result<String, ConfigError> {
+    pub(super) fn user(&self, key: &'static str, value: &Spanned<String>) -> Result<String, ConfigError> {
         let text = value.get_ref();
         let good = |c: char| c.is_ascii_alphanumeric() || "+-_.!~*'()&=$,/#".contains(c);
         if !text.is_empty() && text.len() <= 128 && text.chars().all(good) {
@@ -297,7 +297,7 @@ impl Reader<'_> {
         }
     }
 
-    fn codecs(&self, raw: Option<&[Spanned<String>]>) -> Result<Vec<Codec>, ConfigError> {
+    pub(super) fn codecs(&self, raw: Option<&[Spanned<String>]>) -> Result<Vec<Codec>, ConfigError> {
         let Some(list) = raw else { return Ok(vec![Codec::Pcmu, Codec::Pcma]) };
         let codec = |v: &Spanned<String>| match v.get_ref().to_ascii_uppercase().as_str() {
             "PCMU" => Ok(Codec::Pcmu),

@@ -250,6 +250,7 @@ fn switch_config(
     };
     Ok(SwitchConfig {
         trunks,
+        phones: config.phones,
         plan: config.plan,
         fingerprint: identity.fingerprint(),
         auth: match config.auth {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::PhonesConfig;
 use crate::call::Trunk;
 use crate::dialplan::Plan;
 use crate::sdp::{CodecPolicy, Fingerprint, Tone};
@@ -23,6 +24,8 @@ pub enum Auth {
 pub struct SwitchConfig {
     /// The trunks; an incoming request belongs to the first whose address it comes from.
     pub trunks: Vec<Trunk>,
+    /// The registrar of users' phones; `None`: there is none, and strangers' REGISTERs get silence.
+    pub phones: Option<PhonesConfig>,
     /// The dial plan.
     pub plan: Arc<Plan>,
     /// The fingerprint of our certificate.

@@ -11,7 +11,9 @@ mod calls;
 mod config;
 mod directory;
 mod io;
+mod phones;
 mod sessions;
+mod status;
 mod timers;
 mod trunks;
 
@@ -28,10 +30,14 @@ pub use crate::call::{
 };
 pub use config::{Auth, SwitchConfig, SwitchLimits};
 pub use io::{Input, Output};
+pub use phones::{PhoneRights, PhonesConfig};
+
+pub use status::{RegistrarStatus, RegistrationStatus, Status, TrunkStatus};
 
 use crate::call::{Call, Cause, Effect, Event, Origin, Settings, Special, Trunks};
 use crate::signal::ServerMessage;
-use crate::sip::{SessionId, UaOutput, UserAgent};
+use crate::sip::{SessionId, UaConfig, UaOutput, UserAgent};
+use phones::Phones;
 use sessions::Sessions;
 use timers::{Owner, Timers};
 use trunks::keeper::Keepers;
@@ -41,6 +47,7 @@ pub struct Switch {
     settings: Settings,
     trunks: Trunks,
     keepers: Keepers,
+    phones: Option<Phones>,
     auth: Auth,
     limits: SwitchLimits,
     hello_timeout: std::time::Duration,
@@ -107,6 +114,9 @@ impl Switch {
             stats_within: limits.stats_within,
         };
         let trunks = Trunks::new(config.trunks);
+        let mut registrar_seed = [0; 32];
+        rng.fill_bytes(&mut registrar_seed);
+        let ua = UaConfig { registrar: config.phones.is_some(), ..config.ua };
         Switch {
             settings,
             keepers: Keepers::new(trunks.iter()),
@@ -114,7 +124,8 @@ impl Switch {
             auth: config.auth,
             limits,
             hello_timeout: config.hello_timeout,
-            ua: UserAgent::new(config.ua, seed),
+            phones: config.phones.map(|phones| Phones::new(phones, registrar_seed)),
+            ua: UserAgent::new(ua, seed),
             rng,
             sessions: Sessions::default(),
             calls: BTreeMap::new(),
@@ -137,11 +148,11 @@ impl Switch {
             Input::Sip { flow, bytes } => self.sip(now, flow, &bytes),
             Input::SipClosed { flow } => {
                 self.ua.handle_connection_closed(flow);
-                self.registration_flow_lost(now, flow);
+                self.connection_lost(now, flow);
             }
             Input::SipFailed { flow } => {
                 self.ua.handle_transport_failure(now.instant, flow);
-                self.registration_flow_lost(now, flow);
+                self.connection_lost(now, flow);
             }
             Input::Leased { call, slot, lease } => self.leased(now, call, slot, lease),
             Input::LeaseFailed { call, slot, reason } => self.call_event(now, call, Event::LeaseRefused(slot, reason)),
@@ -190,11 +201,6 @@ impl Switch {
             timers: self.timers.len(),
             dropped_sip: self.dropped_sip,
         }
-    }
-
-    /// How many trunks do not answer.
-    pub fn trunks_down(&self) -> usize {
-        self.trunks.down()
     }
 
     fn drain(&mut self, now: Now) {

@@ -9,12 +9,13 @@ use crate::call::{Event, InboundRequest, Origination};
 use crate::sip::{Flow, Request, SessionId, UaEvent};
 
 impl Switch {
-    /// One SIP message. From an address that is neither a trunk's nor one to which we send the requests of a dialog it
-    /// is dropped in silence, before parsing.
+    /// One SIP message. From an address that is neither a trunk's nor one to which we send the requests of a dialog, nor
+    /// one of a registered phone, it is dropped in silence, before parsing; a REGISTER is not where there is a registrar.
     pub(super) fn sip(&mut self, now: Now, flow: Flow, bytes: &[u8]) {
         let source = flow.remote.ip();
-        if !self.trunks.know(source) && !self.ua.knows(source) {
-            tracing::debug!(remote = %flow.remote, "SIP from an address of no trunk dropped");
+        let phone = || self.phones.as_ref().is_some_and(|phones| phones.welcome(now.instant, source, bytes));
+        if !self.trunks.know(source) && !self.ua.knows(source) && !phone() {
+            tracing::debug!(remote = %flow.remote, "SIP of a stranger dropped");
             self.dropped_sip = self.dropped_sip.saturating_add(1);
             return;
         }
@@ -26,12 +27,16 @@ impl Switch {
             UaEvent::Incoming { session, request, flow, replaces } => {
                 self.incoming(now, session, request, flow, replaces);
             }
+            UaEvent::Request { id, request, flow } => self.phone_registers(now, id, &request, flow),
             UaEvent::Answer { request, cseq, result } => self.trunk_answered(now, request, cseq, result),
             event => {
                 let Some(session) = crate::call::session_of(&event) else { return };
                 let owner = match event {
                     UaEvent::Closed { .. } => {
                         self.trunks.closed(session);
+                        if let Some(phones) = &mut self.phones {
+                            phones.closed(session);
+                        }
                         self.owners.remove(&session)
                     }
                     _ => self.owners.get(&session).copied(),

@@ -11,6 +11,7 @@ mod faults;
 mod inbound;
 mod losses;
 mod media;
+mod phones;
 mod races;
 mod random;
 mod registrations;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use ringback::sip::{Credentials, Located, Message, Method, Request};
-use ringback::switch::{Input, Register, SwitchConfig};
+use ringback::switch::{Input, Register, RegistrationStatus, SwitchConfig};
 
 use crate::support::raw::{self, Raw};
 use crate::support::world::{GATEWAY, ONE, TWO, address, config, target};
@@ -119,6 +119,12 @@ fn a_trunk_is_registered_with_for_as_long_as_the_gateway_runs() {
     assert_eq!(sent.headers.contacts().unwrap()[0].uri.to_string(), "sip:4711@192.0.2.1:5060");
     assert_eq!(sent.headers.from().unwrap().uri.to_string(), "sip:4711@192.0.2.9");
     assert_eq!(world.kept_alive.len(), 1, "the NAT's binding is held open");
+    let state = &world.switch.status(world.time()).trunks[0];
+    assert!(
+        matches!(state.registration, Some(RegistrationStatus::Registered { ends_in_seconds: 55..=60 })),
+        "{state:?}"
+    );
+    assert_eq!(world.switch.status(world.time()).trunks[1].registration, None);
     world.run(300_000);
     let refreshed = registers(&world, ONE).len();
     assert!((7..=16).contains(&refreshed), "{refreshed} in five minutes of 60 s each");
@@ -172,6 +178,8 @@ fn a_refused_registration_is_not_hammered_and_its_trunk_skipped() {
     world.run(60_000);
     let asked = registers(&world, ONE).len();
     assert!(asked <= 3, "{asked} in a minute");
+    let state = world.switch.status(world.time()).trunks[0].registration;
+    assert!(matches!(state, Some(RegistrationStatus::Refused { status: 403, .. })), "{state:?}");
     assert_eq!(tried(&mut world, "c1"), ["one unregistered", "two answered"]);
     world.input(Input::Drain);
     world.finish();

@@ -58,11 +58,11 @@ impl Keepers {
         self.keepers.len()
     }
 
-    pub(super) fn trunk(&self, at: usize) -> Option<Arc<Trunk>> {
+    pub fn trunk(&self, at: usize) -> Option<Arc<Trunk>> {
         self.keepers.get(at).map(|keeper| keeper.trunk.clone())
     }
 
-    pub(super) fn registering(&self, at: usize) -> Option<&Registering> {
+    pub fn registering(&self, at: usize) -> Option<&Registering> {
         self.keepers.get(at)?.registering.as_ref()
     }
 

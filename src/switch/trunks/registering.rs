@@ -17,7 +17,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A registration and where it is kept.
 #[derive(Debug)]
-pub(super) struct Registering {
+pub(in crate::switch) struct Registering {
     machine: Registration,
     target: Target,
     /// When its end is waited for no longer.
@@ -33,11 +33,6 @@ impl Registering {
     /// How it stands.
     pub fn state(&self) -> RegisterState {
         self.machine.state()
-    }
-
-    /// Where.
-    pub fn target(&self) -> &Target {
-        &self.target
     }
 
     /// Whether nothing is to be waited for.
@@ -185,10 +180,13 @@ impl Switch {
         }
     }
 
-    /// A connection is gone: what is registered over it registers again.
-    pub(in crate::switch) fn registration_flow_lost(&mut self, now: Now, flow: Flow) {
+    /// A connection is gone: what is registered over it registers again, and phones are no longer reached by it.
+    pub(in crate::switch) fn connection_lost(&mut self, now: Now, flow: Flow) {
         if flow.transport == Transport::Udp {
             return;
+        }
+        if let Some(phones) = &mut self.phones {
+            phones.connection_closed(flow);
         }
         for at in 0..self.keepers.len() {
             let over = |present: &Registering| {

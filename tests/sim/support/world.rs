@@ -185,6 +185,7 @@ pub fn config(seed: u8) -> SwitchConfig {
     });
     SwitchConfig {
         trunks: vec![trunk("one", ONE), trunk("two", TWO)],
+        phones: None,
         plan: Arc::new(plan),
         fingerprint: Fingerprint { algorithm: "sha-256".into(), digest: vec![7; 32] },
         auth: Auth::Open,

@@ -1,0 +1,110 @@
+//! Users' SIP phones: they register here, are called beside their users' browsers, and call as their users.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::{Now, Switch, Trunk};
+use crate::sip::registrar::{Binding, Registrar, RegistrarConfig, RegistrarCounters};
+use crate::sip::{Flow, Request, Response, ServerRequestId, SessionId};
+
+/// The registrar and its users.
+#[derive(Clone, Debug)]
+pub struct PhonesConfig {
+    /// Realm, passwords and limits.
+    pub registrar: RegistrarConfig,
+    /// What the dial plan is told of a user whose phone calls.
+    pub rights: BTreeMap<String, PhoneRights>,
+    /// How phones are spoken to: codecs and the like.
+    pub phone: Trunk,
+    /// Calls of one user's phones at once, those that they make; more get 503.
+    pub calls_per_user: usize,
+}
+
+/// What a session token says of a browser's user, for the user of a phone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PhoneRights {
+    /// The class whose `allow` list holds for him.
+    pub class: Option<String>,
+    /// His own number.
+    pub caller_id: Option<String>,
+    /// What he may call: normalised numbers, or prefixes that end in `*`; `None`: all that the plan allows.
+    pub destinations: Option<Vec<String>>,
+    /// The longest call that he may have.
+    pub longest: Option<Duration>,
+}
+
+/// The phones as they stand.
+#[derive(Debug)]
+pub(super) struct Phones {
+    registrar: Registrar,
+    rights: BTreeMap<String, PhoneRights>,
+    calls_per_user: usize,
+    /// Whose the calls are that phones have made.
+    calls: BTreeMap<SessionId, String>,
+}
+
+impl Phones {
+    pub fn new(config: PhonesConfig, seed: [u8; 32]) -> Phones {
+        let PhonesConfig { registrar, rights, calls_per_user, phone: _ } = config;
+        Phones { registrar: Registrar::new(registrar, seed), rights, calls_per_user, calls: BTreeMap::new() }
+    }
+
+    /// Whether a message of a stranger may be read: a REGISTER, or anything from where a phone is registered.
+    pub fn welcome(&self, now: Instant, source: IpAddr, bytes: &[u8]) -> bool {
+        bytes.starts_with(b"REGISTER ") || self.registrar.knows(source, now)
+    }
+
+    /// Where a user's phones are, the best first.
+    pub fn bindings(&self, user: &str, now: Instant) -> Vec<Binding> {
+        self.registrar.bindings(user, now)
+    }
+
+    /// What the registrar has done and has.
+    pub fn counters(&self, now: Instant) -> RegistrarCounters {
+        self.registrar.counters(now)
+    }
+
+    /// A connection is gone.
+    pub fn connection_closed(&mut self, flow: Flow) {
+        self.registrar.connection_closed(flow);
+    }
+
+    /// Tells whose phone calls, and what he may; `Err`: the refusal to send.
+    pub fn admit(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        request: &Request,
+        flow: Flow,
+    ) -> Result<(String, PhoneRights), Box<Response>> {
+        let user = self.registrar.authenticate(now, request, flow)?;
+        let calls = self.calls.values().filter(|owner| **owner == user).count();
+        if calls >= self.calls_per_user {
+            tracing::warn!(user, calls, "a phone's call is refused: its user has as many as he may");
+            let mut response = request.response(503, "Too many calls");
+            response.headers.push("Retry-After", "5");
+            return Err(Box::new(response));
+        }
+        self.calls.insert(session, user.clone());
+        let rights = self.rights.get(&user).cloned().unwrap_or_default();
+        Ok((user, rights))
+    }
+
+    /// A session has closed.
+    pub fn closed(&mut self, session: SessionId) {
+        self.calls.remove(&session);
+    }
+}
+
+impl Switch {
+    /// A REGISTER.
+    pub(super) fn phone_registers(&mut self, now: Now, id: ServerRequestId, request: &Request, flow: Flow) {
+        let response = match &mut self.phones {
+            Some(phones) => phones.registrar.handle(now.instant, request, flow),
+            None => request.response(405, ""),
+        };
+        tracing::debug!(remote = %flow.remote, status = response.status, "REGISTER");
+        self.ua.respond(now.instant, id, response);
+    }
+}

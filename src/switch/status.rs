@@ -1,0 +1,125 @@
+//! How everything stands, for people and monitors: `GET /status`. No secrets, no numbers of callers.
+
+use serde::Serialize;
+
+use super::{Now, Switch};
+use crate::call::trunks::TrunkState;
+use crate::sip::register::RegisterState;
+use crate::sip::registrar::RegistrarCounters;
+
+/// How everything stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// New calls are refused.
+    pub draining: bool,
+    /// Browsers' sockets.
+    pub sockets: usize,
+    /// Calls, those that ring and those that release among them.
+    pub calls: usize,
+    /// Calls in which the parties talk.
+    pub established: usize,
+    /// SIP messages of strangers dropped since the start.
+    pub dropped_sip: u64,
+    /// In the order of the configuration.
+    pub trunks: Vec<TrunkStatus>,
+    /// Where there is a registrar.
+    pub registrar: Option<RegistrarStatus>,
+}
+
+/// How a trunk stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TrunkStatus {
+    /// Calls, health and targets.
+    #[serde(flatten)]
+    pub state: TrunkState,
+    /// Our registration with it, where there is one.
+    pub registration: Option<RegistrationStatus>,
+}
+
+/// How a registration of ours stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum RegistrationStatus {
+    /// None: before the start and after the end.
+    Off,
+    /// The first request is under way.
+    Trying,
+    /// Calls come here.
+    Registered {
+        /// Unless it is refreshed, which it will be.
+        ends_in_seconds: u64,
+    },
+    /// The registrar has refused.
+    Refused {
+        /// With this status.
+        status: u16,
+        /// It is asked again then.
+        again_in_seconds: u64,
+    },
+    /// The registrar does not answer.
+    Unreachable {
+        /// It is tried again then.
+        again_in_seconds: u64,
+    },
+}
+
+/// What the registrar of phones has and has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RegistrarStatus {
+    /// Users with a phone.
+    pub users: usize,
+    /// Phones.
+    pub bindings: usize,
+    /// Challenges given.
+    pub challenged: u64,
+    /// Requests with the right password.
+    pub authenticated: u64,
+    /// Requests with a wrong one.
+    pub failed: u64,
+    /// Requests refused unseen, for guessing.
+    pub slowed: u64,
+    /// Addresses and users that are refused for it now.
+    pub throttled: usize,
+}
+
+impl From<RegistrarCounters> for RegistrarStatus {
+    fn from(counters: RegistrarCounters) -> RegistrarStatus {
+        let RegistrarCounters { users, bindings, throttled, challenged, authenticated, failed, slowed } = counters;
+        RegistrarStatus { users, bindings, challenged, authenticated, failed, slowed, throttled }
+    }
+}
+
+impl Switch {
+    /// How everything stands.
+    pub fn status(&self, now: Now) -> Status {
+        let stats = self.stats();
+        let until = |at: std::time::Instant| at.saturating_duration_since(now.instant).as_secs();
+        let registration = |at| {
+            let wanted = self.keepers.trunk(at).is_some_and(|trunk| trunk.register.is_some());
+            let state = self.keepers.registering(at).map_or(RegisterState::Off, |registering| registering.state());
+            wanted.then_some(match state {
+                RegisterState::Off => RegistrationStatus::Off,
+                RegisterState::Trying => RegistrationStatus::Trying,
+                RegisterState::Registered { until: end } => {
+                    RegistrationStatus::Registered { ends_in_seconds: until(end) }
+                }
+                RegisterState::Refused { status, retry_at } => {
+                    RegistrationStatus::Refused { status, again_in_seconds: until(retry_at) }
+                }
+                RegisterState::Unreachable { retry_at } => {
+                    RegistrationStatus::Unreachable { again_in_seconds: until(retry_at) }
+                }
+            })
+        };
+        let trunks = self.trunks.states(now.instant).enumerate();
+        Status {
+            draining: self.draining,
+            sockets: stats.sockets,
+            calls: stats.calls,
+            established: stats.established,
+            dropped_sip: stats.dropped_sip,
+            trunks: trunks.map(|(at, state)| TrunkStatus { state, registration: registration(at) }).collect(),
+            registrar: self.phones.as_ref().map(|phones| phones.counters(now.instant).into()),
+        }
+    }
+}

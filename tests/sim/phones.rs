@@ -1,0 +1,164 @@
+//! Phones that register here: who may, who gets silence, and how guessing is slowed.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use ringback::sip::digest;
+use ringback::sip::registrar::{RegistrarConfig, Secret};
+use ringback::sip::{Credentials, Flow, Headers, Message, Method, Request, Response};
+use ringback::switch::{Input, PhoneRights, PhonesConfig, SwitchConfig, Trunk};
+
+use crate::support::World;
+use crate::support::raw::{self, Raw};
+use crate::support::world::{GATEWAY, address, config};
+
+/// An address of no trunk.
+pub const PHONE: &str = "198.51.100.7:5062";
+const PASSWORD: &str = "correct horse";
+
+/// A registrar with alice and bob.
+pub fn with_phones() -> SwitchConfig {
+    let users = ["alice", "bob"].map(|user| (user.to_owned(), Secret::Password(PASSWORD.into())));
+    let phones = PhonesConfig {
+        registrar: RegistrarConfig::new("phones.example", BTreeMap::from(users)),
+        rights: BTreeMap::from([("alice".to_owned(), PhoneRights::default())]),
+        phone: Trunk::new("phone"),
+        calls_per_user: 1,
+    };
+    SwitchConfig { phones: Some(phones), ..config(41) }
+}
+
+/// A request of a phone, with a branch of its own.
+fn request(method: Method, user: &str, cseq: u32, headers: &[(&str, String)]) -> Request {
+    let mut request = Request::new(method.clone(), "sip:phones.example".parse().unwrap());
+    let mut fields = Headers::new();
+    fields.push("Via", format!("SIP/2.0/UDP 198.51.100.7:5062;branch=z9hG4bK{user}{cseq}{method}"));
+    fields.push("Max-Forwards", "70");
+    fields.push("From", format!("<sip:{user}@phones.example>;tag=phone"));
+    fields.push("To", format!("<sip:{user}@phones.example>"));
+    fields.push("Call-ID", format!("{user}@198.51.100.7"));
+    fields.push("CSeq", format!("{cseq} {method}"));
+    fields.push("Contact", format!("<sip:{user}@198.51.100.7:5062>"));
+    for (name, value) in headers {
+        fields.push(*name, value.clone());
+    }
+    request.headers = fields;
+    request
+}
+
+/// Sends it from an address; gives the response, if one comes.
+fn send(world: &mut World, from: SocketAddr, request: Request) -> Option<Response> {
+    let before = world.raws[&from].heard.len();
+    world.input_raw(from, Message::Request(request));
+    world.run(50);
+    world.raws[&from].heard[before..].iter().find_map(|message| match message {
+        Message::Response(response) if response.status >= 200 => Some(response.clone()),
+        _ => None,
+    })
+}
+
+/// Answers the challenge of a response.
+fn credentials(response: &Response, method: &Method, user: &str, password: &str) -> String {
+    let proxy = response.headers.challenges("Proxy-Authenticate");
+    let challenge = response.headers.challenges("WWW-Authenticate").into_iter().chain(proxy).next().unwrap();
+    let credentials = Credentials { username: user.into(), password: password.into(), realm: None };
+    digest::answer(&challenge, &credentials, method, "sip:phones.example", b"", "cnonce", 1).unwrap()
+}
+
+fn register(world: &mut World, from: &str, user: &str, password: &str, cseq: u32) -> Option<Response> {
+    let from = address(from);
+    let challenge = send(world, from, request(Method::Register, user, cseq, &[]))?;
+    if challenge.status != 401 {
+        return Some(challenge);
+    }
+    let answer = credentials(&challenge, &Method::Register, user, password);
+    send(world, from, request(Method::Register, user, cseq + 1, &[("Authorization", answer)]))
+}
+
+fn world(config: SwitchConfig) -> World {
+    let mut world = World::with(config);
+    for at in [PHONE, "198.51.100.8:5062"] {
+        world.script(Raw::new(address(at), raw::polite()));
+    }
+    world
+}
+
+#[test]
+fn a_phone_registers_with_its_password_and_is_forgotten_when_its_time_is_over() {
+    let mut world = world(with_phones());
+    let response = register(&mut world, PHONE, "alice", PASSWORD, 1).unwrap();
+    assert_eq!(response.status, 200);
+    let registrar = |world: &World| world.switch.status(world.time()).registrar.unwrap();
+    assert_eq!((registrar(&world).users, registrar(&world).bindings, registrar(&world).authenticated), (1, 1, 1));
+    world.run(3_601_000);
+    assert_eq!(registrar(&world).bindings, 0);
+    world.finish();
+}
+
+/// Unknown sources get silence, with a registrar too: it hears REGISTER alone, and without one not even that.
+#[test]
+fn strangers_get_silence_for_all_but_register() {
+    let mut world = world(with_phones());
+    let from = address(PHONE);
+    for method in [Method::Invite, Method::Options, Method::Subscribe] {
+        assert!(send(&mut world, from, request(method.clone(), "alice", 1, &[])).is_none(), "{method}");
+    }
+    assert_eq!(world.switch.stats().dropped_sip, 3);
+    assert_eq!(send(&mut world, from, request(Method::Register, "alice", 2, &[])).unwrap().status, 401);
+    world.finish();
+
+    let mut closed = self::world(config(42));
+    assert!(send(&mut closed, from, request(Method::Register, "alice", 1, &[])).is_none());
+    assert_eq!(closed.switch.stats().dropped_sip, 1);
+}
+
+/// Brute force is slowed, counted, and locks out nobody else.
+#[test]
+fn guessing_is_slowed_and_counted() {
+    let mut world = world(with_phones());
+    assert_eq!(register(&mut world, PHONE, "alice", PASSWORD, 1).unwrap().status, 200);
+    let stranger = "198.51.100.8:5062";
+    let mut slowed = None;
+    for guess in 0..200u32 {
+        let response = register(&mut world, stranger, "alice", &format!("guess{guess}"), 10 + guess * 2).unwrap();
+        if response.status == 503 {
+            slowed = Some((guess, response));
+            break;
+        }
+        assert_eq!(response.status, 401);
+    }
+    let (guesses, response) = slowed.expect("guessing is never slowed");
+    assert!(guesses <= 20, "{guesses}");
+    assert!(response.headers.get("Retry-After").is_some());
+    // Nor does the right password help the guesser now; alice's own phone is let in.
+    assert_eq!(register(&mut world, stranger, "alice", PASSWORD, 900).unwrap().status, 503);
+    assert_eq!(register(&mut world, PHONE, "alice", PASSWORD, 901).unwrap().status, 200);
+    let registrar = world.switch.status(world.time()).registrar.unwrap();
+    assert!(
+        registrar.failed >= u64::from(guesses) && registrar.slowed >= 2 && registrar.throttled >= 1,
+        "{registrar:?}"
+    );
+    world.finish();
+}
+
+/// A phone behind a connection that closes is no longer called there.
+#[test]
+fn a_closed_connection_takes_its_phone_along() {
+    let mut world = world(with_phones());
+    let flow =
+        Flow { transport: ringback::sip::Transport::Tls, local: address(GATEWAY), remote: address(PHONE), id: 7 };
+    let over = |world: &mut World, request: Request| {
+        let before = world.wire.len();
+        world.input(Input::Sip { flow, bytes: request.to_bytes() });
+        let (_, text) = world.wire[before..].iter().find(|(_, text)| text.starts_with("SIP/2.0")).unwrap().clone();
+        let Ok(Message::Response(response)) = Message::parse(text.as_bytes()) else { panic!("{text}") };
+        response
+    };
+    let challenge = over(&mut world, request(Method::Register, "bob", 1, &[]));
+    let answer = credentials(&challenge, &Method::Register, "bob", PASSWORD);
+    assert_eq!(over(&mut world, request(Method::Register, "bob", 2, &[("Authorization", answer)])).status, 200);
+    assert_eq!(world.switch.status(world.time()).registrar.unwrap().bindings, 1);
+    world.input(Input::SipClosed { flow });
+    assert_eq!(world.switch.status(world.time()).registrar.unwrap().bindings, 0);
+    world.finish();
+}
