@@ -232,7 +232,7 @@ fn a_registrar_has_a_realm_and_users_with_good_passwords() {
         ("[registrar.users]\n\"a b\" = { password = \"12345678\" }", "`users`: \"a b\" is not known"),
         ("[registrar.users]\nalice = { ha1 = \"xyz\" }", "`ha1`: \"...\" is not known; it takes 32 hexadecimal"),
         ("users_file = \"nowhere\"", "nowhere: cannot be read"),
-        ("min_expires = 5", "`min_expires`: 5 is out of range"),
+        ("min_expires = 5\n[registrar.users]\nalice = { password = \"12345678\" }", "`min_expires`: 5 is out of range"),
     ] {
         let error = load(&with(extra)).err().unwrap_or_else(|| panic!("taken: {extra}"));
         assert!(error.contains(expected), "{extra}\n   said: {error}\n wanted: {expected}");
