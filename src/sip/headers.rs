@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -318,6 +319,12 @@ impl Headers {
         self.number("Min-SE")
     }
 
+    /// Retry-After; a comment or parameters may follow the seconds (section 20.33). `None`: there is none that can be read.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let digits = self.get("Retry-After")?.trim().split(|c: char| !c.is_ascii_digit()).next()?;
+        decimal(digits).map(|seconds| Duration::from_secs(u64::from(seconds)))
+    }
+
     /// RSeq (RFC 3262).
     ///
     /// # Errors
@@ -611,6 +618,13 @@ mod tests {
         assert!(one("Expires", "1000000000000").expires().is_err());
         assert!(one("l", "-999").content_length().is_err());
         assert_eq!(one("x", "1800;refresher=uac").number("Session-Expires"), Ok(Some(1800)));
+        let table = [("120", 120), ("18000;duration=3600", 18_000), (" 90 (in a meeting)", 90)];
+        for (value, seconds) in table {
+            assert_eq!(one("Retry-After", value).retry_after(), Some(Duration::from_secs(seconds)));
+        }
+        for none in ["", "soon", "-1", "99999999999"] {
+            assert_eq!(one("Retry-After", none).retry_after(), None);
+        }
     }
 
     #[test]

@@ -411,6 +411,13 @@ impl Request {
         write(format_args!("{} {} SIP/2.0", self.method, self.uri), &self.headers, &self.body)
     }
 
+    /// The Max-Forwards of a call that goes on from this INVITE: one less than it came with, so that a loop through us ends
+    /// ([RFC 7332](https://www.rfc-editor.org/rfc/rfc7332)); 70 were meant where none is written. The user agent has refused
+    /// one that came with 0.
+    pub fn forwards_left(&self) -> u8 {
+        self.headers.max_forwards().ok().flatten().unwrap_or(70).saturating_sub(1)
+    }
+
     /// A response to it with what it must copy (section 8.2.6): Via, From, To, Call-ID, CSeq, the Timestamp of a 100, and
     /// for 1xx and 2xx of what makes a dialog, Record-Route (section 12.1.1).
     pub fn response(&self, status: u16, reason: &str) -> Response {
@@ -537,6 +544,7 @@ mod tests {
         assert_eq!(request.body, b"body");
         assert_eq!(request.headers.from().unwrap().display.as_deref(), Some("Alice"));
         assert_eq!(Message::parse(&request.to_bytes()).unwrap().to_bytes(), request.to_bytes());
+        assert_eq!(request.forwards_left(), 69);
         let response = request.response(180, "Ringing");
         let Message::Response(read) = Message::parse(&response.to_bytes()).unwrap() else { panic!() };
         assert_eq!((read.status, read.reason.as_str()), (180, "Ringing"));

@@ -318,7 +318,7 @@ impl Registration {
             Ok(response) if (200..300).contains(&response.status) => self.accepted(now, &response),
             Ok(response) if response.status == 423 && self.too_brief < MAX_TOO_BRIEF => self.lengthen(now, &response),
             Ok(response) => {
-                let retry_at = now + self.pause(retry_after(&response.headers));
+                let retry_at = now + self.pause(response.headers.retry_after());
                 self.next = Next::Send(retry_at);
                 self.set_state(RegisterState::Refused { status: response.status, retry_at });
             }
@@ -396,11 +396,4 @@ fn granted(headers: &Headers, ours: &Uri) -> Option<u32> {
 pub(super) fn same_binding(a: &Uri, b: &Uri) -> bool {
     let host = |uri: &Uri| uri.host.to_string().to_ascii_lowercase();
     a.scheme == b.scheme && a.decoded_user() == b.decoded_user() && host(a) == host(b) && a.port == b.port
-}
-
-/// Retry-After in seconds; a comment or parameters may follow (section 20.33).
-pub(super) fn retry_after(headers: &Headers) -> Option<Duration> {
-    let text = headers.get("Retry-After")?;
-    let digits = text.trim().split(|c: char| !c.is_ascii_digit()).next()?;
-    decimal(digits).map(|seconds| Duration::from_secs(u64::from(seconds)))
 }

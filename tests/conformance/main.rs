@@ -11,6 +11,7 @@ mod details;
 mod framing;
 mod parsing;
 mod properties;
+mod rfc3261_10;
 mod rfc3515;
 mod rfc3891;
 mod rfc4475;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use ringback::sip::{
-    Body, Framer, Headers, Host, Invite, Message, Method, NameAddr, Params, Request, SessionOptions, Transport,
-    UaError, UaOutput, Uri,
+    Body, Framer, Headers, Host, Invite, Message, Method, NameAddr, Params, Replaces, Request, SessionOptions,
+    Transport, UaError, UaOutput, Uri,
 };
 
 use crate::answers::{flow, user_agent};
@@ -198,6 +198,103 @@ proptest! {
         prop_assert!(matches!(result, Err(UaError::Header { .. })), "{:?}", result);
         let sent = matches!(ua.poll_output(), Some(UaOutput::Transmit { .. }));
         prop_assert!(!sent, "an INVITE was sent");
+    }
+}
+
+/// Text that means something to a parser more often than other text does.
+fn tricky() -> impl Strategy<Value = String> {
+    prop_oneof![
+        3 => "[ -~]{1,12}",
+        2 => "[a-z%0-9@:;,<>\"\\\\=?/()\\[\\] \t-]{1,12}",
+        1 => any::<String>(),
+        1 => dirty(),
+    ]
+}
+
+/// An address with any text at each of its places.
+fn any_address() -> impl Strategy<Value = NameAddr> {
+    let option = || prop::option::weighted(0.06, tricky());
+    let display = prop::option::of(prop_oneof![6 => clean(), 1 => dirty()]);
+    (display, option(), option(), option(), option()).prop_map(|(display, user, password, param, fields)| {
+        let mut uri = address(None, "bob").uri;
+        uri.user = Some(user.unwrap_or_else(|| "+15551234".into()));
+        (uri.password, uri.headers) = (password, fields);
+        if let Some(param) = param {
+            uri.params.set("user", Some(&param));
+            uri.params.set(&param, None);
+        }
+        NameAddr { display, uri, params: Params::new() }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
+
+    /// Whatever the caller's name, number, URIs and header fields are: the INVITE is read exactly as it is meant, or not sent.
+    #[test]
+    fn an_invite_that_is_sent_is_read_exactly_as_it_is_meant(
+        request_uri in any_address(),
+        from in any_address(),
+        to in any_address(),
+        contact_user in prop::option::of(prop_oneof![6 => "[a-z0-9+]{1,9}", 1 => tricky()]),
+        fields in vec((prop_oneof![12 => token().prop_map(|name| format!("X-{name}")), 1 => tricky()], prop_oneof![12 => value(), 1 => tricky()]), 0..4),
+        referred_by in prop::option::weighted(0.2, prop_oneof![Just("<sip:a@h>".to_owned()), tricky()]),
+        replaces in prop::option::weighted(0.2, (prop_oneof![token(), tricky()], token(), token(), any::<bool>())),
+        body in prop::option::of(vec(any::<u8>(), 1..50)),
+    ) {
+        let replaces = replaces.map(|(call_id, to_tag, from_tag, early_only)| Replaces { call_id, to_tag, from_tag, early_only });
+        let invite = Invite {
+            flow: flow(Transport::Udp),
+            request_uri: request_uri.uri,
+            from,
+            to,
+            contact_user,
+            headers: fields,
+            body: body.map(|bytes| Body { content_type: "application/sdp".into(), bytes }),
+            credentials: None,
+            options: SessionOptions { replaces, referred_by, ..SessionOptions::default() },
+        };
+        let mut ua = user_agent();
+        let result = ua.invite(Instant::now(), invite.clone());
+        let Some(UaOutput::Transmit { bytes, .. }) = ua.poll_output() else {
+            prop_assert!(matches!(result, Err(UaError::Header { .. })), "{:?}", result);
+            return Ok(());
+        };
+        prop_assert!(result.is_ok());
+        let Ok(Message::Request(read)) = Message::parse(&bytes) else { panic!("{}", String::from_utf8_lossy(&bytes)) };
+        prop_assert_eq!(&read.method, &Method::Invite);
+        prop_assert_eq!(&read.uri, &invite.request_uri);
+        let sent_from = read.headers.from().unwrap();
+        let tag = sent_from.tag().unwrap_or_default().to_owned();
+        prop_assert_eq!(sent_from, invite.from.with_tag(&tag));
+        prop_assert_eq!(read.headers.to().unwrap(), invite.to);
+        let contact = read.headers.contacts().unwrap().remove(0);
+        prop_assert_eq!(contact.uri.decoded_user(), invite.contact_user);
+        prop_assert_eq!(&read.body, &invite.body.as_ref().map(|body| body.bytes.clone()).unwrap_or_default());
+        // The caller's own fields, all of them and in their order, and beside them just ours.
+        let mut ours = vec!["Via", "Max-Forwards", "From", "To", "Call-ID", "CSeq", "Contact", "Allow", "Supported", "User-Agent"];
+        if invite.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("Max-Forwards")) {
+            ours.retain(|name| *name != "Max-Forwards");
+        }
+        if let Some(replaces) = &invite.options.replaces {
+            ours.extend(["Require", "Replaces"]);
+            prop_assert_eq!(&read.headers.get("Replaces").unwrap().parse::<Replaces>().unwrap(), replaces);
+        }
+        if let Some(by) = &invite.options.referred_by {
+            ours.push("Referred-By");
+            prop_assert_eq!(read.headers.get("Referred-By"), Some(by.as_str()));
+        }
+        ours.extend(invite.body.as_ref().map(|_| "Content-Type"));
+        ours.push("Content-Length");
+        let mut expected: Vec<String> = ours.into_iter().map(str::to_owned).collect();
+        expected.extend(invite.headers.iter().map(|(name, _)| name.clone()));
+        let mut names: Vec<String> = read.headers.iter().map(|(name, _)| name.to_owned()).collect();
+        names.sort_unstable();
+        expected.sort_unstable();
+        prop_assert_eq!(names, expected);
+        for (name, value) in &invite.headers {
+            prop_assert!(read.headers.iter().any(|(n, v)| n == name && v == value), "{}: {}", name, value);
+        }
     }
 }
 

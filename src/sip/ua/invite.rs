@@ -169,14 +169,19 @@ pub fn check_headers(headers: &[(String, String)]) -> Result<(), UaError> {
 /// Refuses addresses that would not be read as they are meant.
 pub(super) fn check_places(request_uri: &Uri, from: &NameAddr, to: &NameAddr) -> Result<(), UaError> {
     let same_uri = |uri: &Uri| uri.to_string().parse().as_ref() == Ok(uri);
-    let same = |address: &NameAddr| address.to_string().parse().as_ref() == Ok(address);
     let wrong = match () {
         () if !same_uri(request_uri) => "Request-URI",
-        () if !same(from) => "From",
-        () if !same(to) || to.tag().is_some() => "To",
+        () if !is_sound(from) => "From",
+        () if !is_sound(to) || to.tag().is_some() => "To",
         () => return Ok(()),
     };
     Err(UaError::Header { name: wrong.to_owned() })
+}
+
+/// True for an address that is read again as it is meant.
+pub(super) fn is_sound(address: &NameAddr) -> bool {
+    let text = address.to_string();
+    is_clean(&text) && text.parse().as_ref() == Ok(address)
 }
 
 /// Refuses a request, all but its Via in place, that its receiver would not read exactly as it is meant: the last of

@@ -57,6 +57,9 @@ fn build(core: &mut Core, id: RequestId, wish: OutOfDialog) -> Result<Pending, U
     invite::check_headers(&wish.headers)?;
     invite::check_places(&wish.request_uri, &wish.from, &wish.to)?;
     let bad = |name: &str| UaError::Header { name: name.to_owned() };
+    if wish.contact.as_ref().is_some_and(|contact| !invite::is_sound(contact)) {
+        return Err(bad("Contact"));
+    }
     let call_id = match wish.call_id {
         Some(text) if text.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control()) => {
             return Err(bad("Call-ID"));
