@@ -22,6 +22,8 @@ mod outbound;
 mod party;
 mod queue;
 #[cfg(test)]
+mod side_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::sdp::RtpSlot;

@@ -22,7 +22,7 @@ const TRUNK_SSRC: u32 = 0x7070;
 const TRUNK_RTP: Port = Port::Rtp(RtpSlot(0));
 const TRUNK_RTCP: Port = Port::Rtcp(RtpSlot(0));
 
-fn address(last: u8, port: u16) -> SocketAddr {
+pub(super) fn address(last: u8, port: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, last], port))
 }
 
@@ -34,11 +34,11 @@ fn trunk_address() -> SocketAddr {
     address(2, 4_000)
 }
 
-fn accepted(payload_type: u8, codec: Codec) -> AcceptedCodec {
+pub(super) fn accepted(payload_type: u8, codec: Codec) -> AcceptedCodec {
     AcceptedCodec { payload_type, codec }
 }
 
-fn browser_media(codec: Codec) -> BrowserMedia {
+pub(super) fn browser_media(codec: Codec) -> BrowserMedia {
     let send = accepted(codec.static_payload_type().unwrap_or(111), codec);
     let ice = || IceCredentials { ufrag: "abcd".into(), pwd: "0123456789012345678901".into() };
     BrowserMedia {
@@ -68,7 +68,7 @@ fn trunk_media(codec: Codec) -> RtpMedia {
     }
 }
 
-fn leg(media: LegMedia, hears: Hears) -> Option<LegPlan> {
+pub(super) fn leg(media: LegMedia, hears: Hears) -> Option<LegPlan> {
     Some(LegPlan { media, hears })
 }
 
@@ -98,11 +98,11 @@ fn trunk_of(plan: &mut MediaPlan) -> &mut RtpMedia {
 
 /// A packet that the bridge sent: when, and what.
 #[derive(Debug, Clone)]
-struct Sent {
-    at: Duration,
-    to: SocketAddr,
-    header: RtpHeader,
-    payload: Vec<u8>,
+pub(super) struct Sent {
+    pub at: Duration,
+    pub to: SocketAddr,
+    pub header: RtpHeader,
+    pub payload: Vec<u8>,
 }
 
 /// A bridge and what came out of it. Time moves in milliseconds.
@@ -200,7 +200,7 @@ impl Lab {
 }
 
 /// What a peer hears that plays packets one after the other.
-fn hear(sent: &[Sent], codec: Codec) -> Vec<i16> {
+pub(super) fn hear(sent: &[Sent], codec: Codec) -> Vec<i16> {
     let mut decoder = Decoder::new(codec).unwrap();
     let mut heard = Vec::new();
     let mut pcm = [0; 960];
@@ -211,7 +211,7 @@ fn hear(sent: &[Sent], codec: Codec) -> Vec<i16> {
     heard
 }
 
-fn sine(hz: f32, start: usize, len: usize) -> Vec<i16> {
+pub(super) fn sine(hz: f32, start: usize, len: usize) -> Vec<i16> {
     (start..start + len).map(|n| (8_000.0 * (std::f32::consts::TAU * hz * n as f32 / 8_000.0).sin()) as i16).collect()
 }
 
@@ -267,7 +267,7 @@ fn converse(lab: &mut Lab, packets: usize, mut lost: impl FnMut(usize) -> bool) 
 }
 
 /// Timestamps stand exactly for the time sent, and no number is left out.
-fn assert_exact_time_line(sent: &[Sent], clock_per_ms: u32) {
+pub(super) fn assert_exact_time_line(sent: &[Sent], clock_per_ms: u32) {
     let first = &sent[0];
     for packet in sent {
         let media = packet.header.timestamp.wrapping_sub(first.header.timestamp);

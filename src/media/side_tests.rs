@@ -1,0 +1,269 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+//! Any kind of leg on either side, and a leg that takes the place of another, in virtual time.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::tests::{Sent, accepted, address, assert_exact_time_line, browser_media, hear, leg, sine};
+use super::{Bridge, Port};
+use crate::codec::opus::OpusSettings;
+use crate::codec::tone::amplitude;
+use crate::codec::{Codec, Encoder};
+use crate::rtp::packet::{RtpHeader, RtpPacket};
+use crate::rtp::rtcp::{self, RtcpItem};
+use crate::sdp::{BrowserMedia, Hears, LegMedia, MediaPlan, MediaReport, RtpMedia, RtpSlot, Side};
+
+/// A party at the far end of a leg: it says a tone, and keeps what it is sent.
+struct End {
+    port: Port,
+    address: SocketAddr,
+    media: LegMedia,
+    hz: f32,
+    encoder: Encoder,
+    said: u16,
+    heard: Vec<Sent>,
+    left: bool,
+}
+
+impl End {
+    fn browser(side: Side, codec: Codec, hz: f32) -> Self {
+        let address = address(if side == Side::A { 1 } else { 6 }, 5_000);
+        let media = BrowserMedia { ssrc: hz as u32, ..browser_media(codec) };
+        Self::new(Port::Browser, address, LegMedia::Browser(media), hz)
+    }
+
+    fn rtp(slot: u8, codec: Codec, hz: f32) -> Self {
+        let address = address(10 + slot, 4_000);
+        let send = accepted(codec.static_payload_type().unwrap(), codec);
+        let media = RtpMedia { slot: RtpSlot(slot), ..RtpMedia::new(address, send, hz as u32) };
+        Self::new(Port::Rtp(RtpSlot(slot)), address, LegMedia::Rtp(media), hz)
+    }
+
+    fn new(port: Port, address: SocketAddr, media: LegMedia, hz: f32) -> Self {
+        let encoder = Encoder::new(media.send().codec, OpusSettings::default()).unwrap();
+        Self { port, address, media, hz, encoder, said: 0, heard: Vec::new(), left: false }
+    }
+
+    fn codec(&self) -> Codec {
+        self.media.send().codec
+    }
+
+    fn packet(&mut self) -> Vec<u8> {
+        let n = self.said;
+        self.said += 1;
+        let clock = self.codec().clock_rate() / 50;
+        let header = RtpHeader {
+            payload_type: self.media.send().payload_type,
+            sequence: n,
+            timestamp: u32::from(n) * clock,
+            ssrc: self.hz as u32 + 7,
+            marker: n == 0,
+        };
+        let mut bytes = vec![0; 412];
+        header.write(&mut bytes).unwrap();
+        let len = self.encoder.encode(&sine(self.hz, usize::from(n) * 160, 160), &mut bytes[12..]).unwrap();
+        bytes.truncate(12 + len);
+        bytes
+    }
+}
+
+/// Two parties, those who were there before them, and the bridge.
+struct Line {
+    bridge: Bridge,
+    start: Instant,
+    now: Instant,
+    ends: [End; 2],
+    gone: Vec<End>,
+    reports: Vec<MediaReport>,
+}
+
+impl Line {
+    fn new(a: End, b: End) -> Self {
+        let start = Instant::now();
+        let ends = [a, b];
+        let bridge = Bridge::plain(start, plan(&ends), [address(1, 5_000), address(6, 5_000)]);
+        Self { bridge, start, now: start, ends, gone: Vec::new(), reports: Vec::new() }
+    }
+
+    fn replace(&mut self, index: usize, end: End) {
+        let old = std::mem::replace(&mut self.ends[index], end);
+        self.gone.push(old);
+        self.bridge.update(self.now, plan(&self.ends));
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        let at = self.now - self.start;
+        let mut buf = [0; 1_500];
+        while let Some(transmit) = self.bridge.poll_transmit(&mut buf) {
+            let bytes = &buf[..transmit.len];
+            let to = |end: &&mut End| match transmit.port {
+                Port::Browser => end.port == Port::Browser && end.address == transmit.to,
+                Port::Rtp(slot) | Port::Rtcp(slot) => end.port == Port::Rtp(slot),
+            };
+            let Some(end) = self.ends.iter_mut().chain(&mut self.gone).find(to) else { panic!("to nobody") };
+            if (192..=223).contains(&bytes[1]) {
+                rtcp::read(bytes, |item| end.left |= matches!(item, RtcpItem::Bye { .. })).unwrap();
+                continue;
+            }
+            let packet = RtpPacket::parse(bytes).unwrap();
+            let sent = Sent { at, to: transmit.to, header: packet.header, payload: packet.payload.to_vec() };
+            end.heard.push(sent);
+        }
+        self.reports.extend(std::iter::from_fn(|| self.bridge.poll_report()));
+    }
+
+    fn run_to(&mut self, end: Instant) {
+        while let Some(next) = self.bridge.poll_timeout().filter(|next| *next <= end) {
+            self.now = self.now.max(next);
+            self.bridge.handle_timeout(self.now);
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    /// Both talk for so many frames.
+    fn talk(&mut self, frames: u32) {
+        for _ in 0..frames {
+            for index in [0, 1] {
+                let (port, source, mut packet) =
+                    (self.ends[index].port, self.ends[index].address, self.ends[index].packet());
+                self.bridge.handle_datagram(self.now, port, source, &mut packet);
+                self.drain();
+                self.run_to(self.now + Duration::from_millis(10));
+            }
+        }
+    }
+
+    /// Each hears the other, and not itself, in its last second.
+    fn assert_tones(&self) {
+        for (end, other) in [(&self.ends[0], &self.ends[1]), (&self.ends[1], &self.ends[0])] {
+            let last = &end.heard[end.heard.len() - 50..];
+            let pcm = hear(last, end.codec());
+            let (told, echo) = (amplitude(&pcm[1_600..], 8_000, other.hz), amplitude(&pcm[1_600..], 8_000, end.hz));
+            assert!((6_000.0..9_500.0).contains(&told) && echo < 300.0, "{} Hz at {told}, {echo}", other.hz);
+        }
+    }
+}
+
+fn plan([a, b]: &[End; 2]) -> MediaPlan {
+    MediaPlan { a: leg(a.media.clone(), Hears::Peer), b: leg(b.media.clone(), Hears::Peer) }
+}
+
+#[test]
+fn every_kind_of_leg_talks_to_every_other() {
+    let browser = |side, codec, hz| End::browser(side, codec, hz);
+    let lines = [
+        (browser(Side::A, Codec::Opus, 440.0), End::rtp(0, Codec::Pcmu, 1_000.0)),
+        (End::rtp(0, Codec::Pcma, 440.0), browser(Side::B, Codec::Opus, 1_000.0)),
+        (End::rtp(0, Codec::Pcmu, 440.0), End::rtp(1, Codec::Pcma, 1_000.0)),
+        (End::rtp(2, Codec::Pcma, 440.0), End::rtp(3, Codec::Pcma, 1_000.0)),
+        (browser(Side::A, Codec::Opus, 440.0), browser(Side::B, Codec::Opus, 1_000.0)),
+        (browser(Side::A, Codec::Opus, 440.0), browser(Side::B, Codec::Pcmu, 1_000.0)),
+    ];
+    for (a, b) in lines {
+        let mut line = Line::new(a, b);
+        line.talk(100);
+        line.assert_tones();
+        for end in &line.ends {
+            assert_exact_time_line(&end.heard, end.codec().clock_rate() / 1_000);
+            assert!(end.heard.iter().all(|sent| sent.header.ssrc == end.hz as u32));
+        }
+        assert_eq!(line.reports, [MediaReport::FirstRtp(Side::A), MediaReport::FirstRtp(Side::B)]);
+        let stats = line.bridge.stats();
+        assert_eq!((stats.a.packets_in, stats.b.packets_in, stats.a.lost, stats.b.lost), (100, 100, 0, 0));
+    }
+}
+
+/// The bytes of one law go from trunk to trunk as they are: all 256 of them.
+#[test]
+fn trunk_to_trunk_with_one_law_passes_payloads_through() {
+    for codec in [Codec::Pcmu, Codec::Pcma] {
+        let mut line = Line::new(End::rtp(0, codec, 440.0), End::rtp(1, codec, 1_000.0));
+        let payloads: [Vec<u8>; 2] = [(0..160).collect(), (96..=255).collect()];
+        for n in 0..100_u16 {
+            let (timestamp, ssrc) = (u32::from(n) * 160, 3);
+            let payload_type = codec.static_payload_type().unwrap();
+            let header = RtpHeader { payload_type, sequence: n, timestamp, ssrc, marker: false };
+            let mut bytes = vec![0; 12];
+            header.write(&mut bytes).unwrap();
+            bytes.extend(&payloads[usize::from(n % 2)]);
+            let (port, source) = (line.ends[0].port, line.ends[0].address);
+            line.bridge.handle_datagram(line.now, port, source, &mut bytes);
+            line.run_to(line.now + Duration::from_millis(20));
+        }
+        for payload in &payloads {
+            let whole = line.ends[1].heard.iter().filter(|sent| sent.payload == *payload).count();
+            assert!(whole >= 48, "{codec:?}: {whole}");
+        }
+    }
+}
+
+/// A transfer: first who was called is another, then who called. The one who stays hears the new party on one unbroken stream.
+#[test]
+fn a_leg_takes_the_place_of_another_while_the_other_side_goes_on() {
+    let mut line = Line::new(End::browser(Side::A, Codec::Opus, 440.0), End::rtp(0, Codec::Pcmu, 1_000.0));
+    line.talk(100);
+    line.assert_tones();
+    // Another slot, another codec.
+    line.replace(1, End::rtp(1, Codec::Pcma, 1_500.0));
+    line.talk(100);
+    line.assert_tones();
+    // Another kind.
+    line.replace(1, End::browser(Side::B, Codec::Opus, 700.0));
+    line.talk(100);
+    line.assert_tones();
+    assert_exact_time_line(&line.ends[0].heard, 48);
+    assert!(line.ends[0].heard.iter().all(|sent| sent.header.ssrc == 440));
+    assert!(line.gone.iter().all(|end| end.left), "each was told goodbye");
+    // Now the caller: a browser gives way to an RTP leg in the slot that the first callee had.
+    line.gone.clear();
+    line.replace(0, End::rtp(0, Codec::Pcmu, 1_900.0));
+    line.talk(100);
+    line.assert_tones();
+    assert_exact_time_line(&line.ends[1].heard, 48);
+    // The same slot, but another party.
+    line.gone.clear();
+    line.replace(0, End::rtp(0, Codec::Pcmu, 2_300.0));
+    line.talk(100);
+    line.assert_tones();
+    assert_exact_time_line(&line.ends[1].heard, 48);
+    assert!(line.ends[1].heard.iter().all(|sent| sent.header.ssrc == 700));
+    // What all legs of a side did is counted.
+    let stats = line.bridge.stats();
+    assert_eq!((stats.a.packets_in, stats.b.packets_in), (500, 500));
+}
+
+/// Late packets of the party that left are not the new party's.
+#[test]
+fn the_old_party_is_not_heard_any_more() {
+    let mut line = Line::new(End::browser(Side::A, Codec::Opus, 440.0), End::rtp(0, Codec::Pcmu, 1_000.0));
+    line.talk(100);
+    line.replace(1, End::rtp(1, Codec::Pcmu, 1_500.0));
+    for _ in 0..100 {
+        let (port, source, mut packet) = (line.gone[0].port, line.gone[0].address, line.gone[0].packet());
+        line.bridge.handle_datagram(line.now, port, source, &mut packet);
+        line.talk(1);
+    }
+    line.assert_tones();
+    let last = &line.ends[0].heard[line.ends[0].heard.len() - 50..];
+    assert!(amplitude(&hear(last, Codec::Opus)[1_600..], 8_000, 1_000.0) < 200.0);
+}
+
+/// A side without a leg is no fault: the other one is not disturbed, and may be the only one for a while.
+#[test]
+fn a_side_may_be_empty_for_a_while() {
+    let mut line = Line::new(End::rtp(0, Codec::Pcmu, 440.0), End::rtp(1, Codec::Pcmu, 1_000.0));
+    line.talk(50);
+    let without = MediaPlan { b: None, a: leg(line.ends[0].media.clone(), Hears::Music) };
+    line.bridge.update(line.now, without);
+    line.drain();
+    let mut packet = line.ends[1].packet();
+    line.bridge.handle_datagram(line.now, line.ends[1].port, line.ends[1].address, &mut packet);
+    line.run_to(line.now + Duration::from_secs(1));
+    let whole = plan(&line.ends);
+    line.bridge.update(line.now, whole);
+    line.talk(100);
+    line.assert_tones();
+    assert_exact_time_line(&line.ends[0].heard, 8);
+}
