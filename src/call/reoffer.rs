@@ -34,6 +34,7 @@ impl TrunkLeg {
     /// Takes media newly agreed at the peer's wish; says whether the peer holds us now, or no longer.
     fn take_media(&mut self, media: RtpMedia) -> Happened {
         let held = !media.direction.sends() || media.remote_rtp.is_none();
+        self.settle(&media);
         self.media = Some(media);
         if held == self.held_by_them {
             return Happened::Nothing;
@@ -105,7 +106,7 @@ impl TrunkLeg {
         let remote = self.remote().ok_or(481u16)?;
         let rtp = loan.rtp_for(remote).map_err(|_| 488u16)?;
         let description = self.description.as_mut().ok_or(481u16)?;
-        self.before = description.move_to(loan.slot, rtp);
+        self.before = Some(description.move_to(cx, loan.slot, rtp));
         let offer = self.own_offer(self.hold.on);
         let sent = self.session.zip(offer).map(|(session, offer)| cx.ua.reoffer(cx.now.instant, session, offer));
         match sent {
@@ -136,8 +137,8 @@ impl TrunkLeg {
 
     /// Our ports are those of before.
     fn stay(&mut self) {
-        if let (Some((slot, rtp)), Some(description)) = (self.before.take(), self.description.as_mut()) {
-            description.move_to(slot, rtp);
+        if let (Some(before), Some(description)) = (self.before.take(), self.description.as_mut()) {
+            description.stay(before);
         }
     }
 

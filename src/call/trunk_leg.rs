@@ -10,7 +10,7 @@ use super::leg::{Happened, Leg, Progress, Role, Way};
 use super::route::{Hop, Route};
 use super::slots::Loan;
 use super::transfer::News;
-use super::trunk_sdp::{SDP, TrunkDescription};
+use super::trunk_sdp::{SDP, Seat, TrunkDescription};
 use super::{CallId, Cause, Context, DtmfMethod, Effect, Origin, Refused, Rights, Special, Trunk, TrunkTried};
 use crate::sdp::{LegMedia, MediaCommand, RtpMedia, RtpSlot, Side};
 use crate::sip::{
@@ -66,7 +66,7 @@ pub struct TrunkLeg {
     pub(super) asked: Option<Asked>,
     pub(super) held_by_them: bool,
     /// Our ports before a move that is under way.
-    pub(super) before: Option<(RtpSlot, SocketAddr)>,
+    pub(super) before: Option<Seat>,
     digits: VecDeque<(char, u16)>,
     next_digit: Option<Instant>,
     /// The peer's REFER that is being followed.
@@ -320,6 +320,7 @@ impl TrunkLeg {
         match media {
             Some(media) => {
                 self.result("answered");
+                self.settle(&media);
                 self.media = Some(media);
                 Happened::Answered
             }
@@ -333,6 +334,13 @@ impl TrunkLeg {
     pub(super) fn read_description(&self, body: Option<&Body>) -> Option<RtpMedia> {
         let body = body.filter(|body| is_sdp(body))?;
         self.description.as_ref()?.read_answer(&body.bytes).ok()
+    }
+
+    /// What later offers of ours keep to.
+    pub(super) fn settle(&mut self, media: &RtpMedia) {
+        if let Some(description) = self.description.as_mut() {
+            description.settle(media);
+        }
     }
 
     /// Digits in RTP, or in SIP INFO where the peer wants them so.

@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use rand::RngExt as _;
 
 use super::{Context, DtmfMethod, Trunk};
-use crate::sdp::{Direction, Network, OwnDescription, RtpMedia, RtpSlot, SdpError, TrunkLocal, trunk};
+use crate::sdp::{
+    Direction, Network, OwnDescription, RtpMedia, RtpSlot, SdpError, SrtpKeys, SrtpLocal, TrunkLocal, trunk,
+};
 
 /// The media type of session descriptions.
 pub const SDP: &str = "application/sdp";
@@ -16,6 +18,15 @@ pub const SDP: &str = "application/sdp";
 pub struct TrunkDescription {
     local: TrunkLocal,
     own: OwnDescription,
+}
+
+/// Where our end of the media is.
+#[derive(Debug)]
+pub struct Seat {
+    slot: RtpSlot,
+    rtp: SocketAddr,
+    ssrc: u32,
+    keys: SrtpKeys,
 }
 
 impl TrunkDescription {
@@ -34,6 +45,7 @@ impl TrunkDescription {
             telephone_event: trunk.dtmf == DtmfMethod::Rfc4733,
             direction: Direction::SendRecv,
             ssrc: cx.rng.random_range(1..=u32::MAX),
+            srtp: SrtpLocal { policy: trunk.srtp, keys: SrtpKeys::new(cx.rng.random()), agreed: None },
         };
         TrunkDescription { local, own }
     }
@@ -43,11 +55,26 @@ impl TrunkDescription {
         self.local.direction = direction;
     }
 
-    /// Other ports of ours, from the next offer on; those of before come back.
-    pub fn move_to(&mut self, slot: RtpSlot, rtp: SocketAddr) -> Option<(RtpSlot, SocketAddr)> {
-        let before = (self.local.slot, self.local.rtp);
-        (self.local.slot, self.local.rtp) = (slot, rtp);
-        Some(before)
+    /// Other ports of ours from the next offer on, with an SSRC and keys of their own: whoever serves them begins a stream anew,
+    /// and a key must never protect two. What was before comes back.
+    pub fn move_to(&mut self, cx: &mut Context, slot: RtpSlot, rtp: SocketAddr) -> Seat {
+        let seat = Seat { slot, rtp, ssrc: cx.rng.random_range(1..=u32::MAX), keys: SrtpKeys::new(cx.rng.random()) };
+        self.sit(seat)
+    }
+
+    /// Back to where we were before a move that came to nothing.
+    pub fn stay(&mut self, before: Seat) {
+        self.sit(before);
+    }
+
+    fn sit(&mut self, seat: Seat) -> Seat {
+        let local = &mut self.local;
+        Seat {
+            slot: std::mem::replace(&mut local.slot, seat.slot),
+            rtp: std::mem::replace(&mut local.rtp, seat.rtp),
+            ssrc: std::mem::replace(&mut local.ssrc, seat.ssrc),
+            keys: std::mem::replace(&mut local.srtp.keys, seat.keys),
+        }
     }
 
     /// An offer.
@@ -70,6 +97,7 @@ impl TrunkDescription {
             local.version = version;
             trunk::answer(local, offer).map(|(text, _)| text).unwrap_or_default()
         });
+        self.local.settle(&media);
         Ok((text, media))
     }
 
@@ -79,5 +107,10 @@ impl TrunkDescription {
     /// [`SdpError`] when it is no answer to it.
     pub fn read_answer(&self, answer: &[u8]) -> Result<RtpMedia, SdpError> {
         trunk::read_answer(&self.local, answer)
+    }
+
+    /// Keeps to this media's transport and suite in later offers: it is what the session has come to.
+    pub fn settle(&mut self, media: &RtpMedia) {
+        self.local.settle(media);
     }
 }

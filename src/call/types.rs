@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::{Identity, Network, NumberFormat};
-use crate::sdp::Codec;
+use crate::sdp::{Codec, SrtpPolicy};
 use crate::sip::{Credentials, Host, SessionOptions, Target, TrunkDns};
 
 /// The time, as given to every entry of the core: a monotonic instant for timers and the date for records and tokens.
@@ -93,6 +93,8 @@ pub struct Trunk {
     pub codecs: Vec<Codec>,
     /// Milliseconds of audio in our packets: 10 to 60.
     pub ptime: u8,
+    /// Whether its media is encrypted, by keys in the description (SDES).
+    pub srtp: SrtpPolicy,
     /// How numbers are written.
     pub number_format: NumberFormat,
     /// How digits travel.
@@ -184,6 +186,7 @@ impl Trunk {
             credentials: None,
             codecs: vec![Codec::Pcmu, Codec::Pcma],
             ptime: 20,
+            srtp: SrtpPolicy::default(),
             number_format: NumberFormat::E164,
             dtmf: DtmfMethod::Rfc4733,
             identity: Identity::default(),

@@ -155,6 +155,7 @@ pub struct Trunk {
     pub ptime: Option<Spanned<usize>>,
     pub number_format: Option<Spanned<String>>,
     pub dtmf: Option<Spanned<String>>,
+    pub srtp: Option<Spanned<String>>,
     pub sources: Option<Vec<Spanned<String>>>,
     pub media_sources: Option<Vec<Spanned<String>>>,
     pub outbound_proxy: Option<Spanned<String>>,

@@ -8,6 +8,7 @@ use toml::Spanned;
 
 use super::{ConfigError, Problem, Reader, Sip, raw};
 use crate::codec::Codec;
+use crate::sdp::SrtpPolicy;
 use crate::sip::{Credentials, Host, Refresher, Reliable, SessionOptions, SessionTimer, Transport};
 use crate::switch::{
     Asserted, DtmfMethod, FromUser, Identity, Network, NumberFormat, Redirects, Refer, ReferIn, Register, Trunk,
@@ -64,6 +65,11 @@ impl Reader<'_> {
             credentials,
             codecs: self.codecs(raw.codecs.as_deref())?,
             ptime: self.ptime(&raw.ptime)?,
+            srtp: self.word(
+                "srtp",
+                raw.srtp.as_ref(),
+                &[("off", SrtpPolicy::Off), ("optional", SrtpPolicy::Optional), ("required", SrtpPolicy::Required)],
+            )?,
             number_format: self.number_format(raw.number_format.as_ref())?,
             dtmf: self.word(
                 "dtmf",

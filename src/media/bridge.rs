@@ -248,15 +248,17 @@ impl Bridge {
         Side::BOTH.into_iter().find(has)
     }
 
-    fn rtp_datagram(&mut self, now: Instant, slot: RtpSlot, source: SocketAddr, datagram: &[u8]) {
+    fn rtp_datagram(&mut self, now: Instant, slot: RtpSlot, source: SocketAddr, datagram: &mut [u8]) {
         if is_rtcp(datagram) {
             // A peer that muxes unasked: harmless.
             return self.rtcp_datagram(now, slot, source, datagram);
         }
         let Some(side) = self.side_of(slot) else { return };
         let Some(leg) = self.parties.leg(side) else { return };
-        let Wire::Rtp { latch, .. } = &mut leg.wire else { return };
-        let believed = RtpPacket::parse(datagram).ok().filter(|packet| {
+        let Wire::Rtp { latch, crypto, .. } = &mut leg.wire else { return };
+        let opened = if latch.plausible(source) { crypto.open_rtp(now, datagram) } else { None };
+        let packet = opened.and_then(|len| RtpPacket::parse(datagram.get(..len)?).ok());
+        let believed = packet.filter(|packet| {
             let header = &packet.header;
             leg.inbound.knows(now, header.payload_type) && latch.accepts(source, header.ssrc, header.sequence)
         });
@@ -266,11 +268,15 @@ impl Bridge {
         }
     }
 
-    fn rtcp_datagram(&mut self, now: Instant, slot: RtpSlot, source: SocketAddr, datagram: &[u8]) {
+    fn rtcp_datagram(&mut self, now: Instant, slot: RtpSlot, source: SocketAddr, datagram: &mut [u8]) {
         let Some(leg) = self.side_of(slot).and_then(|side| self.parties.leg(side)) else { return };
-        match &leg.wire {
-            Wire::Rtp { latch, .. } if latch.accepts_rtcp(source) => leg.rtcp(now, datagram),
-            _ => leg.inbound.rejected += 1,
+        let opened = match &mut leg.wire {
+            Wire::Rtp { latch, crypto, .. } if latch.accepts_rtcp(source) => crypto.open_rtcp(now, datagram),
+            _ => None,
+        };
+        match opened.and_then(|len| datagram.get(..len)) {
+            Some(compound) => leg.rtcp(now, compound),
+            None => leg.inbound.rejected += 1,
         }
     }
 

@@ -59,6 +59,13 @@ impl Latch {
         self.described.map(|described| self.locked.unwrap_or(described))
     }
 
+    /// Whether a packet from `source` can be the peer's at all: only then is it worth to be decrypted.
+    pub fn plausible(&self, source: SocketAddr) -> bool {
+        let Some(described) = self.described else { return false };
+        let is_known = self.sources.iter().any(|network| network.contains(source.ip()));
+        source.ip() == described.ip() || self.locked == Some(source) || is_known
+    }
+
     /// Whether a packet of a negotiated payload type from `source` is the peer's.
     pub fn accepts(&mut self, source: SocketAddr, ssrc: u32, sequence: u16) -> bool {
         let Some(described) = self.described else { return false };

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
+use super::crypto::Crypto;
 use super::inbound::Inbound;
 use super::latch::Latch;
 use super::outbound::{Outbound, Packet};
@@ -46,6 +47,8 @@ pub(super) enum Wire {
         latch: Latch,
         /// The described address for RTCP.
         rtcp: Option<SocketAddr>,
+        /// Keys, where the media is protected.
+        crypto: Crypto,
     },
     /// Plain RTP in place of a browser's transport, in unit tests.
     #[cfg(test)]
@@ -59,7 +62,10 @@ impl Wire {
                 let (len, to) = transport.protect_rtp(buf, len).ok()?;
                 Some(Transmit { port: Port::Browser, to, len })
             }
-            Wire::Rtp { slot, latch, .. } => Some(Transmit { port: Port::Rtp(*slot), to: latch.destination()?, len }),
+            Wire::Rtp { slot, latch, crypto, .. } => {
+                let to = latch.destination()?;
+                Some(Transmit { port: Port::Rtp(*slot), to, len: crypto.protect_rtp(buf, len)? })
+            }
             #[cfg(test)]
             Wire::Plain(to) => Some(Transmit { port: Port::Browser, to: *to, len }),
         }
@@ -71,8 +77,9 @@ impl Wire {
                 let (len, to) = transport.protect_rtcp(buf, len).ok()?;
                 Some(Transmit { port: Port::Browser, to, len })
             }
-            Wire::Rtp { slot, latch, rtcp } => {
-                Some(Transmit { port: Port::Rtcp(*slot), to: latch.rtcp_destination(*rtcp)?, len })
+            Wire::Rtp { slot, latch, rtcp, crypto } => {
+                let to = latch.rtcp_destination(*rtcp)?;
+                Some(Transmit { port: Port::Rtcp(*slot), to, len: crypto.protect_rtcp(buf, len)? })
             }
             #[cfg(test)]
             Wire::Plain(to) => Some(Transmit { port: Port::Browser, to: *to, len }),
@@ -113,7 +120,7 @@ impl Leg {
     /// A leg over RTP.
     pub fn rtp(now: Instant, rng: &mut StdRng, media: &RtpMedia) -> Result<Self, CodecError> {
         let outbound = Outbound::new(rng, media.ssrc, media.send)?;
-        let wire = Wire::Rtp { slot: media.slot, latch: Latch::default(), rtcp: None };
+        let wire = Wire::Rtp { slot: media.slot, latch: Latch::default(), rtcp: None, crypto: Crypto::default() };
         let mut leg = Self::new(now, rng, outbound, wire, RTP_REPORTS);
         // Random, and a new one for each call (RFC 7022 section 4.2).
         leg.cname = format!("{:016x}", rng.random::<u64>());
@@ -155,7 +162,8 @@ impl Leg {
         self.outbound.configure(media.ssrc, media.send, media.telephone_event, media.ptime, false)?;
         self.set_direction(media.direction);
         self.alive = now;
-        if let Wire::Rtp { latch, rtcp, .. } = &mut self.wire {
+        if let Wire::Rtp { latch, rtcp, crypto, .. } = &mut self.wire {
+            crypto.configure(now, media.srtp.as_ref());
             latch.describe(media.remote_rtp, &media.sources);
             *rtcp = media.remote_rtcp;
         }

@@ -14,6 +14,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod bridge;
+mod crypto;
 mod filler;
 mod inbound;
 mod latch;

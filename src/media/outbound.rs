@@ -51,7 +51,9 @@ impl Outbound {
     pub fn new(rng: &mut StdRng, ssrc: u32, send: AcceptedCodec) -> Result<Self, CodecError> {
         Ok(Self {
             ssrc,
-            sequence: rng.random(),
+            // Below 2^15: a receiver of SRTP that misses the first packets still guesses the rollover counter (RFC 3711
+            // section 3.3.1).
+            sequence: rng.random::<u16>() >> 1,
             timestamp: rng.random(),
             send,
             encoder: Encoder::new(send.codec, OpusSettings::default())?,

@@ -11,7 +11,10 @@ use crate::codec::tone::amplitude;
 use crate::codec::{Codec, Encoder};
 use crate::rtp::packet::{RtpHeader, RtpPacket};
 use crate::rtp::rtcp::{self, RtcpItem};
-use crate::sdp::{BrowserMedia, Hears, LegMedia, MediaPlan, MediaReport, RtpMedia, RtpSlot, Side};
+use crate::rtp::srtp::{Profile, SrtpContext};
+use crate::sdp::{
+    BrowserMedia, Hears, LegMedia, MediaPlan, MediaReport, RtpMedia, RtpSlot, Side, SrtpKey, SrtpPlan, SrtpSuite,
+};
 
 /// A party at the far end of a leg: it says a tone, and keeps what it is sent.
 struct End {
@@ -20,7 +23,9 @@ struct End {
     media: LegMedia,
     hz: f32,
     encoder: Encoder,
-    said: u16,
+    /// The far end's own contexts, sending and receiving.
+    srtp: Option<[SrtpContext; 2]>,
+    said: u32,
     heard: Vec<Sent>,
     left: bool,
 }
@@ -41,7 +46,8 @@ impl End {
 
     fn new(port: Port, address: SocketAddr, media: LegMedia, hz: f32) -> Self {
         let encoder = Encoder::new(media.send().codec, OpusSettings::default()).unwrap();
-        Self { port, address, media, hz, encoder, said: 0, heard: Vec::new(), left: false }
+        let srtp = media.rtp().and_then(|rtp| rtp.srtp.as_ref()).map(contexts);
+        Self { port, address, media, hz, encoder, srtp, said: 0, heard: Vec::new(), left: false }
     }
 
     fn codec(&self) -> Codec {
@@ -54,17 +60,45 @@ impl End {
         let clock = self.codec().clock_rate() / 50;
         let header = RtpHeader {
             payload_type: self.media.send().payload_type,
-            sequence: n,
-            timestamp: u32::from(n) * clock,
+            sequence: n as u16,
+            timestamp: n * clock,
             ssrc: self.hz as u32 + 7,
             marker: n == 0,
         };
         let mut bytes = vec![0; 412];
         header.write(&mut bytes).unwrap();
-        let len = self.encoder.encode(&sine(self.hz, usize::from(n) * 160, 160), &mut bytes[12..]).unwrap();
+        let len = self.encoder.encode(&sine(self.hz, n as usize * 160, 160), &mut bytes[12..]).unwrap();
         bytes.truncate(12 + len);
+        if let Some([sending, _]) = &mut self.srtp {
+            let len = bytes.len();
+            bytes.resize(len + 20, 0);
+            let len = sending.protect_rtp(&mut bytes, len).unwrap();
+            bytes.truncate(len);
+        }
         bytes
     }
+
+    /// With keys of its own, which depend on `seed`.
+    fn secure(mut self, suite: SrtpSuite, seed: u8) -> Self {
+        let LegMedia::Rtp(media) = &mut self.media else { panic!("a browser has no such keys") };
+        let key = |byte| SrtpKey(vec![byte; suite.key_and_salt_len()]);
+        media.srtp = Some(SrtpPlan { suite, our_key: key(seed), their_key: key(seed + 100) });
+        self.srtp = media.srtp.as_ref().map(contexts);
+        self
+    }
+}
+
+fn contexts(plan: &SrtpPlan) -> [SrtpContext; 2] {
+    let profile = match plan.suite {
+        SrtpSuite::AesCm128HmacSha1_80 => Profile::Aes128CmSha1_80,
+        SrtpSuite::AesCm128HmacSha1_32 => Profile::Aes128CmSha1_32,
+        SrtpSuite::AeadAes128Gcm => Profile::AeadAes128Gcm,
+        SrtpSuite::AeadAes256Gcm => Profile::AeadAes256Gcm,
+    };
+    [&plan.their_key, &plan.our_key].map(|key| {
+        let (key, salt) = key.0.split_at(profile.key_len());
+        SrtpContext::new(profile, key, salt).unwrap()
+    })
 }
 
 /// Two parties, those who were there before them, and the bridge.
@@ -96,17 +130,26 @@ impl Line {
         let at = self.now - self.start;
         let mut buf = [0; 1_500];
         while let Some(transmit) = self.bridge.poll_transmit(&mut buf) {
-            let bytes = &buf[..transmit.len];
+            let bytes = &mut buf[..transmit.len];
             let to = |end: &&mut End| match transmit.port {
                 Port::Browser => end.port == Port::Browser && end.address == transmit.to,
                 Port::Rtp(slot) | Port::Rtcp(slot) => end.port == Port::Rtp(slot),
             };
             let Some(end) = self.ends.iter_mut().chain(&mut self.gone).find(to) else { panic!("to nobody") };
             if (192..=223).contains(&bytes[1]) {
+                let len = match &mut end.srtp {
+                    Some([_, receiving]) => receiving.unprotect_rtcp(bytes).expect("an authentic report"),
+                    None => bytes.len(),
+                };
+                let bytes = &bytes[..len];
                 rtcp::read(bytes, |item| end.left |= matches!(item, RtcpItem::Bye { .. })).unwrap();
                 continue;
             }
-            let packet = RtpPacket::parse(bytes).unwrap();
+            let len = match &mut end.srtp {
+                Some([_, receiving]) => receiving.unprotect_rtp(bytes).expect("an authentic packet"),
+                None => bytes.len(),
+            };
+            let packet = RtpPacket::parse(&bytes[..len]).unwrap();
             let sent = Sent { at, to: transmit.to, header: packet.header, payload: packet.payload.to_vec() };
             end.heard.push(sent);
         }
@@ -184,7 +227,7 @@ fn trunk_to_trunk_with_one_law_passes_payloads_through() {
         for n in 0..100_u16 {
             let (timestamp, ssrc) = (u32::from(n) * 160, 3);
             let payload_type = codec.static_payload_type().unwrap();
-            let header = RtpHeader { payload_type, sequence: n, timestamp, ssrc, marker: false };
+            let header = RtpHeader { payload_type, sequence: n as u16, timestamp, ssrc, marker: false };
             let mut bytes = vec![0; 12];
             header.write(&mut bytes).unwrap();
             bytes.extend(&payloads[usize::from(n % 2)]);
@@ -266,4 +309,80 @@ fn a_side_may_be_empty_for_a_while() {
     line.talk(100);
     line.assert_tones();
     assert_exact_time_line(&line.ends[0].heard, 8);
+}
+
+/// SDES: what a leg with keys sends and takes is SRTP, in each suite, beside legs of every kind.
+#[test]
+fn a_leg_with_keys_talks_srtp_in_each_suite() {
+    for suite in SrtpSuite::ALL {
+        let secure = |slot, hz| End::rtp(slot, Codec::Pcmu, hz).secure(suite, slot);
+        for (a, b) in [
+            (End::browser(Side::A, Codec::Opus, 440.0), secure(0, 1_000.0)),
+            (secure(0, 440.0), End::rtp(1, Codec::Pcma, 1_000.0)),
+            (secure(0, 440.0), secure(1, 1_000.0)),
+        ] {
+            let mut line = Line::new(a, b);
+            line.talk(100);
+            line.assert_tones();
+            let stats = line.bridge.stats();
+            assert_eq!((stats.a.rejected, stats.b.rejected, stats.a.lost, stats.b.lost), (0, 0, 0, 0), "{suite:?}");
+            line.bridge.close(line.now);
+            line.drain();
+            assert!(line.ends.iter().all(|end| end.left), "the goodbye is authentic too");
+        }
+    }
+}
+
+/// Without the key nothing gets in, neither plain nor encrypted otherwise.
+#[test]
+fn what_is_not_authentic_is_refused_and_counted() {
+    let secure = End::rtp(1, Codec::Pcmu, 1_000.0).secure(SrtpSuite::AesCm128HmacSha1_80, 1);
+    let mut line = Line::new(End::rtp(0, Codec::Pcmu, 440.0), secure);
+    let mut plain = End::rtp(1, Codec::Pcmu, 1_500.0);
+    let mut other = End::rtp(1, Codec::Pcmu, 1_900.0).secure(SrtpSuite::AesCm128HmacSha1_80, 50);
+    for _ in 0..50 {
+        for end in [&mut plain, &mut other] {
+            let (port, source, mut packet) = (end.port, end.address, end.packet());
+            line.bridge.handle_datagram(line.now, port, source, &mut packet);
+        }
+        line.talk(1);
+    }
+    let stats = line.bridge.stats();
+    assert_eq!((stats.b.rejected, stats.b.packets_in), (100, 50));
+    line.talk(50);
+    line.assert_tones();
+}
+
+/// A re-INVITE: the same keys change nothing though sequence numbers have wrapped; a new key of the peer's counts at once.
+#[test]
+fn keys_and_counters_over_a_re_invite() {
+    let suite = SrtpSuite::AesCm128HmacSha1_80;
+    let mut secure = End::rtp(1, Codec::Pcmu, 1_000.0).secure(suite, 1);
+    secure.said = 65_500;
+    let mut line = Line::new(End::rtp(0, Codec::Pcmu, 440.0), secure);
+    line.talk(100);
+    // Held and taken back with the same keys: the rollover counter stays at 1.
+    for hears in [Hears::Music, Hears::Peer] {
+        let mut plan = plan(&line.ends);
+        plan.b.as_mut().unwrap().hears = hears;
+        if let LegMedia::Rtp(media) = &mut plan.b.as_mut().unwrap().media {
+            media.ptime = if hears == Hears::Music { 40 } else { 20 };
+        }
+        line.bridge.update(line.now, plan);
+        line.talk(50);
+    }
+    line.talk(50);
+    line.assert_tones();
+    assert_eq!(line.bridge.stats().b.rejected, 0);
+    // The peer's new key: its counter begins anew with it. Ours goes on.
+    let their_key = SrtpKey(vec![77; suite.key_and_salt_len()]);
+    let LegMedia::Rtp(media) = &mut line.ends[1].media else { panic!() };
+    media.srtp.as_mut().unwrap().their_key = their_key;
+    let [fresh, _] = contexts(media.srtp.as_ref().unwrap());
+    line.ends[1].srtp.as_mut().unwrap()[0] = fresh;
+    let whole = plan(&line.ends);
+    line.bridge.update(line.now, whole);
+    line.talk(100);
+    line.assert_tones();
+    assert_eq!(line.bridge.stats().b.rejected, 0);
 }

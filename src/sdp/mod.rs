@@ -8,6 +8,7 @@ pub mod browser;
 pub mod network;
 pub mod offer_answer;
 pub mod plan;
+pub mod sdes;
 pub mod session;
 pub mod trunk;
 
@@ -20,5 +21,6 @@ pub use plan::{
     LegPlan, LegStats, MediaCommand, MediaLoss, MediaPlan, MediaReport, MediaStats, RtpMedia, RtpSlot, Side, SrtpKey,
     SrtpPlan, SrtpSuite, TelephoneEvent, Tone,
 };
+pub use sdes::{SrtpAgreed, SrtpKeys, SrtpLocal, SrtpPolicy};
 pub use session::{SdpError, unchanged};
 pub use trunk::TrunkLocal;

@@ -362,6 +362,8 @@ pub struct BrowserMedia {
 pub struct RtpMedia {
     /// The ports of ours that it uses.
     pub slot: RtpSlot,
+    /// Whether the media line said RTP/SAVP: later descriptions of the session keep to it.
+    pub savp: bool,
     /// The keys, where RTP and RTCP are protected.
     pub srtp: Option<SrtpPlan>,
     /// Where our RTP goes; `None` while the peer holds with 0.0.0.0 or wants none.
@@ -394,6 +396,7 @@ impl RtpMedia {
     pub fn new(remote: SocketAddr, send: AcceptedCodec, ssrc: u32) -> Self {
         RtpMedia {
             slot: RtpSlot(0),
+            savp: false,
             srtp: None,
             remote_rtp: Some(remote),
             sources: Vec::new(),

@@ -41,6 +41,9 @@ pub enum SdpError {
     /// A transport that does not fit the leg: encrypted where plain RTP is due, or the other way round.
     #[error("the media transport does not fit")]
     Transport,
+    /// No `a=crypto` line that can be used where the media must be encrypted.
+    #[error("no key for encrypted media that could be used")]
+    Crypto,
     /// No address to send to, or one that is no unicast IP address.
     #[error("the connection address is missing or unusable")]
     Address,
@@ -150,6 +153,12 @@ fn first<'a>(attributes: &'a [Attribute], name: &str) -> Option<&'a str> {
 }
 
 impl<'a> AudioLine<'a> {
+    /// All audio lines, in their order.
+    pub fn all(session: &'a Session) -> impl Iterator<Item = Self> {
+        let audio = session.medias.iter().enumerate().filter(|(_, media)| media.media == "audio");
+        audio.map(move |(index, media)| AudioLine { index, media, session })
+    }
+
     /// The first audio line that `usable` takes.
     pub fn find(session: &'a Session, usable: impl Fn(&Media) -> bool) -> Option<Self> {
         let (index, media) = session.medias.iter().enumerate().find(|(_, m)| m.media == "audio" && usable(m))?;

@@ -1,14 +1,15 @@
-//! The trunk's leg: our own clean-room descriptions under RTP/AVP.
+//! The trunk's leg: our own clean-room descriptions under RTP/AVP, or RTP/SAVP with keys.
 //!
 //! Nothing of a browser's description gets in here: mid, bundle, rtcp-mux, ICE or fingerprints draw a 488 from trunks.
 
 use std::net::SocketAddr;
 
-use sdp_types::{Media, Session};
+use sdp_types::Session;
 
 use super::network::Network;
 use super::offer_answer::{address, codec_lines, event_for, event_lines, in_common, refused_line};
-use super::plan::{AcceptedCodec, Direction, RtpMedia, RtpSlot, TelephoneEvent};
+use super::plan::{AcceptedCodec, Direction, RtpMedia, RtpSlot, SrtpPlan, TelephoneEvent};
+use super::sdes::{SrtpAgreed, SrtpLocal, Transport};
 use super::session::{AudioLine, SdpError, parse};
 use crate::codec::Codec;
 
@@ -40,6 +41,8 @@ pub struct TrunkLocal {
     pub direction: Direction,
     /// The SSRC that we send with.
     pub ssrc: u32,
+    /// Whether the media is protected, and our keys.
+    pub srtp: SrtpLocal,
 }
 
 impl TrunkLocal {
@@ -56,7 +59,14 @@ impl TrunkLocal {
             telephone_event: true,
             direction: Direction::SendRecv,
             ssrc,
+            srtp: SrtpLocal::off(),
         }
+    }
+
+    /// Keeps to what an offer and answer came to in later offers: the transport, and the suite.
+    pub fn settle(&mut self, media: &RtpMedia) {
+        let suite = media.srtp.as_ref().map(|srtp| srtp.suite);
+        self.srtp.agreed = Some(SrtpAgreed { savp: media.savp, suite });
     }
 
     /// The codecs under their payload numbers; both laws of G.711 if there would be none.
@@ -97,6 +107,7 @@ fn audio(out: &mut String, local: &TrunkLocal, proto: &str, lines: &AudioLines<'
     if let Some(event) = lines.event {
         event_lines(out, event);
     }
+    out.push_str(&lines.crypto);
     out.push_str(&format!("a=ptime:{}\r\na={}\r\n", lines.ptime, lines.direction));
 }
 
@@ -105,6 +116,7 @@ struct AudioLines<'a> {
     codecs: &'a [AcceptedCodec],
     comfort_noise: Option<u8>,
     event: Option<TelephoneEvent>,
+    crypto: String,
     ptime: u8,
     direction: Direction,
 }
@@ -116,10 +128,11 @@ pub fn offer(local: &TrunkLocal) -> String {
         codecs: &local.accepted(),
         comfort_noise: None,
         event: local.telephone_event.then_some(OWN_EVENT),
+        crypto: local.srtp.offer_lines(),
         ptime: local.ptime,
         direction: local.direction,
     };
-    audio(&mut out, local, "RTP/AVP", &lines);
+    audio(&mut out, local, local.srtp.transport(), &lines);
     out
 }
 
@@ -133,13 +146,12 @@ pub fn read_answer(local: &TrunkLocal, answer: &[u8]) -> Result<RtpMedia, SdpErr
     if line.media.port == 0 {
         return Err(SdpError::Refused);
     }
-    if !plain(line.media) {
-        return Err(SdpError::Transport);
-    }
+    let transport = Transport::of(&line.media.proto);
+    let srtp = local.srtp.read_answer(transport, &line.attributes("crypto"))?;
     let ours = local.accepted();
     let names: Vec<Codec> = ours.iter().map(|c| c.codec).collect();
     let common = in_common(&line.codecs(), &names);
-    let mut media = media(local, &line, common)?;
+    let mut media = RtpMedia { srtp, ..media(local, &line, common)? };
     // What we offered we take, although the answer named only some of it: peers send what they like.
     for codec in ours {
         if media.accepted.iter().all(|a| a.codec != codec.codec && a.payload_type != codec.payload_type) {
@@ -160,9 +172,11 @@ pub fn read_answer(local: &TrunkLocal, answer: &[u8]) -> Result<RtpMedia, SdpErr
 /// What [`SdpError`] names.
 pub fn answer(local: &TrunkLocal, offer: &[u8]) -> Result<(String, RtpMedia), SdpError> {
     let session = parse(offer)?;
-    let line = pick(&session)?;
+    let (line, keys) = pick(local, &session)?;
+    let (srtp, crypto) = keys.unzip();
+    let crypto = crypto.unwrap_or_default();
     let names: Vec<Codec> = local.accepted().iter().map(|c| c.codec).collect();
-    let media = media(local, &line, in_common(&line.codecs(), &names))?;
+    let media = RtpMedia { srtp, ..media(local, &line, in_common(&line.codecs(), &names))? };
     let mut out = local.head();
     for (index, other) in session.medias.iter().enumerate() {
         if index != line.index {
@@ -173,6 +187,7 @@ pub fn answer(local: &TrunkLocal, offer: &[u8]) -> Result<(String, RtpMedia), Sd
             codecs: &media.accepted,
             comfort_noise: media.comfort_noise,
             event: media.telephone_event,
+            crypto: crypto.clone(),
             ptime: media.ptime,
             direction: media.direction,
         };
@@ -181,18 +196,22 @@ pub fn answer(local: &TrunkLocal, offer: &[u8]) -> Result<(String, RtpMedia), Sd
     Ok((out, media))
 }
 
-/// The first plain audio line that is not refused by its offerer.
-fn pick(session: &Session) -> Result<AudioLine<'_>, SdpError> {
-    let open = |media: &Media| media.port != 0;
-    AudioLine::find(session, |media| open(media) && plain(media)).ok_or_else(|| match AudioLine::find(session, open) {
-        Some(_) => SdpError::Transport,
-        None => SdpError::NoAudio,
-    })
-}
+/// Keys that were agreed, and the line of our answer that says so.
+type Keys = Option<(SrtpPlan, String)>;
 
-/// Whether a line is plain RTP.
-fn plain(media: &Media) -> bool {
-    media.proto.eq_ignore_ascii_case("RTP/AVP") || media.proto.eq_ignore_ascii_case("RTP/AVPF")
+/// The audio line to take among those that are not refused by their offerer: the first with keys, where keys are wanted, else
+/// the first that our policy allows (some peers offer the same audio twice, encrypted and plain).
+fn pick<'a>(local: &TrunkLocal, session: &'a Session) -> Result<(AudioLine<'a>, Keys), SdpError> {
+    let mut refused = SdpError::NoAudio;
+    let mut plain = None;
+    for line in AudioLine::all(session).filter(|line| line.media.port != 0) {
+        match local.srtp.answer(Transport::of(&line.media.proto), &line.attributes("crypto")) {
+            Ok(keys @ Some(_)) => return Ok((line, keys)),
+            Ok(None) => plain = plain.or(Some(line)),
+            Err(error) => refused = error,
+        }
+    }
+    plain.map(|line| (line, None)).ok_or(refused)
 }
 
 /// What follows from a peer's audio line.
@@ -210,6 +229,7 @@ fn media(local: &TrunkLocal, line: &AudioLine<'_>, common: Vec<AcceptedCodec>) -
     };
     Ok(RtpMedia {
         slot: local.slot,
+        savp: Transport::of(&line.media.proto) == Transport::Savp,
         srtp: None,
         remote_rtp: destination.map(|(rtp, _)| rtp),
         sources: local.sources.clone(),

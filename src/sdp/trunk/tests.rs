@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::sdp::{SrtpKeys, SrtpPolicy, SrtpSuite};
 
 fn local() -> TrunkLocal {
     TrunkLocal { session_id: 77, version: 3, ..TrunkLocal::new("192.0.2.1:20000".parse().unwrap(), 99) }
@@ -137,12 +138,107 @@ fn hold_and_resume() {
     assert_eq!(answer(&holding, SIPP.as_bytes()).unwrap().1.direction, Direction::SendOnly);
 }
 
+/// A peer that offers keys, and answers with some.
+const SECURE: &str = "v=0\r\no=- 1 1 IN IP4 198.51.100.7\r\ns=-\r\nc=IN IP4 198.51.100.7\r\nt=0 0\r\n\
+    m=audio 17090 RTP/SAVP 0 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\n\
+    a=crypto:3 AES_CM_128_HMAC_SHA1_32 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz|2^31\r\n\
+    a=crypto:4 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz|2^31\r\na=sendrecv\r\n";
+
+fn with_srtp(policy: SrtpPolicy) -> TrunkLocal {
+    let keys = SrtpKeys::new(std::array::from_fn(|n| n as u8));
+    TrunkLocal { srtp: SrtpLocal { policy, keys, agreed: None }, ..local() }
+}
+
+/// RFC 4568 section 5.1.2, and RFC 8643 for keys under RTP/AVP.
+#[test]
+fn one_crypto_line_is_answered_with_its_tag_and_suite_and_our_own_key() {
+    for (proto, policy) in [
+        ("RTP/SAVP", SrtpPolicy::Required),
+        ("RTP/SAVP", SrtpPolicy::Optional),
+        ("RTP/AVP", SrtpPolicy::Optional),
+        ("RTP/AVP", SrtpPolicy::Required),
+        ("RTP/SAVPF", SrtpPolicy::Required),
+    ] {
+        let (text, media) = answer(&with_srtp(policy), SECURE.replace("RTP/SAVP", proto).as_bytes()).unwrap();
+        assert!(text.contains(&format!("m=audio 20000 {proto} 0 101\r\n")), "{text}");
+        assert_eq!(text.matches("a=crypto:").count(), 1, "{text}");
+        assert!(
+            text.contains("a=crypto:3 AES_CM_128_HMAC_SHA1_32 inline:ZmdoaWprbG1ub3BxcnN0dXZ3eHl6e3x9fn+AgYKD\r\n")
+        );
+        let srtp = media.srtp.unwrap();
+        assert_eq!((srtp.suite, media.savp), (SrtpSuite::AesCm128HmacSha1_32, proto != "RTP/AVP"));
+        assert!(srtp.our_key != srtp.their_key && srtp.their_key.0.starts_with(b"YS___sem"));
+    }
+    // Off: what is plain stays plain, what must be encrypted is refused.
+    let plain = SECURE.replace("RTP/SAVP", "RTP/AVP");
+    let (text, media) = answer(&local(), plain.as_bytes()).unwrap();
+    assert!(!text.contains("crypto") && media.srtp.is_none());
+    assert_eq!(answer(&local(), SECURE.as_bytes()).map(|_| ()), Err(SdpError::Transport));
+    assert_eq!(answer(&with_srtp(SrtpPolicy::Required), SIPP.as_bytes()).map(|_| ()), Err(SdpError::Crypto));
+    let without = SECURE.replace("a=crypto", "a=x");
+    assert_eq!(answer(&with_srtp(SrtpPolicy::Optional), without.as_bytes()).map(|_| ()), Err(SdpError::Crypto));
+    assert_eq!(SdpError::Crypto.status(), 488);
+}
+
+#[test]
+fn an_offer_of_both_kinds_is_taken_encrypted_where_we_may() {
+    let both = format!("{SECURE}m=audio 17092 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n");
+    let plain_first = SIPP.to_owned() + &SECURE[SECURE.find("m=").unwrap()..];
+    for (policy, offer, ports) in [
+        (SrtpPolicy::Optional, &both, ["20000", "0"]),
+        (SrtpPolicy::Required, &both, ["20000", "0"]),
+        (SrtpPolicy::Off, &both, ["0", "20000"]),
+        (SrtpPolicy::Optional, &plain_first, ["0", "20000"]),
+        (SrtpPolicy::Off, &plain_first, ["20000", "0"]),
+    ] {
+        let (text, media) = answer(&with_srtp(policy), offer.as_bytes()).unwrap();
+        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("m=")).collect();
+        let answered: Vec<&str> = lines.iter().filter_map(|line| line.split(' ').nth(1)).collect();
+        assert_eq!(answered, ports, "{policy:?} {offer}");
+        assert_eq!(media.srtp.is_some(), policy != SrtpPolicy::Off);
+    }
+}
+
+#[test]
+fn our_offers_by_policy_and_what_the_answers_mean() {
+    let optional = offer(&with_srtp(SrtpPolicy::Optional));
+    assert!(optional.contains("m=audio 20000 RTP/AVP 0 8 101\r\n") && optional.matches("a=crypto:").count() == 4);
+    let required = offer(&with_srtp(SrtpPolicy::Required));
+    assert!(required.contains("m=audio 20000 RTP/SAVP 0 8 101\r\n") && required.matches("a=crypto:").count() == 4);
+    let chosen = SECURE.replace("a=crypto:3", "a=y");
+    // (policy, answer, what we get)
+    let suite = Some(SrtpSuite::AesCm128HmacSha1_80);
+    for (policy, answer, expected) in [
+        (SrtpPolicy::Required, chosen.clone(), Ok(suite)),
+        (SrtpPolicy::Optional, chosen.replace("RTP/SAVP", "RTP/AVP"), Ok(suite)),
+        (SrtpPolicy::Optional, ASTERISK.to_owned(), Ok(None)),
+        (SrtpPolicy::Required, ASTERISK.to_owned(), Err(SdpError::Crypto)),
+        (SrtpPolicy::Required, chosen.replace("a=crypto", "a=x"), Err(SdpError::Crypto)),
+        (SrtpPolicy::Off, chosen, Err(SdpError::Transport)),
+    ] {
+        let read = read_answer(&with_srtp(policy), answer.as_bytes());
+        assert_eq!(read.map(|media| media.srtp.map(|srtp| srtp.suite)), expected, "{policy:?} {answer}");
+    }
+    // A later offer says what was agreed, with the same key: the contexts go on.
+    let mut local = with_srtp(SrtpPolicy::Optional);
+    let (_, media) = answer(&local, SECURE.as_bytes()).unwrap();
+    local.settle(&media);
+    let again = offer(&local);
+    assert!(again.contains("RTP/SAVP 0 8 101\r\n"), "{again}");
+    assert!(again.contains("a=crypto:1 AES_CM_128_HMAC_SHA1_32 inline:ZmdoaWprbG1ub3BxcnN0dXZ3eHl6e3x9fn+AgYKD\r\n"));
+    assert_eq!(again.matches("a=crypto:").count(), 1);
+    // Plain stays plain.
+    let mut local = with_srtp(SrtpPolicy::Optional);
+    local.settle(&read_answer(&local, ASTERISK.as_bytes()).unwrap());
+    assert!(!offer(&local).contains("crypto"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 1024, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_makes_us_panic(
-        text in prop::sample::select(vec![ASTERISK, SIPP, PHONE]),
+        text in prop::sample::select(vec![ASTERISK, SIPP, PHONE, SECURE]),
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>(), any::<u8>()), 0..12),
     ) {
         let mut bytes = text.as_bytes().to_vec();
@@ -150,10 +246,15 @@ proptest! {
             let at = at.index(bytes.len());
             if insert { bytes.insert(at, byte) } else { bytes[at] = byte }
         }
-        let _ = read_answer(&local(), &bytes);
-        if let Ok((text, media)) = answer(&local(), &bytes) {
-            prop_assert!(sdp_types::Session::parse(text.as_bytes()).is_ok(), "{}", text);
-            prop_assert!(media.accepted.contains(&media.send));
+        for policy in [SrtpPolicy::Off, SrtpPolicy::Optional, SrtpPolicy::Required] {
+            let local = with_srtp(policy);
+            let _ = read_answer(&local, &bytes);
+            if let Ok((text, media)) = answer(&local, &bytes) {
+                prop_assert!(sdp_types::Session::parse(text.as_bytes()).is_ok(), "{}", text);
+                prop_assert!(media.accepted.contains(&media.send));
+                prop_assert_eq!(media.srtp.is_some(), text.contains("a=crypto:"));
+                prop_assert!(policy != SrtpPolicy::Required || media.srtp.is_some());
+            }
         }
     }
 }
