@@ -269,6 +269,12 @@ impl Trunks {
         found.or_else(|| self.entries.iter().find(|entry| entry.sends_from(source))).map(|entry| entry.trunk.clone())
     }
 
+    /// Whether this is the very address and port of a trunk's target.
+    pub fn have_target_at(&self, flow: Flow) -> bool {
+        let exact = |target: &Target| target.remote == flow.remote && target.transport == flow.transport;
+        self.entries.iter().any(|entry| entry.located.targets().any(exact))
+    }
+
     /// Whether any trunk may send from `source`.
     pub fn know(&self, source: IpAddr) -> bool {
         self.entries.iter().any(|entry| entry.sends_from(source))

@@ -231,6 +231,14 @@ impl Registrar {
         self.known.get(&source.to_canonical()).is_some_and(|until| *until > now)
     }
 
+    /// True if a phone is registered over this very way: same transport, address and port.
+    pub fn has_phone_at(&self, flow: Flow, now: Instant) -> bool {
+        let same = |binding: &Binding| {
+            binding.until > now && binding.flow.remote == flow.remote && binding.flow.transport == flow.transport
+        };
+        self.knows(flow.remote.ip(), now) && self.bindings.values().flatten().any(same)
+    }
+
     /// The connection of `flow` is gone. A phone that gave its address is called there over a new one; one that is
     /// reachable over this connection alone (TLS, WebSocket, a name) is no longer registered.
     pub fn connection_closed(&mut self, flow: Flow) {

@@ -37,7 +37,7 @@ impl Switch {
     /// Lets something of the calls act.
     fn with_context<T>(&mut self, now: Now, act: impl FnOnce(&mut Context, &mut BTreeMap<CallId, Call>) -> T) -> T {
         let most_calls = self.limits.calls_per_socket;
-        let directory = Present { sessions: &self.sessions, unix_ms: now.unix_ms, most_calls };
+        let directory = Present { sessions: &self.sessions, phones: self.phones.as_ref(), now, most_calls };
         let mut cx = Context {
             now,
             ua: &mut self.ua,

@@ -1,24 +1,25 @@
 //! Where users are at present, as calls ask for it.
 
-use super::SocketId;
+use super::phones::Phones;
 use super::sessions::Sessions;
+use super::{Now, SocketId};
 use crate::call::{Directory, Phone};
 
 /// The directory at one moment.
 pub(super) struct Present<'a> {
     pub sessions: &'a Sessions,
-    /// The time, for tokens.
-    pub unix_ms: u64,
+    pub phones: Option<&'a Phones>,
+    pub now: Now,
     /// Calls of one socket, those that ring there among them.
     pub most_calls: usize,
 }
 
 impl Directory for Present<'_> {
     fn browsers(&self, user: &str) -> Vec<SocketId> {
-        self.sessions.ringable(user, self.unix_ms, self.most_calls)
+        self.sessions.ringable(user, self.now.unix_ms, self.most_calls)
     }
 
-    fn phones(&self, _user: &str) -> Vec<Phone> {
-        Vec::new()
+    fn phones(&self, user: &str) -> Vec<Phone> {
+        self.phones.map(|phones| phones.of_user(user, self.now.instant)).unwrap_or_default()
     }
 }

@@ -99,9 +99,10 @@ impl Switch {
         let mut seed = [0; 32];
         rng.fill_bytes(&mut seed);
         let limits = config.limits;
+        let phone = config.phones.as_ref().map_or_else(|| Trunk::new("phone"), |phones| phones.phone.clone());
         let settings = Settings {
             plan: config.plan,
-            phones: Arc::new(Trunk::new("phone")),
+            phones: Arc::new(phone),
             advertise: config.ua.advertise.clone(),
             fingerprint: config.fingerprint,
             policy: config.policy,

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::{Now, Switch, Trunk};
-use crate::sip::registrar::{Binding, Registrar, RegistrarConfig, RegistrarCounters};
+use crate::call::{InboundRequest, Origination, Phone, PhoneRequest, Rights};
+use crate::dialplan::Caller;
+use crate::sip::registrar::{Registrar, RegistrarConfig, RegistrarCounters};
 use crate::sip::{Flow, Request, Response, ServerRequestId, SessionId};
 
 /// The registrar and its users.
@@ -56,8 +58,19 @@ impl Phones {
     }
 
     /// Where a user's phones are, the best first.
-    pub fn bindings(&self, user: &str, now: Instant) -> Vec<Binding> {
-        self.registrar.bindings(user, now)
+    pub fn of_user(&self, user: &str, now: Instant) -> Vec<Phone> {
+        let bindings = self.registrar.bindings(user, now).into_iter();
+        bindings.map(|binding| Phone { contact: binding.contact, flow: binding.flow }).collect()
+    }
+
+    /// Whether a phone is registered over this very way.
+    pub fn has_phone_at(&self, flow: Flow, now: Instant) -> bool {
+        self.registrar.has_phone_at(flow, now)
+    }
+
+    /// Whether a phone is registered from this address.
+    pub fn knows(&self, source: IpAddr, now: Instant) -> bool {
+        self.registrar.knows(source, now)
     }
 
     /// What the registrar has done and has.
@@ -77,7 +90,7 @@ impl Phones {
         session: SessionId,
         request: &Request,
         flow: Flow,
-    ) -> Result<(String, PhoneRights), Box<Response>> {
+    ) -> Result<Rights, Box<Response>> {
         let user = self.registrar.authenticate(now, request, flow)?;
         let calls = self.calls.values().filter(|owner| **owner == user).count();
         if calls >= self.calls_per_user {
@@ -87,8 +100,10 @@ impl Phones {
             return Err(Box::new(response));
         }
         self.calls.insert(session, user.clone());
-        let rights = self.rights.get(&user).cloned().unwrap_or_default();
-        Ok((user, rights))
+        let PhoneRights { class, caller_id, destinations, longest } =
+            self.rights.get(&user).cloned().unwrap_or_default();
+        let caller = Caller { user, class, caller_id, asked: None, destinations };
+        Ok(Rights { caller, any_caller_id: false, longest })
     }
 
     /// A session has closed.
@@ -98,6 +113,36 @@ impl Phones {
 }
 
 impl Switch {
+    /// An INVITE of a phone: with its user's password it is his call.
+    pub(super) fn phone_calls(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        request: Request,
+        flow: Flow,
+        replaces: Option<SessionId>,
+    ) {
+        let Some(phones) = &mut self.phones else { return };
+        let rights = match phones.admit(now.instant, session, &request, flow) {
+            Ok(rights) => rights,
+            Err(response) => {
+                let told = ["Proxy-Authenticate", "Retry-After"];
+                let told = told.iter().flat_map(|name| response.headers.get_all(name).map(move |value| (name, value)));
+                let told: Vec<_> = told.map(|(name, value)| ((*name).to_owned(), value.to_owned())).collect();
+                let _ = self.ua.reject(now.instant, session, response.status, &response.reason, &told);
+                return;
+            }
+        };
+        let refused = self.refused_now();
+        let trunk = self.settings.phones.clone();
+        if let Some(old) = replaces {
+            return self.replace(now, old, InboundRequest { trunk, session, request, flow, refused });
+        }
+        let id = self.new_call_id();
+        self.owners.insert(session, id);
+        self.begin(now, id, Origination::Phone(PhoneRequest { trunk, session, request, flow, rights, refused }));
+    }
+
     /// A REGISTER.
     pub(super) fn phone_registers(&mut self, now: Now, id: ServerRequestId, request: &Request, flow: Flow) {
         let response = match &mut self.phones {

@@ -4,6 +4,7 @@ mod health;
 pub(super) mod keeper;
 mod registering;
 
+use super::phones::Phones;
 use super::{Now, Switch};
 use crate::call::{Event, InboundRequest, Origination};
 use crate::sip::{Flow, Request, SessionId, UaEvent};
@@ -49,7 +50,15 @@ impl Switch {
     }
 
     fn incoming(&mut self, now: Now, session: SessionId, request: Request, flow: Flow, replaces: Option<SessionId>) {
+        // A phone may stand beside a trunk's server behind one address: its own port tells it.
+        let phone_there = |phones: &Phones| phones.has_phone_at(flow, now.instant);
+        if !self.trunks.have_target_at(flow) && self.phones.as_ref().is_some_and(phone_there) {
+            return self.phone_calls(now, session, request, flow, replaces);
+        }
         let Some(trunk) = self.trunks.of_flow(flow) else {
+            if self.phones.as_ref().is_some_and(|phones| phones.knows(flow.remote.ip(), now.instant)) {
+                return self.phone_calls(now, session, request, flow, replaces);
+            }
             // A party of a trunk's call: known for what belongs to that call, but calls come from the trunk.
             let _ = self.ua.reject(now.instant, session, 403, "Forbidden", &[]);
             return;
@@ -73,7 +82,7 @@ impl Switch {
     }
 
     /// INVITE with Replaces: it belongs to the call of the session that it names.
-    fn replace(&mut self, now: Now, old: SessionId, request: InboundRequest) {
+    pub(super) fn replace(&mut self, now: Now, old: SessionId, request: InboundRequest) {
         match self.owners.get(&old).copied().filter(|id| self.calls.contains_key(id)) {
             Some(id) => {
                 self.owners.insert(request.session, id);

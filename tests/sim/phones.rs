@@ -8,9 +8,10 @@ use ringback::sip::registrar::{RegistrarConfig, Secret};
 use ringback::sip::{Credentials, Flow, Headers, Message, Method, Request, Response};
 use ringback::switch::{Input, PhoneRights, PhonesConfig, SwitchConfig, Trunk};
 
-use crate::support::World;
+use crate::support::browser::kind;
 use crate::support::raw::{self, Raw};
 use crate::support::world::{GATEWAY, address, config};
+use crate::support::{Habits, World};
 
 /// An address of no trunk.
 pub const PHONE: &str = "198.51.100.7:5062";
@@ -159,5 +160,91 @@ fn a_closed_connection_takes_its_phone_along() {
     assert_eq!(world.switch.status(world.time()).registrar.unwrap().bindings, 1);
     world.input(Input::SipClosed { flow });
     assert_eq!(world.switch.status(world.time()).registrar.unwrap().bindings, 0);
+    world.finish();
+}
+
+/// An INVITE of alice's phone with an offer.
+fn invite(user: &str, to: &str, cseq: u32, headers: &[(&str, String)]) -> Request {
+    let mut request = request(Method::Invite, user, cseq, headers);
+    request.uri = format!("sip:{to}@phones.example").parse().unwrap();
+    request.headers.set("To", format!("<sip:{to}@phones.example>"));
+    request.headers.set("Call-ID", format!("call{cseq}@198.51.100.7"));
+    request.headers.set("Content-Type", "application/sdp");
+    request.body = ringback::sdp::trunk::offer(&raw::local(40_000)).into_bytes();
+    request
+}
+
+/// Calls with the user's password; gives the last response.
+fn call_out(world: &mut World, user: &str, to: &str, password: &str, cseq: u32) -> Option<Response> {
+    let from = address(PHONE);
+    let challenge = send(world, from, invite(user, to, cseq, &[]))?;
+    if challenge.status != 407 {
+        return Some(challenge);
+    }
+    let proxy = challenge.headers.challenges("Proxy-Authenticate").remove(0);
+    let credentials = Credentials { username: user.into(), password: password.into(), realm: None };
+    let uri = format!("sip:{to}@phones.example");
+    let answer = digest::answer(&proxy, &credentials, &Method::Invite, &uri, b"", "cnonce", 1).unwrap();
+    send(world, from, invite(user, to, cseq + 1, &[("Proxy-Authorization", answer)]))
+}
+
+/// A phone's INVITE is challenged with 407 and goes by the dial plan as its user's.
+#[test]
+fn a_phone_calls_as_its_user() {
+    let mut world = world(with_phones());
+    world.one().habits = Habits { answer_after: Some(10), bye_after: Some(1000), ..Habits::default() };
+    register(&mut world, PHONE, "alice", PASSWORD, 1).unwrap();
+    let answered = call_out(&mut world, "alice", "+442079460999", PASSWORD, 10).unwrap();
+    assert_eq!(answered.status, 200);
+    world.input_raw(address(PHONE), raw::ack(&answered, None));
+    world.finish();
+    let cdr = world.cdr();
+    assert_eq!((cdr.user.as_str(), cdr.number.as_deref()), ("alice", Some("+442079460999")));
+    assert_eq!((cdr.trunks[0].trunk.as_str(), cdr.trunks[0].result.as_str()), ("one", "answered"));
+}
+
+#[test]
+fn a_phone_without_the_password_calls_nobody_and_the_plan_binds_the_others() {
+    let mut world = world(with_phones());
+    register(&mut world, PHONE, "alice", PASSWORD, 1).unwrap();
+    assert_eq!(call_out(&mut world, "alice", "+442079460999", "wrong", 10).unwrap().status, 407);
+    assert_eq!(call_out(&mut world, "alice", "+449001", PASSWORD, 20).unwrap().status, 403);
+    world.finish();
+    assert_eq!(world.cdrs.len(), 1, "a call refused for its password leaves no record");
+    assert!(world.one().sessions.is_empty());
+}
+
+/// The user's phones ring beside his browsers; the first to answer has the call.
+#[test]
+fn a_call_for_a_user_rings_his_phone_too() {
+    let mut world = world(with_phones());
+    register(&mut world, PHONE, "alice", PASSWORD, 1).unwrap();
+    let answering = |message: &Message| match message {
+        Message::Request(request) if request.method == Method::Invite => {
+            vec![raw::reply(request, 180, "phone", None), raw::reply(request, 200, "phone", Some(40_000))]
+        }
+        Message::Request(request) if request.method != Method::Ack => vec![raw::reply(request, 200, "phone", None)],
+        _ => Vec::new(),
+    };
+    world.script(Raw::new(address(PHONE), answering));
+    let alice = world.browser(1, "alice");
+    let session = world.trunk_calls("+442079460100", true);
+    world.run(1000);
+    assert!(world.one().sessions[&session].answered, "{}", world.story());
+    let uri = world.raws[&address(PHONE)].requests(&Method::Invite)[0].uri.to_string();
+    assert_eq!(uri, "sip:alice@198.51.100.7:5062");
+    assert_eq!(world.page(alice).heard.iter().filter(|message| kind(message) == "ended").count(), 1);
+    world.with_peer(crate::support::world::ONE, |peer, now| peer.ua.hangup(now, session, None));
+    world.finish();
+}
+
+#[test]
+fn a_user_has_so_many_calls_of_his_phones_and_no_more() {
+    let mut world = world(with_phones());
+    world.one().habits = Habits { ring_after: Some(10), refuse_after: Some((4000, 486)), ..Habits::default() };
+    register(&mut world, PHONE, "alice", PASSWORD, 1).unwrap();
+    assert!(call_out(&mut world, "alice", "+442079460999", PASSWORD, 10).is_none(), "it rings");
+    let second = call_out(&mut world, "alice", "+442079460999", PASSWORD, 20).unwrap();
+    assert_eq!((second.status, second.headers.get("Retry-After")), (503, Some("5")));
     world.finish();
 }
