@@ -45,6 +45,7 @@ fn of_phone(cx: &mut Context, id: CallId, request: PhoneRequest) -> (Core, State
     let record = Cdr::begin(id, Direction::Outbound, &rights.caller.user, &to, cx.now.unix_ms);
     tracing::info!(call = %id, user = record.user, to = record.dialled, "a phone calls");
     let (offer, body) = offer_of(&request);
+    let forwards = request.forwards_left();
     let screened = match refused.map_or(body, Err) {
         Err(cause) => Err((None, cause)),
         Ok(()) => screening::screen_wish(cx, &Wish { rights: &rights, to: &to, from: None }),
@@ -52,6 +53,7 @@ fn of_phone(cx: &mut Context, id: CallId, request: PhoneRequest) -> (Core, State
     let leg = TrunkLeg::caller(id, trunk, flow.remote, session, offer);
     let mut core = Core::new(cx, id, record, Party::Sip(Box::new(leg)));
     core.rights = Some(rights);
+    core.forwards = forwards;
     go_on(cx, core, screened, None)
 }
 
@@ -64,12 +66,14 @@ fn of_trunk(cx: &mut Context, id: CallId, request: InboundRequest) -> (Core, Sta
     record.from = Some(parties.announcement.from.clone());
     tracing::info!(call = %id, trunk = request.trunk.name, to = record.dialled, "a trunk calls");
     let (offer, body) = offer_of(&request.request);
+    let forwards = request.request.forwards_left();
     let screened = body.map_err(|cause| (None, cause)).and(screened);
     if let Ok(Screened { to: Destination::Users(users), .. }) = &screened {
         record.user = users.join(",");
     }
     let leg = TrunkLeg::caller(id, request.trunk, request.flow.remote, request.session, offer);
-    let core = Core::new(cx, id, record, Party::Sip(Box::new(leg)));
+    let mut core = Core::new(cx, id, record, Party::Sip(Box::new(leg)));
+    core.forwards = forwards;
     go_on(cx, core, screened, parties.announcement.name)
 }
 
@@ -99,7 +103,11 @@ fn go_on(cx: &mut Context, mut core: Core, screened: Result<Screened, Refused>, 
     core.record.rule = Some(screened.rule.clone());
     core.longest = screened.longest;
     let ring_for = screened.ring_for;
-    let state = match hunt_for(cx, core.id, screened, name).and_then(|hunt| ask(cx, &mut core, hunt)) {
+    let hunt = hunt_for(cx, core.id, screened, name).map(|mut hunt| {
+        hunt.limit_forwards(core.forwards);
+        hunt
+    });
+    let state = match hunt.and_then(|hunt| ask(cx, &mut core, hunt)) {
         Ok((a, b, hunt)) => {
             let until = cx.now.instant + cx.settings.lease_within;
             State::Routing(Routing { until, ring_for, hunt, a, b })

@@ -36,6 +36,8 @@ pub(super) struct Core {
     /// What parties that are gone had tried.
     tried: Vec<TrunkTried>,
     pub longest: Duration,
+    /// The Max-Forwards of INVITEs that this call makes: one less than it came with.
+    pub forwards: u8,
 }
 
 /// Which party holds the other.
@@ -79,6 +81,7 @@ impl Core {
             b: None,
             holds: Holds::default(),
             rights: None,
+            forwards: 70,
             record,
             slots: Slots::default(),
             plan: None,

@@ -60,11 +60,13 @@ pub struct Route {
     pub replaces: Option<Replaces>,
     /// Who transferred (RFC 3892).
     pub referred_by: Option<String>,
+    /// The Max-Forwards of the call: a loop through us shall end.
+    pub forwards: u8,
 }
 
 impl Route {
     /// A route for a call of its own.
     pub fn new(hops: impl IntoIterator<Item = Hop>, number: String, from: String) -> Route {
-        Route { hops: hops.into_iter().collect(), number, from, replaces: None, referred_by: None }
+        Route { hops: hops.into_iter().collect(), number, from, replaces: None, referred_by: None, forwards: 70 }
     }
 }

@@ -528,6 +528,7 @@ fn call(core: &mut Core, cx: &mut Context, screened: Screened, wish: &TransferWi
         TransferTo::Dialog { replaces, .. } => Some(replaces.clone()),
         TransferTo::Number(_) | TransferTo::Call(..) => None,
     };
+    hunt.limit_forwards(core.forwards);
     hunt.refer(replaces.as_ref(), wish.referred_by.as_deref());
     let slot = core.slots.ask(cx, hunt.peers(), hunt.has_browsers());
     let slot = slot.ok_or_else(|| Cause::special(Origin::Gateway, Special::NoResources))?;

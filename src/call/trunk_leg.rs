@@ -162,6 +162,13 @@ impl TrunkLeg {
         }
     }
 
+    /// It is called by so many hops at most.
+    pub(super) fn limit_forwards(&mut self, forwards: u8) {
+        if let Some(route) = &mut self.route {
+            route.forwards = forwards;
+        }
+    }
+
     /// What the user may whose phone it is.
     pub(super) fn rights(&self) -> Option<&Rights> {
         self.rights.as_ref()
@@ -487,13 +494,15 @@ impl TrunkLeg {
         let own_host = trunk.own_host(target, cx.settings.host_of(local));
         let told = trunk.tell(&route.from, own_host)?;
         self.sent = Some(number);
+        let own = trunk.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("Max-Forwards"));
+        let forwards = (!own).then(|| ("Max-Forwards".to_owned(), route.forwards.to_string()));
         Some(Invite {
             flow,
             request_uri,
             from: told.from,
             to: NameAddr::new(to),
             contact_user: Some(self.call.to_string()),
-            headers: told.headers.into_iter().chain(trunk.headers.iter().cloned()).collect(),
+            headers: told.headers.into_iter().chain(trunk.headers.iter().cloned()).chain(forwards).collect(),
             body: Some(sdp_body(offer)),
             credentials: trunk.credentials.clone(),
             options: SessionOptions {
