@@ -69,6 +69,10 @@ impl Switch {
             let _ = self.ua.reject(now.instant, session, 503, "Trunk limit reached", &later);
             return;
         }
+        if let Err(error) = self.ua.configure(now.instant, session, trunk.options.clone()) {
+            tracing::info!(trunk = trunk.name, %error, "a trunk's call does not suit the trunk's options");
+            return;
+        }
         self.trunk_alive(&trunk.name);
         self.trunks.began(session, &trunk.name);
         let refused = self.refused_now();

@@ -39,7 +39,7 @@ fn busy(net: &mut Net, side: usize, event: &UaEvent) {
     }
 }
 
-fn session_of_b(net: &Net) -> Option<SessionId> {
+pub(super) fn session_of_b(net: &Net) -> Option<SessionId> {
     net.events[B].iter().find_map(|event| match event {
         UaEvent::Incoming { session, .. } => Some(*session),
         _ => None,
@@ -47,7 +47,7 @@ fn session_of_b(net: &Net) -> Option<SessionId> {
 }
 
 /// Runs a scenario without faults, then once for each message with just that one lost.
-fn with_each_message_lost(
+pub(super) fn with_each_message_lost(
     react: fn(&mut Net, usize, &UaEvent),
     script: fn(&mut Net),
     expected_a: &[&str],

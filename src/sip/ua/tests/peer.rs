@@ -150,3 +150,44 @@ pub(super) fn inside(invite: &Request, method: Method, cseq: u32) -> Request {
     headers.push("Contact", "<sip:b@192.0.2.2:5060>");
     request
 }
+
+/// A call of the peer's with a description, or without one where `body` is empty.
+pub(super) fn incoming(extra: &str, body: &str) -> Request {
+    let with = if body.is_empty() { extra.to_owned() } else { format!("{extra}Content-Type: application/sdp\r\n") };
+    let text = foreign("INVITE", "1", &with).replace("Content-Length: 0", &format!("Content-Length: {}", body.len()));
+    match Message::parse(format!("{text}{body}").as_bytes()) {
+        Ok(Message::Request(request)) => request,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A request of the caller's in the dialog that a response of ours to his `incoming` has made.
+pub(super) fn further(response: &Response, method: Method, cseq: u32) -> Request {
+    let mut request = Request::new(method.clone(), response.headers.contacts().unwrap()[0].uri.clone());
+    let headers = &mut request.headers;
+    headers.push("Via", format!("SIP/2.0/UDP 192.0.2.2:5060;branch=z9hG4bKfurther{cseq}{method};rport"));
+    headers.push("Max-Forwards", "70");
+    for name in ["From", "To", "Call-ID"] {
+        headers.push(name, response.headers.get(name).unwrap());
+    }
+    headers.push("CSeq", format!("{cseq} {method}"));
+    if method != Method::Prack {
+        headers.push("Contact", "<sip:peer@192.0.2.2:5060>");
+    }
+    request
+}
+
+/// The PRACK for a response of ours.
+pub(super) fn prack(response: &Response, cseq: u32) -> Request {
+    let mut request = further(response, Method::Prack, cseq);
+    let invite = response.headers.cseq().unwrap().number;
+    request.headers.push("RAck", format!("{} {invite} INVITE", response.headers.rseq().unwrap().unwrap()));
+    request
+}
+
+/// The same with a body.
+pub(super) fn describing(mut request: Request, text: &str) -> Request {
+    request.headers.push("Content-Type", "application/sdp");
+    request.body = text.as_bytes().to_vec();
+    request
+}
