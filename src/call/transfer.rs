@@ -340,7 +340,7 @@ impl Established {
                 }
             }
             Stage::Replacing { slot, mut party } => {
-                let taken = party.leg_mut().prepare(cx, &loan).and_then(|()| party.leg_mut().connect(cx));
+                let taken = party.leg_mut().prepare(cx, &loan);
                 match taken {
                     Ok(()) => self.transfer_done(core, cx, *party),
                     Err(cause) => {

@@ -546,10 +546,12 @@ pub(crate) fn session_of(event: &UaEvent) -> Option<SessionId> {
         | UaEvent::Reoffered { session, .. }
         | UaEvent::ReofferAnswered { session, .. }
         | UaEvent::Info { session, .. }
+        | UaEvent::ReferAnswered { session, .. }
+        | UaEvent::ReferProgress { session, .. }
+        | UaEvent::Referred { session, .. }
         | UaEvent::Ended { session, .. }
         | UaEvent::Closed { session } => Some(*session),
-        #[allow(unreachable_patterns)] // the enum is non-exhaustive
-        _ => None,
+        UaEvent::Answer { .. } | UaEvent::Request { .. } => None,
     }
 }
 

@@ -140,9 +140,9 @@ pub enum Refer {
 pub enum ReferIn {
     /// Refused with 603.
     Off,
-    /// Followed where it names a party of the same trunk, which is then called through it.
+    /// Followed: the new party is called as the dial plan says, with the rights of the user whose call it is.
     #[default]
-    Trunk,
+    Follow,
 }
 
 /// What becomes of a trunk's 3xx.

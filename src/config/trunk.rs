@@ -85,7 +85,7 @@ impl Reader<'_> {
             refer_in: self.word(
                 "refer_in",
                 raw.refer_in.as_ref(),
-                &[("trunk", ReferIn::Trunk), ("off", ReferIn::Off)],
+                &[("follow", ReferIn::Follow), ("off", ReferIn::Off)],
             )?,
             redirects: self.word(
                 "redirects",

@@ -59,6 +59,8 @@ fn habits() -> impl Strategy<Value = Habits> {
             refuse_after,
             bye_after,
             refuse_reoffers: None,
+            refers: None,
+            refuse_refers: None,
         },
     )
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use ringback::codec::Codec;
 use ringback::sdp::{Direction, TrunkLocal, trunk};
-use ringback::sip::{Body, Flow, SessionId, Timers, Transport, UaConfig, UaEvent, UaOutput, UserAgent};
+use ringback::sip::{Body, Flow, ReferId, SessionId, Timers, Transport, UaConfig, UaEvent, UaOutput, UserAgent};
 
 /// What the trunk does with a call by itself, milliseconds after the INVITE or the answer.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +19,10 @@ pub struct Habits {
     pub bye_after: Option<u64>,
     /// Refuses re-INVITEs.
     pub refuse_reoffers: Option<u16>,
+    /// What becomes of REFERs: refused with 603, or taken and told of, each status after so many milliseconds.
+    pub refers: Option<Vec<(u64, u16)>>,
+    /// Refuses REFERs with this instead.
+    pub refuse_refers: Option<u16>,
 }
 
 impl Habits {
@@ -49,6 +53,10 @@ pub struct Seen {
     pub infos: Vec<String>,
     pub reoffers: Vec<String>,
     pub provisionals: Vec<u16>,
+    /// Refer-To of the REFERs that came.
+    pub refers: Vec<String>,
+    /// What was said to our own REFER: its answer, then the NOTIFYs.
+    pub referred: Vec<u16>,
 }
 
 pub struct Peer {
@@ -171,9 +179,16 @@ impl Peer {
                 let reply = self.habits.refuse_reoffers.map_or(Ok(answer), Err);
                 let _ = self.ua.answer_reoffer(now, session, reply);
             }
-            UaEvent::Referred { session, refer, .. } => {
-                let _ = self.ua.answer_refer(now, session, refer, Err(603));
+            UaEvent::Referred { session, refer, to, .. } => {
+                let replaces = to.replaces.map(|replaces| format!("?{replaces}")).unwrap_or_default();
+                self.seen(session).refers.push(format!("{}{replaces}", to.uri));
+                let told = self.habits.refers.clone();
+                let refused = self.habits.refuse_refers.unwrap_or(603);
+                let _ = self.ua.answer_refer(now, session, refer, told.as_ref().map(|_| ()).ok_or(refused));
+                habits.extend(told.into_iter().flatten().map(|(ms, status)| (ms, Habit::Tell(session, refer, status))));
             }
+            UaEvent::ReferAnswered { session, result } => self.seen(session).referred.push(result.err().unwrap_or(202)),
+            UaEvent::ReferProgress { session, status, .. } => self.seen(session).referred.push(status),
             _ => {}
         }
     }
@@ -196,6 +211,9 @@ impl Peer {
             }
             Habit::Refuse(session, status) => drop(self.ua.reject(now, session, status, "", &[])),
             Habit::Bye(session) => self.ua.hangup(now, session, None),
+            Habit::Tell(session, refer, status) => {
+                drop(self.ua.notify_refer(now, session, refer, status, status >= 200));
+            }
         }
     }
 }
@@ -211,6 +229,7 @@ pub enum Habit {
     Answer(SessionId),
     Refuse(SessionId, u16),
     Bye(SessionId),
+    Tell(SessionId, ReferId, u16),
 }
 
 /// A description as a body.

@@ -29,7 +29,7 @@ pub const GATEWAY: &str = "192.0.2.1:5060";
 pub const ONE: &str = "192.0.2.9:5060";
 pub const TWO: &str = "192.0.2.10:5060";
 
-/// +44300... goes by two tiers, +44500... shows no caller, +449... is barred, all else goes by trunk one; of the two
+/// +44300... goes by two tiers, +44302... by trunk two, the names ring their users, +44500... shows no caller, +449... is barred, all else goes by trunk one; of the two
 /// numbers that come in one rings alice, the other alice and bob.
 pub const PLAN: &str = r#"
 [plan]
@@ -48,6 +48,15 @@ tiers = [["one"], ["two"]]
 name = "demo"
 pattern = "6XX"
 tiers = [["one"]]
+[[out]]
+name = "second"
+prefix = ["+44302"]
+tiers = [["two"]]
+[[out]]
+name = "people"
+regex = "(alice|bob|carol)"
+user = "{1}"
+ring_for = "30s"
 [[out]]
 name = "premium"
 prefix = ["+449"]
