@@ -98,6 +98,8 @@ pub struct Media {
     pub rtp_advertise: Option<IpAddr>,
     /// Media threads.
     pub workers: usize,
+    /// What those on hold hear: 8 kHz PCM, over and over. `None`: a comfort tone.
+    pub hold_music: Option<Arc<[i16]>>,
 }
 
 /// `[auth]`
@@ -187,6 +189,7 @@ impl Config {
                 advertise: Vec::new(),
                 rtp_advertise: None,
                 workers: 1,
+                hold_music: None,
             },
             auth: Auth::Open,
             plan: Arc::new(plan),
@@ -292,7 +295,9 @@ impl Reader<'_> {
         let sip = self.sip(&raw.sip)?;
         let trunks = raw.trunk.iter().map(|(name, t)| self.trunk(name, t, &sip)).collect::<Result<Vec<_>, _>>()?;
         let media = self.media(&raw.media)?;
-        if let Some(trunk) = trunks.iter().find(|t| t.listener.is_ipv4() != media.rtp_address.is_ipv4()) {
+        let both_families = media.rtp_address.is_ipv6() && media.rtp_address.is_unspecified();
+        let unserved = |t: &&TrunkConfig| t.listener.is_ipv4() != media.rtp_address.is_ipv4() && !both_families;
+        if let Some(trunk) = trunks.iter().find(unserved) {
             let problem = Problem::MediaFamily { trunk: trunk.trunk.name.clone(), rtp_address: media.rtp_address };
             let place = raw.trunk.get(&trunk.trunk.name).map(|section| error::place(self.text, section.span().start));
             return Err(ConfigError { file: self.path.display().to_string(), place, problem }.into());
@@ -372,7 +377,15 @@ impl Reader<'_> {
             raw.advertise.iter().flatten().map(|v| self.ip("advertise", v)).collect::<Result<Vec<_>, _>>()?;
         let rtp_advertise = raw.rtp_advertise.as_ref().map(|v| self.ip("rtp_advertise", v)).transpose()?;
         let workers = self.number("workers", &raw.workers, 1, 1..=64, "1 to 64")?;
-        Ok(Media { browser, rtp_address, rtp_ports, advertise, rtp_advertise, workers })
+        let hold_music = raw.hold_music.as_ref().map(|name| self.music(name)).transpose()?;
+        Ok(Media { browser, rtp_address, rtp_ports, advertise, rtp_advertise, workers, hold_music })
+    }
+
+    fn music(&self, name: &Spanned<String>) -> Result<Arc<[i16]>, ConfigError> {
+        let path = self.beside(name.get_ref());
+        let file = std::fs::read(&path).map_err(|e| whole_file(&path, Problem::Unreadable(e)))?;
+        let pcm = crate::codec::wav::read(&file);
+        pcm.map(Arc::from).map_err(|reason| self.error(name, Problem::Music { value: name.get_ref().clone(), reason }))
     }
 
     fn auth(&self, raw: Option<&Spanned<raw::Auth>>, listen: SocketAddr) -> Result<Auth, ConfigError> {

@@ -9,6 +9,7 @@ pub mod g711;
 pub mod noise;
 pub mod opus;
 pub mod tone;
+pub mod wav;
 
 use conceal::Concealer;
 use g711::Law;

@@ -89,6 +89,14 @@ pub enum Problem {
         /// where RTP is bound
         rtp_address: std::net::IpAddr,
     },
+    /// A file that cannot be played to those on hold.
+    #[error("`hold_music`: \"{value}\" cannot be played: {reason}")]
+    Music {
+        /// the file
+        value: String,
+        /// why not
+        reason: crate::codec::wav::WavError,
+    },
     /// A name that could not be resolved.
     #[error("trunk \"{trunk}\": \"{address}\" cannot be resolved: {reason}")]
     Unresolved {

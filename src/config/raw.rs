@@ -89,6 +89,7 @@ pub struct Media {
     pub advertise: Option<Vec<Spanned<String>>>,
     pub rtp_advertise: Option<Spanned<String>>,
     pub workers: Option<Spanned<usize>>,
+    pub hold_music: Option<Spanned<String>>,
 }
 
 /// `[auth]`

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::GatewayError;
 use crate::config::Media;
+use crate::media::Means;
 use crate::net::{self, PortPool};
 use crate::sdp::{MediaCommand, MediaReport, RtpSlot};
 use crate::switch::{CallId, Lease, LeaseRefusal};
@@ -60,6 +61,7 @@ impl MediaPool {
         let (reports, queue) = mpsc::channel(REPORT_QUEUE);
         let lost = Arc::new(AtomicU64::new(0));
         let mut workers = Vec::with_capacity(media.workers);
+        let means = Means { identity: Some(identity.clone()), music: media.hold_music.clone() };
         // Firefox uses no candidate on a loopback address. So where no port is asked for (the embedded default) the socket
         // has this machine's other addresses too, and drops what comes from elsewhere; with a port it is bound as told.
         let local_only = media.browser.ip().is_loopback() && media.browser.port() == 0;
@@ -83,7 +85,7 @@ impl MediaPool {
                     tracing::error!(lost, "the driver is behind: a media report is lost");
                 }
             };
-            let worker = WorkerHandle::spawn(config, identity.clone(), Box::new(report))
+            let worker = WorkerHandle::spawn(config, means.clone(), Box::new(report))
                 .map_err(|source| GatewayError::Worker { address, source })?;
             workers.push(worker);
         }
@@ -270,7 +272,7 @@ mod tests {
     fn worker(name: &str, report: impl Fn(u64, MediaReport) + Send + 'static) -> WorkerHandle {
         let browser_bind = "127.0.0.1:0".parse().unwrap();
         let config = WorkerConfig { browser_bind, max_calls: 4, local_only: false, name: name.into() };
-        WorkerHandle::spawn(config, Identity::generate().unwrap(), Box::new(report)).unwrap()
+        WorkerHandle::spawn(config, Means::default(), Box::new(report)).unwrap()
     }
 
     #[test]

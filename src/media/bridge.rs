@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
@@ -47,9 +48,18 @@ pub enum BridgeError {
     NoIdentity,
 }
 
+/// What the bridges of a gateway share.
+#[derive(Clone, Default)]
+pub struct Means {
+    /// Our certificate, for browsers.
+    pub identity: Option<Identity>,
+    /// What those on hold hear, 8 kHz PCM, over and over; `None`: a comfort tone.
+    pub music: Option<Arc<[i16]>>,
+}
+
 /// One call's media. See the [module](super) for what to poll when.
 pub struct Bridge {
-    identity: Option<Identity>,
+    means: Means,
     rng: StdRng,
     parties: Parties,
     /// Counters of legs that were replaced, A's and B's.
@@ -63,22 +73,17 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// A bridge after `plan`. Without an `identity` it can have no browser's leg, now or later. What it draws at random
+    /// A bridge after `plan`. Without an identity among its `means` it can have no browser's leg, now or later. What it draws at random
     /// (sequence numbers, timestamps, the pace of reports) depends on `seed` alone.
-    pub fn new(
-        now: Instant,
-        plan: MediaPlan,
-        identity: Option<&Identity>,
-        seed: [u8; 32],
-    ) -> Result<Self, BridgeError> {
-        let mut bridge = Self::empty(identity, seed);
+    pub fn new(now: Instant, plan: MediaPlan, means: &Means, seed: [u8; 32]) -> Result<Self, BridgeError> {
+        let mut bridge = Self::empty(means, seed);
         bridge.apply(now, plan)?;
         Ok(bridge)
     }
 
-    fn empty(identity: Option<&Identity>, seed: [u8; 32]) -> Self {
+    fn empty(means: &Means, seed: [u8; 32]) -> Self {
         Self {
-            identity: identity.cloned(),
+            means: means.clone(),
             rng: StdRng::from_seed(seed),
             parties: Parties::default(),
             past: [LegStats::default(); 2],
@@ -114,17 +119,19 @@ impl Bridge {
         };
         let followed = match self.parties.get_mut(side) {
             Some(party) if party.media == media => Ok(()),
-            Some(party) if party.media.is_same_leg(&media) => reconfigure(now, party, media, self.identity.as_ref()),
-            _ => self.replace(now, side, media, hears),
+            Some(party) if party.media.is_same_leg(&media) => {
+                reconfigure(now, party, media, self.means.identity.as_ref())
+            }
+            _ => self.replace(now, side, media),
         };
         if let Some(party) = self.parties.get_mut(side) {
-            party.set_hears(hears);
+            party.set_hears(hears, self.means.music.as_ref());
         }
         followed
     }
 
     /// Gives a side a leg of its own making; the one it had says goodbye.
-    fn replace(&mut self, now: Instant, side: Side, media: LegMedia, hears: Hears) -> Result<(), BridgeError> {
+    fn replace(&mut self, now: Instant, side: Side, media: LegMedia) -> Result<(), BridgeError> {
         let leg = match &media {
             LegMedia::Browser(browser) => {
                 let wire = self.browser_wire(now, side, browser)?;
@@ -133,7 +140,7 @@ impl Bridge {
             LegMedia::Rtp(rtp) => Leg::rtp(now, &mut self.rng, rtp)?,
         };
         self.drop_leg(now, side);
-        *self.parties.slot(side) = Some(Party::new(leg, media, hears));
+        *self.parties.slot(side) = Some(Party::new(leg, media));
         Ok(())
     }
 
@@ -143,7 +150,7 @@ impl Bridge {
         if let Some([a, b]) = self.plain {
             return Ok(Wire::Plain(if side == Side::A { a } else { b }));
         }
-        let identity = self.identity.as_ref().ok_or(BridgeError::NoIdentity)?;
+        let identity = self.means.identity.as_ref().ok_or(BridgeError::NoIdentity)?;
         Ok(Wire::Browser(Box::new(Transport::new(identity, media, now)?)))
     }
 
@@ -494,7 +501,7 @@ impl Bridge {
     /// For unit tests: plain RTP in place of each side's browser transport, from and to the addresses of A and B.
     #[cfg(test)]
     pub(super) fn plain(now: Instant, plan: MediaPlan, browsers: [SocketAddr; 2]) -> Self {
-        let mut bridge = Self::empty(None, [7; 32]);
+        let mut bridge = Self::empty(&Means::default(), [7; 32]);
         bridge.plain = Some(browsers);
         bridge.apply(now, plan).expect("a plan of known codecs");
         bridge

@@ -6,8 +6,6 @@
 
 use std::time::{Duration, Instant};
 
-use arrayvec::ArrayVec;
-
 use crate::rtp::srtp::{Profile, SrtpContext, SrtpError};
 use crate::sdp::{SrtpKey, SrtpPlan, SrtpSuite};
 
@@ -34,8 +32,8 @@ pub(super) struct Crypto {
     /// Keys came that cannot be used: the leg has no media any more.
     failed: bool,
     /// The present key of each direction comes last.
-    ours: ArrayVec<Keyed, KEYS>,
-    theirs: ArrayVec<Keyed, KEYS>,
+    ours: Vec<Keyed>,
+    theirs: Vec<Keyed>,
 }
 
 impl Crypto {
@@ -109,19 +107,13 @@ impl Crypto {
 
 /// Makes a key the present one, with the context that it had if it was there before. Of the peer's keys the oldest may be
 /// forgotten; ours may not.
-fn choose(
-    keys: &mut ArrayVec<Keyed, KEYS>,
-    now: Instant,
-    suite: SrtpSuite,
-    key: &SrtpKey,
-    forget: bool,
-) -> Result<(), SrtpError> {
+fn choose(keys: &mut Vec<Keyed>, now: Instant, suite: SrtpSuite, key: &SrtpKey, forget: bool) -> Result<(), SrtpError> {
     let known = keys.iter().position(|keyed| keyed.suite == suite && keyed.key == *key);
     let chosen = match known {
         Some(index) => keys.remove(index),
         None => Keyed { suite, key: key.clone(), until: None, context: context(suite, key)? },
     };
-    if keys.is_full() {
+    if keys.len() >= KEYS {
         if !forget {
             return Err(SrtpError::KeyExhausted);
         }

@@ -1,5 +1,7 @@
 //! What a party hears when it does not hear the other: a ringing tone, or music on hold.
 
+use std::sync::Arc;
+
 use super::FRAME;
 use crate::codec::tone::{Note, Ringback, TonePlayer};
 use crate::sdp::{Hears, Tone};
@@ -14,12 +16,21 @@ const COMFORT: &[Note] = &[Note::single(392.0, 500), Note::rest(150), Note::sing
 /// A source of sound of our own.
 pub(super) struct Filler {
     hears: Hears,
-    player: TonePlayer<'static>,
+    player: Player,
+}
+
+enum Player {
+    Tone(TonePlayer<'static>),
+    /// Music that was configured, over and over.
+    Music {
+        pcm: Arc<[i16]>,
+        at: usize,
+    },
 }
 
 impl Filler {
-    /// What belongs to `hears`, if anything does.
-    pub fn of(hears: Hears) -> Option<Self> {
+    /// What belongs to `hears`, if anything does; without `music` those on hold hear a comfort tone.
+    pub fn of(hears: Hears, music: Option<&Arc<[i16]>>) -> Option<Self> {
         let player = match hears {
             Hears::Nothing | Hears::Peer => return None,
             Hears::PeerOr(tone) | Hears::Tone(tone) => {
@@ -28,9 +39,12 @@ impl Filler {
                     Tone::Uk => Ringback::Uk,
                     Tone::Eu => Ringback::Eu,
                 };
-                TonePlayer::repeated(ringback.cadence(), RINGBACK_LEVEL)
+                Player::Tone(TonePlayer::repeated(ringback.cadence(), RINGBACK_LEVEL))
             }
-            Hears::Music | Hears::PeerOrMusic => TonePlayer::repeated(COMFORT, COMFORT_LEVEL),
+            Hears::Music | Hears::PeerOrMusic => match music {
+                Some(pcm) => Player::Music { pcm: pcm.clone(), at: 0 },
+                None => Player::Tone(TonePlayer::repeated(COMFORT, COMFORT_LEVEL)),
+            },
         };
         Some(Self { hears, player })
     }
@@ -42,6 +56,14 @@ impl Filler {
 
     /// The next frame.
     pub fn fill(&mut self, frame: &mut [i16; FRAME]) {
-        self.player.fill(frame);
+        match &mut self.player {
+            Player::Tone(player) => player.fill(frame),
+            Player::Music { pcm, at } => {
+                for sample in frame {
+                    *sample = pcm.get(*at).copied().unwrap_or_default();
+                    *at = if *at + 1 < pcm.len() { *at + 1 } else { 0 };
+                }
+            }
+        }
     }
 }

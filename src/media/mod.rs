@@ -29,7 +29,7 @@ mod tests;
 
 use crate::sdp::RtpSlot;
 
-pub use bridge::{Bridge, BridgeError};
+pub use bridge::{Bridge, BridgeError, Means};
 pub use queue::Transmit;
 
 /// The socket that a datagram came in by or goes out by.

@@ -1,5 +1,7 @@
 //! The two sides of a bridge.
 
+use std::sync::Arc;
+
 use super::filler::Filler;
 use super::leg::Leg;
 use crate::sdp::{Hears, LegMedia, Side};
@@ -16,8 +18,8 @@ pub(super) struct Party {
 }
 
 impl Party {
-    pub fn new(leg: Leg, media: LegMedia, hears: Hears) -> Self {
-        Self { leg, media, hears, filler: Filler::of(hears), lost: false }
+    pub fn new(leg: Leg, media: LegMedia) -> Self {
+        Self { leg, media, hears: Hears::Nothing, filler: None, lost: false }
     }
 
     /// What this party hears.
@@ -25,11 +27,11 @@ impl Party {
         self.hears
     }
 
-    /// Sets what this party hears; a tone that it hears already goes on.
-    pub fn set_hears(&mut self, hears: Hears) {
+    /// Sets what this party hears; a tone that it hears already goes on. `music` is for those on hold.
+    pub fn set_hears(&mut self, hears: Hears, music: Option<&Arc<[i16]>>) {
         self.hears = hears;
         if !self.filler.as_ref().is_some_and(|filler| filler.suits(hears)) {
-            self.filler = Filler::of(hears);
+            self.filler = Filler::of(hears, music);
         }
     }
 

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::{Bridge, Port};
+use super::{Bridge, Means, Port};
 use crate::codec::g711::Law;
 use crate::codec::opus::{OpusEncoder, OpusSettings};
 use crate::codec::tone::{amplitude, detect_dtmf, rms};
@@ -630,6 +630,96 @@ fn hold_is_honoured_and_time_goes_on() {
     assert!(!lab.to_trunk.is_empty());
 }
 
+/// The browser holds: the trunk hears a soft tone and not the browser, whose own transport goes on as it was.
+#[test]
+fn a_held_trunk_hears_a_comfort_tone_and_not_the_holder() {
+    let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
+    converse(&mut lab, 50, |_| false);
+    lab.update(|plan| {
+        trunk_of(plan).direction = Direction::SendOnly;
+        plan.b.as_mut().unwrap().hears = Hears::Music;
+        plan.a.as_mut().unwrap().hears = Hears::Nothing;
+    });
+    lab.to_trunk.clear();
+    lab.to_browser.clear();
+    converse(&mut lab, 100, |_| false);
+    let pcm = lab.trunk_pcm();
+    assert!(amplitude(&pcm[..4_000], 8_000, 392.0) > 500.0 && rms(&pcm) < 1_000.0);
+    assert!(amplitude(&pcm, 8_000, 440.0) < 100.0, "the holder is not heard");
+    assert!(lab.to_browser.len() >= 99 && rms(&lab.browser_pcm()[1_600..]) < 30.0);
+    assert_exact_time_line(&lab.to_trunk, 8);
+    // Taken back: both hear each other at once.
+    lab.update(|whole| *whole = plan(Codec::Opus, Codec::Pcmu));
+    lab.to_trunk.clear();
+    converse(&mut lab, 100, |_| false);
+    assert!(amplitude(&lab.trunk_pcm()[4_000..], 8_000, 440.0) > 6_500.0);
+}
+
+#[test]
+fn those_on_hold_hear_the_music_that_was_configured_over_and_over() {
+    let start = Instant::now();
+    let music: Vec<i16> = sine(700.0, 0, 4_000);
+    let means = Means { identity: None, music: Some(music.into()) };
+    let only_trunk = MediaPlan { a: None, b: leg(LegMedia::Rtp(trunk_media(Codec::Pcmu)), Hears::Music) };
+    let mut bridge = Bridge::new(start, only_trunk, &means, [1; 32]).unwrap();
+    let mut sent = Vec::new();
+    let mut buf = [0; 1_500];
+    for n in 0..150 {
+        let at = Duration::from_millis(n * 20);
+        bridge.handle_timeout(start + at);
+        while let Some(transmit) = bridge.poll_transmit(&mut buf) {
+            if transmit.port == TRUNK_RTP {
+                let packet = RtpPacket::parse(&buf[..transmit.len]).unwrap();
+                sent.push(Sent { at, to: transmit.to, header: packet.header, payload: packet.payload.to_vec() });
+            }
+        }
+    }
+    let pcm = hear(&sent, Codec::Pcmu);
+    assert!(pcm.len() >= 23_000);
+    for part in pcm.chunks_exact(4_000) {
+        assert!(amplitude(part, 8_000, 700.0) > 7_000.0, "a round of the music");
+    }
+}
+
+/// The trunk holds with sendonly: its own music is heard while it plays, ours when it does not. Inactive, and 0.0.0.0
+/// without a packet: ours.
+#[test]
+fn a_trunk_that_holds_is_heard_while_it_plays_and_else_a_comfort_tone() {
+    let table = [
+        (Direction::RecvOnly, Some(trunk_address()), true, 1_000.0),
+        (Direction::RecvOnly, Some(trunk_address()), false, 392.0),
+        (Direction::Inactive, Some(trunk_address()), true, 392.0),
+        (Direction::RecvOnly, None, false, 392.0),
+    ];
+    for (direction, remote, plays, hz) in table {
+        let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
+        converse(&mut lab, 20, |_| false);
+        lab.update(|plan| {
+            let trunk = trunk_of(plan);
+            (trunk.direction, trunk.remote_rtp) = (direction, remote);
+            plan.a.as_mut().unwrap().hears = Hears::PeerOrMusic;
+            plan.b.as_mut().unwrap().hears = Hears::Nothing;
+        });
+        lab.to_trunk.clear();
+        // Whether it plays at once, or is silent for long.
+        if !plays {
+            lab.run_to(4_900);
+            lab.to_browser.clear();
+        }
+        for n in 0..250 {
+            lab.run_to((lab.now - lab.start).as_millis() as u64 + 20);
+            if plays {
+                let payload = companded(Law::Mu, &sine(1_000.0, n * 160, 160));
+                lab.trunk_says(0, 500 + n as u16, 900_000 + n as u32 * 160, &payload);
+            }
+        }
+        let pcm = lab.browser_pcm();
+        let level = pcm.chunks_exact(4_000).map(|part| amplitude(part, 8_000, hz)).fold(0.0, f32::max);
+        assert!(level > 300.0, "{direction:?} {remote:?} {plays}: {hz} Hz at {level}");
+        assert!(lab.to_trunk.is_empty(), "nothing to it who holds");
+    }
+}
+
 /// What the phone sends while we hold it is not reported as lost afterwards.
 #[test]
 fn packets_of_a_held_peer_are_no_loss() {
@@ -911,8 +1001,11 @@ fn a_plan_that_cannot_be_followed_is_an_error_and_not_a_panic() {
     let mut g722 = plan(Codec::Opus, Codec::Pcmu);
     trunk_of(&mut g722).accepted.push(accepted(9, Codec::G722));
     let trunk_only = MediaPlan { a: None, ..g722.clone() };
-    assert!(Bridge::new(Instant::now(), trunk_only, None, [0; 32]).is_err());
-    assert!(Bridge::new(Instant::now(), plan(Codec::Opus, Codec::Pcmu), None, [0; 32]).is_err(), "no identity");
+    assert!(Bridge::new(Instant::now(), trunk_only, &Means::default(), [0; 32]).is_err());
+    assert!(
+        Bridge::new(Instant::now(), plan(Codec::Opus, Codec::Pcmu), &Means::default(), [0; 32]).is_err(),
+        "no identity"
+    );
     let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
     converse(&mut lab, 10, |_| false);
     lab.update(|plan| *plan = g722);

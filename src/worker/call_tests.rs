@@ -15,6 +15,7 @@ use crate::codec::tone::amplitude;
 use crate::codec::{Codec, Decoder, Encoder};
 use crate::net::{PortPool, bind_udp, test_ports};
 use crate::sdp::{AcceptedCodec, DtlsRole, Hears, IceCredentials, LegMedia, LegPlan, RtpMedia, Side};
+use crate::webrtc::Identity;
 use crate::webrtc::test_browser::{Browser, our_credentials};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -169,7 +170,7 @@ impl Call {
         };
         let (tell, reports) = channel();
         let tell: Reports = Box::new(move |call, report| drop(tell.send((call, report))));
-        let worker = WorkerHandle::spawn(config, identity(), tell).unwrap();
+        let worker = WorkerHandle::spawn(config, Means { identity: Some(identity()), music: None }, tell).unwrap();
         let local = our_credentials();
         let mut page = Page::new(worker.browser_address(), &local, role);
         let mut phone = Phone::new();

@@ -28,10 +28,9 @@ use std::thread::JoinHandle;
 
 use mio::{Poll, Waker};
 
-use crate::media::Bridge;
+use crate::media::{Bridge, Means};
 use crate::net::{self, RtpPair};
 use crate::sdp::{MediaCommand, MediaPlan, MediaReport, RtpSlot};
-use crate::webrtc::Identity;
 use engine::{Command, Engine};
 use step::Step;
 
@@ -121,8 +120,8 @@ fn commands_at_most(max_calls: usize) -> usize {
 
 impl WorkerHandle {
     /// Binds the browsers' socket and starts the thread.
-    pub fn spawn(config: WorkerConfig, identity: Identity, reports: Reports) -> Result<Self, WorkerError> {
-        Self::spawn_with(config, reports, move |now, plan, seed| Bridge::new(now, plan, Some(&identity), seed).ok())
+    pub fn spawn(config: WorkerConfig, means: Means, reports: Reports) -> Result<Self, WorkerError> {
+        Self::spawn_with(config, reports, move |now, plan, seed| Bridge::new(now, plan, &means, seed).ok())
     }
 
     /// The same with any kind of call: the tests' have faults.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ringback::codec::opus::OpusSettings;
 use ringback::codec::tone::amplitude;
 use ringback::codec::{Codec, Decoder, Encoder};
-use ringback::media::{Bridge, Port};
+use ringback::media::{Bridge, Means, Port};
 use ringback::rtp::packet::{RtpHeader, RtpPacket};
 use ringback::sdp::{
     AcceptedCodec, BrowserMedia, Direction, DtlsRole, Fingerprint, Hears, IceCredentials, LegMedia, LegPlan, MediaPlan,
@@ -63,7 +63,8 @@ impl Call {
             a: Some(leg(LegMedia::Browser(browser_media(&mut rtc, local, codec)))),
             b: Some(leg(LegMedia::Rtp(trunk_media(trunk)))),
         };
-        let bridge = Bridge::new(now, plan, Some(&identity), [3; 32]).expect("a bridge");
+        let means = Means { identity: Some(identity), music: None };
+        let bridge = Bridge::new(now, plan, &means, [3; 32]).expect("a bridge");
         let encoder =
             Encoder::new(codec, OpusSettings { fec: Some(10), ..OpusSettings::default() }).expect("an encoder");
         let mut call = Self {
