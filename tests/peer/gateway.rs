@@ -1,9 +1,9 @@
 //! The gateway's own program, started with a configuration of the test.
 
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
@@ -34,7 +34,9 @@ pub fn free_port() -> u16 {
 pub struct Gateway {
     pub http: SocketAddr,
     pub sip: SocketAddr,
+    pub rtp_ports: std::ops::Range<u16>,
     child: Child,
+    written: Arc<AtomicUsize>,
     /// Call records, as they are written.
     records: mpsc::Receiver<Value>,
     log: Arc<Mutex<String>>,
@@ -50,6 +52,17 @@ pub struct Setup<'a> {
     pub trunks: &'a str,
     /// The dial plan.
     pub plan: &'a str,
+    /// How many RTP ports it has.
+    pub rtp_ports: u16,
+    /// What it logs.
+    pub log: &'a str,
+}
+
+impl<'a> Setup<'a> {
+    /// A gateway on 127.0.0.1 for one test.
+    pub fn new(trunks: &'a str, plan: &'a str) -> Setup<'a> {
+        Setup { ip: Ipv4Addr::LOCALHOST.into(), trunks, plan, rtp_ports: 60, log: "ringback=debug,info" }
+    }
 }
 
 impl Gateway {
@@ -57,7 +70,7 @@ impl Gateway {
     pub async fn start(setup: Setup<'_>) -> Gateway {
         let folder = tempfile::tempdir().expect("a folder");
         let sip = SocketAddr::new(setup.ip, free_port());
-        let rtp = free_rtp_ports();
+        let rtp = free_rtp_ports(setup.rtp_ports);
         write(folder.path(), "dialplans/test.toml", setup.plan);
         let config = format!(
             r#"
@@ -77,12 +90,13 @@ dir = "dialplans"
 [cdr]
 file = "-"
 [log]
-level = "ringback=debug,info"
+level = "{log}"
 {}
 "#,
-            rtp + 59,
+            rtp + setup.rtp_ports - 1,
             setup.trunks,
             ip = setup.ip,
+            log = setup.log,
         );
         write(folder.path(), "ringback.toml", &config);
         let mut child = Command::new(env!("CARGO_BIN_EXE_ringback"))
@@ -100,7 +114,8 @@ level = "ringback=debug,info"
         let (written, records) = mpsc::channel(256);
         let stderr = child.stderr.take().expect("stderr");
         let stdout = child.stdout.take().expect("stdout");
-        let kept = log.clone();
+        let (kept, count) = (log.clone(), Arc::new(AtomicUsize::new(0)));
+        let written_so_far = count.clone();
         let readers = vec![
             tokio::spawn(read(stderr, move |line| {
                 kept.lock().unwrap_or_else(PoisonError::into_inner).push_str(&format!("{line}\n"));
@@ -109,6 +124,7 @@ level = "ringback=debug,info"
             })),
             tokio::spawn(read(stdout, move |line| {
                 if let Ok(record) = serde_json::from_str(&line) {
+                    count.fetch_add(1, Ordering::Relaxed);
                     let _ = written.try_send(record);
                 }
             })),
@@ -126,12 +142,18 @@ level = "ringback=debug,info"
         let address = address.unwrap_or_else(|| panic!("the gateway did not become ready:\n{config}\n{}", text()));
         let port = address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
         let http = SocketAddr::from(([127, 0, 0, 1], port));
-        Gateway { http, sip, child, records, log, readers, _folder: folder }
+        let rtp_ports = rtp..rtp + setup.rtp_ports;
+        Gateway { http, sip, rtp_ports, child, written: written_so_far, records, log, readers, _folder: folder }
     }
 
     /// The next call record.
     pub async fn record(&mut self) -> Value {
         timeout(PATIENCE, self.records.recv()).await.ok().flatten().expect("a call record")
+    }
+
+    /// How many call records were written so far, read or not.
+    pub fn records(&self) -> usize {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// What it logged so far.
@@ -176,10 +198,10 @@ impl Drop for Gateway {
     }
 }
 
-/// 60 ports that no other test of this process was given.
-fn free_rtp_ports() -> u16 {
+/// So many ports, an even number, that no other test of this process was given.
+fn free_rtp_ports(count: u16) -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    20_000 + NEXT.fetch_add(60, Ordering::Relaxed) % 12_000
+    20_000 + NEXT.fetch_add(count, Ordering::Relaxed) % 12_000
 }
 
 fn write(folder: &Path, name: &str, text: &str) {

@@ -102,12 +102,9 @@ impl Plot {
             trunks.push_str(&self.trunk_section("second", second));
             rules.push_str(&out_rule("second", "3XX"));
         }
-        let gateway = Gateway::start(gateway::Setup {
-            ip: self.sipp.ip,
-            trunks: &format!("{trunks}{}", self.config),
-            plan: &format!("{PLAN}{rules}"),
-        })
-        .await;
+        let (trunks, plan) = (format!("{trunks}{}", self.config), format!("{PLAN}{rules}"));
+        let setup = gateway::Setup { ip: self.sipp.ip, ..gateway::Setup::new(&trunks, &plan) };
+        let gateway = Gateway::start(setup).await;
         let sipp = Actor::enter(self.sipp.media(&phone), &gateway).await;
         let second = match (self.second, second_phone) {
             (Some(setup), Some(phone)) => Some((Actor::enter(setup.media(&phone), &gateway).await, phone)),

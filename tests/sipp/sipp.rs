@@ -32,6 +32,8 @@ pub struct Setup {
     pub ip: IpAddr,
     pub port: u16,
     calls: u32,
+    /// Within how many seconds all of it must be over.
+    within: u64,
     words: Vec<(&'static str, String)>,
     arguments: Vec<String>,
 }
@@ -41,6 +43,7 @@ pub struct Sipp {
     child: Child,
     folder: TempDir,
     scenario: &'static str,
+    within: Duration,
 }
 
 impl Setup {
@@ -53,6 +56,7 @@ impl Setup {
             ip: Ipv4Addr::LOCALHOST.into(),
             port: free_port(),
             calls: 1,
+            within: 60,
             words: Vec::new(),
             arguments: Vec::new(),
         }
@@ -98,6 +102,12 @@ impl Setup {
     pub fn calls(mut self, calls: u32) -> Setup {
         self.calls = calls;
         self
+    }
+
+    /// So many calls, begun at this rate, so many at once; SIPp waits where that is too much for the machine.
+    pub fn load(mut self, calls: u32, rate: u32, at_once: u32) -> Setup {
+        self.within = 60 + 4 * u64::from(calls / rate);
+        self.calls(calls).argument(&["-r", &rate.to_string(), "-l", &at_once.to_string()])
     }
 
     /// Replaces `@NAME@` in the scenario.
@@ -175,19 +185,22 @@ impl Setup {
         command.args(["-sf", "scenario.xml", "-m", &self.calls.to_string(), "-nostdin", "-i", &ip, "-mi", &ip]);
         command.args(["-p", &self.port.to_string(), "-mp", &media.to_string()]);
         command.args(["-t", if self.over == Over::Tcp { "t1" } else { "u1" }]);
-        command.args(["-trace_err", "-error_file", "errors", "-trace_msg", "-message_file", "messages"]);
-        command.args(["-timeout", "60", "-timeout_error"]);
+        command.args(["-trace_err", "-error_file", "errors", "-timeout", &self.within.to_string(), "-timeout_error"]);
+        if self.calls < 100 {
+            command.args(["-trace_msg", "-message_file", "messages"]);
+        }
         command.args(&self.arguments).current_dir(folder.path()).kill_on_drop(true);
         let output = std::fs::File::create(folder.path().join("screen")).expect("a file");
         let child = command.stdin(Stdio::null()).stdout(output.try_clone().expect("a file")).stderr(output).spawn();
-        Sipp { child: child.expect("sipp (Debian package sip-tester)"), folder, scenario: self.scenario }
+        let child = child.expect("sipp (Debian package sip-tester)");
+        Sipp { child, folder, scenario: self.scenario, within: Duration::from_secs(self.within) }
     }
 }
 
 impl Sipp {
     /// Waits for the scenario's end, which must be as written.
     pub async fn finish(mut self) {
-        let status = timeout(3 * PATIENCE, self.child.wait()).await;
+        let status = timeout(self.within + PATIENCE, self.child.wait()).await;
         let Ok(Ok(status)) = status else { panic!("SIPp did not end: {}", self.story()) };
         assert!(status.success(), "SIPp ended with {status}: {}", self.story());
     }
