@@ -35,6 +35,7 @@ pub struct Setup {
     /// Within how many seconds all of it must be over.
     within: u64,
     words: Vec<(&'static str, String)>,
+    fields: String,
     arguments: Vec<String>,
 }
 
@@ -58,6 +59,7 @@ impl Setup {
             calls: 1,
             within: 60,
             words: Vec::new(),
+            fields: String::new(),
             arguments: Vec::new(),
         }
     }
@@ -88,6 +90,12 @@ impl Setup {
         self
     }
 
+    /// Another port.
+    pub fn port(mut self, port: u16) -> Setup {
+        self.port = port;
+        self
+    }
+
     /// On `::1`, SIP and RTP.
     pub fn ipv6(self) -> Setup {
         self.at(Ipv6Addr::LOCALHOST)
@@ -108,6 +116,12 @@ impl Setup {
     pub fn load(mut self, calls: u32, rate: u32, at_once: u32) -> Setup {
         self.within = 60 + 4 * u64::from(calls / rate);
         self.calls(calls).argument(&["-r", &rate.to_string(), "-l", &at_once.to_string()])
+    }
+
+    /// `[field0]` in the scenario is one of these numbers after another.
+    pub fn in_turn(mut self, numbers: std::ops::Range<u16>) -> Setup {
+        self.fields = numbers.map(|number| format!("{number};\n")).collect();
+        self.argument(&["-inf", "fields.csv"])
     }
 
     /// Replaces `@NAME@` in the scenario.
@@ -150,7 +164,8 @@ impl Setup {
     }
 
     /// Starts a caller of the gateway.
-    pub fn caller(self, gateway: SocketAddr) -> Sipp {
+    pub fn caller(mut self, gateway: SocketAddr) -> Sipp {
+        self.caller = true;
         self.start(gateway)
     }
 
@@ -176,6 +191,7 @@ impl Setup {
     fn start(self, gateway: SocketAddr) -> Sipp {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("scenario.xml"), self.script()).expect("a file");
+        std::fs::write(folder.path().join("fields.csv"), format!("SEQUENTIAL\n{}", self.fields)).expect("a file");
         let mut voice = Voice::default();
         let tone: Vec<u8> = (0..100).flat_map(|_| voice.frame::<FRAME>(Sound::Tone(FILE_TONE))).map(to_ulaw).collect();
         std::fs::write(folder.path().join("tone.ulaw"), tone).expect("a file");

@@ -25,7 +25,8 @@ use sipp::Setup;
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 
-/// 201 is taken at once, 202 refused, 203 rings for ever; 101 goes out.
+/// 210 to 229 are taken at once, each by a browser; 230 to 239 refused; 240 to 249 ring for ever; 250 to 259 are a phone's;
+/// 101 goes out by a trunk.
 const PLAN: &str = r#"
 [plan]
 name = "soak"
@@ -43,48 +44,49 @@ pattern = "1XX"
 tiers = [["out"]]
 
 [[in]]
-name = "takes"
-did = "201"
-ring = { users = ["takes"], for = "30s" }
+name = "browsers"
+did = ["21X", "22X", "23X", "24X"]
+user = "page-{digits}"
 
 [[in]]
-name = "refuses"
-did = "202"
-ring = { users = ["refuses"], for = "30s" }
-
-[[in]]
-name = "rings"
-did = "203"
-ring = { users = ["rings"], for = "30s" }
+name = "phone"
+did = "25X"
+user = "desk"
 "#;
 
 /// How many calls of each sort.
 struct Load {
-    accepted: u32,
+    /// SIP to browser: taken, refused, given up.
+    taken: u32,
     refused: u32,
     cancelled: u32,
+    /// SIP to SIP: a trunk's call to a registered phone.
+    to_phone: u32,
+    /// Browser to SIP.
     out: u32,
 }
 
 impl Load {
     fn total(&self) -> usize {
-        (self.accepted + self.refused + self.cancelled + self.out) as usize
+        (self.taken + self.refused + self.cancelled + self.to_phone + self.out) as usize
     }
 
     /// All of them, beside each other; each must go as its scenario says.
     async fn run(&self, gateway: &Gateway, phone: &Phone) {
-        let caller = |scenario, to, calls, rate| {
-            Setup::calling(scenario, to).media(phone).load(calls, rate, 60).caller(gateway.sip)
+        let caller = |scenario, numbers, calls, rate| {
+            let setup = Setup::calling(scenario, "[field0]").in_turn(numbers).media(phone);
+            setup.load(calls, rate, 60).caller(gateway.sip)
         };
         let callers = [
-            caller("soak-caller", "201", self.accepted, 40),
-            caller("soak-refused", "202", self.refused, 8),
-            caller("soak-cancel", "203", self.cancelled, 8),
+            caller("soak-caller", 210..230, self.taken, 20),
+            caller("soak-refused", 230..240, self.refused, 5),
+            caller("soak-cancel", 240..250, self.cancelled, 5),
+            caller("soak-caller", 250..260, self.to_phone, 15),
         ];
         let mut browsers = JoinSet::new();
-        for at in 0..4 {
+        for at in 0..CALLERS {
             let page = Page::open(gateway.http, &format!("caller{at}")).await;
-            browsers.spawn(page.calls("101", self.out / 4));
+            browsers.spawn(page.calls("101", self.out / CALLERS));
         }
         for sipp in callers {
             sipp.finish().await;
@@ -94,6 +96,12 @@ impl Load {
         }
     }
 }
+
+/// MD5 of `desk:soak:correct-horse`: SIPp knows no other hash, and a registrar that has only MD5 asks for only MD5.
+const HA1: &str = "25271f45656efbbf36766ecfa595b94c";
+
+/// Browsers that call.
+const CALLERS: u32 = 4;
 
 /// What the program has at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,20 +141,29 @@ const MARGIN_KB: usize = 8 * 1024;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_calls_leave_nothing_behind() {
     let phone = Phone::start("127.0.0.1").await;
-    let warm_up = Load { accepted: 1000, refused: 200, cancelled: 200, out: 600 };
-    let load = Load { accepted: 6000, refused: 1000, cancelled: 1000, out: 2000 };
-    let callee = Setup::new("soak-phone").media(&phone).load(warm_up.out + load.out, 10, 1000);
+    let warm_up = Load { taken: 80, refused: 20, cancelled: 20, to_phone: 60, out: 20 };
+    let load = Load { taken: 400, refused: 100, cancelled: 100, to_phone: 300, out: 100 };
+    let callee = Setup::new("soak-phone").media(&phone);
+    let registers = Setup::new("register").port(callee.port).word("USER", "desk").word("PASSWORD", "correct-horse");
     let trunks = format!(
-        "[trunk.out]\naddress = \"{}\"\nnumber_format = \"as-dialled\"\n[limits]\ncalls_per_socket = 1000\n",
+        "[trunk.out]\naddress = \"{}\"\nnumber_format = \"as-dialled\"\n[limits]\ncalls_per_socket = 1000\n\
+         [registrar]\nrealm = \"soak\"\ncalls_per_user = 1000\n[registrar.users.desk]\nha1 = \"{HA1}\"\n",
         callee.address()
     );
     // Many fewer ports than calls: one kept by each call would soon be one too many.
     let setup = gateway::Setup { rtp_ports: 2000, log: "warn", ..gateway::Setup::new(&trunks, PLAN) };
     let gateway = Gateway::start(setup).await;
-    let callee = callee.phone(gateway.sip).await;
+    registers.caller(gateway.sip).finish().await;
+    let answered = warm_up.out + warm_up.to_phone + load.out + load.to_phone;
+    let callee = callee.load(answered, 20, 1000).phone(gateway.sip).await;
     let mut pages = Vec::new();
-    for (user, habit) in [("takes", Habit::Accepts), ("refuses", Habit::Rejects), ("rings", Habit::LetsItRing)] {
-        pages.push(Page::open(gateway.http, user).await.serve(habit));
+    for number in 210..250 {
+        let habit = match number {
+            ..230 => Habit::Accepts,
+            230..240 => Habit::Rejects,
+            _ => Habit::LetsItRing,
+        };
+        pages.push(Page::open(gateway.http, &format!("page-{number}")).await.serve(habit));
     }
 
     warm_up.run(&gateway, &phone).await;
