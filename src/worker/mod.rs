@@ -112,6 +112,9 @@ pub struct WorkerHandle {
     thread: JoinHandle<()>,
 }
 
+/// A media thread's stack: a call's bridge is built on it and moved, several times over where nothing is optimised.
+const STACK: usize = 8 * 1024 * 1024;
+
 /// Commands that may wait, but for Stop, which has room of its own: a call whose Stop was refused would keep its sockets.
 /// That is the opening and a few updates of every call, and digits: a full channel means that the thread hangs.
 fn commands_at_most(max_calls: usize) -> usize {
@@ -143,7 +146,7 @@ impl WorkerHandle {
         let limits = engine::Limits { max_calls, local_only };
         let engine = Engine::new(poll, socket, queue, Box::new(make), reports, shared_by_thread, limits)
             .map_err(WorkerError::Start)?;
-        let thread = std::thread::Builder::new().name(name).spawn(move || engine.run()).map_err(WorkerError::Start)?;
+        let thread = std::thread::Builder::new().name(name).stack_size(STACK).spawn(move || engine.run()).map_err(WorkerError::Start)?;
         Ok(Self { browser_address, max_calls, commands, waker, shared, thread })
     }
 
