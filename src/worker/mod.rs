@@ -146,7 +146,11 @@ impl WorkerHandle {
         let limits = engine::Limits { max_calls, local_only };
         let engine = Engine::new(poll, socket, queue, Box::new(make), reports, shared_by_thread, limits)
             .map_err(WorkerError::Start)?;
-        let thread = std::thread::Builder::new().name(name).stack_size(STACK).spawn(move || engine.run()).map_err(WorkerError::Start)?;
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .stack_size(STACK)
+            .spawn(move || engine.run())
+            .map_err(WorkerError::Start)?;
         Ok(Self { browser_address, max_calls, commands, waker, shared, thread })
     }
 

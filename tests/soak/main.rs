@@ -141,12 +141,12 @@ const MARGIN_KB: usize = 8 * 1024;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_calls_leave_nothing_behind() {
     let phone = Phone::start("127.0.0.1").await;
-    let warm_up = Load { taken: 80, refused: 20, cancelled: 20, to_phone: 60, out: 20 };
-    let load = Load { taken: 400, refused: 100, cancelled: 100, to_phone: 300, out: 100 };
+    let warm_up = Load { taken: 800, refused: 200, cancelled: 200, to_phone: 600, out: 200 };
+    let load = Load { taken: 4000, refused: 1000, cancelled: 1000, to_phone: 3000, out: 1000 };
     let callee = Setup::new("soak-phone").media(&phone);
     let registers = Setup::new("register").port(callee.port).word("USER", "desk").word("PASSWORD", "correct-horse");
     let trunks = format!(
-        "[trunk.out]\naddress = \"{}\"\nnumber_format = \"as-dialled\"\n[limits]\ncalls_per_socket = 1000\n\
+        "[trunk.out]\naddress = \"{}\"\nnumber_format = \"as-dialled\"\noptions = 0\n[limits]\ncalls_per_socket = 1000\n\
          [registrar]\nrealm = \"soak\"\ncalls_per_user = 1000\n[registrar.users.desk]\nha1 = \"{HA1}\"\n",
         callee.address()
     );
