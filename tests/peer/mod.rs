@@ -1,6 +1,7 @@
 //! The ends of a call, for tests against the running gateway: a browser and a phone that speak, listen and measure what
 //! they hear. Nothing here is the gateway's own code: the browser's ICE, DTLS and SRTP come from an independent
-//! implementation, G.711 and RTP are written here once more.
+//! implementation, G.711 and RTP are written here once more. (The phone's SRTP alone is the library's, which is held against
+//! the RFCs' vectors elsewhere.)
 
 #![allow(dead_code, unused_imports)] // each suite uses its part
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ringback::rtp::srtp::{Profile, SrtpContext};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -17,7 +18,25 @@ const EVENTS: u8 = 101;
 enum Command {
     Say(Sound),
     Digit(char),
+    Secure(Box<Keys>),
     Stop,
+}
+
+/// The contexts of a phone whose media is encrypted.
+pub struct Keys {
+    sending: SrtpContext,
+    receiving: SrtpContext,
+}
+
+impl Keys {
+    /// Keys, each with its salt: the phone's own and the gateway's.
+    pub fn new(profile: Profile, own: &[u8], gateway: &[u8]) -> Keys {
+        let context = |key: &[u8]| {
+            let (key, salt) = key.split_at(profile.key_len());
+            SrtpContext::new(profile, key, salt).expect("a key of the profile's length")
+        };
+        Keys { sending: context(own), receiving: context(gateway) }
+    }
 }
 
 /// A phone's RTP side: PCMU at 20 ms, sent to where its first packet came from.
@@ -45,6 +64,11 @@ impl Phone {
 
     pub async fn say(&self, sound: Sound) {
         self.commands.send(Command::Say(sound)).await.expect("a running phone");
+    }
+
+    /// Speaks SRTP from now on, and hears nothing else.
+    pub async fn secure(&self, keys: Keys) {
+        self.commands.send(Command::Secure(Box::new(keys))).await.expect("a running phone");
     }
 
     /// Presses these keys, one after another, as telephone-events (RFC 4733).
@@ -124,24 +148,41 @@ async fn run(socket: UdpSocket, mut inbox: mpsc::Receiver<Command>, heard: Heard
         event: None,
         pause: 0,
     };
-    let (mut peer, mut buffer) = (None, [0; 2048]);
+    let (mut peer, mut buffer, mut keys) = (None, [0; 2048], None);
     loop {
         tokio::select! {
             command = inbox.recv() => match command {
                 Some(Command::Say(sound)) => sender.sound = sound,
                 Some(Command::Digit(digit)) => sender.digits.push(digit),
+                Some(Command::Secure(new)) => keys = Some(new),
                 Some(Command::Stop) | None => return,
             },
             _ = tick.tick() => if let Some(peer) = peer {
                 // Nobody listens any more: that is for the signalling to say.
-                let _ = socket.send_to(&sender.packet(), peer).await;
+                let _ = socket.send_to(&protected(sender.packet(), keys.as_deref_mut()), peer).await;
             },
             received = socket.recv_from(&mut buffer) => if let Ok((length, source)) = received {
                 peer = Some(source);
-                hear(&buffer[..length], &heard);
+                let length = match keys.as_deref_mut() {
+                    Some(keys) => keys.receiving.unprotect_rtp(&mut buffer[..length]).ok(),
+                    None => Some(length),
+                };
+                if let Some(length) = length {
+                    hear(&buffer[..length], &heard);
+                }
             },
         }
     }
+}
+
+fn protected(mut packet: Vec<u8>, keys: Option<&mut Keys>) -> Vec<u8> {
+    if let Some(keys) = keys {
+        let plain = packet.len();
+        packet.resize(plain + 16, 0);
+        let length = keys.sending.protect_rtp(&mut packet, plain).expect("room for the tag");
+        packet.truncate(length);
+    }
+    packet
 }
 
 fn hear(bytes: &[u8], heard: &Heard) {

@@ -17,6 +17,7 @@ mod peer;
 mod scene;
 #[allow(dead_code)]
 mod sipp;
+mod srtp;
 mod transports;
 
 use peer::Browser;

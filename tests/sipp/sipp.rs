@@ -246,6 +246,12 @@ impl Sipp {
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(": ").map(|value| value.trim().to_owned()))
     }
 
+    /// The lines of the messages so far that begin so, without that beginning.
+    pub fn lines(&self, beginning: &str) -> Vec<String> {
+        let messages = self.file("messages");
+        messages.lines().filter_map(|line| Some(line.trim().strip_prefix(beginning)?.to_owned())).collect()
+    }
+
     /// What SIPp has to say, for a test that fails.
     fn story(&self) -> String {
         format!("{}\n{}\n{}", self.scenario, self.file("errors"), self.file("messages"))
