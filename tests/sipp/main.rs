@@ -13,6 +13,8 @@ mod inbound;
 mod outbound;
 #[path = "../peer/mod.rs"]
 mod peer;
+mod procedures;
+mod registration;
 #[allow(dead_code)] // a vocabulary, of which each test uses its part
 mod scene;
 #[allow(dead_code)]

@@ -126,6 +126,7 @@ impl Setup {
 
     /// Replaces `@NAME@` in the scenario.
     pub fn word(mut self, name: &'static str, value: impl ToString) -> Setup {
+        self.words.retain(|(word, _)| *word != name);
         self.words.push((name, value.to_string()));
         self
     }

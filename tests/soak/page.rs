@@ -7,7 +7,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
@@ -92,7 +92,10 @@ impl Page {
 
     /// Calls, is answered and hangs up, so many times.
     pub async fn calls(mut self, to: &str, times: u32) {
+        // A session may say twenty things a second.
+        let mut pace = interval(Duration::from_millis(300));
         for _ in 0..times {
+            pace.tick().await;
             self.say(json!({ "type": "call", "call": "c", "to": to, "sdp": browser_offer() })).await;
             self.until("answered").await;
             self.say(json!({ "type": "hangup", "call": "c" })).await;
