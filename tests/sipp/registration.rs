@@ -5,7 +5,8 @@ use super::scene::Scene;
 use super::{Plot, Setup};
 
 /// MD5 of `desk:lab:correct-horse`: SIPp knows no other hash, and a registrar that has only MD5 asks for only MD5.
-const REGISTRAR: &str = "[registrar]\nrealm = \"lab\"\n[registrar.users.desk]\nha1 = \"ce2484e0e7403d48e2ff953f91458826\"\n";
+const REGISTRAR: &str =
+    "[registrar]\nrealm = \"lab\"\n[registrar.users.desk]\nha1 = \"ce2484e0e7403d48e2ff953f91458826\"\n";
 
 /// A 401, a 423, a short grant that is refreshed before it ends, and goodbye at the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,7 +47,9 @@ async fn a_registered_phone_is_called() {
 async fn a_registered_phone_calls() {
     let desk = Setup::calling("caller-407", "201").at(DESK_IP).word("FROM", "desk");
     let mut scene = registered("[[out]]\nname = \"alice\"\nnumber = \"201\"\nuser = \"alice\"\n", desk.port).await;
-    let desk = desk.media(&scene.phone).caller(scene.gateway.sip);
+    // SIPp leaves the number out of the proof's `uri`, which must be the Request-URI (RFC 7616 section 3.4.6).
+    let uri = format!("201@{}", scene.gateway.sip);
+    let desk = desk.media(&scene.phone).argument(&["-auth_uri", &uri]).caller(scene.gateway.sip);
     let incoming = scene.browser.expect("incoming").await;
     let call = scene.accept(&incoming).await;
     scene.talk().await;

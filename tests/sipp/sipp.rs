@@ -258,3 +258,12 @@ impl Sipp {
         format!("{}\n{}\n{}", self.scenario, self.file("errors"), self.file("messages"))
     }
 }
+
+impl Drop for Sipp {
+    /// A test that fails shows what its SIPp has heard and said.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("SIPp: {}", self.story());
+        }
+    }
+}
