@@ -6,8 +6,17 @@
 #[path = "support/call.rs"]
 mod call;
 
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
 use call::Call;
 use ringback::codec::Codec;
+use ringback::media::{Bridge, Means, Port};
+use ringback::rtp::packet::RtpHeader;
+use ringback::rtp::srtp::{Profile, SrtpContext};
+use ringback::sdp::{
+    AcceptedCodec, Hears, LegMedia, LegPlan, MediaPlan, RtpMedia, RtpSlot, SrtpKey, SrtpPlan, SrtpSuite,
+};
 
 fn no_allocation(codec: Codec) {
     let mut call = Call::connected(codec);
@@ -44,6 +53,67 @@ fn a_transcoded_call_allocates_nothing_per_packet() {
 #[test]
 fn a_relayed_call_allocates_nothing_per_packet() {
     no_allocation(Codec::Pcmu);
+}
+
+/// Two RTP legs, each with keys of its own, in packets of 20 ms; for the second half of the time the first is on hold.
+#[test]
+fn an_encrypted_call_from_trunk_to_trunk_allocates_nothing_per_packet() {
+    const SUITE: SrtpSuite = SrtpSuite::AesCm128HmacSha1_80;
+    let start = Instant::now();
+    let send = AcceptedCodec { payload_type: 0, codec: Codec::Pcmu };
+    let key = |byte| SrtpKey(vec![byte; SUITE.key_and_salt_len()]);
+    let address = |slot: u8| SocketAddr::from(([192, 0, 2, slot], 4_000));
+    let leg = |slot: u8, hears| LegPlan {
+        media: LegMedia::Rtp(RtpMedia {
+            slot: RtpSlot(slot),
+            srtp: Some(SrtpPlan { suite: SUITE, our_key: key(slot + 10), their_key: key(slot + 20) }),
+            ..RtpMedia::new(address(slot), send, u32::from(slot) + 1)
+        }),
+        hears,
+    };
+    let plan = |a| MediaPlan { a: Some(leg(0, a)), b: Some(leg(1, Hears::Peer)) };
+    let mut bridge = Bridge::new(start, plan(Hears::Peer), &Means::default(), [1; 32]).expect("a bridge");
+    let context = |byte| SrtpContext::new(Profile::Aes128CmSha1_80, &[byte; 16], &[byte; 14]).expect("a context");
+    let (mut phones, mut ears) = ([context(20), context(21)], [context(10), context(11)]);
+    let (mut allocations, mut sent, mut buf) = (0, [0; 2], [0; 1_500]);
+    for n in 0..1_000_u16 {
+        let now = start + Duration::from_millis(u64::from(n) * 20);
+        if n == 500 {
+            bridge.update(now, plan(Hears::Music));
+        }
+        let packets = [0, 1].map(|side: usize| {
+            let header = RtpHeader { sequence: n, timestamp: u32::from(n) * 160, ssrc: 9, ..RtpHeader::default() };
+            let mut packet = vec![0x55; 182];
+            header.write(&mut packet).expect("room");
+            phones[side].protect_rtp(&mut packet, 172).expect("room");
+            packet
+        });
+        for (slot, mut packet) in [0, 1].into_iter().zip(packets) {
+            let work = || {
+                bridge.handle_datagram(now, Port::Rtp(RtpSlot(slot)), address(slot), &mut packet);
+                while bridge.poll_timeout().is_some_and(|at| at <= now) {
+                    bridge.handle_timeout(now);
+                }
+            };
+            allocations += allocation_counter::measure(work).count_total;
+            loop {
+                let mut polled = None;
+                let work = || polled = bridge.poll_transmit(&mut buf);
+                allocations += allocation_counter::measure(work).count_total;
+                let Some(transmit) = polled else { break };
+                if let Port::Rtp(RtpSlot(slot)) = transmit.port {
+                    let packet = &mut buf[..transmit.len];
+                    ears[usize::from(slot)].unprotect_rtp(packet).expect("an authentic packet");
+                    sent[usize::from(slot)] += 1;
+                }
+            }
+        }
+        while bridge.poll_report().is_some() {}
+    }
+    assert_eq!(allocations, 0);
+    assert!(sent.iter().all(|sent| (995..=1_005).contains(sent)), "{sent:?}");
+    let stats = bridge.stats();
+    assert_eq!((stats.a.packets_in, stats.b.packets_in, stats.a.rejected, stats.b.rejected), (1_000, 1_000, 0, 0));
 }
 
 #[test]

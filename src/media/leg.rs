@@ -301,7 +301,7 @@ impl Leg {
     pub fn rtcp(&mut self, now: Instant, compound: &[u8]) {
         let Self { inbound, outbound, alive, .. } = self;
         // What is malformed tells nothing; the items before it did.
-        let _ = crate::rtp::rtcp::read(compound, |item| {
+        let whole = crate::rtp::rtcp::read(compound, |item| {
             *alive = now;
             match item {
                 RtcpItem::Sender { info, .. } => inbound.stats.sender_report(now, info.ntp),
@@ -311,6 +311,10 @@ impl Leg {
                 RtcpItem::Report { .. } | RtcpItem::Bye { .. } => {}
             }
         });
+        // A report about nothing is a sign of life too.
+        if whole.is_ok() {
+            *alive = now;
+        }
     }
 
     /// The leg's counters.

@@ -966,6 +966,72 @@ fn a_dead_trunk_is_noticed_unless_it_is_held() {
     }
 }
 
+/// RTCP and comfort noise count as life: a phone that says nothing is not gone.
+#[test]
+fn rtcp_and_comfort_noise_count_as_life() {
+    for by_rtcp in [true, false] {
+        let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
+        converse(&mut lab, 10, |_| false);
+        for n in 0..20_u32 {
+            lab.run_to(200 + u64::from(n) * 10_000);
+            if by_rtcp {
+                let compound = Compound { ssrc: TRUNK_SSRC, sender: None, report: None, cname: "phone", bye: false };
+                let mut report = [0; 200];
+                let len = compound.write(&mut report).unwrap();
+                lab.bridge.handle_datagram(lab.now, TRUNK_RTCP, address(2, 4_001), &mut report[..len]);
+            } else {
+                lab.trunk_says(13, 65_410_u16.wrapping_add(n as u16), n * 80_000, &[40]);
+            }
+        }
+        let lost = |report: &MediaReport| matches!(report, MediaReport::Lost { .. });
+        assert!(!lab.reports.iter().any(lost), "by RTCP {by_rtcp}");
+        lab.run_to(270_000);
+        assert!(lab.reports.iter().any(lost), "and then nothing for a minute");
+    }
+}
+
+/// What a packet is, its payload type says, whatever we send ourselves: a peer may change its codec at any time.
+#[test]
+fn a_peer_that_changes_its_codec_is_heard_on() {
+    let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
+    for n in 0..100_u16 {
+        lab.run_to(u64::from(n) * 20);
+        let (number, law) = if n < 50 { (0, Law::Mu) } else { (8, Law::A) };
+        lab.trunk_says(number, n, u32::from(n) * 160, &companded(law, &sine(1_000.0, usize::from(n) * 160, 160)));
+    }
+    lab.run_to(2_000);
+    for part in lab.browser_pcm()[2_400..15_000].chunks_exact(1_600) {
+        let level = amplitude(part, 8_000, 1_000.0);
+        assert!((6_000.0..9_500.0).contains(&level), "{level}");
+    }
+    assert_eq!((lab.bridge.stats().b.rejected, lab.bridge.stats().b.concealed_ms), (0, 0));
+}
+
+/// A browser's header extensions (mid, audio level) stay here: what goes to a trunk is the bare header of RFC 3550.
+#[test]
+fn header_extensions_never_reach_the_trunk() {
+    let mut lab = Lab::new(plan(Codec::Pcmu, Codec::Pcmu));
+    let mut seen = 0;
+    for n in 0..50_u16 {
+        lab.now = lab.start + Duration::from_millis(u64::from(n) * 20);
+        lab.bridge.handle_timeout(lab.now);
+        // One-byte extensions (RFC 8285): an audio level and a mid.
+        let mut bytes = vec![0x90, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0xbe, 0xde, 0, 1, 0x10, 0x85, 0x20, b'0'];
+        bytes[2..4].copy_from_slice(&n.to_be_bytes());
+        bytes[4..8].copy_from_slice(&(u32::from(n) * 160).to_be_bytes());
+        bytes.extend([0x2a; 160]);
+        lab.bridge.handle_datagram(lab.now, Port::Browser, browser_address(), &mut bytes);
+        let mut buf = [0; 1_500];
+        while let Some(transmit) = lab.bridge.poll_transmit(&mut buf) {
+            if transmit.port == TRUNK_RTP {
+                assert_eq!((buf[0], transmit.len), (0x80, 172));
+                seen += usize::from(buf[12..172] == [0x2a; 160]);
+            }
+        }
+    }
+    assert!(seen > 40, "and the sound behind them does: {seen}");
+}
+
 #[test]
 fn a_leg_may_come_later_and_a_process_may_stop() {
     let whole = plan(Codec::Opus, Codec::Pcmu);

@@ -138,6 +138,68 @@ fn hold_and_resume() {
     assert_eq!(answer(&holding, SIPP.as_bytes()).unwrap().1.direction, Direction::SendOnly);
 }
 
+/// Carriers take the first codec they know: ours stand in the trunk's order, an answer of ours in its offer's (RFC 3264
+/// section 6.1), and what the peer named first is what we send.
+#[test]
+fn codecs_stand_in_the_trunks_order_and_in_an_answer_in_the_offers() {
+    let orders = [vec![Codec::Pcmu, Codec::Pcma], vec![Codec::Pcma, Codec::Pcmu], vec![Codec::Pcma]];
+    for (codecs, line) in orders.into_iter().zip(["0 8 101", "8 0 101", "8 101"]) {
+        let local = TrunkLocal { codecs, ..local() };
+        assert!(offer(&local).contains(&format!("m=audio 20000 RTP/AVP {line}\r\n")), "{}", offer(&local));
+    }
+    for (offered, answered, sent) in
+        [("8 0", "8 0", Codec::Pcma), ("0 8", "0 8", Codec::Pcmu), ("18 8 3 0", "8 0", Codec::Pcma)]
+    {
+        let text = SIPP.replace("RTP/AVP 0\r\na=rtpmap:0 PCMU/8000", &format!("RTP/AVP {offered}"));
+        let (text, media) = answer(&local(), text.as_bytes()).unwrap();
+        assert!(text.contains(&format!("m=audio 20000 RTP/AVP {answered}\r\n")), "{text}");
+        assert_eq!(media.send.codec, sent);
+    }
+}
+
+/// What a trunk is configured to is offered; what a peer wants is followed and said in our answer; both within 10 to 60 ms.
+#[test]
+fn ptime_of_each_trunk_is_offered_and_the_peers_wish_answered_10_to_60_ms() {
+    for ptime in [10, 20, 30, 40, 50, 60] {
+        let own = TrunkLocal { ptime, ..local() };
+        assert!(offer(&own).contains(&format!("a=ptime:{ptime}\r\n")));
+        // A peer that says nothing gets what the trunk is configured to, whoever offers.
+        assert_eq!(read_answer(&own, SIPP.as_bytes()).unwrap().ptime, ptime);
+        let (text, media) = answer(&own, SIPP.as_bytes()).unwrap();
+        assert!(text.contains(&format!("a=ptime:{ptime}\r\n")) && media.ptime == ptime);
+        let wish = format!("{SIPP}a=ptime:{ptime}\r\n");
+        let (text, media) = answer(&local(), wish.as_bytes()).unwrap();
+        assert!(text.contains(&format!("a=ptime:{ptime}\r\n")) && media.ptime == ptime);
+        assert_eq!(read_answer(&local(), wish.as_bytes()).unwrap().ptime, ptime);
+    }
+    for (lines, ptime) in [("a=ptime:120", 60), ("a=ptime:5", 20), ("a=maxptime:10", 10)] {
+        assert_eq!(read_answer(&local(), format!("{SIPP}{lines}\r\n").as_bytes()).unwrap().ptime, ptime, "{lines}");
+    }
+}
+
+/// `c=` of the line before that of the session; RTCP by `a=rtcp` (RFC 3605), else one port above; 0.0.0.0 holds and the next
+/// description restores the destination.
+#[test]
+fn where_media_goes_by_c_and_rtcp_lines_and_after_a_hold_by_0_0_0_0() {
+    let at_line = SIPP.replace("m=audio 6000 RTP/AVP 0\r\n", "m=audio 6000 RTP/AVP 0\r\nc=IN IP4 198.51.100.99\r\n");
+    let rtcp = format!("{SIPP}a=rtcp:7001\r\n");
+    let rtcp_elsewhere = format!("{SIPP}a=rtcp:7001 IN IP4 198.51.100.77\r\n");
+    let hold = SIPP.replace("c=IN IP4 198.51.100.8", "c=IN IP4 0.0.0.0");
+    let table = [
+        (SIPP, Some(("198.51.100.8:6000", "198.51.100.8:6001"))),
+        (&at_line, Some(("198.51.100.99:6000", "198.51.100.99:6001"))),
+        (&rtcp, Some(("198.51.100.8:6000", "198.51.100.8:7001"))),
+        (&rtcp_elsewhere, Some(("198.51.100.8:6000", "198.51.100.77:7001"))),
+        (&hold, None),
+        (SIPP, Some(("198.51.100.8:6000", "198.51.100.8:6001"))),
+    ];
+    for (text, expected) in table {
+        let media = answer(&local(), text.as_bytes()).unwrap().1;
+        let to = media.remote_rtp.zip(media.remote_rtcp).map(|(rtp, rtcp)| (rtp.to_string(), rtcp.to_string()));
+        assert_eq!(to, expected.map(|(rtp, rtcp)| (rtp.to_owned(), rtcp.to_owned())), "{text}");
+    }
+}
+
 /// A peer that offers keys, and answers with some.
 const SECURE: &str = "v=0\r\no=- 1 1 IN IP4 198.51.100.7\r\ns=-\r\nc=IN IP4 198.51.100.7\r\nt=0 0\r\n\
     m=audio 17090 RTP/SAVP 0 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\n\
