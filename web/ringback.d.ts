@@ -84,6 +84,10 @@ export interface CallEvents {
   /** Answered. */
   accept(): void;
   hold(who: 'us' | 'them', on: boolean): void;
+  /** How our own transfer gets on. */
+  transfer(state: 'asked' | 'ringing' | 'done' | 'failed'): void;
+  /** The other side has connected us with somebody else: `remote` is who is there now. */
+  transferred(remote: Call['remote']): void;
   mute(on: boolean): void;
   /** The far end pressed a key. */
   digit(digit: string): void;
@@ -98,6 +102,7 @@ export class Call {
   readonly id: string;
   readonly direction: 'in' | 'out';
   readonly state: CallState;
+  /** Who is there; changes with `transferred`. */
   readonly remote: { readonly number: string; readonly name?: string };
   /** The number that was dialled. */
   readonly to: string;
@@ -121,6 +126,11 @@ export class Call {
   mute(on?: boolean): void;
   /** Resolves when the gateway has done it. */
   hold(on?: boolean): Promise<void>;
+  /**
+   * Connects the other side with a number, or with the other side of another answered call, and leaves (the call ends
+   * with the cause `transferred`). Rejects where it came to nothing: the call goes on.
+   */
+  transfer(to: string | Call): Promise<void>;
   /** 0-9, *, #, A-D, and w for half a second of pause, in an `active` call. Resolves when all are on their way. */
   digits(digits: string, options?: { ms?: number }): Promise<void>;
   on<K extends keyof CallEvents>(event: K, listener: CallEvents[K]): () => void;

@@ -56,6 +56,8 @@ const HELP = {
   // how calls end (`cause` of `ended`)
   'normal': ['The call has ended.', [], []],
   'answered-elsewhere': ['Answered elsewhere.', [], []],
+  'transferred': ['The call was transferred.', [], []],
+  'transfer-failed': ['The call could not be transferred.', ['The new party is busy, does not answer, or may not be called.'], ['The call goes on: tell them, or try another number.']],
   'cancelled': ['The call was given up before it was answered.', [], []],
   'max-duration': ['The longest duration allowed has been reached.', ['Your token or the dial plan limits the length of calls.'], ['Call again.']],
   'busy': ['The line is busy.', ['They are on another call.'], ['Try again later.']],
@@ -450,7 +452,7 @@ export class Phone extends Emitter {
 export class Call extends Emitter {
   #phone; #state = 'new'; #pc = null; #microphone = null; #ownMicrophone = true; #element = null;
   #meters = null; #levelTimer = null; #sdp; #clicked = performance.now();
-  #muted = false; #held = false; #heldByThem = false; #holding = []; #digitQueue = Promise.resolve();
+  #muted = false; #held = false; #heldByThem = false; #holding = []; #transfer = null; #digitQueue = Promise.resolve();
   #ended = null; #giveUp; #over = new Promise((_, reject) => { this.#giveUp = reject; });
 
   constructor(phone, { key, direction, id, sdp, to, remote }) {
@@ -575,6 +577,18 @@ export class Call extends Emitter {
     return new Promise((resolve, reject) => this.#holding.push({ resolve, reject }));
   }
 
+  /**
+   * Connects the other side with a number, or with the other side of another answered call of this phone, and leaves.
+   * Resolves when they are connected; rejects where it came to nothing, and then this call goes on.
+   */
+  transfer(to) {
+    if (this.#state !== 'active') return Promise.reject(new PhoneError('failed', { text: 'Only an answered call can be transferred.' }));
+    if (this.#transfer) return Promise.reject(new PhoneError('failed', { text: 'A transfer of this call is under way.' }));
+    const whom = to instanceof Call ? { with: to._key } : { to: String(to) };
+    this.#phone._send({ type: 'transfer', call: this._key, ...whom });
+    return new Promise((resolve, reject) => { this.#transfer = { resolve, reject }; });
+  }
+
   /** Sends digits 0-9 * # A-D in an answered call; `w` waits half a second. Resolves when all are on their way. */
   digits(digits, { ms = DIGIT_MS.usual } = {}) {
     if (!/^[0-9*#A-Dw]+$/i.test(digits)) return Promise.reject(new TypeError('digits are 0-9, *, #, A-D and w'));
@@ -603,6 +617,8 @@ export class Call extends Emitter {
       case 'answered': return this.#onAnswered();
       case 'held': return this.#onHeld(message);
       case 'digit': return this._emit('digit', message.digit);
+      case 'transfer': return this.#onTransfer(message);
+      case 'transferred': return this.#onTransferred(message);
       case 'ended': return this._end(message);
       default: return this.#phone._log('debug', `unknown message ${message.type}`, this.id);
     }
@@ -645,8 +661,27 @@ export class Call extends Emitter {
     this._emit('hold', by, on);
   }
 
+  #onTransfer({ state, text }) {
+    this._emit('transfer', state);
+    if (state === 'done') this.#transferred();
+    if (state === 'failed') this.#transferred(new PhoneError('transfer-failed', { text }));
+  }
+
+  #transferred(error) {
+    const waiting = this.#transfer;
+    this.#transfer = null;
+    if (error) waiting?.reject(error);
+    else waiting?.resolve();
+  }
+
+  #onTransferred({ remote }) {
+    this.remote = Object.freeze({ number: remote });
+    this._emit('transferred', this.remote);
+  }
+
   /** An error of the gateway about this call: no call ends by it, except one whose `call` or `accept` was refused. */
   _refused(error) {
+    if (this.#holding.length === 0) this.#transferred(error);
     for (const waiting of this.#holding.splice(0)) waiting.reject(error);
     const calling = this.direction === 'out' && this.timings.answer === undefined;
     const accepting = this.direction === 'in' && this.#state === 'connecting';
@@ -676,6 +711,7 @@ export class Call extends Emitter {
     this.#phone._remove(this);
     this.#setState('ended');
     for (const waiting of this.#holding.splice(0)) waiting.reject(new PhoneError('normal'));
+    this.#transferred(cause === 'transferred' ? undefined : new PhoneError(cause));
     this._emit('end', this.#ended);
   }
 

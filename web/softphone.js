@@ -24,7 +24,7 @@ const PHONE_STATES = {
   offline: 'Offline', connecting: 'Connecting…', reconnecting: 'Reconnecting…', closed: 'Stopped',
 };
 /** Ends of calls that are nobody's problem. */
-const USUAL_ENDS = new Set(['normal', 'answered-elsewhere', 'cancelled', 'declined']);
+const USUAL_ENDS = new Set(['normal', 'answered-elsewhere', 'transferred', 'cancelled', 'declined']);
 
 const sounds = new Sounds();
 const phone = new Phone({ url: phoneUrl(), ...identity(), whileBusy: 'reject', guardPage: true });
@@ -32,6 +32,8 @@ let call = null;
 let incoming = null;
 let dialling = null;
 let timer = null;
+/** What is shown while a transfer is under way. */
+let transferring = '';
 
 function phoneUrl() {
   const url = new URL('phone', location.href);
@@ -155,6 +157,12 @@ function takeCall(taken) {
   call.on('hold', showCall);
   call.on('mute', showCall);
   call.on('level', showLevels);
+  call.on('transfer', showCall);
+  call.on('transferred', ({ number }) => {
+    $('remote').textContent = number;
+    say(`Connected with ${number}`);
+    showCall();
+  });
   call.on('digit', (digit) => { say(`They pressed ${digit}`); });
   call.on('end', (ended) => {
     clearInterval(timer);
@@ -177,7 +185,7 @@ function showCall() {
   if (!call || call.state === 'ended') return;
   const held = call.held ? 'On hold' : call.heldByThem ? 'They put you on hold' : '';
   const muted = call.muted && !call.held ? ' · muted' : '';
-  const state = (held || STATES[call.state] || '') + muted;
+  const state = (transferring || held || STATES[call.state] || '') + muted;
   if ($('state').textContent !== state) $('state').textContent = state;
   $('avatar').classList.toggle('ringing', call.state === 'ringing' || call.state === 'connecting');
   $('call').toggleAttribute('data-held', Boolean(held));
@@ -187,6 +195,7 @@ function showCall() {
   $('mute-icon').setAttribute('href', call.muted ? '#i-mic-off' : '#i-mic');
   toggle('hold', call.held, call.held ? 'Resume' : 'Hold');
   $('hold').disabled = call.state !== 'active';
+  $('transfer-form').hidden = call.state !== 'active';
   showTimer();
   showTitle();
 }
@@ -218,6 +227,9 @@ function showCallView(remote) {
   toggle('mute', false, 'Mute');
   toggle('hold', false, 'Hold');
   $('hold').disabled = true;
+  $('transfer-form').hidden = true;
+  $('transfer-to').value = '';
+  $('transfer').disabled = true;
   setView(true);
   $('hangup').focus();
 }
@@ -255,6 +267,23 @@ async function toggleHold() {
   showCall();
 }
 
+async function transfer() {
+  const read = readNumber($('transfer-to').value);
+  if (call?.state !== 'active' || !read.number) return;
+  const transferred = call;
+  for (const id of ['transfer', 'transfer-to']) $(id).disabled = true;
+  transferring = `Transferring to ${read.number}…`;
+  showCall();
+  try {
+    await transferred.transfer(read.number);
+  } catch (error) {
+    if (call === transferred) showProblem(error, { callId: call.id, code: error.code });
+  }
+  transferring = '';
+  for (const id of ['transfer', 'transfer-to']) $(id).disabled = false;
+  showCall();
+}
+
 // ---- how it ended -----------------------------------------------------------------------------------------
 
 function showEnd(ended, end) {
@@ -272,6 +301,7 @@ function showSummary(ended, end) {
 function summary(ended, end) {
   if (end.cause === 'answered-elsewhere') return 'Answered elsewhere.';
   if (end.cause === 'declined') return end.by === 'us' ? 'You declined.' : 'They declined.';
+  if (end.cause === 'transferred') return 'Transferred.';
   if (end.by === 'us') return 'You hung up.';
   return ended.direction === 'in' && !ended.answeredAt ? 'Missed call.' : 'They hung up.';
 }
@@ -382,6 +412,10 @@ function erase() {
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
   sounds.unlock();
+  if (event.target === $('transfer-to')) {
+    if (event.key === 'Escape') $('transfer-to').blur();
+    return; // everything else is the field's or the form's own
+  }
   const typing = event.target === $('number');
   const onButton = event.target instanceof HTMLButtonElement;
   if (event.key === 'Escape') {
@@ -431,6 +465,8 @@ $('demo-list').addEventListener('click', (event) => {
   if (number) dial(number);
 });
 $('dial-form').addEventListener('submit', (event) => { event.preventDefault(); dial($('number').value); });
+$('transfer-form').addEventListener('submit', (event) => { event.preventDefault(); transfer(); });
+$('transfer-to').addEventListener('input', () => { $('transfer').disabled = !readNumber($('transfer-to').value).number; });
 $('number').addEventListener('input', showNumber);
 $('number').addEventListener('paste', (event) => {
   // Spaces and line ends around what was copied are not part of the number.

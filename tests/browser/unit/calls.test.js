@@ -154,3 +154,59 @@ test('what crosses the end of its call is no error', async () => {
   hearError(taken, 'unknown-call');
   assert.deepEqual(errors, []);
 });
+
+async function active() {
+  const call = await called();
+  hear(call, 'answered');
+  return call;
+}
+
+test('a call is transferred to a number, and ends', async () => {
+  const call = await active();
+  const states = [];
+  call.on('transfer', (state) => states.push(state));
+  const done = call.transfer('603');
+  assert.deepEqual(socket.sent.at(-1), { type: 'transfer', call: call._key, to: '603' });
+  for (const state of ['asked', 'ringing', 'done']) hear(call, 'transfer', { state });
+  await done;
+  hear(call, 'ended', { by: 'us', cause: 'transferred', text: 'The call was transferred' });
+  assert.deepEqual(states, ['asked', 'ringing', 'done']);
+  assert.equal(call.ended.cause, 'transferred');
+});
+
+test('a call is transferred to another call', async () => {
+  const [call, other] = [await active(), await active()];
+  const done = call.transfer(other);
+  assert.deepEqual(socket.sent.at(-1), { type: 'transfer', call: call._key, with: other._key });
+  hear(call, 'ended', { by: 'us', cause: 'transferred', text: '' });
+  await done;
+});
+
+test('a transfer that comes to nothing says why, and the call goes on', async () => {
+  const call = await active();
+  const failing = assert.rejects(call.transfer('603'), (error) => error.code === 'transfer-failed' && error.text === 'The called person is busy');
+  await assert.rejects(call.transfer('604'), /under way/);
+  hear(call, 'transfer', { state: 'failed', sip: 486, text: 'The called person is busy' });
+  await failing;
+  assert.equal(call.state, 'active');
+  const refused = assert.rejects(call.transfer('605'), { code: 'wrong-state' });
+  hearError(call, 'wrong-state');
+  await refused;
+  const ended = assert.rejects(call.transfer('605'), { code: 'normal' });
+  hear(call, 'ended', { by: 'them', cause: 'normal', text: '' });
+  await ended;
+});
+
+test('the other side may transfer us', async () => {
+  const call = await active();
+  const told = new Promise((resolve) => { call.on('transferred', resolve); });
+  hear(call, 'transferred', { remote: '+442079460958' });
+  assert.deepEqual({ ...await told }, { number: '+442079460958' });
+  assert.equal(call.remote.number, '+442079460958');
+  assert.equal(call.state, 'active');
+});
+
+test('only an answered call is transferred', async () => {
+  const call = await called();
+  await assert.rejects(call.transfer('603'), /answered call/);
+});
