@@ -20,6 +20,7 @@ mod scene;
 #[allow(dead_code)]
 mod sipp;
 mod srtp;
+mod transfer;
 mod transports;
 
 use peer::Browser;
