@@ -188,6 +188,7 @@ impl Established {
             Destination::Trunks(_) => screened.number.clone(),
             Destination::Users(users) => users.join(","),
         };
+        tracing::info!(call = %core.id, by = ?by, to, rule = screened.rule, "a transfer is asked for");
         if by_refer && refer_to_number(core, cx, by.other(), &screened) {
             let stage = Stage::Referred { accepted: false, then: Then::Call(Box::new(screened)) };
             self.transfer = Some(Transfer::new(cx, by, true, &to, stage, REFER_WITHIN));
@@ -389,6 +390,7 @@ impl Established {
             _ => "call",
         };
         note(core, cx, &transfer, how, "done");
+        tracing::info!(call = %core.id, by = ?by, to = transfer.to, how, "transferred");
         core.replace(cx, by, party, &transfer.to)
     }
 

@@ -56,7 +56,7 @@ async fn a_browser_joins_two_phones() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_phone_refers_the_browser_to_another() {
     let setup = Setup::new("phone-refers").word("PAUSE", 5000).word("TARGET", "301");
-    let mut scene = Plot::of(setup).second(Setup::new("phone-answer")).start().await;
+    let mut scene = Plot::of(setup).second(Setup::new("phone-rings")).start().await;
     let call = scene.dial().await;
     scene.talk().await;
     let transferred = scene.browser.expect("transferred").await;
