@@ -5,6 +5,7 @@
 //! and line. Docs: `docs/configuration.md`.
 
 mod error;
+pub mod profile;
 mod raw;
 mod registrar;
 #[cfg(test)]
@@ -293,7 +294,9 @@ impl Reader<'_> {
     fn config(&self, raw: raw::File) -> Result<Config, LoadError> {
         let http = self.http(&raw.http)?;
         let sip = self.sip(&raw.sip)?;
-        let trunks = raw.trunk.iter().map(|(name, t)| self.trunk(name, t, &sip)).collect::<Result<Vec<_>, _>>()?;
+        let profiles = self.beside(raw.profiles.dir.as_deref().unwrap_or("profiles"));
+        let trunks = raw.trunk.iter().map(|(name, section)| self.profiled_trunk(name, section, &profiles, &sip));
+        let trunks = trunks.collect::<Result<Vec<_>, _>>()?;
         let media = self.media(&raw.media)?;
         let both_families = media.rtp_address.is_ipv6() && media.rtp_address.is_unspecified();
         let unserved = |t: &&TrunkConfig| t.listener.is_ipv4() != media.rtp_address.is_ipv4() && !both_families;

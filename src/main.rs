@@ -112,6 +112,12 @@ fn load(file: Option<&Path>) -> anyhow::Result<Config> {
 fn check(file: Option<&Path>) -> anyhow::Result<()> {
     let config = load(file)?;
     let name = file.map_or("the embedded default".into(), |f| f.display().to_string());
+    for trunk in &config.trunks {
+        println!("{trunk}");
+    }
+    if let Some(phones) = &config.phones {
+        println!("phones of {} users register as {}", phones.registrar.users.len(), phones.registrar.realm);
+    }
     println!("{name}: good. {} trunks; every dial plan test passed.", config.trunks.len());
     Ok(())
 }

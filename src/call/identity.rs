@@ -2,6 +2,8 @@
 //! ([RFC 3325](https://www.rfc-editor.org/rfc/rfc3325)), Remote-Party-ID (draft-ietf-sip-privacy-04), Privacy
 //! ([RFC 3323](https://www.rfc-editor.org/rfc/rfc3323)).
 
+use std::net::IpAddr;
+
 use super::Trunk;
 use super::context::ip_host;
 use super::number::{caller_number, display_name};
@@ -76,14 +78,15 @@ impl Trunk {
         let odd_port = (target.remote.port() != target.transport.default_port()).then(|| target.remote.port());
         match (&self.domain, &self.dns) {
             (Some(domain), _) => (domain.clone(), None),
-            (None, Some(dns)) => (Host::Name(dns.host.clone()), dns.port),
-            (None, None) => (ip_host(target.remote.ip()), odd_port),
+            (None, Some(dns)) if dns.host.parse::<IpAddr>().is_err() => (Host::Name(dns.host.clone()), dns.port),
+            (None, _) => (ip_host(target.remote.ip()), odd_port),
         }
     }
 
-    /// The host of From: the trunk's domain, also where we are registered as one of its users; else `own`.
+    /// The host of From: ours as configured, or the trunk's domain, also where we are registered as one of its users; else
+    /// `own`.
     pub fn own_host(&self, target: &Target, own: Host) -> Host {
-        match (&self.domain, &self.register) {
+        match (self.from_domain.as_ref().or(self.domain.as_ref()), &self.register) {
             (Some(domain), _) => domain.clone(),
             (None, Some(_)) => self.host_at(target).0,
             (None, None) => own,

@@ -87,6 +87,8 @@ pub struct Trunk {
     pub dns: Option<TrunkDns>,
     /// The host of the URIs we send it; the address where there is none.
     pub domain: Option<Host>,
+    /// Our own host in From and in what asserts an identity; where there is none, `domain`.
+    pub from_domain: Option<Host>,
     /// For 401 and 407.
     pub credentials: Option<Credentials>,
     /// Codecs to offer, most wanted first.
@@ -183,6 +185,7 @@ impl Trunk {
             targets: Vec::new(),
             dns: None,
             domain: None,
+            from_domain: None,
             credentials: None,
             codecs: vec![Codec::Pcmu, Codec::Pcma],
             ptime: 20,

@@ -110,6 +110,9 @@ pub enum Problem {
     /// A user without a password, or the other way round.
     #[error("trunk \"{0}\": `user` and `password` (or `password_file`) go together")]
     HalfCredentials(String),
+    /// A trunk without an address.
+    #[error("trunk \"{0}\" has no `address`, nor has its profile")]
+    NoAddress(String),
     /// A registration without a user.
     #[error("trunk \"{0}\": `register = true` needs `user` and `password` (or `password_file`)")]
     RegisterWithoutUser(String),

@@ -30,6 +30,8 @@ pub struct File {
     #[serde(default)]
     pub trunk: BTreeMap<String, Spanned<Trunk>>,
     pub registrar: Option<Spanned<Registrar>>,
+    #[serde(default)]
+    pub profiles: Profiles,
 }
 
 /// `[registrar]`
@@ -141,44 +143,83 @@ pub struct Shutdown {
     pub grace_seconds: Option<u64>,
 }
 
-/// `[trunk.NAME]`
+/// Defines a section all of whose keys may be left out, and how one section's values fill the gaps of another.
+macro_rules! section {
+    ($(#[$about:meta])* $name:ident { $(pub $key:ident: Option<$value:ty>,)* }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Default, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            $(pub $key: Option<$value>,)*
+        }
+
+        impl $name {
+            /// With `base`'s values where it has none of its own.
+            pub fn or(self, base: &$name) -> $name {
+                $name { $($key: self.$key.or_else(|| base.$key.clone()),)* }
+            }
+        }
+    };
+}
+
+section! {
+    /// `[trunk.NAME]`
+    Trunk {
+        pub profile: Option<Spanned<String>>,
+        pub address: Option<Spanned<String>>,
+        pub transport: Option<Spanned<String>>,
+        pub domain: Option<Spanned<String>>,
+        pub from_domain: Option<Spanned<String>>,
+        pub user: Option<Spanned<String>>,
+        pub password: Option<Spanned<String>>,
+        pub password_file: Option<Spanned<String>>,
+        pub realm: Option<String>,
+        pub codecs: Option<Vec<Spanned<String>>>,
+        pub ptime: Option<Spanned<usize>>,
+        pub number_format: Option<Spanned<String>>,
+        pub dtmf: Option<Spanned<String>>,
+        pub srtp: Option<Spanned<String>>,
+        pub sources: Option<Vec<Spanned<String>>>,
+        pub media_sources: Option<Vec<Spanned<String>>>,
+        pub outbound_proxy: Option<Spanned<String>>,
+        pub identity: Option<Spanned<String>>,
+        pub from: Option<Spanned<String>>,
+        pub main_number: Option<Spanned<String>>,
+        pub privacy: Option<bool>,
+        pub user_phone: Option<bool>,
+        pub trust_identity: Option<bool>,
+        pub headers: Option<BTreeMap<String, Spanned<String>>>,
+        pub reliable: Option<Spanned<String>>,
+        pub session_expires: Option<Spanned<usize>>,
+        pub min_se: Option<Spanned<usize>>,
+        pub refresher: Option<Spanned<String>>,
+        pub udp_only: Option<bool>,
+        pub refer: Option<Spanned<String>>,
+        pub refer_in: Option<Spanned<String>>,
+        pub redirects: Option<Spanned<String>>,
+        pub calls: Option<Spanned<usize>>,
+        pub calls_per_second: Option<Spanned<usize>>,
+        pub options: Option<Spanned<usize>>,
+        pub register: Option<Spanned<bool>>,
+        pub expires: Option<Spanned<usize>>,
+        pub contact_user: Option<Spanned<String>>,
+    }
+}
+
+/// `profiles/NAME.toml`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Trunk {
-    pub address: Spanned<String>,
-    pub transport: Option<Spanned<String>>,
-    pub domain: Option<Spanned<String>>,
-    pub user: Option<Spanned<String>>,
-    pub password: Option<Spanned<String>>,
-    pub password_file: Option<Spanned<String>>,
-    pub realm: Option<String>,
-    pub codecs: Option<Vec<Spanned<String>>>,
-    pub ptime: Option<Spanned<usize>>,
-    pub number_format: Option<Spanned<String>>,
-    pub dtmf: Option<Spanned<String>>,
-    pub srtp: Option<Spanned<String>>,
-    pub sources: Option<Vec<Spanned<String>>>,
-    pub media_sources: Option<Vec<Spanned<String>>>,
-    pub outbound_proxy: Option<Spanned<String>>,
-    pub identity: Option<Spanned<String>>,
-    pub from: Option<Spanned<String>>,
-    pub main_number: Option<Spanned<String>>,
-    pub privacy: Option<bool>,
-    pub user_phone: Option<bool>,
-    pub trust_identity: Option<bool>,
-    pub headers: Option<BTreeMap<String, Spanned<String>>>,
-    pub reliable: Option<Spanned<String>>,
-    pub session_expires: Option<Spanned<usize>>,
-    pub min_se: Option<Spanned<usize>>,
-    pub refresher: Option<Spanned<String>>,
-    pub udp_only: Option<bool>,
-    pub refer: Option<Spanned<String>>,
-    pub refer_in: Option<Spanned<String>>,
-    pub redirects: Option<Spanned<String>>,
-    pub calls: Option<Spanned<usize>>,
-    pub calls_per_second: Option<Spanned<usize>>,
-    pub options: Option<Spanned<usize>>,
-    pub register: Option<Spanned<bool>>,
-    pub expires: Option<Spanned<usize>>,
-    pub contact_user: Option<Spanned<String>>,
+pub struct Profile {
+    pub title: String,
+    pub verified: String,
+    pub source: Vec<String>,
+    pub needs: Vec<String>,
+    pub trunk: Trunk,
+}
+
+/// `[profiles]`
+#[derive(Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Profiles {
+    pub dir: Option<String>,
 }

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::codec::Codec;
-use crate::switch::{Asserted, FromUser, Redirects, Refer, ReferIn, TrunkLimits};
+use crate::switch::{Asserted, FromUser, NumberFormat, Redirects, Refer, ReferIn, TrunkLimits};
 
 const PLAN: &str = include_str!("../../dialplans/demo.toml");
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -136,7 +136,7 @@ fn every_mistake_is_told_with_its_line_and_what_to_do() {
         ("[http]\nlisten = ", "ringback.toml:2:10: "),
         ("[dialplan]\ndir = \"nowhere\"", "nowhere: cannot be read: No such file"),
         ("[trunk.x]\naddress = \"a b\"", "ringback.toml:2:11: `address`: \"a b\" is not an address"),
-        ("[trunk.x]\naddress = \"h\"\ntransport = \"tls\"", "ringback.toml:3:13: `transport`: \"tls\" is not known"),
+        ("[trunk.x]\naddress = \"h\"\ntransport = \"sctp\"", "ringback.toml:3:13: `transport`: \"sctp\" is not known"),
         ("[trunk.x]\naddress = \"h\"\nuser = \"u\"", "trunk \"x\": `user` and `password`"),
         ("[trunk.x]\naddress = \"h\"\ncodecs = [\"G729\"]", "ringback.toml:3:11: `codecs`: \"G729\" is not known"),
         ("[trunk.x]\naddress = \"h\"\nnumber_format = \"national\"", "ringback.toml:3:17: `number_format`"),
@@ -250,4 +250,68 @@ fn the_users_of_phones_may_stand_in_a_file_of_their_own() {
     fs::write(dir.path().join("phones.toml"), "[alice]\npasword = \"12345678\"\n").unwrap();
     let error = Config::load(&file).unwrap_err().to_string();
     assert!(error.contains("phones.toml:2:1: unknown field `pasword`"), "{error}");
+}
+
+/// Every profile that comes with the gateway makes a good trunk, with no more than an address, a user and a password.
+#[test]
+fn every_profile_makes_a_trunk() {
+    let notes = profile::notes().unwrap();
+    assert_eq!(notes.len(), profile::EMBEDDED.len());
+    for note in notes {
+        let name = &note.name;
+        let toml = format!(
+            "[sip]\nudp = [\"0.0.0.0:5060\"]\ntcp = [\"0.0.0.0:5060\"]\n[trunk.x]\nprofile = \"{name}\"\n\
+             transport = \"udp\"\naddress = \"peer.example\"\nuser = \"u\"\npassword = \"p\"\n"
+        );
+        let config = load(&whole(&toml)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let trunk = config.trunks.iter().find(|trunk| trunk.trunk.name == "x").unwrap();
+        assert_eq!(trunk.profile.as_ref(), Some(&note));
+        assert!(!note.title.is_empty() && !note.source.is_empty(), "{name}");
+        // What was verified is only what this repository's tests can show.
+        let shown = ["generic", "asterisk"].contains(&name.as_str());
+        assert_eq!(!note.verified.is_empty(), shown, "{name}");
+    }
+}
+
+#[test]
+fn a_trunk_takes_its_profiles_values_where_it_says_nothing_itself() {
+    let toml = "[trunk.x]\nprofile = \"vonage\"\nuser = \"key\"\npassword = \"secret\"\ncodecs = [\"PCMU\"]\n";
+    let config = load(&whole(toml)).unwrap();
+    let trunk = &config.trunks.iter().find(|trunk| trunk.trunk.name == "x").unwrap().trunk;
+    assert_eq!(trunk.codecs, [Codec::Pcmu], "its own word goes first");
+    assert_eq!(trunk.number_format, NumberFormat::Plain);
+    assert_eq!(trunk.refer_in, ReferIn::Off);
+}
+
+#[test]
+fn a_profile_of_ones_own_goes_before_and_its_mistakes_are_told_with_their_place() {
+    let (dir, file) = folder(&whole("[trunk.x]\nprofile = \"vonage\"\n"));
+    let folder = dir.path().join("profiles");
+    fs::create_dir(&folder).unwrap();
+    let profile = |keys: &str| {
+        let text = format!("title = \"t\"\nverified = \"\"\nsource = [\"s\"]\nneeds = []\n[trunk]\n{keys}\n");
+        fs::write(folder.join("vonage.toml"), text).unwrap();
+        Config::load(&file).map_err(|e| e.to_string().replace(&format!("{}/", dir.path().display()), ""))
+    };
+    let config = profile("address = \"192.0.2.77\"\nptime = 30").unwrap();
+    assert_eq!(config.trunks.iter().find(|trunk| trunk.trunk.name == "x").unwrap().trunk.ptime, 30);
+    let error = profile("address = \"192.0.2.77\"\nptime = 25").unwrap_err();
+    assert!(error.contains("profiles/vonage.toml:7:9: `ptime`: 25"), "{error}");
+    let error = profile("adress = \"192.0.2.77\"").unwrap_err();
+    assert!(error.contains("profiles/vonage.toml:6:1: unknown field `adress`"), "{error}");
+    let error = profile("").unwrap_err();
+    assert!(error.contains("ringback.toml:1:1: trunk \"x\" has no `address`, nor has its profile"), "{error}");
+    let error = load(&whole("[trunk.x]\naddress = \"h\"\nprofile = \"acme\"\n")).unwrap_err();
+    assert!(error.contains("ringback.toml:3:11: `profile`: \"acme\" is not known; it takes a file in "), "{error}");
+}
+
+/// The table in docs/sip-interop.md is what the profiles say of themselves.
+#[test]
+fn the_profiles_stand_in_the_documentation() {
+    let docs = include_str!("../../docs/sip-interop.md");
+    for note in profile::notes().unwrap() {
+        let verified = if note.verified.is_empty() { "from documentation only" } else { &note.verified };
+        let row = format!("| `{}` | {} | {verified} |", note.name, note.title);
+        assert!(docs.contains(&row), "docs/sip-interop.md lacks:\n{row}");
+    }
 }

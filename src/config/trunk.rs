@@ -1,11 +1,14 @@
 //! `[trunk.NAME]`: a SIP peer.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use toml::Spanned;
 
+use super::profile::ProfileNote;
 use super::{ConfigError, Problem, Reader, Sip, raw};
 use crate::codec::Codec;
 use crate::sdp::SrtpPolicy;
@@ -20,12 +23,57 @@ use crate::switch::{
 pub struct TrunkConfig {
     /// What the core is told of it; without targets.
     pub trunk: Trunk,
+    /// The profile whose values it takes.
+    pub profile: Option<ProfileNote>,
     /// `host:port`, where requests are sent.
     pub address: String,
     /// UDP or TCP.
     pub transport: Transport,
     /// The listener to use: requests leave from it and its address stands in Via and Contact.
     pub listener: SocketAddr,
+}
+
+/// What the trunk comes to, in a few lines without secrets.
+impl fmt::Display for TrunkConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let trunk = &self.trunk;
+        let or_none = |limit: Option<u32>| limit.map_or_else(|| "no limit of".to_owned(), |limit| limit.to_string());
+        write!(f, "trunk {}: {} over {}", trunk.name, self.address, self.transport)?;
+        if let Some(profile) = &self.profile {
+            let verified = if profile.verified.is_empty() { "from documentation only" } else { "verified in part" };
+            write!(f, ", profile {} ({verified})", profile.name)?;
+        }
+        let codecs: Vec<String> = trunk.codecs.iter().map(|codec| format!("{codec:?}").to_uppercase()).collect();
+        write!(
+            f,
+            "\n  {}, {} ms, digits {:?}, SRTP {:?}, 100rel {:?}, session timer {}",
+            codecs.join(" "),
+            trunk.ptime,
+            trunk.dtmf,
+            trunk.srtp,
+            trunk.options.reliable,
+            trunk.options.timer.map_or_else(|| "not asked for".to_owned(), |timer| format!("{} s", timer.expires)),
+        )?;
+        write!(
+            f,
+            "\n  numbers {:?}, From {:?}, asserted {:?}, trusts {}",
+            trunk.number_format, trunk.identity.from, trunk.identity.asserted, trunk.identity.trust,
+        )?;
+        match &trunk.register {
+            Some(register) => write!(f, "\n  registers {} for {} s", register.user, register.expires)?,
+            None => write!(f, "\n  does not register")?,
+        }
+        match trunk.options_every {
+            Some(every) => write!(f, ", OPTIONS each {} s", every.as_secs())?,
+            None => write!(f, ", no OPTIONS")?,
+        }
+        let limits = trunk.limits;
+        write!(f, "; {} calls at once, {} a second", or_none(limits.calls), or_none(limits.calls_per_second))?;
+        for need in self.profile.iter().flat_map(|profile| &profile.needs) {
+            write!(f, "\n  the profile needs: {need}")?;
+        }
+        Ok(())
+    }
 }
 
 /// Seconds between two OPTIONS where nothing is said.
@@ -37,6 +85,20 @@ const EXPIRES: usize = 3600;
 const DECIDED: &[&str] = &["P-Asserted-Identity", "P-Preferred-Identity", "Remote-Party-ID", "Privacy", "Route"];
 
 impl Reader<'_> {
+    /// A trunk with what its profile says.
+    pub(super) fn profiled_trunk(
+        &self,
+        name: &str,
+        section: &Spanned<raw::Trunk>,
+        profiles: &Path,
+        sip: &Sip,
+    ) -> Result<TrunkConfig, ConfigError> {
+        let Some(profile) = &section.get_ref().profile else { return self.trunk(name, section, sip) };
+        let (note, base) = self.profile(profile, profiles, sip)?;
+        let whole = Spanned::new(section.span(), section.get_ref().clone().or(&base));
+        Ok(TrunkConfig { profile: Some(note), ..self.trunk(name, &whole, sip)? })
+    }
+
     pub(super) fn trunk(
         &self,
         name: &str,
@@ -49,7 +111,8 @@ impl Reader<'_> {
         }
         let raw = section.get_ref();
         let transport = self.transport(raw.transport.as_ref())?;
-        let peer = self.host_port("address", &raw.address)?;
+        let address = raw.address.as_ref().ok_or_else(|| self.error(section, Problem::NoAddress(name.into())))?;
+        let peer = self.host_port("address", address)?;
         let proxy = raw.outbound_proxy.as_ref().map(|v| self.host_port("outbound_proxy", v)).transpose()?;
         let credentials = self.credentials(name, section)?;
         let domain = raw.domain.as_ref().map(|d| self.domain(d)).transpose()?;
@@ -60,6 +123,7 @@ impl Reader<'_> {
         let every = self.number("options", &raw.options, OPTIONS, 0..=3600, "0 (off) to 3600 seconds")?;
         let trunk = Trunk {
             domain,
+            from_domain: raw.from_domain.as_ref().map(|d| self.domain(d)).transpose()?,
             register: self.register(name, section, credentials.as_ref())?,
             identity: self.identity(name, section, credentials.as_ref())?,
             credentials,
@@ -99,7 +163,13 @@ impl Reader<'_> {
             options_every: (every > 0).then(|| Duration::from_secs(every as u64)),
             ..Trunk::new(name)
         };
-        Ok(TrunkConfig { listener: self.listener(name, section, &address, transport, sip)?, trunk, address, transport })
+        Ok(TrunkConfig {
+            profile: None,
+            listener: self.listener(name, section, &address, transport, sip)?,
+            trunk,
+            address,
+            transport,
+        })
     }
 
     fn host_port(&self, key: &'static str, value: &Spanned<String>) -> Result<String, ConfigError> {
@@ -110,7 +180,7 @@ impl Reader<'_> {
     }
 
     fn transport(&self, raw: Option<&Spanned<String>>) -> Result<Transport, ConfigError> {
-        self.word("transport", raw, &[("udp", Transport::Udp), ("tcp", Transport::Tcp)])
+        self.word("transport", raw, &[("udp", Transport::Udp), ("tcp", Transport::Tcp), ("tls", Transport::Tls)])
     }
 
     /// One of some words; the first where nothing is said.
@@ -268,6 +338,7 @@ impl Reader<'_> {
     ) -> Result<SocketAddr, ConfigError> {
         let (listeners, word) = match transport {
             Transport::Udp => (&sip.udp, "udp"),
+            Transport::Tls => (&Vec::new(), "tls"),
             _ => (&sip.tcp, "tcp"),
         };
         // A host name may resolve to either family; the resolver is told which one the listener has.
