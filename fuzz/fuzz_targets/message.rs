@@ -19,6 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
             timers: Timers::default(),
             max_sessions: 4,
             max_transactions: 16,
+            registrar: true,
             advertise: Vec::new(),
         },
         [1; 32],
