@@ -13,6 +13,7 @@ mod parsing;
 mod properties;
 mod rfc3261_10;
 mod rfc3261_17;
+mod rfc3261_8;
 mod rfc3262;
 mod rfc3311;
 mod rfc3515;

@@ -217,7 +217,8 @@ pub struct Transactions {
 }
 
 impl Transactions {
-    /// No transactions yet. At most `limit` are kept; beyond it new requests of peers are refused with 503.
+    /// No transactions yet. At most `limit` are kept; beyond it new requests of peers are refused with 503, those inside
+    /// dialogs and CANCEL beyond a quarter more.
     pub fn new(timers: Timers, limit: usize) -> Self {
         Transactions {
             timers,
@@ -380,7 +381,10 @@ impl Transactions {
         if merge.as_ref().is_some_and(|merge| self.merges.contains_key(merge)) {
             return self.refuse(flow, request, 482);
         }
-        if self.is_full() {
+        // What belongs to a call that stands, or ends one, has room of its own: refusing a BYE would make overload worse.
+        let ongoing = head.to.tag().is_some() || request.method == Method::Cancel;
+        let limit = if ongoing { self.limit.saturating_add(self.limit / 4 + 1) } else { self.limit };
+        if self.len() >= limit {
             return self.refuse(flow, request, 503);
         }
         let cancels = self.cancelled_by(&request, &head);
