@@ -31,10 +31,19 @@ impl TrunkLeg {
         }
     }
 
+    /// The answer to the session timer's re-INVITE, which says again what we said last: what it says may be new.
+    pub(super) fn refreshed(&mut self, body: Option<Body>) -> Happened {
+        match self.read_description(body.as_ref()) {
+            Some(media) => self.take_media(media),
+            None => Happened::Nothing,
+        }
+    }
+
     /// Takes media newly agreed at the peer's wish; says whether the peer holds us now, or no longer.
     fn take_media(&mut self, media: RtpMedia) -> Happened {
         let held = !media.direction.sends() || media.remote_rtp.is_none();
         self.settle(&media);
+        self.renew_early(&media);
         self.media = Some(media);
         if held == self.held_by_them {
             return Happened::Nothing;

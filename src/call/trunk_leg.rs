@@ -247,6 +247,7 @@ impl TrunkLeg {
             }
             UaEvent::Acked { body, .. } | UaEvent::Pracked { body, .. } => self.acked(body),
             UaEvent::Reoffered { body, .. } => self.reoffered(cx, body),
+            UaEvent::Refreshed { body, .. } => self.refreshed(body),
             UaEvent::ReferAnswered { result, .. } => Happened::ReferAnswered(result),
             UaEvent::ReferProgress { status, last, .. } => Happened::ReferProgress(status, last),
             UaEvent::Referred { refer, to, referred_by, .. } => self.referred(cx, refer, to, referred_by),
@@ -310,6 +311,13 @@ impl TrunkLeg {
             progress.early_media = true;
         }
         Happened::Progress(progress)
+    }
+
+    /// An early session that was settled has been changed: the 2xx, which says nothing of it, confirms the change.
+    pub(super) fn renew_early(&mut self, media: &RtpMedia) {
+        for (_, early) in self.early.iter_mut().filter(|(tag, _)| self.settled.contains(tag)) {
+            *early = media.clone();
+        }
     }
 
     fn answered(&mut self, to_tag: &str, body: Option<Body>) -> Happened {

@@ -224,7 +224,12 @@ impl Sipp {
 
     /// Waits until a message with this text went either way.
     pub async fn until(&self, text: &str) {
-        let seen = timeout(PATIENCE, async {
+        self.until_within(text, PATIENCE).await;
+    }
+
+    /// The same with another patience.
+    pub async fn until_within(&self, text: &str, patience: Duration) {
+        let seen = timeout(patience, async {
             let mut tick = interval(Duration::from_millis(20));
             while !self.file("messages").contains(text) {
                 tick.tick().await;

@@ -1,8 +1,6 @@
 //! The layer's matching, and the ACK of a refusal. The machines' own tables are in `tests/conformance/rfc3261_17.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::time::Duration;
-
 use super::*;
 
 fn context(reliable: bool) -> Context {

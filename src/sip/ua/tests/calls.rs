@@ -339,21 +339,35 @@ fn a_drained_user_agent_refuses_new_calls_and_keeps_those_it_has() {
     assert!(net.words(A).contains(&"reoffer-answered"));
 }
 
+/// Extensions as the number draws them.
+fn some_options(draw: u64) -> SessionOptions {
+    let reliable = [Reliable::Supported, Reliable::Off, Reliable::Required, Reliable::Supported][(draw % 4) as usize];
+    let refresher = [None, Some(Refresher::Us), Some(Refresher::Them)][(draw / 4 % 3) as usize];
+    let timer = SessionTimer { expires: 90 + (draw / 12 % 2) as u32 * 30, min_se: 90, refresher };
+    SessionOptions { reliable, timer: (draw % 5 > 1).then_some(timer), ..SessionOptions::default() }
+}
+
 /// Both users do random things at random times over a network that does its worst.
 fn random_call(seed: u64) -> Net {
     fn act(net: &mut Net, side: usize, event: &UaEvent) {
         let (session, word) = super::net::word(event);
         let acts = match word {
             "incoming" => 5,
-            "answered" | "acked" | "reoffered" | "reoffer-answered" => 3,
+            "answered" | "acked" | "pracked" | "reoffered" | "reoffer-answered" => 3,
+            "provisional" => 1,
             _ => 0,
         };
+        if word == "incoming" {
+            let options = some_options(net.random(1_000));
+            net.after(0, move |net| net.user(side, |ua, now| ua.configure(now, session, options).unwrap_or(())));
+        }
         for _ in 0..acts {
             let (delay, choice) = (net.random(3_000), net.random(12));
             net.after(delay, move |net| {
                 net.user(side, |ua, now| {
                     let _ = match choice {
-                        0 | 1 => ua.ring(now, session, 180, None),
+                        0 => ua.ring(now, session, 180, None),
+                        1 => ua.ring(now, session, 183, Some(body("early"))),
                         2..=4 => ua.accept(now, session, body("answer")),
                         5 => ua.reject(now, session, 486, "", &[]),
                         6 => ua.reoffer(now, session, body("again")),
@@ -370,7 +384,7 @@ fn random_call(seed: u64) -> Net {
         }
         if word == "incoming" || word == "answered" {
             // It ends one day, in any case.
-            let delay = 5_000 + net.random(60_000);
+            let delay = 5_000 + net.random(200_000);
             net.after(delay, move |net| net.user(side, |ua, now| ua.hangup(now, session, None)));
         }
     }
@@ -381,8 +395,11 @@ fn random_call(seed: u64) -> Net {
         drop_one: None,
     };
     let mut net = Net::new(seed, faults, act);
-    let id = net.user(A, |ua, now| ua.invite(now, call(A)).unwrap());
-    let delay = net.random(90_000);
+    let options = some_options(net.random(1_000));
+    let offer = (net.random(8) > 0).then(|| body("offer"));
+    let invite = Invite { options, body: offer, ..call(A) };
+    let id = net.user(A, |ua, now| ua.invite(now, invite).unwrap());
+    let delay = net.random(200_000);
     net.after(delay, move |net| net.user(A, |ua, now| ua.hangup(now, id, None)));
     net.settle();
     net

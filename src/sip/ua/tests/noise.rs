@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::net::{body, call};
 use super::peer::{Bench, foreign, inside, reply};
 use crate::sip::Method;
-use crate::sip::ua::UaEvent;
+use crate::sip::ua::{Invite, SessionOptions, SessionTimer, UaEvent};
 
 const METHODS: &[&str] = &["INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE", "PRACK", "REFER", "X"];
 
@@ -26,6 +26,16 @@ const LINES: &[&str] = &[
     "Route: <sip:us@192.0.2.1>",
     "Reason: \u{0}",
     "RSeq: 1",
+    "Require: 100rel\r\nRSeq: 7",
+    "Require: 100rel\r\nRSeq: 4294967295",
+    "Supported: 100rel, timer",
+    "RAck: 1 1 INVITE",
+    "RAck: 99999999999 -1",
+    "Session-Expires: 90;refresher=uac",
+    "Session-Expires: 4294967295;refresher=uas",
+    "Session-Expires: ;",
+    "Min-SE: 4294967295",
+    "Unsupported: 100rel, timer",
     "Content-Type:",
     "Call-ID:",
     "WWW-Authenticate: Digest",
@@ -62,7 +72,9 @@ proptest! {
         steps in proptest::collection::vec((0usize..6, 0usize..10, 0usize..40, 0usize..600, 100u16..700), 1..30)
     ) {
         let mut bench = Bench::new();
-        bench.user(|ua, now| ua.invite(now, call(0)).unwrap());
+        let timer = Some(SessionTimer { expires: 90, min_se: 90, refresher: None });
+        let options = SessionOptions { timer, ..SessionOptions::default() };
+        bench.user(|ua, now| ua.invite(now, Invite { options, ..call(0) }).unwrap());
         for (kind, method, line, cut, status) in steps {
             let ours = bench.requests.last().cloned().unwrap();
             let invite = bench.last(Method::Invite);
