@@ -4,10 +4,9 @@
 use std::net::SocketAddr;
 
 use libfuzzer_sys::fuzz_target;
-use ringback::codec::Codec;
 use ringback::sdp::{
-    BrowserLocal, BrowserOffer, CodecPolicy, Direction, Fingerprint, IceCredentials, TrunkLocal, browser, session,
-    trunk,
+    BrowserLocal, BrowserOffer, CodecPolicy, Fingerprint, IceCredentials, SrtpKeys, SrtpLocal, SrtpPolicy, TrunkLocal,
+    browser, session, trunk,
 };
 
 fuzz_target!(|text: &str| {
@@ -28,19 +27,13 @@ fuzz_target!(|text: &str| {
         session::parse(answer.as_bytes()).expect("what we write can be read");
     }
     let _ = browser::read_answer(&own, &policy, text);
-    let local = TrunkLocal {
-        rtp: address,
-        session_id: 1,
-        version: 1,
-        codecs: vec![Codec::Pcmu, Codec::Pcma],
-        ptime: 20,
-        telephone_event: true,
-        direction: Direction::SendRecv,
-        ssrc: 1,
-    };
-    if let Ok((answer, _)) = trunk::answer(&local, text.as_bytes()) {
-        session::parse(answer.as_bytes()).expect("what we write can be read");
+    for policy in [SrtpPolicy::Off, SrtpPolicy::Optional, SrtpPolicy::Required] {
+        let srtp = SrtpLocal { policy, keys: SrtpKeys::new([7; SrtpKeys::LEN]), agreed: None };
+        let local = TrunkLocal { srtp, ..TrunkLocal::new(address, 1) };
+        if let Ok((answer, _)) = trunk::answer(&local, text.as_bytes()) {
+            session::parse(answer.as_bytes()).expect("what we write can be read");
+        }
+        let _ = trunk::read_answer(&local, text.as_bytes());
     }
-    let _ = trunk::read_answer(&local, text.as_bytes());
     let _ = session::unchanged(text.as_bytes(), text.as_bytes());
 });

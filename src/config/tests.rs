@@ -73,6 +73,7 @@ user = "u"
 password = "p"
 codecs = ["pcma"]
 ptime = 30
+srtp = "optional"
 number_format = "national:44:0"
 dtmf = "info"
 sources = ["198.51.100.1", "203.0.113.0/24"]
@@ -113,6 +114,7 @@ contact_user = "gateway"
     assert!(trunk.identity.asserted == Some(Asserted::Pai) && trunk.identity.trust && trunk.identity.privacy);
     assert_eq!((trunk.refer, trunk.refer_in, trunk.redirects), (Refer::Never, ReferIn::Off, Redirects::Off));
     assert_eq!(trunk.codecs, [Codec::Pcma]);
+    assert_eq!(trunk.srtp, crate::sdp::SrtpPolicy::Optional);
     assert_eq!(trunk.credentials.as_ref().unwrap().username, "u");
     assert!(matches!(config.cdr, CdrSink::File(_)) && config.log.json && !config.test_phone);
     assert_eq!(config.grace, Duration::from_secs(30));
@@ -127,6 +129,15 @@ fn every_mistake_is_told_with_its_line_and_what_to_do() {
         ("[media]\nrtp_ports = \"9-8\"", "ringback.toml:2:13: `rtp_ports`: \"9-8\" is not a range"),
         ("[media]\nrtp_ports = \"20001-20002\"", "ringback.toml:2:13: `rtp_ports`"),
         ("[media]\nworkers = 0", "ringback.toml:2:11: `workers`: 0 is out of range"),
+        ("[media]\nhold_music = \"nowhere.wav\"", "nowhere.wav: cannot be read: No such file"),
+        (
+            "[media]\nhold_music = \"ringback.toml\"",
+            "ringback.toml:2:14: `hold_music`: \"ringback.toml\" cannot be played: it is no WAV file",
+        ),
+        (
+            "[trunk.x]\naddress = \"h\"\nsrtp = \"yes\"",
+            "ringback.toml:3:8: `srtp`: \"yes\" is not known; it takes \"off\" or \"optional\" or \"required\"",
+        ),
         ("[media]\nadvertise = [\"gw.example\"]", "ringback.toml:2:14: `advertise`"),
         (
             "[log]\nformat = \"xml\"",

@@ -139,7 +139,7 @@ fn context(suite: SrtpSuite, key: &SrtpKey) -> Result<SrtpContext, SrtpError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
     use super::*;
 
     fn key(suite: SrtpSuite, byte: u8) -> SrtpKey {

@@ -227,7 +227,7 @@ fn trunk_to_trunk_with_one_law_passes_payloads_through() {
         for n in 0..100_u16 {
             let (timestamp, ssrc) = (u32::from(n) * 160, 3);
             let payload_type = codec.static_payload_type().unwrap();
-            let header = RtpHeader { payload_type, sequence: n as u16, timestamp, ssrc, marker: false };
+            let header = RtpHeader { payload_type, sequence: n, timestamp, ssrc, marker: false };
             let mut bytes = vec![0; 12];
             header.write(&mut bytes).unwrap();
             bytes.extend(&payloads[usize::from(n % 2)]);

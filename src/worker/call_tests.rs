@@ -55,13 +55,17 @@ struct Page {
 
 impl Page {
     fn new(gateway: SocketAddr, local: &IceCredentials, role: DtlsRole) -> Self {
+        Self::saying(BROWSER_HZ, gateway, local, role)
+    }
+
+    fn saying(hz: f32, gateway: SocketAddr, local: &IceCredentials, role: DtlsRole) -> Self {
         let bind = if gateway.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
         let socket = bind_udp(bind.parse().unwrap(), None).unwrap();
         let address = socket.local_addr().unwrap();
         let print = identity().fingerprint();
         let browser = Browser::new(Instant::now(), address, gateway, local, &print, role, DtlsVersion::Auto);
         let opus = Encoder::new(Codec::Opus, OpusSettings::default()).unwrap();
-        let microphone = (Tone { hz: BROWSER_HZ, at: 0 }, opus);
+        let microphone = (Tone { hz, at: 0 }, opus);
         let ear = Decoder::new(Codec::Opus).unwrap();
         Self { browser, socket, microphone, ear, taken: 0, heard: Vec::new() }
     }
@@ -273,4 +277,47 @@ fn a_page_that_closes_is_reported_at_once() {
     }));
     assert!(closed.elapsed() < Duration::from_secs(1));
     call.worker.stop();
+}
+
+/// Two browsers in one call, on the one port of the worker: each one's checks and media find its own leg.
+#[test]
+fn two_browsers_talk_to_each_other_through_one_port() {
+    let config = WorkerConfig {
+        browser_bind: "127.0.0.1:0".parse().unwrap(),
+        max_calls: 4,
+        local_only: false,
+        name: "media-test".into(),
+    };
+    let (tell, reports) = channel();
+    let tell: Reports = Box::new(move |call, report| drop(tell.send((call, report))));
+    let worker = WorkerHandle::spawn(config, Means { identity: Some(identity()), music: None }, tell).unwrap();
+    let credentials = ["alice", "bobby"].map(|ufrag| IceCredentials { ufrag: ufrag.into(), ..our_credentials() });
+    let mut pages = [0, 1].map(|n: usize| {
+        let hz = [BROWSER_HZ, TRUNK_HZ][n];
+        Page::saying(hz, worker.browser_address(), &credentials[n], DtlsRole::Passive)
+    });
+    let [a, b] = [0, 1].map(|n: usize| {
+        let media = LegMedia::Browser(pages[n].browser.media(&credentials[n], DtlsRole::Passive));
+        Some(LegPlan { media, hears: Hears::Peer })
+    });
+    worker.open(1, Vec::new(), MediaPlan { a, b }, [1; 32]).unwrap();
+    let (end, mut next, mut said) = (Instant::now() + LIMIT, Instant::now(), Vec::new());
+    while Instant::now() < end && pages.iter().any(|page| page.heard.len() < 16_000) {
+        if Instant::now() >= next {
+            next += FRAME;
+            pages.iter_mut().for_each(Page::speak);
+        }
+        pages.iter_mut().for_each(Page::turn);
+        said.extend(reports.recv_timeout(Duration::from_millis(2)).map(|(_, report)| report));
+    }
+    for side in Side::BOTH {
+        assert!(said.contains(&MediaReport::Connected(side)), "{side:?} in {said:?}");
+    }
+    for (page, own, other) in [(&pages[0], BROWSER_HZ, TRUNK_HZ), (&pages[1], TRUNK_HZ, BROWSER_HZ)] {
+        let heard = &page.heard[page.heard.len().saturating_sub(4_000)..];
+        let (told, echo) = (amplitude(heard, 8_000, other), amplitude(heard, 8_000, own));
+        assert!(told > 5_000.0 && told < 12_000.0 && echo < told / 20.0, "{told} of {other} Hz, {echo}");
+    }
+    assert_eq!(worker.counters().unroutable, 0);
+    worker.stop();
 }
