@@ -118,6 +118,8 @@ impl Driver {
                 self.sockets.insert(socket, outbox);
                 self.input(Input::SocketOpened { socket, peer });
             }
+            // Gone meanwhile: whoever asked does not wait any more.
+            Event::Status { answer } => drop(answer.send(self.switch.status(now()))),
             Event::SipConnected(connection) => self.tcp.connected(connection),
             Event::SipClosed { flow, input } => {
                 self.tcp.closed(flow);

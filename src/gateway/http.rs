@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use include_dir::{Dir, include_dir};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{Tasks, ws};
@@ -126,6 +126,9 @@ const PAGE_CONNECTIONS: usize = 256;
 /// How long a request's head may take, and how long a connection may wait for the next one.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long the answer to `/status` may take.
+const STATUS_WITHIN: Duration = Duration::from_secs(2);
+
 /// Accepts until the stop token fires; each connection is a task of the tracker, with a bound on their number and on the
 /// time a request takes to arrive.
 pub(super) async fn serve(listener: TcpListener, app: App) {
@@ -135,6 +138,7 @@ pub(super) async fn serve(listener: TcpListener, app: App) {
         .route("/phone", get(ws::upgrade))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/softphone.json", get(about))
+        .route("/status", get(status))
         .fallback(get(page))
         .with_state(Arc::new(app));
     loop {
@@ -189,6 +193,31 @@ async fn connection(stream: TcpStream, router: Router, stop: CancellationToken, 
 
 async fn about(State(app): State<Arc<App>>) -> Json<About> {
     Json(app.about)
+}
+
+/// How everything stands, for this machine alone.
+async fn status(
+    State(app): State<Arc<App>>,
+    Extension(ConnectInfo(peer)): Extension<ConnectInfo<SocketAddr>>,
+    headers: HeaderMap,
+) -> Response {
+    if !may_see_status(peer, &headers) {
+        return (StatusCode::NOT_FOUND, "not found\n").into_response();
+    }
+    let (answer, answered) = oneshot::channel();
+    let asked = app.tasks.events.try_send(super::Event::Status { answer }).is_ok();
+    match (asked, tokio::time::timeout(STATUS_WITHIN, answered).await) {
+        (true, Ok(Ok(status))) => ([(header::CACHE_CONTROL, "no-store")], Json(status)).into_response(),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "busy\n").into_response(),
+    }
+}
+
+/// A loopback peer that asks for a loopback name. What a proxy on this machine sends on comes from a loopback address too,
+/// but says whom it is for, or names the host that was asked for.
+pub(super) fn may_see_status(peer: SocketAddr, headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let sent_on = ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name));
+    peer.ip().to_canonical().is_loopback() && is_loopback_host(&host.to_ascii_lowercase()) && !sent_on
 }
 
 /// The softphone's files; `/` is its page.

@@ -16,7 +16,7 @@ mod start;
 mod tests;
 mod ws;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -37,6 +37,8 @@ enum Event {
     Switch(Input),
     /// A WebSocket opened; `outbox` takes what is to be sent on it.
     SocketOpened { socket: SocketId, peer: std::net::SocketAddr, outbox: mpsc::Sender<ws::Frame> },
+    /// Somebody on this machine asks how everything stands.
+    Status { answer: oneshot::Sender<crate::switch::Status> },
     /// A SIP connection is there, accepted or opened by us.
     SipConnected(sip_tcp::Connection),
     /// The SIP connection of `flow` ended, or could not be opened; the switch is told so by `input`.

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::http::{OriginRefusal, Origins};
+use super::http::{OriginRefusal, Origins, may_see_status};
 
 fn headers(host: &str, origin: Option<&str>) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -51,5 +51,26 @@ fn without_tokens_a_rebound_name_is_refused() {
     for (host, expected) in table {
         let origin = format!("http://{host}");
         assert_eq!(open.check(&headers(host, Some(&origin))), expected, "{host}");
+    }
+}
+
+/// How everything stands is told to this machine alone, and not to whom a proxy on it serves.
+#[test]
+fn the_status_is_for_loopback_peers_alone() {
+    for (peer, host, sent_on, expected) in [
+        ("127.0.0.1:4000", "localhost:8080", None, true),
+        ("[::1]:4000", "[::1]:8080", None, true),
+        ("[::ffff:127.0.0.1]:4000", "127.0.0.1:8080", None, true),
+        ("192.0.2.7:4000", "localhost:8080", None, false),
+        ("127.0.0.1:4000", "phone.example", None, false),
+        ("127.0.0.1:4000", "", None, false),
+        ("127.0.0.1:4000", "localhost:8080", Some("x-forwarded-for"), false),
+        ("127.0.0.1:4000", "localhost:8080", Some("forwarded"), false),
+    ] {
+        let mut headers = headers(host, None);
+        if let Some(name) = sent_on {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static("192.0.2.7"));
+        }
+        assert_eq!(may_see_status(peer.parse().unwrap(), &headers), expected, "{peer} {host} {sent_on:?}");
     }
 }

@@ -23,6 +23,7 @@ mod sipp;
 mod srtp;
 mod transfer;
 mod transports;
+mod trunks;
 
 use peer::Browser;
 use scene::{BROWSER_TONE, Plot};
