@@ -183,7 +183,7 @@ fn is_phone(number: &str) -> bool {
 fn wants_privacy(headers: &Headers) -> bool {
     let asked = headers.get_all("Privacy").flat_map(|value| value.split([';', ',']));
     asked.map(str::trim).any(|word| word.eq_ignore_ascii_case("id") || word.eq_ignore_ascii_case("user"))
-        || remote_party(headers).is_some_and(|party| party.params.value("privacy").is_some_and(|value| hides(value)))
+        || remote_party(headers).is_some_and(|party| party.params.value("privacy").is_some_and(hides))
 }
 
 /// The words of Remote-Party-ID's `privacy` parameter that withhold the number.

@@ -82,8 +82,6 @@ impl Plot {
         let transport = sipp.trunk_transport().map(|word| format!("transport = \"{word}\"\n")).unwrap_or_default();
         // SIPp's scenarios know nothing of OPTIONS beside calls.
         let options = if self.trunk.contains("options =") { "" } else { "options = 0\n" };
-        // SIPp takes an OPTIONS for a call that its scenario does not want.
-        let silent = if self.trunk.contains("options") { "" } else { "options = 0\n" };
         format!(
             "[trunk.{name}]\naddress = \"{}\"\nnumber_format = \"as-dialled\"\n{transport}{options}{}\n",
             sipp.address(),

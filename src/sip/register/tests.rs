@@ -79,7 +79,8 @@ impl Bench {
 /// RFC 3261 section 10.2.4: what the 200 grants, and when it is refreshed.
 #[test]
 fn the_granted_expiry_counts_and_is_refreshed_before_its_end() {
-    let table: &[(&str, &[(&str, &str)], u64)] = &[
+    type Row = (&'static str, &'static [(&'static str, &'static str)], u64);
+    let table: &[Row] = &[
         ("the Contact's own", &[("Contact", "<sip:us@192.0.2.1:5060>;expires=120")], 120),
         ("before Expires", &[("Contact", "<sip:us@192.0.2.1:5060>;expires=90"), ("Expires", "300")], 90),
         ("Expires alone", &[("Contact", "<sip:us@192.0.2.1:5060>"), ("Expires", "300")], 300),

@@ -51,7 +51,7 @@ impl Early {
 
     /// The time after a glare is over.
     pub(super) fn timeout(&mut self, common: &Common, core: &mut Core, now: Instant) {
-        if !self.offer.deadline().is_some_and(|at| at <= now) || self.peer.is_some() {
+        if self.offer.deadline().is_none_or(|at| at > now) || self.peer.is_some() {
             return;
         }
         if let Offer::Waiting { body, tries, .. } = std::mem::replace(&mut self.offer, Offer::None) {
