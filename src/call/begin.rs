@@ -103,10 +103,7 @@ fn go_on(cx: &mut Context, mut core: Core, screened: Result<Screened, Refused>, 
     core.record.rule = Some(screened.rule.clone());
     core.longest = screened.longest;
     let ring_for = screened.ring_for;
-    let hunt = hunt_for(cx, core.id, screened, name).map(|mut hunt| {
-        hunt.limit_forwards(core.forwards);
-        hunt
-    });
+    let hunt = hunt_for(cx, &mut core, screened, name);
     let state = match hunt.and_then(|hunt| ask(cx, &mut core, hunt)) {
         Ok((a, b, hunt)) => {
             let until = cx.now.instant + cx.settings.lease_within;
@@ -139,17 +136,24 @@ fn ask(
     Ok((a, b, hunt))
 }
 
-/// All who are to be called at once: of a number the trunks, one after the other, as one candidate; of users every
-/// browser and every phone.
+/// All who are to be called at once: of a number the trunks, one after the other, as one candidate; of users every phone
+/// and every browser but those that are in the call already.
 ///
 /// # Errors
 /// The cause of a call that nobody can take.
-pub(super) fn hunt_for(cx: &mut Context, id: CallId, screened: Screened, name: Option<String>) -> Result<Hunt, Cause> {
+pub(super) fn hunt_for(
+    cx: &mut Context,
+    core: &mut Core,
+    screened: Screened,
+    name: Option<String>,
+) -> Result<Hunt, Cause> {
     let Screened { number, from, to, .. } = screened;
+    let (id, forwards) = (core.id, core.forwards);
+    let known_as = core.next_name();
     let users = match to {
         Destination::Trunks(trunks) => {
             let hops: Vec<Hop> = trunks.iter().flat_map(|trunk| Hop::of_trunk(cx, trunk)).collect();
-            let route = Route::new(hops, number, from);
+            let route = Route { forwards, ..Route::new(hops, number, from) };
             return Ok(Hunt::new(vec![Party::Sip(Box::new(TrunkLeg::callee(id, route)))]));
         }
         Destination::Users(users) => users,
@@ -161,14 +165,17 @@ pub(super) fn hunt_for(cx: &mut Context, id: CallId, screened: Screened, name: O
         .collect();
     browsers.sort_unstable();
     browsers.dedup_by_key(|(socket, _)| *socket);
+    browsers.retain(|(socket, _)| !core.has_browser(*socket));
     let mut candidates: Vec<Party> = browsers
         .into_iter()
-        .map(|(socket, user)| Party::Browser(Box::new(BrowserLeg::callee(id, socket, user, announcement.clone()))))
+        .map(|(socket, user)| {
+            Party::Browser(Box::new(BrowserLeg::callee(id, &known_as, socket, user, announcement.clone())))
+        })
         .collect();
     for user in &users {
         for phone in cx.directory.phones(user) {
             let hop = Hop::of_phone(cx.settings.phones.clone(), phone);
-            let route = Route::new([hop], number.clone(), from.clone());
+            let route = Route { forwards, ..Route::new([hop], number.clone(), from.clone()) };
             let rights = Rights { caller: Caller { user: user.clone(), ..Caller::default() }, ..Rights::default() };
             candidates.push(Party::Sip(Box::new(TrunkLeg::phone(id, route, rights))));
         }

@@ -109,8 +109,14 @@ impl BrowserLeg {
     }
 
     /// The leg of a browser that is called.
-    pub(super) fn callee(call: CallId, socket: SocketId, user: &str, announcement: Announcement) -> BrowserLeg {
-        BrowserLeg::new(call, &call.to_string(), socket, user, Part::Called(announcement))
+    pub(super) fn callee(
+        call: CallId,
+        name: &str,
+        socket: SocketId,
+        user: &str,
+        announcement: Announcement,
+    ) -> BrowserLeg {
+        BrowserLeg::new(call, name, socket, user, Part::Called(announcement))
     }
 
     fn new(call: CallId, name: &str, socket: SocketId, user: &str, part: Part) -> BrowserLeg {

@@ -8,7 +8,8 @@ use super::party::{Party, Said};
 use super::slots::Slots;
 use super::trunk_leg::TrunkLeg;
 use super::{
-    CallId, Cause, Cdr, Codecs, Context, Direction, Effect, LegRecord, MediaRecord, Origin, Rights, Special, TrunkTried,
+    CallId, Cause, Cdr, Codecs, Context, Direction, Effect, LegRecord, MediaRecord, Origin, Rights, SocketId, Special,
+    TrunkTried,
 };
 use crate::sdp::{Hears, LegMedia, LegPlan, LegStats, MediaCommand, MediaPlan, MediaStats, RtpSlot, Side};
 
@@ -31,6 +32,8 @@ pub(super) struct Core {
     plan: Option<MediaPlan>,
     /// Parties that have been replaced and may hang up by themselves: a referrer reads his last NOTIFY first.
     leavers: Vec<(Party, Instant)>,
+    /// How often somebody has been called.
+    hunts: u32,
     /// Slots to be given back once the media path has heard that they are not needed.
     unneeded: Vec<RtpSlot>,
     /// What parties that are gone had tried.
@@ -86,6 +89,7 @@ impl Core {
             slots: Slots::default(),
             plan: None,
             leavers: Vec::new(),
+            hunts: 0,
             unneeded: Vec::new(),
             tried: Vec::new(),
             longest: cx.settings.longest_call,
@@ -116,6 +120,22 @@ impl Core {
     pub(super) fn seat(&mut self, side: Side, mut party: Party) -> Option<Party> {
         party.set_side(side);
         self.place(side).replace(party)
+    }
+
+    /// The name by which browsers shall know this call that are rung next: each hunt has one of its own, as a browser may
+    /// be rung again that has declined before.
+    pub(super) fn next_name(&mut self) -> String {
+        self.hunts = self.hunts.saturating_add(1);
+        match self.hunts {
+            1 => self.id.to_string(),
+            nth => format!("{}-{nth}", self.id),
+        }
+    }
+
+    /// Whether a browser is a party.
+    pub(super) fn has_browser(&self, socket: SocketId) -> bool {
+        let parties = [&self.a, &self.b].into_iter().flatten();
+        parties.filter_map(Party::browser).any(|leg| leg.socket() == socket)
     }
 
     /// Takes a party off its side.

@@ -48,13 +48,6 @@ impl Hunt {
         }
     }
 
-    /// The SIP candidates are called by so many hops at most.
-    pub(super) fn limit_forwards(&mut self, forwards: u8) {
-        for leg in self.candidates.iter_mut().filter_map(Party::sip_mut) {
-            leg.limit_forwards(forwards);
-        }
-    }
-
     /// The addresses of all SIP peers that may be called, for the lease: none where only browsers ring.
     pub(super) fn peers(&self) -> Vec<SocketAddr> {
         let mut peers: Vec<SocketAddr> =

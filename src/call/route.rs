@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{Context, Phone, Trunk};
-use crate::sip::{Flow, Replaces, Target, Uri};
+use crate::sip::{Flow, Headers, Host, NameAddr, Replaces, Scheme, Target, Uri};
+
+/// How many places 3xx of one call may name that are tried.
+pub const MOST_REDIRECTS: usize = 5;
 
 /// One place to send an INVITE to.
 #[derive(Clone, Debug)]
@@ -39,6 +42,37 @@ impl Hop {
     /// A registered phone.
     pub fn of_phone(trunk: Arc<Trunk>, phone: Phone) -> Hop {
         Hop { trunk, flow: Some(phone.flow), target: None, uri: Some(phone.contact) }
+    }
+
+    /// Where a 3xx leads to: its Contacts by their `q`, as far as they name a party of the same trunk (RFC 3261 section
+    /// 8.1.3.4). Others are not ours to call: the dial plan has said by which trunk this number goes.
+    pub fn redirected(cx: &mut Context, trunk: &Arc<Trunk>, present: Option<&Target>, headers: &Headers) -> Vec<Hop> {
+        let mut contacts = headers.contacts().unwrap_or_default();
+        let q = |contact: &NameAddr| contact.params.value("q").and_then(|q| q.parse::<f32>().ok()).unwrap_or(1.0);
+        contacts.sort_by(|one, other| q(other).total_cmp(&q(one)));
+        let targets = cx.trunks.targets(cx.now.instant, cx.rng, &trunk.name);
+        let target_of = |uri: &Uri| match &uri.host {
+            Host::Name(name) => {
+                let is_own = |own: &str| own.eq_ignore_ascii_case(name);
+                let domain = matches!(&trunk.domain, Some(Host::Name(domain)) if is_own(domain));
+                let looked_up = trunk.dns.as_ref().is_some_and(|dns| is_own(&dns.host));
+                if domain || looked_up { present.or(targets.first()).cloned() } else { None }
+            }
+            Host::V4(ip) => targets.iter().find(|target| target.remote.ip().to_canonical() == *ip).cloned(),
+            Host::V6(ip) => targets.iter().find(|target| target.remote.ip() == *ip).cloned(),
+        };
+        let sip = contacts.into_iter().filter(|contact| contact.uri.scheme == Scheme::Sip);
+        let hops = sip.filter_map(|contact| {
+            let target = target_of(&contact.uri)?;
+            let mut flow = target.flow();
+            if let Some(port) = contact.uri.port.filter(|_| !matches!(contact.uri.host, Host::Name(_))) {
+                flow.remote.set_port(port);
+            }
+            let mut uri = contact.uri;
+            uri.headers = None;
+            Some(Hop { trunk: trunk.clone(), flow: Some(flow), target: Some(target), uri: Some(uri) })
+        });
+        hops.take(MOST_REDIRECTS).collect()
     }
 
     /// Where the INVITE goes.

@@ -525,12 +525,11 @@ pub(super) fn refer(cx: &mut Context, leg: &TrunkLeg, to: ReferTo) -> bool {
 /// Calls the new party: its media resources first.
 fn call(core: &mut Core, cx: &mut Context, screened: Screened, wish: &TransferWish) -> Result<Stage, Cause> {
     let ring_for = screened.ring_for;
-    let mut hunt = begin::hunt_for(cx, core.id, screened, None)?;
+    let mut hunt = begin::hunt_for(cx, core, screened, None)?;
     let replaces = match &wish.to {
         TransferTo::Dialog { replaces, .. } => Some(replaces.clone()),
         TransferTo::Number(_) | TransferTo::Call(..) => None,
     };
-    hunt.limit_forwards(core.forwards);
     hunt.refer(replaces.as_ref(), wish.referred_by.as_deref());
     let slot = core.slots.ask(cx, hunt.peers(), hunt.has_browsers());
     let slot = slot.ok_or_else(|| Cause::special(Origin::Gateway, Special::NoResources))?;

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use super::digits::{self, DTMF_RELAY};
 use super::leg::{Happened, Leg, Progress, Role, Way};
-use super::route::{Hop, Route};
+use super::route::{Hop, MOST_REDIRECTS, Route};
 use super::slots::Loan;
 use super::transfer::News;
 use super::trunk_sdp::{SDP, Seat, TrunkDescription};
-use super::{CallId, Cause, Context, DtmfMethod, Effect, Origin, Refused, Rights, Special, Trunk, TrunkTried};
+use super::{
+    CallId, Cause, Context, DtmfMethod, Effect, Origin, Redirects, Refused, Rights, Special, Trunk, TrunkTried,
+};
 use crate::sdp::{LegMedia, MediaCommand, RtpMedia, RtpSlot, Side};
 use crate::sip::{
     Body, EndedBy, Failure, Flow, Headers, Invite, NameAddr, Params, ReferId, Replaces, SessionId, SessionOptions,
@@ -69,6 +71,8 @@ pub struct TrunkLeg {
     pub(super) before: Option<Seat>,
     digits: VecDeque<(char, u16)>,
     next_digit: Option<Instant>,
+    /// The places that 3xx have named and that are tried.
+    places: Vec<String>,
     /// The peer's REFER that is being followed.
     pub(super) refer: Option<ReferId>,
     tried: Vec<TrunkTried>,
@@ -143,6 +147,7 @@ impl TrunkLeg {
             before: None,
             digits: VecDeque::new(),
             next_digit: None,
+            places: Vec::new(),
             refer: None,
             tried: Vec::new(),
             sent: None,
@@ -159,13 +164,6 @@ impl TrunkLeg {
         if let Some(route) = &mut self.route {
             route.replaces = replaces.cloned();
             route.referred_by = referred_by.map(str::to_owned);
-        }
-    }
-
-    /// It is called by so many hops at most.
-    pub(super) fn limit_forwards(&mut self, forwards: u8) {
-        if let Some(route) = &mut self.route {
-            route.forwards = forwards;
         }
     }
 
@@ -289,8 +287,32 @@ impl TrunkLeg {
         if unanswered || (why == Failure::Rejected && status == 503) {
             self.target_failed(cx);
         }
+        if why == Failure::Rejected && (300..400).contains(&status) && self.redirected(cx, headers) {
+            return self.next_trunk(cx, cause);
+        }
         let elsewhere = unanswered || (why == Failure::Rejected && (status == 408 || (500..600).contains(&status)));
         if elsewhere && !self.heard { self.next_trunk(cx, cause) } else { Happened::Over(cause) }
+    }
+
+    /// A 3xx, where the trunk's are followed: its Contacts are the next hops, at most five in a call and none twice.
+    fn redirected(&mut self, cx: &mut Context, headers: &Headers) -> bool {
+        let Some(trunk) = self.trunk.clone().filter(|trunk| trunk.redirects == Redirects::Trunk) else { return false };
+        let hops = Hop::redirected(cx, &trunk, self.target.as_ref(), headers);
+        let Some(route) = &mut self.route else { return false };
+        let mut followed = Vec::new();
+        for hop in hops {
+            let name = hop.uri.as_ref().map(ToString::to_string).unwrap_or_default();
+            if self.places.len() < MOST_REDIRECTS && !self.places.contains(&name) {
+                self.places.push(name);
+                followed.push(hop);
+            }
+        }
+        tracing::info!(call = %self.call, trunk = trunk.name, places = followed.len(), "the trunk redirects the call");
+        let any = !followed.is_empty();
+        for hop in followed.into_iter().rev() {
+            route.hops.push_front(hop);
+        }
+        any
     }
 
     fn provisional(&mut self, status: u16, to_tag: String, body: Option<Body>, reliable: bool) -> Happened {
@@ -485,7 +507,9 @@ impl TrunkLeg {
         let target = hop.target.as_ref().unwrap_or(&here);
         let (to, request_uri) = match &hop.uri {
             Some(uri) => {
-                let mut to = uri.clone();
+                // To says whom the caller wants, also where a redirection leads elsewhere (RFC 3261 section 8.1.3.4).
+                let mut to =
+                    if hop.target.is_some() { trunk.uri(&number, uri.host.clone(), None)? } else { uri.clone() };
                 (to.params, to.headers) = (Params::default(), None);
                 (to, uri.clone())
             }

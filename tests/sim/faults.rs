@@ -8,8 +8,8 @@ use ringback::signal::Party;
 use ringback::sip::{Flow, Message, Method, Transport};
 use ringback::switch::Input;
 
-use crate::support::raw::{self, Raw};
-use crate::support::world::{GATEWAY, ONE, TWO, address};
+use crate::support::raw::{self, Raw, reply};
+use crate::support::world::{GATEWAY, ONE, TWO, address, config};
 use crate::support::{Fate, Habits, World, call, ended};
 
 const TIERS: &str = "+443001";
@@ -278,4 +278,65 @@ fn reports_of_calls_that_are_not_change_nothing() {
     }
     world.finish();
     assert!(world.cdrs.is_empty());
+}
+
+/// A trunk that answers every INVITE for 600 with a 302 to these Contacts, takes one for 601, and refuses 602.
+fn redirecting(contacts: &'static [&'static str]) -> impl FnMut(&Message) -> Vec<Message> {
+    move |message| match message {
+        Message::Request(invite) if invite.method == Method::Invite => match invite.uri.user.as_deref() {
+            Some("601") => vec![reply(invite, 200, "a", Some(5000))],
+            Some("602") => vec![reply(invite, 503, "b", None)],
+            _ => {
+                let Message::Response(mut moved) = reply(invite, 302, "r", None) else { unreachable!() };
+                moved.headers.remove("Contact");
+                for contact in contacts {
+                    moved.headers.push("Contact", *contact);
+                }
+                vec![Message::Response(moved)]
+            }
+        },
+        Message::Request(request) if request.method != Method::Ack => {
+            vec![Message::Response(request.response(200, "OK"))]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Where a 3xx leads to, by `q`, within the trunk, five places at most and none twice (RFC 3261 section 8.1.3.4).
+#[test]
+fn a_redirection_is_followed_within_its_trunk_and_never_in_a_circle() {
+    let table: [(&[&str], bool, &str, &[&str]); 6] = [
+        (&["<sip:601@192.0.2.9>"], true, "", &["601"]),
+        (&["<sip:601@192.0.2.9>;q=0.1", "<sip:602@192.0.2.9>;q=0.9"], true, "", &["602", "601"]),
+        (&["<sip:601@203.0.113.7>"], false, "refused-by-network", &[]),
+        (&["<sip:601@evil.example>"], false, "refused-by-network", &[]),
+        (&["<tel:+15550100>"], false, "refused-by-network", &[]),
+        (&["<sip:603@192.0.2.9>"], false, "refused-by-network", &["603"]),
+    ];
+    for (contacts, answered, cause, places) in table {
+        let mut world = World::new();
+        world.script(Raw::new(address(ONE), redirecting(contacts)));
+        let alice = world.browser(1, "alice");
+        world.say(alice, &call("c1", "600"));
+        world.run(3000);
+        let heard = &world.raws[&address(ONE)];
+        let called: Vec<String> =
+            heard.requests(&Method::Invite).iter().skip(1).filter_map(|invite| invite.uri.user.clone()).collect();
+        assert_eq!(called, places, "{contacts:?}");
+        assert_eq!(world.page(alice).story("c1").contains(&"answered".to_owned()), answered, "{contacts:?}");
+        if answered {
+            world.tell(alice, "hangup", "c1");
+        } else {
+            assert_eq!(world.page(alice).ended("c1").unwrap().1, cause, "{contacts:?}");
+        }
+        world.finish();
+    }
+    let mut config = config(3);
+    config.trunks[0].redirects = ringback::switch::Redirects::Off;
+    let mut world = World::with(config);
+    world.script(Raw::new(address(ONE), redirecting(&["<sip:601@192.0.2.9>"])));
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "600"));
+    world.finish();
+    assert_eq!(world.page(alice).ended("c1").unwrap().2, Some(302));
 }

@@ -5,7 +5,7 @@ use ringback::sdp::{Direction, MediaLoss, MediaReport, Side};
 use ringback::switch::Input;
 use serde_json::json;
 
-use crate::support::world::ONE;
+use crate::support::world::{ONE, TWO};
 use crate::support::{Habits, World, call};
 
 #[derive(Clone, Debug)]
@@ -25,13 +25,16 @@ enum Deed {
     TrunkHolds,
     MediaLost,
     Digit,
+    Transfer(u8, &'static str),
+    Join(u8),
+    TrunkRefers(&'static str),
 }
 
 fn deed() -> impl Strategy<Value = Deed> {
     let who = 0..3u8;
     prop_oneof![
         4 => (0..900u64).prop_map(Deed::Wait),
-        3 => (who.clone(), prop::sample::select(vec!["600", "+443001", "09098", "0207946000"])).prop_map(|(who, to)| Deed::Call(who, to)),
+        3 => (who.clone(), prop::sample::select(vec!["600", "+443001", "+443020", "09098", "0207946000", "bob", "alice"])).prop_map(|(who, to)| Deed::Call(who, to)),
         2 => who.clone().prop_map(Deed::Hangup),
         3 => who.clone().prop_map(Deed::Accept),
         1 => (who.clone(), prop::sample::select(vec![486u16, 603, 480])).prop_map(|(who, code)| Deed::Reject(who, code)),
@@ -39,27 +42,32 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => who.clone().prop_map(Deed::Digits),
         1 => who.clone().prop_map(Deed::Nonsense),
         1 => who.clone().prop_map(Deed::Close),
-        1 => who.prop_map(Deed::Open),
+        1 => who.clone().prop_map(Deed::Open),
         3 => any::<bool>().prop_map(Deed::TrunkCalls),
         2 => Just(Deed::TrunkHangsUp),
         1 => Just(Deed::TrunkHolds),
         1 => Just(Deed::MediaLost),
         1 => Just(Deed::Digit),
+        2 => (who.clone(), prop::sample::select(vec!["601", "+443001", "+443020", "bob", "alice", "09098"])).prop_map(|(who, to)| Deed::Transfer(who, to)),
+        2 => who.clone().prop_map(Deed::Join),
+        1 => prop::sample::select(vec!["601", "+443020", "bob"]).prop_map(Deed::TrunkRefers),
     ]
 }
 
 fn habits() -> impl Strategy<Value = Habits> {
     let ms = || prop::option::of(0..1500u64);
+    let refers =
+        prop::option::of(prop::collection::vec((0..900u64, prop::sample::select(vec![180u16, 200, 486])), 0..3));
     let refuse = prop::option::weighted(0.3, (0..1500u64, prop::sample::select(vec![486u16, 404, 503, 603])));
-    (ms(), ms(), ms(), refuse, prop::option::weighted(0.3, 0..2000u64)).prop_map(
-        |(ring_after, early_after, answer_after, refuse_after, bye_after)| Habits {
+    (ms(), ms(), ms(), refuse, prop::option::weighted(0.3, 0..2000u64), refers).prop_map(
+        |(ring_after, early_after, answer_after, refuse_after, bye_after, refers)| Habits {
             ring_after,
             early_after,
             answer_after,
             refuse_after,
             bye_after,
             refuse_reoffers: None,
-            refers: None,
+            refers,
             refuse_refers: None,
         },
     )
@@ -126,6 +134,23 @@ fn act(world: &mut World, sockets: &mut [u64; 3], next: &mut u64, calls: &mut u3
                 let _ = peer.ua.reoffer(now, session, offer);
             }
         }),
+        Deed::Transfer(who, to) => {
+            let socket = socket(sockets, *who);
+            let name = world.page(socket).heard.iter().rev().find_map(|message| message.call().map(str::to_owned));
+            let name = name.unwrap_or_else(|| "c1".to_owned());
+            world.say(socket, &json!({"type": "transfer", "call": name, "to": to}).to_string());
+        }
+        Deed::Join(who) => {
+            let (one, other) = (format!("c{calls}"), format!("c{}", calls.saturating_sub(1)));
+            let frame = json!({"type": "transfer", "call": one, "with": other});
+            world.say(socket(sockets, *who), &frame.to_string());
+        }
+        Deed::TrunkRefers(to) => world.with_peer(ONE, |peer, now| {
+            let to = ringback::sip::ReferTo { uri: format!("sip:{to}@192.0.2.1").parse().unwrap(), replaces: None };
+            if let Some(session) = peer.sessions.keys().last().copied() {
+                let _ = peer.ua.refer(now, session, to, None);
+            }
+        }),
         Deed::MediaLost | Deed::Digit => {
             let report = match deed {
                 Deed::Digit => MediaReport::Digit { from: Side::B, digit: '1', ms: 100 },
@@ -165,6 +190,17 @@ proptest! {
             let socket = ringback::call::SocketId(socket);
             if world.open(socket) {
                 world.close(socket);
+            }
+        }
+        // Those that were transferred go on without them: until the trunks hang up.
+        for _ in 0..2 {
+            world.run(130_000);
+            for trunk in [ONE, TWO] {
+                world.with_peer(trunk, |peer, now| {
+                    for session in peer.sessions.keys().copied().collect::<Vec<_>>() {
+                        peer.ua.hangup(now, session, None);
+                    }
+                });
             }
         }
         world.finish();
