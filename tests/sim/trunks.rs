@@ -256,3 +256,83 @@ fn a_name_gives_the_addresses_that_calls_come_from() {
     world.input(Input::Drain);
     world.run_out();
 }
+
+/// RFC 3263 section 4.3: a target that does not answer is left for the next of the same trunk, stands behind it for a
+/// while, and is tried first again after that.
+#[test]
+fn a_dead_target_is_left_for_the_next_and_tried_again_later() {
+    let mut config = config(24);
+    config.trunks[0].targets = vec![target(ONE), target(TWO)];
+    config.trunks.truncate(1);
+    let mut world = World::with(config);
+    world.script(Raw::new(address(ONE), |_| Vec::new()));
+    world.two().habits = Habits { answer_after: Some(10), ..Habits::default() };
+    let alice = world.browser(1, "alice");
+    let asked = |world: &World| world.raws[&address(ONE)].requests(&Method::Invite).len();
+    let mut calls = |world: &mut World, name: &str| {
+        let began = world.elapsed_ms();
+        world.say(alice, &call(name, "+442079460999"));
+        world.until(alice, name, "answered");
+        world.tell(alice, "hangup", name);
+        world.elapsed_ms() - began
+    };
+    let took = calls(&mut world, "c1");
+    assert!((1900..2500).contains(&took), "{took} ms: silence for two seconds");
+    let before = asked(&world);
+    assert!(before > 0);
+    let took = calls(&mut world, "c2");
+    assert!(took < 100 && asked(&world) == before, "{took} ms: the dead one is not asked");
+    world.run(61_000);
+    calls(&mut world, "c3");
+    assert!(asked(&world) > before, "a minute later it is");
+    world.finish();
+    assert_eq!(world.cdrs[1].trunks.len(), 1, "{:?}", world.cdrs[1].trunks);
+}
+
+/// A target that says 503 is left at once.
+#[test]
+fn a_target_that_says_503_is_left_within_fifty_milliseconds() {
+    let mut config = config(25);
+    config.trunks[0].targets = vec![target(ONE), target(TWO)];
+    config.trunks.truncate(1);
+    let mut world = World::with(config);
+    world.one().habits = Habits { refuse_after: Some((1, 503)), ..Habits::default() };
+    world.two().habits = Habits { answer_after: Some(1), ..Habits::default() };
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "+442079460999"));
+    world.until(alice, "c1", "answered");
+    assert!(world.elapsed_ms() < 50, "{}", world.elapsed_ms());
+    world.tell(alice, "hangup", "c1");
+    world.finish();
+    assert_eq!(world.two().sessions.len(), 1);
+}
+
+/// A draining gateway: OPTIONS of a trunk get 503, strangers still get silence.
+#[test]
+fn options_answered_and_503_when_draining_and_unknown_sources_get_silence() {
+    let mut world = World::new();
+    let options = |from: &str, number: u32| {
+        let text = format!(
+            "OPTIONS sip:192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bKo{number}\r\nMax-Forwards: 70\r\n\
+             From: <sip:probe@x>;tag=1\r\nTo: <sip:192.0.2.1>\r\nCall-ID: o{number}@x\r\nCSeq: 1 OPTIONS\r\n\r\n"
+        );
+        Message::parse(text.as_bytes()).unwrap()
+    };
+    let stranger = "203.0.113.9:5060";
+    world.script(Raw::new(address(ONE), raw::polite()));
+    world.script(Raw::new(address(stranger), raw::polite()));
+    let status = |world: &World, at: &str| match world.raws[&address(at)].heard.last() {
+        Some(Message::Response(response)) => Some(response.status),
+        _ => None,
+    };
+    world.input_raw(address(ONE), options(ONE, 1));
+    world.input_raw(address(stranger), options(stranger, 1));
+    world.run(20);
+    assert_eq!((status(&world, ONE), status(&world, stranger)), (Some(200), None));
+    world.input(Input::Drain);
+    world.input_raw(address(ONE), options(ONE, 2));
+    world.input_raw(address(stranger), options(stranger, 2));
+    world.run(20);
+    assert_eq!((status(&world, ONE), status(&world, stranger)), (Some(503), None));
+    world.finish();
+}
