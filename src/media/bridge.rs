@@ -9,7 +9,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::inbound::Taken;
-use super::leg::{Leg, Wire};
+use super::leg::{Leg, Retired, Wire};
 use super::party::{Parties, Party};
 use super::queue::{SendQueue, Transmit};
 use super::{FRAME, Port};
@@ -33,6 +33,9 @@ const LONGEST_DIGIT: u16 = 1_000;
 /// An RTP peer that talked and then is silent for so long, RTCP included, is gone.
 const RTP_SILENCE: Duration = Duration::from_secs(60);
 
+/// Legs with keys that are remembered after they were replaced.
+const RETIRED: usize = 32;
+
 /// Why a bridge cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -43,6 +46,9 @@ pub enum BridgeError {
     /// The plan has a browser, but its transport cannot be made.
     #[error("the browser's transport cannot be made: {0}")]
     Transport(#[from] TransportError),
+    /// More legs with keys than one call can have had.
+    #[error("the call has had too many encrypted legs")]
+    TooManyLegs,
     /// The plan has a browser, and there is no certificate for it.
     #[error("the plan has a browser's leg but no certificate was given")]
     NoIdentity,
@@ -64,6 +70,8 @@ pub struct Bridge {
     parties: Parties,
     /// Counters of legs that were replaced, A's and B's.
     past: [LegStats; 2],
+    /// Legs with keys that were replaced, and may come back.
+    retired: Vec<Retired>,
     queue: SendQueue,
     reports: VecDeque<MediaReport>,
     closed: bool,
@@ -87,6 +95,7 @@ impl Bridge {
             rng: StdRng::from_seed(seed),
             parties: Parties::default(),
             past: [LegStats::default(); 2],
+            retired: Vec::new(),
             queue: SendQueue::new(),
             reports: VecDeque::with_capacity(REPORTS),
             closed: false,
@@ -137,7 +146,14 @@ impl Bridge {
                 let wire = self.browser_wire(now, side, browser)?;
                 Leg::browser(now, &mut self.rng, browser, wire)?
             }
-            LegMedia::Rtp(rtp) => Leg::rtp(now, &mut self.rng, rtp)?,
+            LegMedia::Rtp(rtp) => {
+                let before = self.retired.iter().position(|retired| retired.ssrc == rtp.ssrc);
+                let before = before.map(|index| self.retired.swap_remove(index));
+                if rtp.srtp.is_some() && before.is_none() && self.retired.len() >= RETIRED {
+                    return Err(BridgeError::TooManyLegs);
+                }
+                Leg::rtp(now, &mut self.rng, rtp, before)?
+            }
         };
         self.drop_leg(now, side);
         *self.parties.slot(side) = Some(Party::new(leg, media));
@@ -156,7 +172,8 @@ impl Bridge {
 
     fn drop_leg(&mut self, now: Instant, side: Side) {
         if let Some(party) = self.parties.slot(side).take() {
-            let counted = party.leg.drop_out(now, &mut self.rng, &mut self.queue);
+            let (counted, retired) = party.leg.drop_out(now, &mut self.rng, &mut self.queue);
+            self.retired.extend(retired);
             let [a, b] = &mut self.past;
             let past = if side == Side::A { a } else { b };
             *past = past.and(counted);

@@ -49,6 +49,11 @@ impl Crypto {
         }
     }
 
+    /// Whether a key of ours was ever in use here.
+    pub fn has_keys(&self) -> bool {
+        !self.ours.is_empty()
+    }
+
     /// Protects the RTP packet in the first `len` bytes; the new length.
     pub fn protect_rtp(&mut self, buf: &mut [u8], len: usize) -> Option<usize> {
         if !self.on {

@@ -87,6 +87,14 @@ impl Wire {
     }
 }
 
+/// What is left of an RTP leg with keys: should the same leg come back, as with a fork that is heard again, it goes on from
+/// here, so that no part of a key stream is used twice.
+pub(super) struct Retired {
+    pub ssrc: u32,
+    sequence: u16,
+    crypto: Crypto,
+}
+
 /// One leg.
 pub(super) struct Leg {
     pub inbound: Inbound,
@@ -117,10 +125,15 @@ impl Leg {
         Ok(leg)
     }
 
-    /// A leg over RTP.
-    pub fn rtp(now: Instant, rng: &mut StdRng, media: &RtpMedia) -> Result<Self, CodecError> {
-        let outbound = Outbound::new(rng, media.ssrc, media.send)?;
-        let wire = Wire::Rtp { slot: media.slot, latch: Latch::default(), rtcp: None, crypto: Crypto::default() };
+    /// A leg over RTP; `before` is what a leg with the same SSRC has left.
+    pub fn rtp(now: Instant, rng: &mut StdRng, media: &RtpMedia, before: Option<Retired>) -> Result<Self, CodecError> {
+        let mut outbound = Outbound::new(rng, media.ssrc, media.send)?;
+        let crypto = before.map(|before| {
+            outbound.resume(before.sequence);
+            before.crypto
+        });
+        let crypto = crypto.unwrap_or_default();
+        let wire = Wire::Rtp { slot: media.slot, latch: Latch::default(), rtcp: None, crypto };
         let mut leg = Self::new(now, rng, outbound, wire, RTP_REPORTS);
         // Random, and a new one for each call (RFC 7022 section 4.2).
         leg.cname = format!("{:016x}", rng.random::<u64>());
@@ -268,7 +281,7 @@ impl Leg {
     }
 
     /// The same for a leg that is dropped now: what its transport has to say yet is queued.
-    pub fn drop_out(mut self, now: Instant, rng: &mut StdRng, queue: &mut SendQueue) -> LegStats {
+    pub fn drop_out(mut self, now: Instant, rng: &mut StdRng, queue: &mut SendQueue) -> (LegStats, Option<Retired>) {
         self.leave(now, rng, queue);
         if let Wire::Browser(transport) = &mut self.wire {
             while queue.push(|buf| {
@@ -276,7 +289,13 @@ impl Leg {
                 Some(Transmit { port: Port::Browser, to, len })
             }) {}
         }
-        self.stats()
+        let stats = self.stats();
+        let (ssrc, sequence) = (self.outbound.ssrc(), self.outbound.sequence());
+        let retired = match self.wire {
+            Wire::Rtp { crypto, .. } if crypto.has_keys() => Some(Retired { ssrc, sequence, crypto }),
+            _ => None,
+        };
+        (stats, retired)
     }
 
     fn sender_info(&self, now: Instant) -> SenderInfo {

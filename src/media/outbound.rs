@@ -69,6 +69,16 @@ impl Outbound {
         })
     }
 
+    /// The number of the next packet.
+    pub fn sequence(&self) -> u16 {
+        self.sequence
+    }
+
+    /// Goes on after the packets of a leg that this one continues.
+    pub fn resume(&mut self, sequence: u16) {
+        self.sequence = sequence;
+    }
+
     /// Takes what was negotiated. Sequence and timestamp go on.
     pub fn configure(
         &mut self,

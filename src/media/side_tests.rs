@@ -386,3 +386,40 @@ fn keys_and_counters_over_a_re_invite() {
     line.assert_tones();
     assert_eq!(line.bridge.stats().b.rejected, 0);
 }
+
+/// Forks that are heard in turns before the answer, each with its keys: one that is heard again goes on where it was, so that
+/// no part of a key stream is used twice.
+#[test]
+fn a_leg_with_keys_that_comes_back_goes_on_where_it_was() {
+    let suite = SrtpSuite::AesCm128HmacSha1_80;
+    let one = End::rtp(1, Codec::Pcmu, 1_000.0).secure(suite, 1);
+    let mut line = Line::new(End::browser(Side::A, Codec::Opus, 440.0), one);
+    line.talk(60);
+    for round in 0..3 {
+        line.replace(1, End::rtp(2, Codec::Pcmu, 1_500.0 + 50.0 * f32::from(round)).secure(suite, 2 + round));
+        line.talk(60);
+        line.assert_tones();
+        let one = line.gone.remove(0);
+        let last = one.heard.last().unwrap().header;
+        // Its own counters, ours at its end among them, are those of before: what was repeated would be refused there.
+        let heard = one.heard.len();
+        line.replace(1, one);
+        line.talk(60);
+        line.assert_tones();
+        let next = line.ends[1].heard[heard].header;
+        assert_eq!((next.ssrc, next.sequence), (last.ssrc, last.sequence.wrapping_add(1)));
+        line.gone.clear();
+    }
+    assert_eq!(line.bridge.stats().b.rejected, 0);
+    // More of them than a call can have had: the leg that is there stays.
+    for seed in 10..60 {
+        let media = End::rtp(2, Codec::Pcmu, 2_000.0 + f32::from(seed)).secure(suite, seed).media;
+        let plan = MediaPlan { b: leg(media, Hears::Peer), ..plan(&line.ends) };
+        line.bridge.update(line.now, plan);
+        while line.bridge.poll_transmit(&mut [0; 1_500]).is_some() {}
+    }
+    let media = line.ends[1].media.clone();
+    line.bridge.update(line.now, MediaPlan { b: leg(media, Hears::Peer), ..plan(&line.ends) });
+    line.talk(60);
+    line.assert_tones();
+}
