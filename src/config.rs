@@ -10,6 +10,7 @@ mod raw;
 mod registrar;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod trunk;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,6 +22,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use crate::dialplan::{Plan, PlanFile};
+use crate::net::tls::TlsServer;
 use crate::signal::TokenVerifier;
 use crate::switch::PhonesConfig;
 
@@ -79,8 +81,14 @@ pub struct Sip {
     pub udp: Vec<SocketAddr>,
     /// TCP listeners.
     pub tcp: Vec<SocketAddr>,
-    /// The address to write into Via and Contact, where it differs from the listener's.
-    pub advertise: Option<IpAddr>,
+    /// TLS listeners.
+    pub tls: Vec<SocketAddr>,
+    /// What they show; there whenever there is a TLS listener.
+    pub tls_server: Option<TlsServer>,
+    /// The addresses to write into Via and Contact, where they differ from the listeners': at most one of each family.
+    pub advertise: Vec<IpAddr>,
+    /// The name servers to ask; empty: the system's.
+    pub dns: Vec<SocketAddr>,
 }
 
 /// `[media]`
@@ -101,6 +109,14 @@ pub struct Media {
     pub workers: usize,
     /// What those on hold hear: 8 kHz PCM, over and over. `None`: a comfort tone.
     pub hold_music: Option<Arc<[i16]>>,
+}
+
+impl Media {
+    /// Whether media can go to peers of this address's family: `[::]` serves both.
+    pub fn serves(&self, ip: IpAddr) -> bool {
+        let both_families = self.rtp_address.is_ipv6() && self.rtp_address.is_unspecified();
+        both_families || self.rtp_address.is_ipv4() == ip.is_ipv4()
+    }
 }
 
 /// `[auth]`
@@ -182,7 +198,14 @@ impl Config {
         let plan = Plan::load(&files, &[TEST_PHONE_TRUNK.to_owned()]).map_err(LoadError::Plan)?;
         Ok(Config {
             http: Http { listen: SocketAddr::new(loopback, 8080), origins: None, softphone: true },
-            sip: Sip { udp: vec![SocketAddr::new(loopback, 0)], tcp: Vec::new(), advertise: None },
+            sip: Sip {
+                udp: vec![SocketAddr::new(loopback, 0)],
+                tcp: Vec::new(),
+                tls: Vec::new(),
+                tls_server: None,
+                advertise: Vec::new(),
+                dns: Vec::new(),
+            },
             media: Media {
                 browser: SocketAddr::new(loopback, 0),
                 rtp_address: loopback,
@@ -298,11 +321,11 @@ impl Reader<'_> {
         let trunks = raw.trunk.iter().map(|(name, section)| self.profiled_trunk(name, section, &profiles, &sip));
         let trunks = trunks.collect::<Result<Vec<_>, _>>()?;
         let media = self.media(&raw.media)?;
-        let both_families = media.rtp_address.is_ipv6() && media.rtp_address.is_unspecified();
-        let unserved = |t: &&TrunkConfig| t.listener.is_ipv4() != media.rtp_address.is_ipv4() && !both_families;
-        if let Some(trunk) = trunks.iter().find(unserved) {
-            let problem = Problem::MediaFamily { trunk: trunk.trunk.name.clone(), rtp_address: media.rtp_address };
-            let place = raw.trunk.get(&trunk.trunk.name).map(|section| error::place(self.text, section.span().start));
+        let literal = |t: &&TrunkConfig| t.trunk.dns.as_ref().and_then(|dns| dns.host.parse::<IpAddr>().ok());
+        let unserved = |t: &&TrunkConfig| literal(t).is_some_and(|ip| !media.serves(ip));
+        if let Some(TrunkConfig { trunk, .. }) = trunks.iter().find(unserved) {
+            let problem = Problem::MediaFamily { trunk: trunk.name.clone(), rtp_address: media.rtp_address };
+            let place = raw.trunk.get(&trunk.name).map(|section| error::place(self.text, section.span().start));
             return Err(ConfigError { file: self.path.display().to_string(), place, problem }.into());
         }
         let names: Vec<String> = trunks.iter().map(|t| t.trunk.name.clone()).collect();
@@ -354,13 +377,38 @@ impl Reader<'_> {
         let mut sip = Sip {
             udp: self.addresses("udp", example, &raw.udp)?,
             tcp: self.addresses("tcp", example, &raw.tcp)?,
-            advertise: raw.advertise.as_ref().map(|v| self.ip("advertise", v)).transpose()?,
+            tls: self.addresses("tls", example, &raw.tls)?,
+            tls_server: self.tls_server(raw)?,
+            advertise: self.sip_advertise(raw)?,
+            dns: self.addresses("dns", "\"192.0.2.53:53\"", &raw.dns)?,
         };
         if raw.udp.is_none() && raw.tcp.is_none() {
             sip.udp = vec![SocketAddr::from(([0, 0, 0, 0], 5060))];
             sip.tcp = sip.udp.clone();
         }
         Ok(sip)
+    }
+
+    /// One address, or one of each family.
+    fn sip_advertise(&self, raw: &raw::Sip) -> Result<Vec<IpAddr>, ConfigError> {
+        let Some(value) = &raw.advertise else { return Ok(Vec::new()) };
+        let texts = match value.get_ref() {
+            raw::OneOrMore::One(text) => std::slice::from_ref(text),
+            raw::OneOrMore::More(texts) => texts,
+        };
+        let wrong = |text: &str| {
+            let takes = "an IPv4 or IPv6 address, or a list of one of each".into();
+            self.error(value, Problem::Word { key: "advertise", value: text.to_owned(), takes })
+        };
+        let mut found: Vec<IpAddr> = Vec::new();
+        for text in texts {
+            let ip: IpAddr = text.parse().map_err(|_| wrong(text))?;
+            if ip.is_unspecified() || found.iter().any(|other| other.is_ipv4() == ip.is_ipv4()) {
+                return Err(wrong(text));
+            }
+            found.push(ip);
+        }
+        Ok(found)
     }
 
     fn media(&self, raw: &raw::Media) -> Result<Media, ConfigError> {

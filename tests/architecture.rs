@@ -87,17 +87,21 @@ const CRATES: &[(&str, &[&str])] = &[
     ("clap", &["main", "config", "gateway"]),
     ("dimpl", &["webrtc"]),
     ("futures_util", &["gateway", "testphone"]),
+    ("hickory_resolver", &["gateway"]),
     ("include_dir", &["gateway"]),
     ("jsonwebtoken", &["signal"]),
     ("mio", &["net", "testphone", "worker"]),
     ("nix", &["net", "worker", "gateway", "main"]),
     ("opus", &["codec"]),
+    ("rustls_native_certs", &["net"]),
     ("sdp_types", &["sdp"]),
     ("socket2", &["net"]),
     ("stun_types", &["webrtc"]),
     ("tokio", &["net", "gateway", "testphone", "main"]),
+    ("tokio_rustls", &["gateway", "net"]),
     ("tokio_util", &["gateway", "testphone", "main"]),
     ("tracing_subscriber", &["main", "gateway"]),
+    ("x509_cert", &["net"]),
 ];
 
 const FILE_LINES: usize = 800;

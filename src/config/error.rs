@@ -68,6 +68,21 @@ pub enum Problem {
         "`open = true` lets anyone call who reaches the page: it is taken only while [http] listen is a loopback address"
     )]
     OpenToTheWorld,
+    /// A certificate or key that is of no use.
+    #[error("{0}")]
+    Tls(#[source] crate::net::tls::TlsError),
+    /// A listener for TLS without a certificate, or the other way round.
+    #[error("[sip] tls, tls_certificate and tls_key go together")]
+    HalfTls,
+    /// A certificate to show without its key, or the other way round.
+    #[error("trunk \"{0}\": `tls_certificate` and `tls_key` go together")]
+    HalfIdentity(String),
+    /// TLS for a trunk that is not reached by it.
+    #[error("trunk \"{0}\": this is of use only with `transport = \"tls\"`")]
+    NotTls(String),
+    /// Certificates to verify by, and the wish not to verify.
+    #[error("trunk \"{0}\": with `tls_verify = false` nothing is verified, so `tls_ca` says nothing")]
+    UselessCa(String),
     /// No listener for a trunk's transport.
     #[error(
         "trunk \"{trunk}\" is reached over {transport}, but [sip] {transport} has no listener of its address family"
@@ -96,16 +111,6 @@ pub enum Problem {
         value: String,
         /// why not
         reason: crate::codec::wav::WavError,
-    },
-    /// A name that could not be resolved.
-    #[error("trunk \"{trunk}\": \"{address}\" cannot be resolved: {reason}")]
-    Unresolved {
-        /// the trunk
-        trunk: String,
-        /// host:port as configured
-        address: String,
-        /// what the resolver said
-        reason: std::io::Error,
     },
     /// A user without a password, or the other way round.
     #[error("trunk \"{0}\": `user` and `password` (or `password_file`) go together")]

@@ -78,7 +78,20 @@ pub struct Http {
 pub struct Sip {
     pub udp: Option<Vec<Spanned<String>>>,
     pub tcp: Option<Vec<Spanned<String>>>,
-    pub advertise: Option<Spanned<String>>,
+    pub tls: Option<Vec<Spanned<String>>>,
+    pub tls_certificate: Option<Spanned<String>>,
+    pub tls_key: Option<Spanned<String>>,
+    pub tls_client_ca: Option<Spanned<String>>,
+    pub advertise: Option<Spanned<OneOrMore>>,
+    pub dns: Option<Vec<Spanned<String>>>,
+}
+
+/// A string, or a list of them.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMore {
+    One(String),
+    More(Vec<String>),
 }
 
 /// `[media]`
@@ -194,6 +207,11 @@ section! {
         pub min_se: Option<Spanned<usize>>,
         pub refresher: Option<Spanned<String>>,
         pub udp_only: Option<bool>,
+        pub tls_name: Option<Spanned<String>>,
+        pub tls_ca: Option<Spanned<String>>,
+        pub tls_certificate: Option<Spanned<String>>,
+        pub tls_key: Option<Spanned<String>>,
+        pub tls_verify: Option<Spanned<bool>>,
         pub refer: Option<Spanned<String>>,
         pub refer_in: Option<Spanned<String>>,
         pub redirects: Option<Spanned<String>>,

@@ -6,6 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::codec::Codec;
+use crate::sip::{Transport, TrunkDns};
 use crate::switch::{Asserted, FromUser, NumberFormat, Redirects, Refer, ReferIn, TrunkLimits};
 
 const PLAN: &str = include_str!("../../dialplans/demo.toml");
@@ -102,8 +103,9 @@ contact_user = "gateway"
     assert_eq!(config.limits.calls, 10);
     assert_eq!(config.limits.sockets, Limits::default().sockets);
     let trunk = &config.trunks[0];
-    assert_eq!(trunk.address, "proxy.carrier.example:5080");
     let trunk = &trunk.trunk;
+    let dns = TrunkDns { host: "proxy.carrier.example".into(), port: Some(5080), transport: Some(Transport::Tcp) };
+    assert_eq!(trunk.dns, Some(dns));
     assert_eq!(trunk.domain.as_ref().unwrap().to_string(), "carrier.example");
     assert_eq!((trunk.ptime, trunk.options_every), (30, Some(Duration::from_secs(30))));
     assert!(trunk.sources[1].contains("203.0.113.77".parse().unwrap()));
@@ -147,7 +149,36 @@ fn every_mistake_is_told_with_its_line_and_what_to_do() {
         ("[http]\nlisten = ", "ringback.toml:2:10: "),
         ("[dialplan]\ndir = \"nowhere\"", "nowhere: cannot be read: No such file"),
         ("[trunk.x]\naddress = \"a b\"", "ringback.toml:2:11: `address`: \"a b\" is not an address"),
-        ("[trunk.x]\naddress = \"h\"\ntransport = \"sctp\"", "ringback.toml:3:13: `transport`: \"sctp\" is not known"),
+        ("[trunk.x]\naddress = \"h\"\ntransport = \"ws\"", "ringback.toml:3:13: `transport`: \"ws\" is not known"),
+        ("[sip]\ntls = [\"0.0.0.0:5061\"]", "ringback.toml:2:8: [sip] tls, tls_certificate and tls_key go together"),
+        ("[sip]\ntls_key = \"k\"", "ringback.toml:2:11: [sip] tls, tls_certificate and tls_key go together"),
+        (
+            "[sip]\ntls = [\"0.0.0.0:5061\"]\ntls_certificate = \"nowhere\"\ntls_key = \"k\"",
+            "ringback.toml:3:19: nowhere cannot be read: No such file",
+        ),
+        ("[sip]\nadvertise = \"gw.example\"", "ringback.toml:2:13: `advertise`: \"gw.example\" is not known"),
+        ("[sip]\nadvertise = [\"192.0.2.1\", \"192.0.2.2\"]", "ringback.toml:2:13: `advertise`: \"192.0.2.2\""),
+        ("[sip]\ndns = [\"192.0.2.1\"]", "ringback.toml:2:8: `dns`: \"192.0.2.1\" is not an address and port"),
+        (
+            "[trunk.x]\naddress = \"h\"\ntransport = \"tls\"\ntls_ca = \"nowhere\"",
+            "ringback.toml:4:10: nowhere cannot be read",
+        ),
+        (
+            "[trunk.x]\naddress = \"h\"\ntransport = \"tls\"\ntls_ca = \"ringback.toml\"",
+            "ringback.toml:4:10: ringback.toml has no certificate in it",
+        ),
+        (
+            "[trunk.x]\naddress = \"h\"\ntransport = \"udp\"\ntls_name = \"a\"",
+            "ringback.toml:4:12: trunk \"x\": this is of",
+        ),
+        (
+            "[trunk.x]\naddress = \"h\"\ntransport = \"tls\"\ntls_verify = false\ntls_certificate = \"c\"",
+            "ringback.toml:5:19: trunk \"x\": `tls_certificate` and `tls_key` go together",
+        ),
+        (
+            "[trunk.x]\naddress = \"h\"\ntransport = \"tls\"\ntls_verify = false\ntls_name = \"a b\"",
+            "ringback.toml:5:12: \"a b\" is not a host name or address",
+        ),
         ("[trunk.x]\naddress = \"h\"\nuser = \"u\"", "trunk \"x\": `user` and `password`"),
         ("[trunk.x]\naddress = \"h\"\ncodecs = [\"G729\"]", "ringback.toml:3:11: `codecs`: \"G729\" is not known"),
         ("[trunk.x]\naddress = \"h\"\nnumber_format = \"national\"", "ringback.toml:3:17: `number_format`"),
@@ -185,6 +216,35 @@ fn every_mistake_is_told_with_its_line_and_what_to_do() {
         let error = load(&whole(toml)).err().unwrap_or_else(|| panic!("taken: {toml}"));
         assert!(error.contains(expected), "{toml}\n   said: {error}\n wanted: {expected}");
     }
+}
+
+/// Certificates are read and compared with their keys before anything is bound.
+#[test]
+fn certificates_are_checked_with_the_file() {
+    let (dir, file) = folder("");
+    let certified = rcgen::generate_simple_self_signed(vec!["gw.example".to_owned()]).unwrap();
+    let other = rcgen::KeyPair::generate().unwrap();
+    let write = |name: &str, text: String| fs::write(dir.path().join(name), text).unwrap();
+    write("chain.pem", certified.cert.pem());
+    write("key.pem", certified.signing_key.serialize_pem());
+    write("other.pem", other.serialize_pem());
+    let load = |key: &str| {
+        let sip = format!("[sip]\ntls = [\"[::]:5061\"]\ntls_certificate = \"chain.pem\"\ntls_key = \"{key}\"");
+        let trunk = format!("tls_ca = \"chain.pem\"\ntls_certificate = \"chain.pem\"\ntls_key = \"{key}\"");
+        let trunk = format!("[trunk.x]\naddress = \"pbx.example\"\ntransport = \"tls\"\n{trunk}");
+        fs::write(&file, whole(&format!("{sip}\ntls_client_ca = \"chain.pem\"\n{trunk}"))).unwrap();
+        Config::load(&file).map_err(|error| error.to_string())
+    };
+    let config = load("key.pem").unwrap();
+    assert!(config.sip.tls_server.as_ref().unwrap().authenticates());
+    let tls = config.trunks.iter().find(|trunk| trunk.trunk.name == "x").unwrap().tls.as_ref().unwrap();
+    assert!(tls.verifies() && tls.identity().is_some());
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("PRIVATE") && !shown.contains("SecretKey"), "{shown}");
+    let error = load("other.pem").unwrap_err();
+    assert!(error.contains("ringback.toml:4:11: the key in ") && error.contains("other.pem is not that of"), "{error}");
+    let error = load("chain.pem").unwrap_err();
+    assert!(error.contains("ringback.toml:4:11: ") && error.contains("chain.pem has no private key"), "{error}");
 }
 
 #[test]

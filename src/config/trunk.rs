@@ -11,26 +11,23 @@ use toml::Spanned;
 use super::profile::ProfileNote;
 use super::{ConfigError, Problem, Reader, Sip, raw};
 use crate::codec::Codec;
+use crate::net::tls::TlsClient;
 use crate::sdp::SrtpPolicy;
-use crate::sip::{Credentials, Host, Refresher, Reliable, SessionOptions, SessionTimer, Transport};
+use crate::sip::{Credentials, Host, Refresher, Reliable, SessionOptions, SessionTimer, Transport, TrunkDns};
 use crate::switch::{
     Asserted, DtmfMethod, FromUser, Identity, Network, NumberFormat, Redirects, Refer, ReferIn, Register, Trunk,
     TrunkLimits,
 };
 
-/// A trunk as configured; its host name is not resolved yet.
+/// A trunk as configured; its name is not looked up yet.
 #[derive(Debug, Clone)]
 pub struct TrunkConfig {
-    /// What the core is told of it; without targets.
+    /// What the core is told of it: the name to look up, and no targets.
     pub trunk: Trunk,
     /// The profile whose values it takes.
     pub profile: Option<ProfileNote>,
-    /// `host:port`, where requests are sent.
-    pub address: String,
-    /// UDP or TCP.
-    pub transport: Transport,
-    /// The listener to use: requests leave from it and its address stands in Via and Contact.
-    pub listener: SocketAddr,
+    /// How connections to it are made safe, where it has an opinion.
+    pub tls: Option<TlsClient>,
 }
 
 /// What the trunk comes to, in a few lines without secrets.
@@ -38,7 +35,10 @@ impl fmt::Display for TrunkConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let trunk = &self.trunk;
         let or_none = |limit: Option<u32>| limit.map_or_else(|| "no limit of".to_owned(), |limit| limit.to_string());
-        write!(f, "trunk {}: {} over {}", trunk.name, self.address, self.transport)?;
+        write!(f, "trunk {}: ", trunk.name)?;
+        if let Some(dns) = &trunk.dns {
+            write!(f, "{dns}")?;
+        }
         if let Some(profile) = &self.profile {
             let verified = if profile.verified.is_empty() { "from documentation only" } else { "verified in part" };
             write!(f, ", profile {} ({verified})", profile.name)?;
@@ -112,16 +112,17 @@ impl Reader<'_> {
         let raw = section.get_ref();
         let transport = self.transport(raw.transport.as_ref())?;
         let address = raw.address.as_ref().ok_or_else(|| self.error(section, Problem::NoAddress(name.into())))?;
-        let peer = self.host_port("address", address)?;
-        let proxy = raw.outbound_proxy.as_ref().map(|v| self.host_port("outbound_proxy", v)).transpose()?;
+        let peer = self.host_port("address", address, transport)?;
+        let proxy = raw.outbound_proxy.as_ref().map(|v| self.host_port("outbound_proxy", v, transport)).transpose()?;
         let credentials = self.credentials(name, section)?;
         let domain = raw.domain.as_ref().map(|d| self.domain(d)).transpose()?;
         // Sent to a proxy, the URIs still name the peer behind it.
-        let behind = || peer.rsplit_once(':').and_then(|(host, _)| host.parse().ok());
-        let domain = domain.or_else(|| proxy.as_ref().and_then(|_| behind()));
-        let address = proxy.unwrap_or(peer);
+        let domain = domain.or_else(|| proxy.as_ref().and_then(|_| uri_host(&peer.host)));
+        let dns = proxy.unwrap_or(peer);
+        self.has_listener(name, section, &dns, sip)?;
         let every = self.number("options", &raw.options, OPTIONS, 0..=3600, "0 (off) to 3600 seconds")?;
         let trunk = Trunk {
+            dns: Some(dns),
             domain,
             from_domain: raw.from_domain.as_ref().map(|d| self.domain(d)).transpose()?,
             register: self.register(name, section, credentials.as_ref())?,
@@ -163,24 +164,26 @@ impl Reader<'_> {
             options_every: (every > 0).then(|| Duration::from_secs(every as u64)),
             ..Trunk::new(name)
         };
-        Ok(TrunkConfig {
-            profile: None,
-            listener: self.listener(name, section, &address, transport, sip)?,
-            trunk,
-            address,
-            transport,
-        })
+        Ok(TrunkConfig { profile: None, trunk, tls: self.tls_client(name, section, transport)? })
     }
 
-    fn host_port(&self, key: &'static str, value: &Spanned<String>) -> Result<String, ConfigError> {
-        with_port(value.get_ref()).ok_or_else(|| {
+    fn host_port(
+        &self,
+        key: &'static str,
+        value: &Spanned<String>,
+        transport: Option<Transport>,
+    ) -> Result<TrunkDns, ConfigError> {
+        let (host, port) = host_and_port(value.get_ref()).ok_or_else(|| {
             let example = "\"sip.carrier.example:5060\" or \"[2001:db8::1]:5060\"";
             self.error(value, Problem::Address { key, value: value.get_ref().clone(), example })
-        })
+        })?;
+        Ok(TrunkDns { host, port, transport })
     }
 
-    fn transport(&self, raw: Option<&Spanned<String>>) -> Result<Transport, ConfigError> {
-        self.word("transport", raw, &[("udp", Transport::Udp), ("tcp", Transport::Tcp), ("tls", Transport::Tls)])
+    /// `None`: what the DNS says, else UDP.
+    fn transport(&self, raw: Option<&Spanned<String>>) -> Result<Option<Transport>, ConfigError> {
+        let words = [("udp", Transport::Udp), ("tcp", Transport::Tcp), ("tls", Transport::Tls)];
+        raw.map(|_| self.word("transport", raw, &words)).transpose()
     }
 
     /// One of some words; the first where nothing is said.
@@ -328,27 +331,26 @@ impl Reader<'_> {
         })
     }
 
-    fn listener(
+    /// There must be something to send from. A name may have addresses of either family; and a connection by TLS is opened
+    /// without a listener as well.
+    fn has_listener(
         &self,
         name: &str,
         section: &Spanned<raw::Trunk>,
-        address: &str,
-        transport: Transport,
+        dns: &TrunkDns,
         sip: &Sip,
-    ) -> Result<SocketAddr, ConfigError> {
-        let (listeners, word) = match transport {
-            Transport::Udp => (&sip.udp, "udp"),
-            Transport::Tls => (&Vec::new(), "tls"),
-            _ => (&sip.tcp, "tcp"),
+    ) -> Result<(), ConfigError> {
+        let (listeners, word) = match dns.transport {
+            None | Some(Transport::Udp) => (sip.udp.clone(), "udp"),
+            Some(Transport::Tcp) => (sip.tcp.clone(), "tcp"),
+            Some(_) => ([sip.tls.as_slice(), &sip.tcp, &sip.udp].concat(), "tls"),
         };
-        // A host name may resolve to either family; the resolver is told which one the listener has.
-        let literal: Option<SocketAddr> = address.parse().ok();
-        let fits = |l: &&SocketAddr| literal.is_none_or(|a| a.is_ipv4() == l.is_ipv4());
-        listeners
-            .iter()
-            .find(fits)
-            .copied()
-            .ok_or_else(|| self.error(section, Problem::NoListener { trunk: name.into(), transport: word }))
+        let literal: Option<IpAddr> = dns.host.parse().ok();
+        let any = dns.transport.is_none() && literal.is_none();
+        if any || listeners.iter().any(|l| literal.is_none_or(|ip| ip.is_ipv4() == l.is_ipv4())) {
+            return Ok(());
+        }
+        Err(self.error(section, Problem::NoListener { trunk: name.into(), transport: word }))
     }
 
     fn domain(&self, value: &Spanned<String>) -> Result<Host, ConfigError> {
@@ -414,18 +416,26 @@ impl Reader<'_> {
     }
 }
 
-/// `host:port`, with 5060 where no port is given; `None` when it is neither a host nor an address.
-fn with_port(text: &str) -> Option<String> {
+/// `host` or `host:port`; the host without brackets. `None` when it is neither a host nor an address.
+fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
     if let Ok(address) = text.parse::<SocketAddr>() {
-        return Some(address.to_string());
+        return (address.port() > 0).then(|| (address.ip().to_canonical().to_string(), Some(address.port())));
     }
     if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-        return Some(SocketAddr::new(ip, 5060).to_string());
+        return Some((ip.to_canonical().to_string(), None));
     }
     let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse::<u16>().ok().filter(|p| *p > 0)?),
-        None => (text, 5060),
+        Some((host, port)) => (host, Some(port.parse::<u16>().ok().filter(|p| *p > 0)?)),
+        None => (text, None),
     };
     let host_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
-    (!host.is_empty() && host.chars().all(host_char)).then(|| format!("{host}:{port}"))
+    (!host.is_empty() && host.len() < 254 && host.chars().all(host_char)).then(|| (host.to_owned(), port))
+}
+
+/// A host as URIs write it.
+fn uri_host(host: &str) -> Option<Host> {
+    match host.parse::<IpAddr>() {
+        Ok(ip) => Some(Host::from(ip)),
+        Err(_) => host.parse().ok(),
+    }
 }

@@ -1,16 +1,14 @@
 //! The driver: one task that owns the [`Switch`], feeds it and carries out what it says.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rand::rngs::StdRng;
-use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use super::cdr::CdrWriter;
 use super::pool::{MediaPool, Report};
-use super::sip_tcp::SipTcp;
+use super::sip::Sip;
 use super::ws::Frame;
 use super::{Event, Queues, Tasks};
 use crate::call::Now;
@@ -29,8 +27,7 @@ pub(super) struct Driver {
     pub(super) queues: Queues,
     pub(super) reports: mpsc::Receiver<Report>,
     pub(super) pool: MediaPool,
-    pub(super) udp: Vec<(std::net::SocketAddr, Arc<UdpSocket>)>,
-    pub(super) tcp: SipTcp,
+    pub(super) sip: Sip,
     pub(super) sockets: HashMap<SocketId, mpsc::Sender<Frame>>,
     pub(super) cdr: CdrWriter,
     pub(super) rng: StdRng,
@@ -57,13 +54,14 @@ impl Driver {
         self.carry_out();
         let (mut sip, mut batch) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
         while phase != Phase::Over {
-            let deadline = [self.switch.poll_timeout(), phase.deadline()].into_iter().flatten().min();
+            let deadlines = [self.switch.poll_timeout(), phase.deadline(), Some(self.sip.poll_timeout())];
+            let deadline = deadlines.into_iter().flatten().min();
             tokio::select! {
                 Some(()) = ask.recv() => phase = self.asked_to_stop(phase, grace),
                 _ = self.queues.trunks.recv_many(&mut sip, BATCH) => self.events(&mut sip),
                 _ = self.queues.browsers.recv_many(&mut batch, BATCH) => self.events(&mut batch),
                 Some((call, report)) = self.reports.recv() => self.input(Input::Media { call, report }),
-                () = sleep_until(deadline) => self.switch.handle_timeout(now()),
+                () = sleep_until(deadline) => self.timeout(),
             }
             let idle = self.carry_out();
             phase = self.advance(phase, idle);
@@ -108,9 +106,17 @@ impl Driver {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Switch(input) => {
-                if let Input::SocketClosed { socket } = &input {
-                    self.sockets.remove(socket);
+            Event::Switch(mut input) => {
+                match &mut input {
+                    Input::SocketClosed { socket } => {
+                        self.sockets.remove(socket);
+                    }
+                    Input::Sip { flow, .. } if flow.id != 0 => self.sip.connections.heard(now().instant, *flow),
+                    Input::Resolved { trunk, result: Ok(located), .. } => {
+                        let left_out = self.sip.connections.resolved(trunk, located.targets());
+                        located.retain(|t| t.transport != Transport::Tls || !left_out.contains(&t.remote));
+                    }
+                    _ => {}
                 }
                 self.input(input);
             }
@@ -120,11 +126,29 @@ impl Driver {
             }
             // Gone meanwhile: whoever asked does not wait any more.
             Event::Status { answer } => drop(answer.send(self.switch.status(now()))),
-            Event::SipConnected(connection) => self.tcp.connected(connection),
+            Event::SipAccepted { connection, reply } => {
+                let admission = self.switch.admits(now().instant, connection.flow.remote.ip());
+                let flow = connection.flow;
+                let taken = self.sip.connections.accepted(now().instant, connection, admission);
+                if reply.send(taken).is_err() {
+                    self.sip.connections.closed(flow);
+                }
+            }
+            Event::SipAlias { flow, peer } => self.sip.connections.alias(flow, peer),
             Event::SipClosed { flow, input } => {
-                self.tcp.closed(flow);
+                self.sip.connections.closed(flow);
                 self.input(input);
             }
+        }
+    }
+
+    /// Something is due: in the switch, or among the connections.
+    fn timeout(&mut self) {
+        let now = now();
+        self.switch.handle_timeout(now);
+        self.sip.handle_timeout(now.instant, &mut self.rng);
+        if self.sip.wants_sweep(now.instant) {
+            self.sip.sweep(now.instant, self.switch.uses(now.instant));
         }
     }
 
@@ -150,8 +174,8 @@ impl Driver {
                 Output::Media { call, command } => self.command(call, command),
                 Output::ReleaseSlot { call, slot } => self.pool.release_slot(now().instant, call, slot),
                 Output::Release { call } => self.pool.release(now().instant, call),
-                // Trunks are resolved at the start until the switch asks.
-                Output::Resolve { .. } | Output::KeepAlive { .. } => {}
+                Output::Resolve { trunk, name } => self.sip.dns.resolve(trunk, name),
+                Output::KeepAlive { flow, on } => self.sip.keep_alive(now().instant, &mut self.rng, flow, on),
                 Output::Cdr(cdr) => self.cdr.write(&cdr),
                 Output::Idle => idle = true,
             }
@@ -176,22 +200,7 @@ impl Driver {
     }
 
     fn send_sip(&mut self, flow: Flow, bytes: Vec<u8>) {
-        let sent = match flow.transport {
-            Transport::Udp => match self.udp.iter().find(|(local, _)| *local == flow.local) {
-                Some((_, socket)) => match socket.try_send_to(&bytes, flow.remote) {
-                    Ok(_) => true,
-                    // A full socket buffer is a lost datagram: SIP retransmits.
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => true,
-                    Err(error) => {
-                        tracing::warn!(remote = %flow.remote, %error, "SIP send");
-                        false
-                    }
-                },
-                None => false,
-            },
-            _ => self.tcp.send(flow, bytes),
-        };
-        if !sent {
+        if !self.sip.send(now().instant, flow, bytes) {
             self.input(Input::SipFailed { flow });
         }
     }

@@ -5,11 +5,14 @@
 //! has a bound, stated where it is made.
 
 mod cdr;
+mod dns;
 mod driver;
 mod error;
 mod http;
+mod listeners;
 mod pool;
-mod sip_tcp;
+mod sip;
+mod sip_stream;
 mod sip_udp;
 mod start;
 #[cfg(test)]
@@ -39,8 +42,10 @@ enum Event {
     SocketOpened { socket: SocketId, peer: std::net::SocketAddr, outbox: mpsc::Sender<ws::Frame> },
     /// Somebody on this machine asks how everything stands.
     Status { answer: oneshot::Sender<crate::switch::Status> },
-    /// A SIP connection is there, accepted or opened by us.
-    SipConnected(sip_tcp::Connection),
+    /// A peer has opened a SIP connection. It is served if the answer is yes.
+    SipAccepted { connection: sip_stream::Connection, reply: oneshot::Sender<bool> },
+    /// The peer of an accepted connection is reached at this address, and by this connection (RFC 5923).
+    SipAlias { flow: crate::sip::Flow, peer: std::net::SocketAddr },
     /// The SIP connection of `flow` ended, or could not be opened; the switch is told so by `input`.
     SipClosed { flow: crate::sip::Flow, input: Input },
 }

@@ -29,6 +29,10 @@ pub(super) async fn receive(socket: Arc<UdpSocket>, local: SocketAddr, tasks: Ta
             }
         };
         let Some(bytes) = buffer.get(..len) else { continue };
+        // A peer holds its NAT's binding open (RFC 5626 section 4.4; some send zeros): nothing to answer.
+        if bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | b' ' | 0)) {
+            continue;
+        }
         let flow = Flow { transport: Transport::Udp, local, remote, id: 0 };
         if tasks.sip.try_send(Event::Switch(Input::Sip { flow, bytes: bytes.to_vec() })).is_err() {
             tracing::debug!(%remote, "the driver is behind: a SIP datagram is dropped");

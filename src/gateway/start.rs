@@ -1,9 +1,9 @@
 //! Start: bind all there is to bind, or say what is in the way; then run.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
@@ -12,28 +12,30 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
 
 use super::cdr::CdrWriter;
+use super::dns::Dns;
 use super::driver::Driver;
 use super::http::{self, About, App, Origins};
-use super::pool::{MediaPool, Report};
-use super::sip_tcp::{self, SipTcp};
-use super::{GatewayError, Queues, Tasks, sip_udp};
+use super::listeners::{Listeners, bind_error, warn_of_tls};
+use super::pool::MediaPool;
+use super::sip::Sip;
+use super::sip_stream::{self, Connections};
+use super::{GatewayError, Tasks, sip_udp};
 use crate::codec::Codec;
-use crate::config::{Auth, Config, ConfigError, Problem, TEST_PHONE_TRUNK, TrunkConfig};
+use crate::config::{Auth, Config, TEST_PHONE_TRUNK, TrunkConfig};
+use crate::net::tls::{TlsClient, Trust};
 use crate::sdp::CodecPolicy;
-use crate::sip::{Advertised, Host, Target, Timers, Transport, UaConfig};
-use crate::switch::{self, Network, Switch, SwitchConfig, SwitchLimits, Trunk};
+use crate::sip::{Advertised, Target, Timers, Transport, UaConfig};
+use crate::switch::{self, Switch, SwitchConfig, SwitchLimits, Trunk};
+use crate::testphone;
 use crate::testphone::TestPhone;
 use crate::webrtc::Identity;
-use crate::{net, testphone};
 
 /// A gateway whose addresses are all bound.
 pub struct Gateway {
     driver: Driver,
     http: TcpListener,
     app: App,
-    udp: Vec<(SocketAddr, Arc<UdpSocket>)>,
-    tcp: Vec<(SocketAddr, TcpListener)>,
-    known: Arc<Vec<Network>>,
+    listeners: Listeners,
     test_phone: Option<TestPhone>,
     tasks: Tasks,
     grace: Duration,
@@ -51,6 +53,8 @@ pub struct Ready {
     pub sip_udp: Vec<SocketAddr>,
     /// SIP over TCP.
     pub sip_tcp: Vec<SocketAddr>,
+    /// SIP over TLS.
+    pub sip_tls: Vec<SocketAddr>,
     /// The test phone's SIP address, in the embedded default.
     pub test_phone: Option<SocketAddr>,
 }
@@ -66,42 +70,43 @@ impl Gateway {
             return Err(GatewayError::OpenToTheWorld(config.http.listen));
         }
         let mut seeds = seeds();
-        let http = TcpListener::bind(config.http.listen).await.map_err(bind_error(
-            "the page and WebSockets",
-            config.http.listen,
-            "[http] listen",
-        ))?;
-        let (udp, tcp) = bind_sip(&config)?;
+        let http = TcpListener::bind(config.http.listen)
+            .await
+            .map_err(|error| bind_error("the page and WebSockets", config.http.listen, "[http] listen", error))?;
+        let listeners = Listeners::bind(&config.sip)?;
+        warn_of_tls(&config, SystemTime::now());
         let identity = Identity::generate()?;
         let (pool, reports) = MediaPool::start(&config.media, config.limits.calls, &identity)?;
         let cdr = CdrWriter::start(&config.cdr)?;
         let (tasks, queues) = Tasks::new();
 
-        let mut trunks = resolve(&config.trunks, &udp, &tcp).await?;
+        let mut trunks: Vec<Trunk> = config.trunks.iter().map(|trunk| trunk.trunk.clone()).collect();
         let test_phone = if config.test_phone {
-            let (phone, trunk) = start_test_phone(&udp).await?;
+            let (phone, trunk) = start_test_phone(&listeners.udp).await?;
             trunks.push(trunk);
             Some(phone)
         } else {
             None
         };
-        let targets = trunks.iter().flat_map(|t| t.targets.iter()).map(|target| target.remote.ip().into());
-        let known = Arc::new(trunks.iter().flat_map(|t| t.sources.clone()).chain(targets).collect::<Vec<Network>>());
         let local = |address: std::io::Result<SocketAddr>| address.map_err(GatewayError::Address);
         let ready = Ready {
             http: local(http.local_addr())?,
             media: pool.browser_addresses(),
-            sip_udp: udp.iter().map(|(a, _)| *a).collect(),
-            sip_tcp: tcp.iter().map(|(a, _)| *a).collect(),
+            sip_udp: listeners.of(Transport::Udp),
+            sip_tcp: listeners.of(Transport::Tcp),
+            sip_tls: listeners.of(Transport::Tls),
             test_phone: test_phone.as_ref().map(TestPhone::sip_address),
         };
         let origins = Origins { allowed: config.http.origins.clone(), loopback_only: open };
         let about = About { testphone: config.test_phone, open };
         let app = App::new(tasks.clone(), origins, config.limits.sockets, config.http.softphone, about);
         let grace = config.grace;
-        let switch = Switch::new(switch_config(config, &ready, trunks, &identity, &mut seeds)?);
-        let driver = new_driver(switch, queues, reports, pool, udp.clone(), cdr, seeds, tasks.clone());
-        Ok(Gateway { driver, http, app, udp, tcp, known, test_phone, tasks, grace, ready })
+        let sip = sip(&config, &listeners, &tasks, &mut seeds);
+        let advertise = listeners.advertised(&config)?;
+        let switch = Switch::new(switch_config(config, advertise, trunks, &identity, &mut seeds));
+        let sockets = HashMap::new();
+        let driver = Driver { switch, queues, reports, pool, sip, sockets, cdr, rng: seeds, tasks: tasks.clone() };
+        Ok(Gateway { driver, http, app, listeners, test_phone, tasks, grace, ready })
     }
 
     /// Where it is reached.
@@ -114,11 +119,13 @@ impl Gateway {
     /// Every wait of the end has its limit: see the driver and the servers.
     pub async fn run(self, stop: mpsc::Receiver<()>) {
         let tasks = self.tasks;
-        for (local, socket) in self.udp {
+        for (local, socket) in self.listeners.udp {
             tasks.tracker.spawn(sip_udp::receive(socket, local, tasks.clone()));
         }
-        for (local, listener) in self.tcp {
-            tasks.tracker.spawn(sip_tcp::accept(listener, local, self.known.clone(), tasks.clone()));
+        let limits = sip_stream::Limits::default();
+        let places = sip_stream::places(&limits);
+        for listener in self.listeners.streams {
+            tasks.tracker.spawn(sip_stream::accept(listener, places.clone(), limits, tasks.clone()));
         }
         let driver = self.driver.run(stop, self.grace);
         tokio::join!(http::serve(self.http, self.app), driver);
@@ -128,45 +135,21 @@ impl Gateway {
     }
 }
 
-#[allow(clippy::too_many_arguments)] // the parts of one struct, each made by its own step of `bind`
-fn new_driver(
-    switch: Switch,
-    queues: Queues,
-    reports: mpsc::Receiver<Report>,
-    pool: MediaPool,
-    udp: Vec<(SocketAddr, Arc<UdpSocket>)>,
-    cdr: CdrWriter,
-    rng: StdRng,
-    tasks: Tasks,
-) -> Driver {
-    let tcp = SipTcp::new(tasks.clone());
-    Driver { switch, queues, reports, pool, udp, tcp, sockets: HashMap::new(), cdr, rng, tasks }
-}
-
-fn bind_error(
-    what: &'static str,
-    address: SocketAddr,
-    key: &'static str,
-) -> impl FnOnce(std::io::Error) -> GatewayError {
-    move |source| GatewayError::Bind { what, address, key, source }
-}
-
-type Bound<T> = Vec<(SocketAddr, T)>;
-
-fn bind_sip(config: &Config) -> Result<(Bound<Arc<UdpSocket>>, Bound<TcpListener>), GatewayError> {
-    let mut udp = Vec::new();
-    for &address in &config.sip.udp {
-        let error = |e| bind_error("SIP over UDP", address, "[sip] udp")(e);
-        let socket = net::bind_udp_one_family(address).and_then(UdpSocket::from_std).map_err(error)?;
-        udp.push((socket.local_addr().map_err(error)?, Arc::new(socket)));
-    }
-    let mut tcp = Vec::new();
-    for &address in &config.sip.tcp {
-        let error = |e| bind_error("SIP over TCP", address, "[sip] tcp")(e);
-        let listener = net::listen_tcp_one_family(address).and_then(TcpListener::from_std).map_err(error)?;
-        tcp.push((listener.local_addr().map_err(error)?, listener));
-    }
-    Ok((udp, tcp))
+/// The driver's side of the SIP transports. Trunks are reached only where their media can go as well.
+fn sip(config: &Config, listeners: &Listeners, tasks: &Tasks, seeds: &mut StdRng) -> Sip {
+    let own = |trunk: &TrunkConfig| Some((trunk.trunk.name.clone(), trunk.tls.clone()?));
+    let clients = config.trunks.iter().filter_map(own).collect();
+    // For a trunk that the DNS says is reached by TLS, and for the parties of its calls.
+    let default_client = TlsClient::new(Trust::System, None, None)
+        .inspect_err(|error| tracing::debug!(%error, "TLS to peers that no trunk describes"))
+        .ok();
+    let mut seed = [0; 32];
+    seeds.fill_bytes(&mut seed);
+    let connections = Connections::new(tasks.clone(), sip_stream::Limits::default(), clients, default_client, seed);
+    let mut reach = listeners.reach();
+    reach.retain(|listener| config.media.serves(listener.local.ip()));
+    let dns = Dns::new(&config.sip.dns, reach, tasks.clone());
+    Sip::new(Instant::now(), listeners.udp.clone(), connections, dns)
 }
 
 /// The test phone, and the trunk by which the demo plan reaches it through the same stack as any other.
@@ -182,63 +165,13 @@ async fn start_test_phone(udp: &[(SocketAddr, Arc<UdpSocket>)]) -> Result<(TestP
     Ok((phone, trunk))
 }
 
-/// Trunks with their host names resolved and their listeners' true addresses.
-async fn resolve(
-    trunks: &[TrunkConfig],
-    udp: &[(SocketAddr, Arc<UdpSocket>)],
-    tcp: &[(SocketAddr, TcpListener)],
-) -> Result<Vec<Trunk>, GatewayError> {
-    let mut resolved = Vec::with_capacity(trunks.len());
-    for trunk in trunks {
-        let remote = lookup(trunk).await?;
-        let bound: Vec<SocketAddr> = match trunk.transport {
-            Transport::Udp => udp.iter().map(|(a, _)| *a).collect(),
-            _ => tcp.iter().map(|(a, _)| *a).collect(),
-        };
-        // A listener on port 0 got its number at the bind; the configured one tells which it is otherwise.
-        let same = |a: &&SocketAddr| **a == trunk.listener;
-        let family = |a: &&SocketAddr| a.is_ipv4() == remote.is_ipv4();
-        let local = bound.iter().find(same).or_else(|| bound.iter().find(family)).copied();
-        let local = local.unwrap_or(trunk.listener);
-        let target = Target { transport: trunk.transport, local, remote, server_name: None };
-        resolved.push(Trunk { targets: vec![target], ..trunk.trunk.clone() });
-    }
-    Ok(resolved)
-}
-
-async fn lookup(trunk: &TrunkConfig) -> Result<SocketAddr, GatewayError> {
-    let unresolved = |reason: std::io::Error| ConfigError {
-        file: format!("[trunk.{}]", trunk.trunk.name),
-        place: None,
-        problem: Problem::Unresolved { trunk: trunk.trunk.name.clone(), address: trunk.address.clone(), reason },
-    };
-    let mut found = tokio::net::lookup_host(&trunk.address).await.map_err(unresolved)?;
-    let family = |a: &SocketAddr| a.is_ipv4() == trunk.listener.is_ipv4();
-    found.find(family).ok_or_else(|| {
-        let text = "it has no address of the listener's family (IPv4 or IPv6)";
-        unresolved(std::io::Error::new(std::io::ErrorKind::AddrNotAvailable, text)).into()
-    })
-}
-
 fn switch_config(
     config: Config,
-    ready: &Ready,
+    advertise: Vec<Advertised>,
     trunks: Vec<Trunk>,
     identity: &Identity,
     seeds: &mut StdRng,
-) -> Result<SwitchConfig, GatewayError> {
-    let mut advertise = Vec::new();
-    let listeners = [(Transport::Udp, &ready.sip_udp), (Transport::Tcp, &ready.sip_tcp)];
-    for (transport, addresses) in listeners {
-        for &local in addresses {
-            let ip = sip_host(config.sip.advertise, local, &trunks)?;
-            let host = match ip {
-                IpAddr::V4(ip) => Host::V4(ip),
-                IpAddr::V6(ip) => Host::V6(ip),
-            };
-            advertise.push(Advertised { transport, local, host, port: local.port() });
-        }
-    }
+) -> SwitchConfig {
     let mut seed = [0; 32];
     seeds.fill_bytes(&mut seed);
     let limits = SwitchLimits {
@@ -248,7 +181,7 @@ fn switch_config(
         calls_per_socket: config.limits.calls_per_socket,
         ..SwitchLimits::default()
     };
-    Ok(SwitchConfig {
+    SwitchConfig {
         trunks,
         phones: config.phones,
         plan: config.plan,
@@ -273,22 +206,7 @@ fn switch_config(
         limits,
         hello_timeout: Duration::from_secs(5),
         seed,
-    })
-}
-
-/// The address that goes into Via and Contact for a listener: as advertised, as bound, or the one by which this machine
-/// reaches its first trunk.
-fn sip_host(advertise: Option<IpAddr>, local: SocketAddr, trunks: &[Trunk]) -> Result<IpAddr, GatewayError> {
-    if let Some(ip) = advertise.filter(|ip| ip.is_ipv4() == local.is_ipv4()) {
-        return Ok(ip);
     }
-    if !local.ip().is_unspecified() {
-        return Ok(local.ip());
-    }
-    let remotes = trunks.iter().flat_map(|trunk| trunk.targets.iter()).map(|target| target.remote);
-    let by_trunk = remotes.filter(|r| r.is_ipv4() == local.is_ipv4()).filter_map(net::source_address).next();
-    let own = || net::interface_addresses().into_iter().find(|ip| ip.is_ipv4() == local.is_ipv4());
-    by_trunk.or_else(own).ok_or(GatewayError::NoAddress("trunks ([sip] advertise)"))
 }
 
 /// Randomness for everything below: from the system, once.

@@ -1,8 +1,9 @@
-//! Sockets, RTP ports, interface addresses.
+//! Sockets, RTP ports, interface addresses, TLS.
 
 mod interfaces;
 mod ports;
 mod sockets;
+pub mod tls;
 
 #[cfg(test)]
 pub(crate) use ports::test_ports;

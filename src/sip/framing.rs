@@ -83,6 +83,22 @@ impl Framer {
         }
     }
 
+    /// True while no message has begun: nothing is held, or line ends alone.
+    pub fn is_between(&self) -> bool {
+        self.buffer.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
+    }
+
+    /// Takes the single CRLF that answers a keep-alive of ours (RFC 5626 section 3.5.1), if that is all there is. To be
+    /// asked only by who awaits one: it could be the first half of a keep-alive of the peer's.
+    pub fn take_pong(&mut self) -> bool {
+        let is_pong = self.buffer == b"\r\n";
+        if is_pong {
+            self.buffer.clear();
+            self.restart();
+        }
+        is_pong
+    }
+
     fn fail(&mut self, error: FrameError) {
         self.broken = Some(error);
         self.buffer = Vec::new();
@@ -232,6 +248,24 @@ mod tests {
             assert_eq!(frames([two.clone()]), [whole.clone(), whole.clone()], "{head}");
             assert_eq!(frames(two.iter().map(|b| vec![*b])), [whole.clone(), whole], "{head}");
         }
+    }
+
+    #[test]
+    fn a_single_crlf_answers_a_keep_alive_of_ours() {
+        let mut framer = Framer::new(1000);
+        assert!(framer.is_between() && !framer.take_pong());
+        framer.push(b"\r\n").unwrap();
+        assert_eq!(framer.next(), None);
+        assert!(framer.is_between() && framer.take_pong() && !framer.take_pong());
+        // The peer's own keep-alive behind its answer to ours.
+        framer.push(b"\r\n\r\n\r\n").unwrap();
+        assert_eq!((framer.next(), framer.next()), (Some(Frame::KeepAlive), None));
+        assert!(framer.take_pong());
+        framer.push(&MESSAGE[..9]).unwrap();
+        assert!(!framer.is_between() && !framer.take_pong());
+        framer.push(&MESSAGE[9..]).unwrap();
+        assert_eq!(framer.next(), Some(Frame::Message(MESSAGE.to_vec())));
+        assert!(framer.is_between());
     }
 
     #[test]

@@ -114,6 +114,17 @@ impl Located {
         Located { groups }
     }
 
+    /// Leaves out targets that cannot be had.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Target) -> bool) {
+        for group in &mut self.groups {
+            for server in group.iter_mut() {
+                server.targets.retain(&mut keep);
+            }
+            group.retain(|server| !server.targets.is_empty());
+        }
+        self.groups.retain(|group| !group.is_empty());
+    }
+
     /// True when there is none.
     pub fn is_empty(&self) -> bool {
         self.targets().next().is_none()

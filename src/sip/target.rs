@@ -1,5 +1,6 @@
 //! Where a peer is reached: what [RFC 3263](https://www.rfc-editor.org/rfc/rfc3263) makes of its name.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use thiserror::Error;
@@ -35,6 +36,20 @@ pub struct TrunkDns {
     pub port: Option<u16>,
     /// With a transport there is no NAPTR look-up.
     pub transport: Option<Transport>,
+}
+
+impl fmt::Display for TrunkDns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) if self.host.contains(':') => write!(f, "[{}]:{port}", self.host)?,
+            Some(port) => write!(f, "{}:{port}", self.host)?,
+            None => f.write_str(&self.host)?,
+        }
+        match self.transport {
+            Some(transport) => write!(f, " over {transport}"),
+            None => f.write_str(" over what the DNS says, else udp"),
+        }
+    }
 }
 
 /// Why a name gave no target.

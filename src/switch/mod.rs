@@ -17,7 +17,8 @@ mod status;
 mod timers;
 mod trunks;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -36,7 +37,7 @@ pub use status::{RegistrarStatus, RegistrationStatus, Status, TrunkStatus};
 
 use crate::call::{Call, Cause, Effect, Event, Origin, Settings, Special, Trunks};
 use crate::signal::ServerMessage;
-use crate::sip::{SessionId, UaConfig, UaOutput, UserAgent};
+use crate::sip::{Flow, SessionId, UaConfig, UaOutput, UserAgent};
 use phones::Phones;
 use sessions::Sessions;
 use timers::{Owner, Timers};
@@ -63,6 +64,17 @@ pub struct Switch {
     draining: bool,
     idle_told: bool,
     dropped_sip: u64,
+}
+
+/// Who opens a connection to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// A trunk, or a party of a call.
+    Peer,
+    /// Someone who may register.
+    Stranger,
+    /// Nobody whom we know.
+    Refused,
 }
 
 /// How much there is of everything, for health checks and tests.
@@ -188,6 +200,26 @@ impl Switch {
     /// What is to be done next; poll until dry.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.output.pop_front()
+    }
+
+    /// Whether a connection from `source` is to be taken.
+    pub fn admits(&self, now: Instant, source: IpAddr) -> Admission {
+        match &self.phones {
+            _ if self.trunks.know(source) || self.ua.knows(source) => Admission::Peer,
+            Some(phones) if phones.knows(source, now) => Admission::Peer,
+            Some(_) => Admission::Stranger,
+            None => Admission::Refused,
+        }
+    }
+
+    /// Tells of connections whether a dialog or a registered phone uses them: such must not be closed for idleness.
+    pub fn uses(&self, now: Instant) -> impl Fn(Flow) -> bool {
+        // A dialog's flow with the id 0 stands for any connection to its address.
+        let dialogs: BTreeSet<Flow> = self.ua.flows().collect();
+        move |flow| {
+            let phone = self.phones.as_ref().is_some_and(|phones| phones.has_phone_at(flow, now));
+            phone || dialogs.contains(&flow) || dialogs.contains(&Flow { id: 0, ..flow })
+        }
     }
 
     /// How much there is of everything.

@@ -98,14 +98,6 @@ fn a_plan_with_an_unknown_trunk_is_refused() {
 }
 
 #[test]
-fn a_trunk_that_cannot_be_resolved_is_named() {
-    let (_dir, file) = folder(&trunk("carrier.invalid:5060"), PLAN);
-    let (code, _, err) = output(&["--config", &file, "run", "--listen", "127.0.0.1:0"]);
-    assert_eq!(code, Some(1));
-    assert!(err.contains("carrier.invalid") && err.contains("cannot be resolved"), "{err}");
-}
-
-#[test]
 fn a_port_in_use_is_told_with_the_key_to_change() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -129,6 +129,25 @@ fn a_token_opens_a_session_and_a_wrong_one_says_why() {
     }
 }
 
+/// A name server that is down at the start, or a trunk's own that is gone, is no reason for all others to be without.
+#[test]
+fn a_trunk_that_is_not_found_is_named_and_stops_nobody() {
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join("dialplans")).unwrap();
+    fs::write(dir.path().join("dialplans/plan.toml"), include_str!("../../dialplans/demo.toml")).unwrap();
+    let file = dir.path().join("ringback.toml");
+    // Port 9 of this machine: nobody answers, and the system says so.
+    let config = "[sip]\nudp = [\"127.0.0.1:0\"]\ndns = [\"127.0.0.1:9\"]\n[media]\nbrowser = \"127.0.0.1:0\"\n\
+        rtp_address = \"127.0.0.1\"\nrtp_ports = \"23100-23199\"\n[auth]\nopen = true\n[trunk.testphone]\n\
+        address = \"carrier.invalid\"\n";
+    fs::write(&file, config).unwrap();
+    let gateway = Gateway::configured(&file);
+    gateway.logged(|line| line.contains("the trunk's name is not found") && line.contains("testphone"));
+    let mut browser = Browser::of(&gateway, "alice");
+    browser.call("c1", "600");
+    assert_eq!(browser.expect("ended")["call"], "c1");
+}
+
 #[test]
 fn a_flood_closes_its_own_socket_only() {
     let gateway = Gateway::embedded();

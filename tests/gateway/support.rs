@@ -91,6 +91,11 @@ impl Gateway {
         }
     }
 
+    /// Waits for a line of the log.
+    pub fn logged(&self, wanted: impl Fn(&str) -> bool) -> String {
+        wait_line(&self.log, wanted)
+    }
+
     /// The next CDR.
     pub fn cdr(&self) -> Value {
         let line = wait_line(&self.stdout, |_| true);

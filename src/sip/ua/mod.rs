@@ -148,6 +148,11 @@ impl UserAgent {
         self.next_hops.range((source, SessionId(0))..).next().is_some_and(|(ip, _)| *ip == source)
     }
 
+    /// The ways over which the dialogs of sessions go: connections that are in use.
+    pub fn flows(&self) -> impl Iterator<Item = Flow> {
+        self.sessions.values().map(|session| session.common.flow)
+    }
+
     /// How many sessions live.
     pub fn session_count(&self) -> usize {
         self.sessions.len()
