@@ -201,6 +201,11 @@ fn a_phone_calls_as_its_user() {
     let cdr = world.cdr();
     assert_eq!((cdr.user.as_str(), cdr.number.as_deref()), ("alice", Some("+442079460999")));
     assert_eq!((cdr.trunks[0].trunk.as_str(), cdr.trunks[0].result.as_str()), ("one", "answered"));
+    // RFC 7332: it came with 70, so that a loop through us ends.
+    let ours = |(from, text): &&(SocketAddr, String)| *from == address(GATEWAY) && text.starts_with("INVITE ");
+    let invite = world.wire.iter().find(ours).map(|(_, text)| text.clone()).unwrap_or_default();
+    let hops = invite.lines().find_map(|line| line.strip_prefix("Max-Forwards: ")).map(str::to_owned);
+    assert_eq!(hops.as_deref(), Some("69"), "{invite}");
 }
 
 #[test]
