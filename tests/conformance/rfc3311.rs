@@ -297,6 +297,24 @@ const RECEIVING: &[Row] = &[
          > UPDATE sdp=reoffer",
     ),
     (
+        "after a glare the peer's offer goes first, and ours follows its answer",
+        "call
+         > INVITE
+         < 183 require=100rel rseq=1 sdp allow=UPDATE
+         > PRACK
+         ! provisional
+         < 200 PRACK
+         reoffer
+         > UPDATE
+         < 491 UPDATE
+         < UPDATE sdp
+         ! reoffered sdp
+         wait 10s
+         answer
+         > 200 UPDATE sdp=answer
+         > UPDATE sdp=reoffer",
+    ),
+    (
         "established: an offer, a refresh, and one that comes too early",
         "call
          > INVITE

@@ -49,9 +49,19 @@ impl Early {
         self.offer.deadline()
     }
 
-    /// The time after a glare is over.
+    /// The time after a glare is over. An offer of the peer's that came meanwhile goes first.
     pub(super) fn timeout(&mut self, common: &Common, core: &mut Core, now: Instant) {
-        if self.offer.deadline().is_none_or(|at| at > now) || self.peer.is_some() {
+        if let Offer::Waiting { at, .. } = &mut self.offer
+            && at.take_if(|at| *at <= now).is_some()
+        {
+            self.resume_offer(common, core, now);
+        }
+    }
+
+    /// Sends the offer that has waited for long enough, unless the peer's has no answer yet.
+    fn resume_offer(&mut self, common: &Common, core: &mut Core, now: Instant) {
+        let may = self.agreed == Agreed::Both && self.peer.is_none() && self.dialog.allows(&Method::Update);
+        if !may || !matches!(self.offer, Offer::Waiting { at: None, .. }) {
             return;
         }
         if let Offer::Waiting { body, tries, .. } = std::mem::replace(&mut self.offer, Offer::None) {
@@ -165,6 +175,7 @@ impl Early {
         if let Some(body) = reply(common, core, now, &mut self.dialog, peer, answer, |_, _| {}) {
             self.local = Some(body);
         }
+        self.resume_offer(common, core, now);
         Ok(())
     }
 
