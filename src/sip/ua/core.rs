@@ -9,6 +9,7 @@ use rand::{Rng, SeedableRng};
 
 use super::auth::Answered;
 use super::capabilities;
+use super::large::Large;
 use super::out_of_dialog::RequestId;
 use super::types::{Body, SessionId, UaConfig, UaError, UaEvent, UaOutput};
 use crate::sip::schedule::Schedule;
@@ -71,6 +72,7 @@ pub(super) struct Core {
     pub(super) layer: Transactions,
     pub(super) out: VecDeque<UaOutput>,
     pub(super) pending: BTreeMap<ClientId, Pending>,
+    pub(super) large: Large,
     /// The dialogs that ended last, oldest first: Call-ID, our tag, the peer's.
     pub(super) ended: VecDeque<(String, String, String)>,
     /// Re-INVITEs that their session has left behind: their transaction has no timer of its own once a provisional
@@ -85,6 +87,7 @@ impl Core {
             layer: Transactions::new(config.timers, config.max_transactions),
             out: VecDeque::new(),
             pending: BTreeMap::new(),
+            large: Large::default(),
             ended: VecDeque::new(),
             forsaken: Schedule::new(),
             config,
@@ -115,7 +118,13 @@ impl Core {
         let via = self.via(pending.flow, &pending.branch);
         pending.request.headers.remove("Via");
         pending.request.headers.push_front("Via", via);
-        self.start(now, pending)
+        let Some(tcp) = self.way_by_tcp(now, pending.flow, &pending.request) else { return self.start(now, pending) };
+        let udp = std::mem::replace(&mut pending.flow, tcp);
+        let via = self.via(tcp, &pending.branch);
+        pending.request.headers.set("Via", via);
+        let id = self.start(now, pending);
+        self.large.switched(id, udp);
+        id
     }
 
     /// Sends a request that has its Via already.
@@ -151,6 +160,7 @@ impl Core {
     /// A transaction is over.
     pub(super) fn forget(&mut self, id: ClientId) {
         self.forsaken.set(id, None);
+        self.large.came_over(id);
         self.pending.remove(&id);
     }
 
@@ -220,7 +230,9 @@ impl Core {
 
     fn via(&self, flow: Flow, branch: &str) -> String {
         let (host, port) = self.advertised(flow);
-        format!("SIP/2.0/{} {host}:{port};branch={branch};rport", flow.transport.via_name())
+        // RFC 5923 section 8: what the peer has for us may take the connection that we open.
+        let alias = if flow.id == 0 && flow.transport.is_reliable() { ";alias" } else { "" };
+        format!("SIP/2.0/{} {host}:{port};branch={branch};rport{alias}", flow.transport.via_name())
     }
 }
 

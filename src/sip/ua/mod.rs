@@ -18,6 +18,7 @@ mod forks;
 mod info;
 mod inspect;
 mod invite;
+mod large;
 mod options;
 mod out_of_dialog;
 mod prack;
@@ -470,6 +471,7 @@ impl UserAgent {
     fn on_response(&mut self, now: Instant, id: ClientId, response: Response, source: IpAddr) {
         let Some(pending) = self.core.pending.get(&id) else { return };
         let (purpose, session) = (pending.purpose, pending.session);
+        self.core.large.came_over(id);
         if response.status >= 200 {
             self.core.unforsake(id);
         }
@@ -493,6 +495,9 @@ impl UserAgent {
     }
 
     fn on_failure(&mut self, now: Instant, id: ClientId, why: ClientFailure) {
+        if self.fall_back(now, id, why) {
+            return;
+        }
         let Some(pending) = self.core.pending.get(&id) else { return };
         let purpose = pending.purpose;
         if let Purpose::Outside(request) = purpose {

@@ -208,6 +208,9 @@ impl Switch {
         if let Some(health) = &mut keeper.health {
             health.set_targets(now.instant, &mut self.rng, self.trunks.all_targets(at));
         }
+        for target in self.trunks.all_targets(at) {
+            self.ua.udp_only(target.remote, keeper.trunk.udp_only);
+        }
         self.register_at(now, at);
     }
 
