@@ -7,3 +7,4 @@ mod cli;
 mod session;
 mod shutdown;
 mod support;
+mod transports;
