@@ -280,6 +280,21 @@ fn reports_of_calls_that_are_not_change_nothing() {
     assert!(world.cdrs.is_empty());
 }
 
+/// Each trunk of a route is told the address of our media that it can reach: the lease names them all.
+#[test]
+fn the_lease_is_for_every_trunk_of_the_route() {
+    let mut world = World::where_one(Habits::refusing(503));
+    world.two().habits = Habits::answering();
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", TIERS));
+    world.until(alice, "c1", "answered");
+    let mut peers = world.media[&world.call_id()].peers.clone();
+    peers[0].sort_unstable();
+    assert_eq!(peers, [[address(ONE), address(TWO)]]);
+    world.tell(alice, "hangup", "c1");
+    world.finish();
+}
+
 /// A trunk that answers every INVITE for 600 with a 302 to these Contacts, takes one for 601, and refuses 602.
 fn redirecting(contacts: &'static [&'static str]) -> impl FnMut(&Message) -> Vec<Message> {
     move |message| match message {

@@ -1,6 +1,6 @@
 //! Hold, digits, re-offers: what changes in a call while it lasts.
 
-use ringback::sdp::{Direction, MediaCommand, MediaReport, Side};
+use ringback::sdp::{Direction, Hears, MediaCommand, MediaReport, Side};
 use ringback::signal::{ErrorCode, Holder, ServerMessage};
 use ringback::sip::{Body, Message, Method, Request};
 use ringback::switch::{DtmfMethod, Input};
@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::basic::code_of;
 use crate::support::raw::{Raw, in_dialog, local, reply};
 use crate::support::world::rtp;
-use crate::support::world::{ONE, address, config};
+use crate::support::world::{GATEWAY, ONE, address, config};
 use crate::support::{Habits, World, call};
 use ringback::call::SocketId;
 
@@ -123,6 +123,76 @@ fn both_hold_and_hold_crosses_hold() {
         assert!(all.contains(&(Holder::Us, true)), "{ms}: {all:?}\n{}", world.story());
         hang_up(world, alice);
     }
+}
+
+/// The direction in the last description that the gateway sent in a message which begins so.
+fn last_direction(world: &World, beginning: &str) -> String {
+    let sent = world.wire.iter().rev().filter(|(from, text)| *from == address(GATEWAY) && text.starts_with(beginning));
+    let named = sent.flat_map(|(_, text)| text.lines()).find_map(|line| {
+        let direction = line.strip_prefix("a=")?;
+        Direction::from_attribute(direction).map(|_| direction.to_owned())
+    });
+    named.expect("a description")
+}
+
+/// RFC 3264 section 6.1, held by us and not: `sendonly` is answered `recvonly`, never `sendrecv`.
+#[test]
+fn every_direction_is_answered_as_rfc_3264_says_also_while_we_hold() {
+    use Direction::{Inactive, RecvOnly, SendOnly, SendRecv};
+    let table = [
+        (false, SendRecv, "sendrecv"),
+        (false, SendOnly, "recvonly"),
+        (false, RecvOnly, "sendonly"),
+        (false, Inactive, "inactive"),
+        (true, SendRecv, "sendonly"),
+        (true, SendOnly, "inactive"),
+        (true, RecvOnly, "sendonly"),
+        (true, Inactive, "inactive"),
+    ];
+    for (held, offered, answered) in table {
+        let (mut world, alice) = talking();
+        if held {
+            hold(&mut world, alice, true);
+            world.run(100);
+            assert_eq!(last_direction(&world, "INVITE"), "sendonly");
+        }
+        let session = world.one().only();
+        world.with_peer(ONE, |peer, now| {
+            let offer = peer.offer(offered);
+            peer.ua.reoffer(now, session, offer).unwrap();
+        });
+        world.run(100);
+        assert_eq!(last_direction(&world, "SIP/2.0 200"), answered, "{held} {offered}");
+        let hears = crate::people::hears(&world, world.call_id(), Side::A);
+        // A peer that wants to hear nothing holds: what it plays itself is heard, or our tone.
+        let wants_nothing = !offered.receives();
+        let expected = match (wants_nothing, held) {
+            (true, _) => Hears::PeerOrMusic,
+            (false, true) => Hears::Nothing,
+            (false, false) => Hears::Peer,
+        };
+        assert_eq!(hears, expected, "{held} {offered}");
+        hang_up(world, alice);
+    }
+}
+
+/// Held by the trunk, the browser holds too: `inactive`; and takes it back: `sendrecv`, which the trunk answers as it likes.
+#[test]
+fn a_hold_of_one_who_is_held_is_inactive() {
+    let (mut world, alice) = talking();
+    let session = world.one().only();
+    world.with_peer(ONE, |peer, now| {
+        let offer = peer.offer(Direction::SendOnly);
+        peer.ua.reoffer(now, session, offer).unwrap();
+    });
+    world.run(100);
+    hold(&mut world, alice, true);
+    world.run(100);
+    assert_eq!(last_direction(&world, "INVITE"), "inactive");
+    hold(&mut world, alice, false);
+    world.run(100);
+    assert_eq!(last_direction(&world, "INVITE"), "sendrecv");
+    hang_up(world, alice);
 }
 
 #[test]

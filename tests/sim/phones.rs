@@ -208,6 +208,35 @@ fn a_phone_calls_as_its_user() {
     assert_eq!(hops.as_deref(), Some("69"), "{invite}");
 }
 
+/// Early media of the trunk reaches a SIP caller in a 183 with our description, which the 200 repeats.
+#[test]
+fn a_phone_hears_the_early_media_of_the_trunk() {
+    let mut world = world(with_phones());
+    world.one().habits =
+        Habits { early_after: Some(10), answer_after: Some(300), bye_after: Some(1000), ..Habits::default() };
+    register(&mut world, PHONE, "alice", PASSWORD, 1).unwrap();
+    assert!(call_out(&mut world, "alice", "+442079460999", PASSWORD, 10).is_none(), "it is not answered yet");
+    world.run(500);
+    let responses: Vec<Response> = world.raws[&address(PHONE)]
+        .heard
+        .iter()
+        .filter_map(|message| match message {
+            Message::Response(response) if !response.body.is_empty() => Some(response.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(responses.first().map(|response| response.status), Some(183));
+    let answered = responses.iter().find(|response| response.status == 200).expect("a 200").clone();
+    assert_eq!(answered.body, responses[0].body);
+    let id = world.call_id();
+    let plan = crate::people::plan_of(&world, id);
+    use ringback::sdp::Side;
+    let slots = [Side::A, Side::B].map(|side| plan.leg(side).unwrap().media.rtp().unwrap().slot);
+    assert_ne!(slots[0], slots[1], "each SIP leg has ports of its own");
+    world.input_raw(address(PHONE), raw::ack(&answered, None));
+    world.finish();
+}
+
 #[test]
 fn a_phone_without_the_password_calls_nobody_and_the_plan_binds_the_others() {
     let mut world = world(with_phones());

@@ -23,7 +23,7 @@ use serde_json::json;
 
 use super::browser::call;
 use super::peer::{Habit, Peer};
-use super::world::{Fate, GATEWAY, Held, ONE, World, address};
+use super::world::{Fate, GATEWAY, ONE, World, address};
 
 /// What somebody can do, once in a run, at any time at which it is possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -134,6 +134,8 @@ impl Ord for Due {
 #[derive(Debug, Default)]
 pub struct MediaPath {
     pub commands: Vec<MediaCommand>,
+    /// For whom ports were asked.
+    pub peers: Vec<Vec<SocketAddr>>,
     /// Slots that were asked for and not taken back.
     pub leased: BTreeSet<RtpSlot>,
     pub stopped: usize,
@@ -418,7 +420,9 @@ impl World {
             Output::Sip { flow, bytes } => self.send(flow.local, flow.remote, bytes),
             Output::Lease { call, slot, peers, browser } => match self.lease_after {
                 Some(ms) => {
-                    self.media.entry(call).or_default().leased.insert(slot);
+                    let path = self.media.entry(call).or_default();
+                    path.leased.insert(slot);
+                    path.peers.push(peers.clone());
                     self.next_port += 2;
                     let rtp = SocketAddr::new(address(GATEWAY).ip(), self.next_port);
                     let candidates = if browser { vec![address("192.0.2.1:3478")] } else { Vec::new() };
