@@ -269,7 +269,7 @@ fn a_dead_target_is_left_for_the_next_and_tried_again_later() {
     world.two().habits = Habits { answer_after: Some(10), ..Habits::default() };
     let alice = world.browser(1, "alice");
     let asked = |world: &World| world.raws[&address(ONE)].requests(&Method::Invite).len();
-    let mut calls = |world: &mut World, name: &str| {
+    let calls = |world: &mut World, name: &str| {
         let began = world.elapsed_ms();
         world.say(alice, &call(name, "+442079460999"));
         world.until(alice, name, "answered");
