@@ -332,7 +332,7 @@ fn every_profile_makes_a_trunk() {
         let name = &note.name;
         let toml = format!(
             "[sip]\nudp = [\"0.0.0.0:5060\"]\ntcp = [\"0.0.0.0:5060\"]\n[trunk.x]\nprofile = \"{name}\"\n\
-             transport = \"udp\"\naddress = \"peer.example\"\nuser = \"u\"\npassword = \"p\"\n"
+             address = \"peer.example\"\nuser = \"u\"\npassword = \"p\"\n"
         );
         let config = load(&whole(&toml)).unwrap_or_else(|error| panic!("{name}: {error}"));
         let trunk = config.trunks.iter().find(|trunk| trunk.trunk.name == "x").unwrap();
