@@ -24,6 +24,7 @@ use toml::Spanned;
 use crate::dialplan::{Plan, PlanFile};
 use crate::net::tls::TlsServer;
 use crate::signal::TokenVerifier;
+use crate::sip::Host;
 use crate::switch::PhonesConfig;
 
 pub use error::{ConfigError, LoadError, Problem};
@@ -85,8 +86,9 @@ pub struct Sip {
     pub tls: Vec<SocketAddr>,
     /// What they show; there whenever there is a TLS listener.
     pub tls_server: Option<TlsServer>,
-    /// The addresses to write into Via and Contact, where they differ from the listeners': at most one of each family.
-    pub advertise: Vec<IpAddr>,
+    /// What to write into Via and Contact, where it differs from the listeners' addresses: a host name, or at most one
+    /// address of each family.
+    pub advertise: Vec<Host>,
     /// The name servers to ask; empty: the system's.
     pub dns: Vec<SocketAddr>,
 }
@@ -389,24 +391,38 @@ impl Reader<'_> {
         Ok(sip)
     }
 
-    /// One address, or one of each family.
-    fn sip_advertise(&self, raw: &raw::Sip) -> Result<Vec<IpAddr>, ConfigError> {
+    /// A host name (some peers know us by our certificate's alone), one address, or one of each family.
+    fn sip_advertise(&self, raw: &raw::Sip) -> Result<Vec<Host>, ConfigError> {
         let Some(value) = &raw.advertise else { return Ok(Vec::new()) };
         let texts = match value.get_ref() {
             raw::OneOrMore::One(text) => std::slice::from_ref(text),
             raw::OneOrMore::More(texts) => texts,
         };
         let wrong = |text: &str| {
-            let takes = "an IPv4 or IPv6 address, or a list of one of each".into();
+            let takes = "an IPv4 or IPv6 address, a list of one of each, or a host name with a dot".into();
             self.error(value, Problem::Word { key: "advertise", value: text.to_owned(), takes })
         };
-        let mut found: Vec<IpAddr> = Vec::new();
+        let mut found: Vec<Host> = Vec::new();
         for text in texts {
-            let ip: IpAddr = text.parse().map_err(|_| wrong(text))?;
-            if ip.is_unspecified() || found.iter().any(|other| other.is_ipv4() == ip.is_ipv4()) {
+            let host = match text.parse::<IpAddr>() {
+                Ok(ip) if !ip.is_unspecified() => Host::from(ip),
+                Ok(_) => return Err(wrong(text)),
+                Err(_) => text.parse().map_err(|_| wrong(text))?,
+            };
+            // A name stands for every listener; a single word or a misspelt address is none.
+            let alone = match &host {
+                Host::Name(name) => {
+                    found.is_empty()
+                        && texts.len() == 1
+                        && name.contains('.')
+                        && name.ends_with(|last: char| last.is_ascii_alphabetic())
+                }
+                ip => found.iter().all(|other| std::mem::discriminant(other) != std::mem::discriminant(ip)),
+            };
+            if !alone {
                 return Err(wrong(text));
             }
-            found.push(ip);
+            found.push(host);
         }
         Ok(found)
     }

@@ -156,7 +156,7 @@ fn every_mistake_is_told_with_its_line_and_what_to_do() {
             "[sip]\ntls = [\"0.0.0.0:5061\"]\ntls_certificate = \"nowhere\"\ntls_key = \"k\"",
             "ringback.toml:3:19: nowhere cannot be read: No such file",
         ),
-        ("[sip]\nadvertise = \"gw.example\"", "ringback.toml:2:13: `advertise`: \"gw.example\" is not known"),
+        ("[sip]\nadvertise = \"gateway\"", "ringback.toml:2:13: `advertise`: \"gateway\" is not known"),
         ("[sip]\nadvertise = [\"192.0.2.1\", \"192.0.2.2\"]", "ringback.toml:2:13: `advertise`: \"192.0.2.2\""),
         ("[sip]\ndns = [\"192.0.2.1\"]", "ringback.toml:2:8: `dns`: \"192.0.2.1\" is not an address and port"),
         (

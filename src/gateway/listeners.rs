@@ -77,7 +77,7 @@ impl Listeners {
         let peers = config.trunks.iter().filter_map(|trunk| trunk.trunk.dns.as_ref()?.host.parse().ok());
         let peers: Vec<IpAddr> = peers.collect();
         let advertised = |Listener { transport, local }| {
-            let host = Host::from(sip_host(&config.sip.advertise, local, &peers)?);
+            let host = sip_host(&config.sip.advertise, local, &peers)?;
             let port = if local.port() == 0 { transport.default_port() } else { local.port() };
             Ok(Advertised { transport, local, host, port })
         };
@@ -107,14 +107,19 @@ pub(super) fn bind_error(
 
 /// The address that goes into Via and Contact for a listener: as advertised for its family, as bound, or the one by which
 /// this machine reaches its first trunk, the world, or itself.
-fn sip_host(advertise: &[IpAddr], local: SocketAddr, peers: &[IpAddr]) -> Result<IpAddr, GatewayError> {
-    let family = |ip: &&IpAddr| ip.is_ipv4() == local.is_ipv4();
-    if let Some(ip) = advertise.iter().find(family) {
-        return Ok(*ip);
+fn sip_host(advertise: &[Host], local: SocketAddr, peers: &[IpAddr]) -> Result<Host, GatewayError> {
+    let fits = |host: &&Host| match host {
+        Host::V4(_) => local.is_ipv4(),
+        Host::V6(_) => local.is_ipv6(),
+        Host::Name(_) => true,
+    };
+    if let Some(host) = advertise.iter().find(fits) {
+        return Ok(host.clone());
     }
     if !local.ip().is_unspecified() {
-        return Ok(local.ip());
+        return Ok(Host::from(local.ip()));
     }
+    let family = |ip: &&IpAddr| ip.is_ipv4() == local.is_ipv4();
     // Addresses for documentation: nothing is sent, the way there is the default route.
     let world: IpAddr = match local {
         SocketAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
@@ -123,7 +128,7 @@ fn sip_host(advertise: &[IpAddr], local: SocketAddr, peers: &[IpAddr]) -> Result
     let ways = peers.iter().filter(family).chain([&world]);
     let by_way = ways.filter_map(|ip| net::source_address(SocketAddr::new(*ip, 5060))).next();
     let own = || net::interface_addresses().into_iter().find(|ip| ip.is_ipv4() == local.is_ipv4());
-    by_way.or_else(own).ok_or(GatewayError::NoAddress("trunks ([sip] advertise)"))
+    by_way.or_else(own).map(Host::from).ok_or(GatewayError::NoAddress("trunks ([sip] advertise)"))
 }
 
 /// Says at the start what is not safe, or soon will not be.
@@ -165,21 +170,23 @@ mod tests {
 
     #[test]
     fn the_address_to_tell_is_of_the_listeners_own_family() {
-        let (v4, v6): (IpAddr, IpAddr) = ("203.0.113.5".parse().unwrap(), "2001:db8::5".parse().unwrap());
+        let host = |text: &str| text.parse::<Host>().unwrap();
+        let (v4, v6, name) = (host("203.0.113.5"), host("[2001:db8::5]"), host("sbc.example"));
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
         let table = [
-            (vec![v4, v6], "0.0.0.0:5060", v4),
-            (vec![v4, v6], "[::]:5060", v6),
-            (vec![v6], "192.0.2.9:5060", "192.0.2.9".parse().unwrap()),
-            (vec![], "[2001:db8::9]:5060", "2001:db8::9".parse().unwrap()),
-            (vec![v6], "[2001:db8::9]:5060", v6),
+            (vec![v4.clone(), v6.clone()], "0.0.0.0:5060", v4),
+            (vec![v6.clone()], "[::]:5060", v6.clone()),
+            (vec![v6.clone()], "192.0.2.9:5060", host("192.0.2.9")),
+            (vec![], "[2001:db8::9]:5060", host("[2001:db8::9]")),
+            (vec![v6.clone()], "[2001:db8::9]:5060", v6),
+            (vec![name.clone()], "[2001:db8::9]:5061", name),
         ];
         for (advertise, local, expected) in table {
             assert_eq!(sip_host(&advertise, at(local), &[]).unwrap(), expected, "{local}");
         }
         // A trunk on this machine is reached by loopback.
         let loopback = sip_host(&[], at("0.0.0.0:5060"), &["127.0.0.9".parse().unwrap()]).unwrap();
-        assert!(loopback.is_loopback());
+        assert!(matches!(loopback, Host::V4(ip) if ip.is_loopback()));
     }
 
     #[tokio::test]

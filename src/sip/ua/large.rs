@@ -103,6 +103,12 @@ mod tests {
     const US: &str = "192.0.2.9:5060";
     const PEER: &str = "192.0.2.1:5060";
 
+    /// Where virtual time begins.
+    #[allow(clippy::disallowed_methods)]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
     fn agent() -> UserAgent {
         let listener = |transport| Advertised {
             transport,
@@ -155,7 +161,7 @@ mod tests {
 
     #[test]
     fn tcp_above_1300_bytes_and_udp_where_there_is_none() {
-        let (mut agent, now) = (agent(), Instant::now());
+        let (mut agent, now) = (agent(), start());
         let (flow, via) = call(&mut agent, now, 100);
         assert!(flow.transport == Transport::Udp && via.starts_with("Via: SIP/2.0/UDP 192.0.2.9:5060;"), "{via}");
         let (flow, large) = call(&mut agent, now, 1300);
@@ -172,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_trunk_may_be_kept_on_udp() {
-        let (mut agent, now) = (agent(), Instant::now());
+        let (mut agent, now) = (agent(), start());
         agent.udp_only(PEER.parse().unwrap(), true);
         assert_eq!(call(&mut agent, now, 5000).0.transport, Transport::Udp);
         agent.udp_only(PEER.parse().unwrap(), false);
