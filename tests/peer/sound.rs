@@ -207,6 +207,20 @@ impl Heard {
         }
     }
 
+    /// The same of a second that is yet to come: what was heard before does not count.
+    #[track_caller]
+    pub fn tone_anew(&self, who: &str, hertz: f64) -> impl Future<Output = Report> {
+        let place = std::panic::Location::caller();
+        let heard = self.clone();
+        let tone = self.tone(who, hertz);
+        async move {
+            let before = heard.read(Recording::ms);
+            let more = heard.until(super::PATIENCE, |r| r.ms() >= before + 1200).await;
+            assert!(more, "{place}: no more sound comes");
+            tone.await
+        }
+    }
+
     /// Waits for these telephone-event digits.
     pub async fn digits(&self, who: &str, expected: &str) {
         let well = self.until(super::PATIENCE, |r| r.digits.len() >= expected.len()).await;
