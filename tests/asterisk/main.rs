@@ -119,23 +119,23 @@ async fn asterisk_speaks_to_the_browser() {
 
 /// Where `clip` was heard first from a place in the recording on, once it was heard to its end.
 async fn said(browser: &Browser, from: usize, clip: &[i16]) -> Option<usize> {
+    const STEP: usize = 2000;
     let end = tokio::time::Instant::now() + PATIENCE;
-    let (mut from, mut length) = (from, from + clip.len());
-    loop {
-        let more = browser.heard.until(PATIENCE, |r| r.samples().len() > length).await;
-        let heard = browser.heard.read(|r| r.samples().to_vec());
-        let (like, place) = find(heard.get(from..).unwrap_or(&[]), clip);
-        // The best place may be the beginning of something that is heard better when there is more of it.
-        if like > FOUND && from + place + clip.len() + 2000 < heard.len() {
-            return Some(from + place);
-        }
-        if !more || tokio::time::Instant::now() > end {
+    let mut start = from;
+    while tokio::time::Instant::now() < end {
+        // Step by step: the same digit may come again, and the first one is wanted.
+        let until = start + clip.len() + STEP;
+        if !browser.heard.until(PATIENCE, |r| r.samples().len() > until).await {
             return None;
         }
-        // What was looked through is not looked through again, but for what may have begun in it.
-        from = from.max(heard.len().saturating_sub(clip.len() + 2000));
-        length = heard.len() + 2000;
+        let heard = browser.heard.read(|r| r.samples().to_vec());
+        let (like, place) = find(&heard[start..until], clip);
+        if like > FOUND && in_pieces(&heard, start + place, clip) > SAID {
+            return Some(start + place);
+        }
+        start += STEP;
     }
+    None
 }
 
 /// How like its recording a whole digit is where it is to be found at all.
