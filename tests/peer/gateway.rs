@@ -48,6 +48,8 @@ pub struct Gateway {
 pub struct Setup<'a> {
     /// Its address towards the trunks.
     pub ip: IpAddr,
+    /// Further keys of `[sip]`.
+    pub sip: &'a str,
     /// The `[trunk.NAME]` sections, and any others.
     pub trunks: &'a str,
     /// The dial plan.
@@ -61,7 +63,7 @@ pub struct Setup<'a> {
 impl<'a> Setup<'a> {
     /// A gateway on 127.0.0.1 for one test.
     pub fn new(trunks: &'a str, plan: &'a str) -> Setup<'a> {
-        Setup { ip: Ipv4Addr::LOCALHOST.into(), trunks, plan, rtp_ports: 60, log: "ringback=debug,info" }
+        Setup { ip: Ipv4Addr::LOCALHOST.into(), sip: "", trunks, plan, rtp_ports: 60, log: "ringback=debug,info" }
     }
 }
 
@@ -79,6 +81,7 @@ listen = "127.0.0.1:0"
 [sip]
 udp = ["{sip}"]
 tcp = ["{sip}"]
+{}
 [media]
 browser = "127.0.0.1:0"
 rtp_address = "{ip}"
@@ -93,6 +96,7 @@ file = "-"
 level = "{log}"
 {}
 "#,
+            setup.sip,
             rtp + setup.rtp_ports - 1,
             setup.trunks,
             ip = setup.ip,

@@ -21,6 +21,7 @@ mod scene;
 #[allow(dead_code)]
 mod sipp;
 mod srtp;
+mod tls;
 mod transfer;
 mod transports;
 mod trunks;

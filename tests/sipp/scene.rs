@@ -83,8 +83,9 @@ impl Plot {
         // SIPp's scenarios know nothing of OPTIONS beside calls.
         let options = if self.trunk.contains("options =") { "" } else { "options = 0\n" };
         format!(
-            "[trunk.{name}]\naddress = \"{}\"\nnumber_format = \"as-dialled\"\n{transport}{options}{}\n",
+            "[trunk.{name}]\naddress = \"{}\"\nnumber_format = \"as-dialled\"\n{transport}{options}{}{}\n",
             sipp.address(),
+            sipp.tls_keys().1,
             self.trunk
         )
     }
@@ -103,7 +104,8 @@ impl Plot {
             rules.push_str(&out_rule("second", "3XX"));
         }
         let (trunks, plan) = (format!("{trunks}{}", self.config), format!("{PLAN}{rules}"));
-        let setup = gateway::Setup { ip: self.sipp.ip, ..gateway::Setup::new(&trunks, &plan) };
+        let (sip, _) = self.sipp.tls_keys();
+        let setup = gateway::Setup { ip: self.sipp.ip, sip: &sip, ..gateway::Setup::new(&trunks, &plan) };
         let gateway = Gateway::start(setup).await;
         let sipp = Actor::enter(self.sipp.media(&phone), &gateway).await;
         let second = match (self.second, second_phone) {

@@ -13,6 +13,7 @@ use super::peer::gateway::free_port;
 use super::peer::rtp::to_ulaw;
 use super::peer::sound::{FRAME, Sound, Voice};
 use super::peer::{PATIENCE, Phone};
+use super::tls::{Terminator, Tls};
 
 /// The tone of `tone.ulaw`, which SIPp plays where a scenario makes its own sound.
 pub const FILE_TONE: f64 = 750.0;
@@ -29,6 +30,8 @@ pub struct Setup {
     scenario: &'static str,
     caller: bool,
     over: Over,
+    /// What makes TLS of its TCP.
+    tls: Option<Tls>,
     pub ip: IpAddr,
     pub port: u16,
     calls: u32,
@@ -42,6 +45,7 @@ pub struct Setup {
 /// One run of one scenario.
 pub struct Sipp {
     child: Child,
+    _tls: Option<Terminator>,
     folder: TempDir,
     scenario: &'static str,
     within: Duration,
@@ -54,6 +58,7 @@ impl Setup {
             scenario,
             caller: false,
             over: Over::Udp,
+            tls: None,
             ip: Ipv4Addr::LOCALHOST.into(),
             port: free_port(),
             calls: 1,
@@ -74,14 +79,28 @@ impl Setup {
         self.caller
     }
 
+    /// Where it listens itself.
+    fn own_address(&self) -> SocketAddr {
+        SocketAddr::new(self.ip, self.port)
+    }
+
     /// Where a trunk finds it.
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::new(self.ip, self.port)
+        self.tls.as_ref().map_or(self.own_address(), |tls| tls.address)
     }
 
     /// The `transport` of its trunk, where it is not the usual one.
     pub fn trunk_transport(&self) -> Option<&'static str> {
-        (self.over == Over::Tcp).then_some("tcp")
+        match (self.over, &self.tls) {
+            (Over::Udp, _) => None,
+            (Over::Tcp, None) => Some("tcp"),
+            (Over::Tcp, Some(_)) => Some("tls"),
+        }
+    }
+
+    /// What TLS with it wants in the gateway's `[sip]` and in its trunk.
+    pub fn tls_keys(&self) -> (String, String) {
+        self.tls.as_ref().map(|tls| (tls.sip_keys(), tls.trunk_keys())).unwrap_or_default()
     }
 
     /// Another address of this machine.
@@ -104,6 +123,12 @@ impl Setup {
     pub fn tcp(mut self) -> Setup {
         self.over = Over::Tcp;
         self
+    }
+
+    /// TCP behind a TLS terminator, at the address it has by now.
+    pub fn tls(mut self) -> Setup {
+        self.tls = Some(Tls::new(self.ip));
+        self.tcp()
     }
 
     /// Plays the scenario so many times: SIPp counts Call-IDs, and a registration has its own.
@@ -143,7 +168,7 @@ impl Setup {
 
     /// Starts a phone of this gateway, and returns when it listens.
     pub async fn phone(self, gateway: SocketAddr) -> Sipp {
-        let (address, over) = (self.address(), self.over);
+        let (address, over) = (self.own_address(), self.over);
         let sipp = self.start(gateway);
         let listens = timeout(PATIENCE, async {
             let mut tick = interval(Duration::from_millis(20));
@@ -183,13 +208,16 @@ impl Setup {
         for (name, value) in &self.words {
             script = script.replace(&format!("@{name}@"), value);
         }
+        if self.tls.is_some() {
+            script = script.replace("[transport]", "TLS");
+        }
         if self.ip.is_ipv6() {
             script = script.replace("IN IP4 [local_ip]", "IN IP6 [media_ip]").replace("IN IP4", "IN IP6");
         }
         script
     }
 
-    fn start(self, gateway: SocketAddr) -> Sipp {
+    fn start(mut self, gateway: SocketAddr) -> Sipp {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("scenario.xml"), self.script()).expect("a file");
         std::fs::write(folder.path().join("fields.csv"), format!("SEQUENTIAL\n{}", self.fields)).expect("a file");
@@ -198,7 +226,8 @@ impl Setup {
         std::fs::write(folder.path().join("tone.ulaw"), tone).expect("a file");
         let (media, ip) = (free_port(), self.ip.to_string());
         let mut command = Command::new("sipp");
-        command.args(self.caller.then(|| gateway.to_string()));
+        let server = self.tls.as_ref().map_or(gateway, |tls| tls.address);
+        command.args(self.caller.then(|| server.to_string()));
         command.args(["-sf", "scenario.xml", "-m", &self.calls.to_string(), "-nostdin", "-i", &ip, "-mi", &ip]);
         command.args(["-p", &self.port.to_string(), "-mp", &media.to_string()]);
         command.args(["-t", if self.over == Over::Tcp { "t1" } else { "u1" }]);
@@ -210,7 +239,10 @@ impl Setup {
         let output = std::fs::File::create(folder.path().join("screen")).expect("a file");
         let child = command.stdin(Stdio::null()).stdout(output.try_clone().expect("a file")).stderr(output).spawn();
         let child = child.expect("sipp (Debian package sip-tester)");
-        Sipp { child, folder, scenario: self.scenario, within: Duration::from_secs(self.within) }
+        let phone = self.own_address();
+        let terminator = |tls: Tls| if self.caller { tls.behind_caller() } else { tls.before_phone(phone) };
+        let tls = self.tls.take().map(terminator);
+        Sipp { child, _tls: tls, folder, scenario: self.scenario, within: Duration::from_secs(self.within) }
     }
 }
 

@@ -37,6 +37,17 @@ async fn over_tcp_on_ipv6() {
     both_ways(|sipp| sipp.tcp().ipv6()).await;
 }
 
+/// The gateway verifies the phone's certificate, and the caller the gateway's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls() {
+    both_ways(Setup::tls).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_on_ipv6() {
+    both_ways(|sipp| sipp.ipv6().tls()).await;
+}
+
 /// Two trunks, each with a phone of its own: one rings after the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_phones_of_two_trunks() {

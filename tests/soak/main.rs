@@ -15,6 +15,9 @@ mod sdp;
 #[allow(dead_code)]
 #[path = "../sipp/sipp.rs"]
 mod sipp;
+#[allow(dead_code)]
+#[path = "../sipp/tls.rs"]
+mod tls;
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
