@@ -3,7 +3,7 @@
 //! is left: no call, session, transaction, lease or timer (`World::finish`).
 //!
 //! Each test says how many orders it must have gone through; all of them together take some ten seconds where the machine
-//! does nothing else, and come to 70,000 orders; where they are optimised, as in CI, to many more.
+//! does nothing else, and come to 65,000 orders; where they are optimised, as in CI, to many more.
 
 use crate::support::model::{Act, Deed, From, explore};
 use Deed::{

@@ -10,7 +10,7 @@ async fn a_phone_asks_for_our_offer() {
     let mut scene = Plot::of(Setup::new("phone-asks-for-offer").word("PAUSE", 1500)).start().await;
     let call = scene.dial().await;
     scene.talk().await;
-    scene.sipp().until("a=sendrecv").await;
+    scene.sipp().until("CSeq: 900 ACK").await;
     scene.talk().await;
     // The browser has not noticed.
     assert_eq!(scene.browser.kinds().iter().filter(|kind| *kind == "held").count(), 0);
