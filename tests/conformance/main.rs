@@ -2,7 +2,14 @@
 //!
 //! The messages of RFC 4475 and RFC 5118 are read from `../shared/testdata` or `RINGBACK_TESTDATA`. Where they are not at
 //! hand the tests say so and pass, unless `RINGBACK_REQUIRE_TESTDATA=1`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    missing_docs
+)]
 
 mod answers;
 mod bench;
@@ -21,5 +28,9 @@ mod rfc3891;
 mod rfc4028;
 mod rfc4475;
 mod rfc5118;
+mod running;
 mod script;
+#[allow(dead_code)]
+#[path = "../gateway/support.rs"]
+mod support;
 mod table;

@@ -1,7 +1,7 @@
 //! A running gateway and a bare browser (signalling only) for the tests of this folder.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -234,4 +234,31 @@ impl Browser {
             }
         }
     }
+}
+
+/// 486 to an INVITE.
+pub fn busy(invite: &str) -> String {
+    let kept = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"];
+    let kept: Vec<&str> = invite.lines().filter(|line| kept.iter().any(|name| line.starts_with(name))).collect();
+    format!("SIP/2.0 486 Busy Here\r\n{}\r\nContent-Length: 0\r\n\r\n", kept.join("\r\n"))
+}
+
+/// Reads one INVITE from a socket and refuses it with 486; gives the INVITE.
+pub fn refuse_datagram(socket: &UdpSocket) -> String {
+    let mut buffer = [0; 4096];
+    loop {
+        let (len, from) = socket.recv_from(&mut buffer).expect("an INVITE");
+        let text = String::from_utf8_lossy(&buffer[..len]).into_owned();
+        if text.starts_with("INVITE") {
+            socket.send_to(busy(&text).as_bytes(), from).unwrap();
+            return text;
+        }
+    }
+}
+
+/// A browser calls 600, which the phone of the trunk refuses with 486.
+pub fn call_is_refused(gateway: &Gateway) {
+    let mut browser = Browser::of(gateway, "alice");
+    browser.call("c1", "600");
+    assert_eq!(browser.expect("ended")["sip"], 486);
 }

@@ -13,7 +13,7 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::aws_lc_rs};
 
-use crate::support::{Browser, Gateway, PATIENCE};
+use crate::support::{Gateway, PATIENCE, busy, call_is_refused, refuse_datagram};
 
 /// A gateway with the trunk `testphone`, bound to `host` alone.
 fn gateway(host: &str, sip: &str, trunk: &str, files: &[(&str, String)]) -> (TempDir, Gateway) {
@@ -34,13 +34,6 @@ fn gateway(host: &str, sip: &str, trunk: &str, files: &[(&str, String)]) -> (Tem
     (dir, gateway)
 }
 
-/// 486 to an INVITE.
-fn busy(invite: &str) -> String {
-    let kept = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"];
-    let kept: Vec<&str> = invite.lines().filter(|line| kept.iter().any(|name| line.starts_with(name))).collect();
-    format!("SIP/2.0 486 Busy Here\r\n{}\r\nContent-Length: 0\r\n\r\n", kept.join("\r\n"))
-}
-
 /// Reads one INVITE from a stream and refuses it.
 fn refuse_on(mut stream: impl Read + Write) -> String {
     let mut read = Vec::new();
@@ -57,24 +50,6 @@ fn refuse_on(mut stream: impl Read + Write) -> String {
             return text;
         }
     }
-}
-
-fn refuse_datagram(socket: &UdpSocket) -> String {
-    let mut buffer = [0; 4096];
-    loop {
-        let (len, from) = socket.recv_from(&mut buffer).expect("an INVITE");
-        let text = String::from_utf8_lossy(&buffer[..len]).into_owned();
-        if text.starts_with("INVITE") {
-            socket.send_to(busy(&text).as_bytes(), from).unwrap();
-            return text;
-        }
-    }
-}
-
-fn call_is_refused(gateway: &Gateway) {
-    let mut browser = Browser::of(gateway, "alice");
-    browser.call("c1", "600");
-    assert_eq!(browser.expect("ended")["sip"], 486);
 }
 
 fn says(invite: &str, transport: &str, host: &str) {
