@@ -310,9 +310,14 @@ impl Reader<'_> {
         }
     }
 
+    /// A file that `name` names cannot be read: the place is where it is named.
+    fn unreadable(&self, name: &Spanned<String>, file: &Path, reason: std::io::Error) -> ConfigError {
+        self.error(name, Problem::UnreadableFile { file: file.to_owned(), reason })
+    }
+
     fn secret_file(&self, name: &Spanned<String>) -> Result<String, ConfigError> {
         let path = self.beside(name.get_ref());
-        let text = std::fs::read_to_string(&path).map_err(|e| whole_file(&path, Problem::Unreadable(e)))?;
+        let text = std::fs::read_to_string(&path).map_err(|e| self.unreadable(name, &path, e))?;
         Ok(text.trim_end_matches(['\r', '\n']).to_owned())
     }
 
@@ -450,7 +455,7 @@ impl Reader<'_> {
 
     fn music(&self, name: &Spanned<String>) -> Result<Arc<[i16]>, ConfigError> {
         let path = self.beside(name.get_ref());
-        let file = std::fs::read(&path).map_err(|e| whole_file(&path, Problem::Unreadable(e)))?;
+        let file = std::fs::read(&path).map_err(|e| self.unreadable(name, &path, e))?;
         let pcm = crate::codec::wav::read(&file);
         pcm.map(Arc::from).map_err(|reason| self.error(name, Problem::Music { value: name.get_ref().clone(), reason }))
     }

@@ -75,10 +75,19 @@ fn main() -> ExitCode {
     match start(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ringback: {error:#}");
+            eprintln!("ringback: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes, without those whose words it has used already.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
+        "" => cause,
+        _ if said.contains(&cause) => said,
+        _ => format!("{said}: {cause}"),
+    })
 }
 
 fn start(arguments: Arguments) -> anyhow::Result<()> {
@@ -217,5 +226,16 @@ fn announce(ready: &Ready) {
     eprintln!("Ringback is ready: open http://{host}/");
     if ready.test_phone.is_some() {
         eprintln!("The built-in test phone answers 600 (echo), 601 (prompt), 602 (digits), 603 to 606. Ctrl-C ends.");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow::anyhow!("no such file").context("x: cannot be read: no such file").context("cannot start");
+        assert_eq!(told(&error), "cannot start: x: cannot be read: no such file");
     }
 }

@@ -12,6 +12,14 @@ pub enum Problem {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(#[source] std::io::Error),
+    /// A file that a key names cannot be read.
+    #[error("{}: cannot be read: {reason}", .file.display())]
+    UnreadableFile {
+        /// the file
+        file: PathBuf,
+        /// why not
+        reason: std::io::Error,
+    },
     /// It is not TOML, or a key is unknown, missing or of the wrong type.
     #[error("{0}")]
     Toml(String),

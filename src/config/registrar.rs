@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::{ConfigError, Problem, Reader, error, raw, whole_file};
+use super::{ConfigError, Problem, Reader, error, raw};
 use crate::signal::valid_user;
 use crate::sip::registrar::{Algorithm, RegistrarConfig, Secret};
 use crate::switch::{NumberFormat, PhoneRights, PhonesConfig, Trunk};
@@ -61,7 +61,7 @@ impl Reader<'_> {
         realm: &str,
     ) -> Result<BTreeMap<String, (Secret, PhoneRights)>, ConfigError> {
         let path = self.beside(name.get_ref());
-        let text = std::fs::read_to_string(&path).map_err(|e| whole_file(&path, Problem::Unreadable(e)))?;
+        let text = std::fs::read_to_string(&path).map_err(|e| self.unreadable(name, &path, e))?;
         let users: BTreeMap<String, Spanned<raw::PhoneUser>> = toml::from_str(&text).map_err(|e| ConfigError {
             file: path.display().to_string(),
             place: e.span().map(|span| error::place(&text, span.start)),

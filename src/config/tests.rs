@@ -266,6 +266,23 @@ fn authentication_is_stated_exactly_once_and_open_stays_on_loopback() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_is_told_with_the_line_that_names_it() {
+    for toml in [
+        "[auth]\nhs256_secret_file = \"nowhere\"\n".to_owned(),
+        whole("[trunk.x]\naddress = \"h\"\nuser = \"u\"\npassword_file = \"nowhere\""),
+        whole("[media]\nhold_music = \"nowhere\""),
+        whole("[registrar]\nrealm = \"r\"\nusers_file = \"nowhere\""),
+    ] {
+        let at = toml.lines().position(|l| l.contains("nowhere")).unwrap() + 1;
+        let error = load(&toml).unwrap_err();
+        assert!(
+            error.contains(&format!("ringback.toml:{at}:")) && error.contains("nowhere: cannot be read"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn a_plan_that_names_an_unknown_trunk_is_refused_with_its_line() {
     let error = load(&format!("[auth]\nhs256_secret = \"{SECRET}\"\n")).unwrap_err();
     assert!(error.contains("dialplans/demo.toml:") && error.contains("testphone"), "{error}");

@@ -171,7 +171,11 @@ impl Bridge {
     }
 
     fn drop_leg(&mut self, now: Instant, side: Side) {
-        if let Some(party) = self.parties.slot(side).take() {
+        if let Some(mut party) = self.parties.slot(side).take() {
+            // Who leaves with a key held down lets it go, or the other side would hear it for ever.
+            if let Some(update) = party.leg.inbound.end_digit() {
+                self.digit(side, update);
+            }
             let (counted, retired) = party.leg.drop_out(now, &mut self.rng, &mut self.queue);
             self.retired.extend(retired);
             let [a, b] = &mut self.past;

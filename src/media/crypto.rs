@@ -22,6 +22,9 @@ struct Keyed {
     /// Its last moment, once another took its place.
     until: Option<Instant>,
     context: SrtpContext,
+    /// The same with the rollover counters of the key before, until the peer's first packet shows which it is: RFC 3711
+    /// section 3.3.1 keeps them when the key changes, and many peers begin anew.
+    carried: Option<SrtpContext>,
 }
 
 /// Both directions of a leg. Without keys everything passes as it is.
@@ -77,18 +80,19 @@ impl Crypto {
 
     /// Opens an RTP packet in place; the plain length, `None` for one that is not authentic.
     pub fn open_rtp(&mut self, now: Instant, packet: &mut [u8]) -> Option<usize> {
-        self.open(now, packet, SrtpContext::unprotect_rtp)
+        self.open(now, packet, true, SrtpContext::unprotect_rtp)
     }
 
     /// Opens an RTCP packet in place; the plain length, `None` for one that is not authentic.
     pub fn open_rtcp(&mut self, now: Instant, packet: &mut [u8]) -> Option<usize> {
-        self.open(now, packet, SrtpContext::unprotect_rtcp)
+        self.open(now, packet, false, SrtpContext::unprotect_rtcp)
     }
 
     fn open(
         &mut self,
         now: Instant,
         packet: &mut [u8],
+        is_rtp: bool,
         with: impl Fn(&mut SrtpContext, &mut [u8]) -> Result<usize, SrtpError>,
     ) -> Option<usize> {
         if !self.on {
@@ -100,10 +104,23 @@ impl Crypto {
         let valid = self.theirs.iter_mut().rev().filter(|keyed| keyed.until.is_none_or(|until| now < until));
         for keyed in valid {
             match with(&mut keyed.context, packet) {
-                Ok(len) => return Some(len),
+                Ok(len) => {
+                    // RTCP tells its index itself, and nothing of the counters.
+                    keyed.carried.take_if(|_| is_rtp);
+                    return Some(len);
+                }
                 // Perhaps it is one of the key before: nothing was changed.
                 Err(SrtpError::NotAuthentic) => {}
                 Err(_) => return None,
+            }
+            if let Some(mut carried) = keyed.carried.take() {
+                match with(&mut carried, packet) {
+                    Ok(len) => {
+                        keyed.context = carried;
+                        return Some(len);
+                    }
+                    Err(_) => keyed.carried = Some(carried),
+                }
             }
         }
         None
@@ -116,7 +133,12 @@ fn choose(keys: &mut Vec<Keyed>, now: Instant, suite: SrtpSuite, key: &SrtpKey, 
     let known = keys.iter().position(|keyed| keyed.suite == suite && keyed.key == *key);
     let chosen = match known {
         Some(index) => keys.remove(index),
-        None => Keyed { suite, key: key.clone(), until: None, context: context(suite, key)? },
+        None => {
+            let mut carried = context(suite, key)?;
+            let counts = forget && keys.last().is_some_and(|before| carried.carry_on(&before.context));
+            let carried = counts.then_some(carried);
+            Keyed { suite, key: key.clone(), until: None, context: context(suite, key)?, carried }
+        }
     };
     if keys.len() >= KEYS {
         if !forget {
@@ -246,6 +268,37 @@ mod tests {
         // Ours is untouched by the change of theirs.
         let wire = sent(&mut other, 8);
         assert!(opens(&mut one, now, wire, 8));
+    }
+
+    /// RFC 3711 section 3.3.1: a new key does not set the rollover counter back. Peers do either.
+    #[test]
+    fn a_new_key_keeps_the_rollover_counter_or_begins_anew() {
+        for suite in SrtpSuite::ALL {
+            let (now, mut one, mut other) = ends(suite);
+            for sequence in [65_534, 65_535, 0, 1] {
+                let wire = sent(&mut one, sequence);
+                assert!(opens(&mut other, now, wire, sequence));
+            }
+            // The first of these stands for what the peer counted before, and is not sent.
+            one.configure(now, Some(&plan(suite, 9, 2)));
+            let _ = sent(&mut one, 65_535);
+            other.configure(now, Some(&plan(suite, 2, 9)));
+            let mut report = [0_u8; 64];
+            report[..8].copy_from_slice(&[0x80, 201, 0, 1, 0, 0, 0, 7]);
+            let len = one.protect_rtcp(&mut report, 8).unwrap();
+            assert_eq!(other.open_rtcp(now, &mut report[..len]), Some(8));
+            for sequence in [2, 3] {
+                let wire = sent(&mut one, sequence);
+                assert!(opens(&mut other, now, wire.clone(), sequence), "kept: {suite:?}");
+                assert!(!opens(&mut other, now, wire, sequence), "replayed");
+            }
+            one.configure(now, Some(&plan(suite, 8, 2)));
+            other.configure(now, Some(&plan(suite, 2, 8)));
+            for sequence in [4, 5] {
+                let wire = sent(&mut one, sequence);
+                assert!(opens(&mut other, now, wire, sequence), "anew: {suite:?}");
+            }
+        }
     }
 
     /// A suite that comes back finds its counter where it was: a key stream is never used twice.

@@ -246,6 +246,11 @@ impl Inbound {
         Some(update)
     }
 
+    /// Ends the digit that is held: nobody is there any more to say when.
+    pub fn end_digit(&mut self) -> Option<EventUpdate> {
+        self.events.reset()
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.events.poll_timeout()

@@ -14,6 +14,7 @@ use crate::rtp::rtcp::{self, RtcpItem};
 use crate::rtp::srtp::{Profile, SrtpContext};
 use crate::sdp::{
     BrowserMedia, Hears, LegMedia, MediaPlan, MediaReport, RtpMedia, RtpSlot, Side, SrtpKey, SrtpPlan, SrtpSuite,
+    TelephoneEvent,
 };
 
 /// A party at the far end of a leg: it says a tone, and keeps what it is sent.
@@ -291,6 +292,30 @@ fn the_old_party_is_not_heard_any_more() {
     line.assert_tones();
     let last = &line.ends[0].heard[line.ends[0].heard.len() - 50..];
     assert!(amplitude(&hear(last, Codec::Opus)[1_600..], 8_000, 1_000.0) < 200.0);
+}
+
+/// Transferred while a key was down: the party that stays would hear the digit for ever, and no sound.
+#[test]
+fn a_key_held_by_a_party_that_leaves_comes_up() {
+    let mut line = Line::new(End::rtp(0, Codec::Pcmu, 440.0), End::rtp(1, Codec::Pcmu, 1_000.0));
+    for end in &mut line.ends {
+        let LegMedia::Rtp(media) = &mut end.media else { panic!("RTP") };
+        media.telephone_event = Some(TelephoneEvent { payload_type: 101, clock_rate: 8_000 });
+    }
+    line.bridge.update(line.now, plan(&line.ends));
+    line.talk(50);
+    let (port, source, mut packet) = (line.ends[0].port, line.ends[0].address, line.ends[0].packet());
+    let header = RtpPacket::parse(&packet).unwrap().header;
+    RtpHeader { payload_type: 101, ..header }.write(&mut packet).unwrap();
+    packet.splice(12.., [5, 10, 0, 160]);
+    line.bridge.handle_datagram(line.now, port, source, &mut packet);
+    line.run_to(line.now + Duration::from_millis(100));
+    assert_eq!(line.ends[1].heard.last().unwrap().header.payload_type, 101, "the key is held");
+    line.replace(0, End::rtp(2, Codec::Pcmu, 1_500.0));
+    line.talk(100);
+    line.assert_tones();
+    let digits = |report: &&MediaReport| matches!(report, MediaReport::Digit { from: Side::A, digit: '5', .. });
+    assert_eq!(line.reports.iter().filter(digits).count(), 1);
 }
 
 /// A side without a leg is no fault: the other one is not disturbed, and may be the only one for a while.

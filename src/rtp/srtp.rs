@@ -14,7 +14,7 @@ use ctr::flavors::Ctr128BE;
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
 
-/// Sources whose state one direction remembers. A browser's audio has one; the bound is against a peer gone mad.
+/// Sources whose state one direction remembers. A peer's audio has one at a time.
 const MAX_SOURCES: usize = 16;
 /// The fixed part of an RTP header.
 const RTP_HEADER: usize = 12;
@@ -89,7 +89,7 @@ pub enum SrtpError {
     /// Seen before, or too old to tell.
     #[error("the packet is replayed or too old")]
     Replayed,
-    /// More sources than one peer can have.
+    /// More sources of ours than one key protects.
     #[error("too many sources")]
     TooManySources,
     /// 2^48 RTP or 2^31 RTCP packets: the key must not be used any more (RFC 3711 section 9.2).
@@ -103,6 +103,8 @@ pub struct SrtpContext {
     rtp: Transform,
     rtcp: Transform,
     sources: ArrayVec<Source, MAX_SOURCES>,
+    /// Packets that something was learnt from: the clock of [`Source::used`].
+    learnt: u64,
 }
 
 /// What is remembered of one SSRC.
@@ -113,6 +115,8 @@ struct Source {
     rtp: Window,
     /// 31-bit packet indices.
     rtcp: Window,
+    /// When the source was last of use.
+    used: u64,
 }
 
 impl SrtpContext {
@@ -127,12 +131,23 @@ impl SrtpContext {
             rtp: Transform::new(profile, profile.rtp_overhead(), &kdf, [0, 1, 2])?,
             rtcp: Transform::new(profile, 10, &kdf, [3, 4, 5])?,
             sources: ArrayVec::new(),
+            learnt: 0,
         })
     }
 
     /// The profile.
     pub fn profile(&self) -> Profile {
         self.profile
+    }
+
+    /// Takes over from a context with another key the rollover counters of its sources, which a new key does not set back
+    /// (RFC 3711 section 3.3.1). `false`: they are all 0 yet, and there is nothing to take over.
+    pub fn carry_on(&mut self, before: &SrtpContext) -> bool {
+        let rtp = |window: Window| Window { next: window.next, seen: 0 };
+        let carried = |source: &Source| Source { rtp: rtp(source.rtp), rtcp: Window::default(), ..*source };
+        self.sources = before.sources.iter().map(carried).collect();
+        self.learnt = before.learnt;
+        before.sources.iter().any(|source| source.rtp.next > 1 << 16)
     }
 
     /// Protects the plain RTP packet in the first `len` bytes of `buf`; yields the protected length.
@@ -154,7 +169,7 @@ impl SrtpContext {
     pub fn unprotect_rtp(&mut self, packet: &mut [u8]) -> Result<usize, SrtpError> {
         let len = packet.len().checked_sub(self.profile.rtp_overhead()).ok_or(SrtpError::Malformed)?;
         let header = RtpHeader::read(packet.get(..len).unwrap_or_default())?;
-        let source = self.source(header.ssrc)?;
+        let source = self.known(header.ssrc);
         let index = source.rtp.index_of(header.sequence)?;
         if !source.rtp.is_new(index) {
             return Err(SrtpError::Replayed);
@@ -183,7 +198,7 @@ impl SrtpContext {
     pub fn unprotect_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, SrtpError> {
         let len = packet.len().checked_sub(self.profile.rtcp_overhead()).ok_or(SrtpError::Malformed)?;
         let ssrc = rtcp_ssrc(packet.get(..len).unwrap_or_default())?;
-        let source = self.source(ssrc)?;
+        let source = self.known(ssrc);
         let word = self.rtcp.rtcp_index(packet)?;
         let index = u64::from(word & !ENCRYPTED);
         if !source.rtcp.is_new(index) {
@@ -194,21 +209,30 @@ impl SrtpContext {
         Ok(len)
     }
 
-    /// A copy of what is known of a source, or of what is known of a new one: nothing. Refuses a new one when full.
+    /// A copy of what is known of a source of ours. A new one is refused when there are too many: what was forgotten could
+    /// protect two packets of one number.
     fn source(&self, ssrc: u32) -> Result<Source, SrtpError> {
-        match self.sources.iter().find(|source| source.ssrc == ssrc) {
-            Some(source) => Ok(*source),
-            None if self.sources.is_full() => Err(SrtpError::TooManySources),
-            None => Ok(Source { ssrc, rtp: Window::default(), rtcp: Window::default() }),
-        }
+        let is_new = self.sources.iter().all(|source| source.ssrc != ssrc);
+        if is_new && self.sources.is_full() { Err(SrtpError::TooManySources) } else { Ok(self.known(ssrc)) }
     }
 
-    /// Puts a source's state back, changed: the only place where the context learns.
+    /// A copy of what is known of a source, or of what is known of a new one: nothing.
+    fn known(&self, ssrc: u32) -> Source {
+        let known = self.sources.iter().find(|source| source.ssrc == ssrc).copied();
+        known.unwrap_or(Source { ssrc, rtp: Window::default(), rtcp: Window::default(), used: 0 })
+    }
+
+    /// Puts a source's state back, changed: the only place where the context learns. A peer may change its source as often as
+    /// it likes (each announcement of a queue may be another): the one that was silent for longest is forgotten.
     fn learn(&mut self, mut source: Source, change: impl FnOnce(&mut Source)) {
         change(&mut source);
-        match self.sources.iter_mut().find(|known| known.ssrc == source.ssrc) {
+        self.learnt += 1;
+        source.used = self.learnt;
+        let known = self.sources.iter().position(|known| known.ssrc == source.ssrc);
+        let oldest = || (0..MAX_SOURCES).min_by_key(|n| self.sources.get(*n).map(|source| source.used));
+        let place = known.or_else(|| self.sources.is_full().then(oldest).flatten());
+        match place.and_then(|place| self.sources.get_mut(place)) {
             Some(known) => *known = source,
-            // `source` has refused a new one when full.
             None => drop(self.sources.try_push(source)),
         }
     }

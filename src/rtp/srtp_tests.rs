@@ -305,7 +305,7 @@ fn an_exhausted_key_is_not_used() {
     let mut context = context(Profile::AeadAes128Gcm);
     let mut window = Window::default();
     window.insert((1 << 48) - 1);
-    context.sources.push(Source { ssrc: SSRC, rtp: window, rtcp: window });
+    context.sources.push(Source { ssrc: SSRC, rtp: window, rtcp: window, used: 0 });
     let mut buf = rtp(0, b"audio");
     let len = buf.len();
     buf.resize(100, 0);
@@ -348,5 +348,29 @@ proptest::proptest! {
             let _ = context.protect_rtp(&mut buf.clone(), bytes.len());
             let _ = context.protect_rtcp(&mut buf, bytes.len());
         }
+    }
+}
+
+/// A queue whose announcements each have a source of their own: after sixteen of them the seventeenth was not heard.
+#[test]
+fn a_peer_that_changes_its_source_all_the_time_is_heard_on() {
+    let (mut sender, mut receiver) = (context(Profile::Aes128CmSha1_80), context(Profile::Aes128CmSha1_80));
+    let of = |ssrc: u32, sequence: u16| {
+        let mut packet = rtp(sequence, b"sound");
+        packet[8..12].copy_from_slice(&ssrc.to_be_bytes());
+        packet
+    };
+    // One source stays in use all the time: its rollover counter is not forgotten.
+    for sequence in [65_534, 65_535, 0] {
+        let sealed = protect(&mut sender, &of(1, sequence));
+        assert!(open(&mut receiver, &sealed).is_ok());
+    }
+    for other in 2..100_u32 {
+        let mut fresh = context(Profile::Aes128CmSha1_80);
+        let sealed = protect(&mut fresh, &of(other, 5));
+        assert_eq!(open(&mut receiver, &sealed), Ok(of(other, 5)), "source {other}");
+        assert_eq!(open(&mut receiver, &sealed), Err(SrtpError::Replayed));
+        let sealed = protect(&mut sender, &of(1, other as u16));
+        assert_eq!(open(&mut receiver, &sealed), Ok(of(1, other as u16)));
     }
 }

@@ -1,5 +1,6 @@
 //! What is common to both legs of the offer/answer model ([RFC 3264](https://www.rfc-editor.org/rfc/rfc3264)).
 
+use std::fmt;
 use std::net::IpAddr;
 
 use sdp_types::Media;
@@ -59,11 +60,22 @@ pub(super) fn refused_line(out: &mut String, media: &Media) {
 
 /// The origin of our own descriptions in one dialog: the id stays, the version goes up by one when the content changes
 /// and only then (RFC 3264 section 8).
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct OwnDescription {
     session_id: u64,
     version: u64,
     sent: Option<String>,
+}
+
+impl fmt::Debug for OwnDescription {
+    /// What was sent may hold keys (`a=crypto`): those never reach a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { session_id, version, .. } = self;
+        f.debug_struct("OwnDescription")
+            .field("session_id", session_id)
+            .field("version", version)
+            .finish_non_exhaustive()
+    }
 }
 
 impl OwnDescription {
@@ -102,6 +114,13 @@ impl OwnDescription {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_of_a_description_are_not_shown_by_debug() {
+        let mut own = OwnDescription::new(400);
+        own.revise(|_, _| "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:c2VjcmV0".into());
+        assert!(!format!("{own:?}").contains("c2VjcmV0"));
+    }
 
     #[test]
     fn the_version_goes_up_with_the_content_and_only_then() {

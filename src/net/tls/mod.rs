@@ -238,8 +238,10 @@ impl TlsClient {
             Trust::Anyone => Arc::new(Anyone::new(provider())),
             Trust::System => Arc::new(SipServer::new(provider(), system_roots()?, Vec::new())),
             Trust::Own(certificates) => {
-                // The server's own certificate is no root as webpki has it; then it is known by itself.
-                let roots = store(certificates.clone()).unwrap_or_else(|_| RootCertStore::empty());
+                // A server's own certificate may be no root as webpki has it; then it is known by itself, and the others of
+                // the file are roots all the same.
+                let mut roots = RootCertStore::empty();
+                roots.add_parsable_certificates(certificates.iter().cloned());
                 Arc::new(SipServer::new(provider(), roots, certificates.clone()))
             }
         });

@@ -140,6 +140,18 @@ async fn a_certificate_that_was_named_itself_is_known_by_its_key() {
     assert_eq!(shake(&server, &client, "192.0.2.1").await, Ok(()));
 }
 
+/// One certificate in `tls_ca` that webpki does not take as a root made the others of no use, and nobody said so.
+#[tokio::test]
+async fn a_certificate_that_is_no_root_does_not_spoil_the_others() {
+    let (folder, ca) = (Folder::new(), authority());
+    let server = TlsServer::new(folder.identity(&ca, &Says { dns: &["a.example"], ..Says::default() }), None).unwrap();
+    let mut trusted = vec![CertificateDer::from(vec![0x30, 0])];
+    trusted.extend(folder.roots(&ca));
+    let client = TlsClient::new(Trust::Own(trusted), None, None).unwrap();
+    assert_eq!(shake(&server, &client, "a.example").await, Ok(()));
+    assert!(shake(&server, &client, "b.example").await.is_err());
+}
+
 #[tokio::test]
 async fn another_name_may_be_said_and_addresses_are_names_too() {
     let ca = authority();
