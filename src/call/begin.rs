@@ -11,8 +11,7 @@ use super::screening::{
 use super::state::{Routing, State};
 use super::trunk_leg::TrunkLeg;
 use super::trunk_sdp::SDP;
-use super::{CallId, Cause, Cdr, Context, Direction, Origin, Rights, Special, TrunkTried};
-use crate::dialplan::Caller;
+use super::{CallId, Cause, Cdr, Context, Direction, Origin, Special, TrunkTried};
 use crate::sdp::Side;
 use crate::sip::Request;
 
@@ -176,7 +175,7 @@ pub(super) fn hunt_for(
         for phone in cx.directory.phones(user) {
             let hop = Hop::of_phone(cx.settings.phones.clone(), phone);
             let route = Route { forwards, ..Route::new([hop], number.clone(), from.clone()) };
-            let rights = Rights { caller: Caller { user: user.clone(), ..Caller::default() }, ..Rights::default() };
+            let rights = cx.directory.phone_rights(user);
             candidates.push(Party::Sip(Box::new(TrunkLeg::phone(id, route, rights))));
         }
     }

@@ -1,6 +1,6 @@
 //! Where users are to be found at present.
 
-use super::SocketId;
+use super::{Rights, SocketId};
 use crate::sip::{Flow, Uri};
 
 /// A SIP phone that is registered as a user's.
@@ -18,4 +18,6 @@ pub trait Directory {
     fn browsers(&self, user: &str) -> Vec<SocketId>;
     /// The phones of a user.
     fn phones(&self, user: &str) -> Vec<Phone>;
+    /// What a user may by his phones.
+    fn phone_rights(&self, user: &str) -> Rights;
 }

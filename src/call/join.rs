@@ -15,6 +15,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::core::Core;
 use super::established::{Established, Next};
@@ -89,6 +90,8 @@ pub enum Mail {
         from: CallId,
         /// The far party's leg.
         leg: Box<TrunkLeg>,
+        /// When the call that gave would have ended at the latest.
+        until: Option<Instant>,
     },
     /// It does not come.
     NotGiven {
@@ -199,7 +202,11 @@ impl Established {
         match mail {
             Mail::Receive { from, by, remote, label } => self.receive(core, cx, from, by, remote, &label),
             Mail::Give { to, by, loan } => self.give(core, cx, to, by, &loan),
-            Mail::Given { from, leg } => self.given(core, cx, from, leg),
+            Mail::Given { from, leg, until } => {
+                let next = self.given(core, cx, from, leg);
+                self.shorten(until);
+                next
+            }
             Mail::NotGiven { from, status } => match self.transfer.as_ref().map(|transfer| &transfer.stage) {
                 Some(Stage::Receiving { from: waited, .. } | Stage::Giving { to: waited, .. }) if *waited == from => {
                     if let Some(transfer) = &mut self.transfer
@@ -286,7 +293,7 @@ impl Established {
                 super::transfer::tell(core, cx, by, transfer.told, &super::transfer::News::Done);
                 let Some(Party::Sip(leg)) = core.unseat(side) else { return Next::Stay };
                 self.transfer = None;
-                cx.effects.push(Effect::Forward { to, what: Mail::Given { from: core.id, leg } });
+                cx.effects.push(Effect::Forward { to, what: Mail::Given { from: core.id, leg, until: self.until } });
                 Next::End(Cause::special(Origin::Browser, Special::Transferred), Some(by))
             }
             (Err(status), false) => {

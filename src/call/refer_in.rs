@@ -34,7 +34,9 @@ impl TrunkLeg {
             Some(replaces) => TransferTo::Dialog { replaces, number },
             None => TransferTo::Number(number),
         };
-        Happened::Transfers(Box::new(TransferWish { to, rights: None, refer: Some(refer), referred_by }))
+        // A phone refers as its own user; a trunk has no rights but those of the user whose call it is.
+        let rights = self.rights().cloned();
+        Happened::Transfers(Box::new(TransferWish { to, rights, refer: Some(refer), referred_by }))
     }
 
     fn answer_refer(&mut self, cx: &mut Context, refer: ReferId, answer: Result<(), u16>) {

@@ -82,6 +82,8 @@ pub(super) struct Transfer {
     pub to: String,
     pub stage: Stage,
     pub until: Instant,
+    /// The longest time with the new party, from when it is there.
+    pub longest: Option<Duration>,
 }
 
 /// How far it is.
@@ -112,7 +114,7 @@ pub(super) enum Then {
 
 impl Transfer {
     pub(super) fn new(cx: &Context, by: Side, told: bool, to: &str, stage: Stage, within: Duration) -> Box<Transfer> {
-        Box::new(Transfer { by, told, to: to.to_owned(), stage, until: cx.now.instant + within })
+        Box::new(Transfer { by, told, to: to.to_owned(), stage, until: cx.now.instant + within, longest: None })
     }
 
     /// When something is due.
@@ -194,10 +196,12 @@ impl Established {
             self.transfer = Some(Transfer::new(cx, by, true, &to, stage, REFER_WITHIN));
             return Next::Stay;
         }
+        let longest = Some(screened.longest);
         match call(core, cx, screened, wish) {
             Ok(stage) => {
                 let within = cx.settings.lease_within;
-                self.transfer = Some(Transfer::new(cx, by, true, &to, stage, within));
+                let transfer = Transfer::new(cx, by, true, &to, stage, within);
+                self.transfer = Some(Box::new(Transfer { longest, ..*transfer }));
                 Next::Stay
             }
             Err(cause) => {
@@ -225,6 +229,7 @@ impl Established {
             Then::Call(screened) => *screened,
         };
         let wish = TransferWish { to: TransferTo::Number(String::new()), rights: None, refer: None, referred_by: None };
+        transfer.longest = Some(screened.longest);
         match call(core, cx, screened, &wish) {
             Ok(stage) => {
                 transfer.stage = stage;
@@ -383,6 +388,7 @@ impl Established {
     pub(super) fn transfer_done(&mut self, core: &mut Core, cx: &mut Context, party: Party) -> Next {
         let Some(transfer) = self.transfer.take() else { return Next::Stay };
         let by = transfer.by;
+        self.shorten(transfer.longest.and_then(|longest| cx.now.instant.checked_add(longest)));
         tell(core, cx, by, transfer.told, &News::Done);
         let how = match &transfer.stage {
             Stage::Receiving { .. } => "join",
@@ -392,6 +398,11 @@ impl Established {
         note(core, cx, &transfer, how, "done");
         tracing::info!(call = %core.id, by = ?by, to = transfer.to, how, "transferred");
         core.replace(cx, by, party, &transfer.to)
+    }
+
+    /// The call ends no later than this: a transfer may make it shorter, and never longer.
+    pub(super) fn shorten(&mut self, until: Option<Instant>) {
+        self.until = [self.until, until].into_iter().flatten().min();
     }
 
     /// It came to nothing: the call is as it was, or ends where the transferor has left.

@@ -3,7 +3,7 @@
 //! Sans-IO; the phones' names are their addresses of record.
 //!
 //! A phone is reached over the flow of its last REGISTER, wherever its Contact points (RFC 5626's lesson). Guessing is
-//! slowed by source and by user; a phone that is registered from the same address is not locked out by others' guesses.
+//! slowed by source and by user; a phone that is registered is not locked out by others' guesses.
 
 #[cfg(test)]
 mod tests;
@@ -305,13 +305,17 @@ impl Registrar {
         }
     }
 
-    /// How long a request is refused unseen. Its user's own phone, registered from there, is not.
+    /// How long a request is refused unseen. Its user's own phone, registered over this very way, is not.
     fn slowed(&self, now: Instant, source: IpAddr, user: &str, flow: Flow) -> Option<Duration> {
-        let by_user = self.guessed.refused_for(now, &user.to_owned());
-        let left = self.sources.refused_for(now, &source).max(by_user)?;
-        let own = self.bindings.get(user).into_iter().flatten();
-        let is_own = own.into_iter().any(|binding| binding.until > now && is_at(binding, flow.remote.ip()));
-        (!is_own).then_some(left)
+        let own = || self.bindings.get(user).into_iter().flatten().filter(|binding| binding.until > now);
+        // A request without credentials asks for its challenge, whoever's phone it is.
+        if own().any(|binding| is_over(binding, flow)) || user.is_empty() && self.has_phone_at(flow, now) {
+            return None;
+        }
+        // Behind one address there may be many: there the user is not locked out, but the address is slowed.
+        let near = own().any(|binding| is_at(binding, flow.remote.ip()));
+        let by_user = self.guessed.refused_for(now, &user.to_owned()).filter(|_| !near);
+        self.sources.refused_for(now, &source).max(by_user)
     }
 
     fn challenge(&mut self, now: Instant, request: &Request, kind: Kind, stale: bool) -> Box<Response> {
@@ -475,6 +479,11 @@ fn contact_address(contact: &Uri, transport: Transport) -> Option<SocketAddr> {
         Host::Name(_) => return None,
     };
     Some(SocketAddr::new(ip, contact.port.unwrap_or(transport.default_port())))
+}
+
+/// Registered from the same address and port, where another one behind the same NAT cannot be.
+fn is_over(binding: &Binding, flow: Flow) -> bool {
+    binding.flow.transport == flow.transport && binding.flow.remote == flow.remote
 }
 
 fn is_at(binding: &Binding, source: IpAddr) -> bool {

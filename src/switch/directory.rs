@@ -3,7 +3,8 @@
 use super::phones::Phones;
 use super::sessions::Sessions;
 use super::{Now, SocketId};
-use crate::call::{Directory, Phone};
+use crate::call::{Directory, Phone, Rights};
+use crate::dialplan::Caller;
 
 /// The directory at one moment.
 pub(super) struct Present<'a> {
@@ -21,5 +22,10 @@ impl Directory for Present<'_> {
 
     fn phones(&self, user: &str) -> Vec<Phone> {
         self.phones.map(|phones| phones.of_user(user, self.now.instant)).unwrap_or_default()
+    }
+
+    fn phone_rights(&self, user: &str) -> Rights {
+        let nobody = || Rights { caller: Caller { user: user.to_owned(), ..Caller::default() }, ..Rights::default() };
+        self.phones.map_or_else(nobody, |phones| phones.rights_of(user))
     }
 }

@@ -99,11 +99,17 @@ impl Phones {
             response.headers.push("Retry-After", "5");
             return Err(Box::new(response));
         }
-        self.calls.insert(session, user.clone());
+        let rights = self.rights_of(&user);
+        self.calls.insert(session, user);
+        Ok(rights)
+    }
+
+    /// What a user may by his phones, whether he calls or is called and transfers.
+    pub fn rights_of(&self, user: &str) -> Rights {
         let PhoneRights { class, caller_id, destinations, longest } =
-            self.rights.get(&user).cloned().unwrap_or_default();
-        let caller = Caller { user, class, caller_id, asked: None, destinations };
-        Ok(Rights { caller, any_caller_id: false, longest })
+            self.rights.get(user).cloned().unwrap_or_default();
+        let caller = Caller { user: user.to_owned(), class, caller_id, asked: None, destinations };
+        Rights { caller, any_caller_id: false, longest }
     }
 
     /// A session has closed.
@@ -135,6 +141,10 @@ impl Switch {
         };
         let refused = self.refused_now();
         let trunk = self.settings.phones.clone();
+        if let Err(error) = self.ua.configure(now.instant, session, trunk.options.clone()) {
+            tracing::info!(%error, "a phone's call does not suit the phones' options");
+            return;
+        }
         if let Some(old) = replaces {
             return self.replace(now, old, InboundRequest { trunk, session, request, flow, refused });
         }

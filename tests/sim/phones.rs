@@ -272,6 +272,38 @@ fn a_call_for_a_user_rings_his_phone_too() {
     world.finish();
 }
 
+/// Who is called and refers is bound by what he may himself: his caller's and the plan's wider rights are not his.
+#[test]
+fn a_phone_that_is_called_refers_with_its_own_users_rights() {
+    for (destinations, status) in [(Some(vec!["+3*".to_owned()]), 403), (None, 202)] {
+        let mut config = with_phones();
+        let phones = config.phones.as_mut().unwrap();
+        phones.rights.insert("alice".to_owned(), PhoneRights { destinations, ..PhoneRights::default() });
+        let mut world = world(config);
+        register(&mut world, PHONE, "alice", PASSWORD, 1).unwrap();
+        let answering = |message: &Message| match message {
+            Message::Request(request) if request.method == Method::Invite => {
+                vec![raw::reply(request, 200, "phone", Some(40_000))]
+            }
+            Message::Request(request) if request.method != Method::Ack => vec![raw::reply(request, 200, "phone", None)],
+            _ => Vec::new(),
+        };
+        world.script(Raw::new(address(PHONE), answering));
+        let session = world.trunk_calls("+442079460100", true);
+        world.run(1000);
+        let ours = world.raws[&address(PHONE)].requests(&Method::Invite)[0].clone();
+        let mut refer = request(Method::Refer, "alice", 500, &[("Refer-To", "<sip:+442079460999@x>".to_owned())]);
+        refer.headers.set("Call-ID", ours.headers.get("Call-ID").unwrap().to_owned());
+        refer.headers.set("From", format!("{};tag=phone", ours.headers.get("To").unwrap()));
+        refer.headers.set("To", ours.headers.get("From").unwrap().to_owned());
+        assert_eq!(send(&mut world, address(PHONE), refer).unwrap().status, status, "{}", world.story());
+        world.run(500);
+        world.with_peer(crate::support::world::ONE, |peer, now| peer.ua.hangup(now, session, None));
+        world.input(Input::HangupAll);
+        world.finish();
+    }
+}
+
 #[test]
 fn a_user_has_so_many_calls_of_his_phones_and_no_more() {
     let mut world = world(with_phones());

@@ -1,6 +1,7 @@
 //! Transfer: by a browser and by a SIP peer, blind and attended, asked of the trunk or done by ourselves, and every race.
 
 use ringback::call::{CallId, SocketId};
+use ringback::dialplan::{Plan, PlanFile};
 use ringback::sdp::{Direction, Hears, Side, Tone};
 use ringback::signal::{Party, ServerMessage, TransferState};
 use ringback::sip::{Invite, ReferTo, Replaces, SessionId, SessionOptions};
@@ -8,7 +9,7 @@ use ringback::switch::{Refer, ReferIn};
 use serde_json::json;
 
 use crate::people::{hears, plan_of};
-use crate::support::world::{GATEWAY, ONE, TWO, address, config};
+use crate::support::world::{GATEWAY, ONE, PLAN, TWO, address, config};
 use crate::support::{Habits, World, call, ended};
 
 /// A number that goes by trunk two.
@@ -136,6 +137,31 @@ fn the_dial_plan_and_the_rights_of_the_session_hold_for_transfers() {
     world.tell(alice, "hangup", "c1");
     world.finish();
     assert_eq!(world.sent(GATEWAY, "REFER"), 0);
+}
+
+/// The plan's limit for the new party's number holds from when it answers.
+#[test]
+fn a_transferred_call_lasts_no_longer_than_the_plan_allows_its_new_party() {
+    let mut config = config(7);
+    let text = PLAN.replace("prefix = [\"+44302\"]", "prefix = [\"+44302\"]\nlongest_call = '20s'");
+    let files = [PlanFile { name: "sim.toml".into(), text }];
+    config.plan = Plan::load(&files, &["one".into(), "two".into()]).unwrap().into();
+    for trunk in &mut config.trunks {
+        trunk.refer = Refer::Never;
+    }
+    let mut world = World::with(config);
+    world.one().habits = Habits::answering();
+    world.two().habits = Habits::answering();
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "600"));
+    world.until(alice, "c1", "answered");
+    transfer(&mut world, alice, "c1", OTHER);
+    world.run(15_000);
+    assert_eq!(states(&mut world, alice).last(), Some(&(Done, None)));
+    assert!(world.cdrs.is_empty(), "the two still talk");
+    world.run(10_000);
+    assert_eq!(world.cdrs.last().map(|cdr| cdr.cause.to_string()).as_deref(), Some("max-duration"));
+    world.finish();
 }
 
 #[test]

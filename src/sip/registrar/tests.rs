@@ -250,6 +250,18 @@ fn guessing_is_slowed_by_user_and_by_source_and_counted() {
     assert_eq!(source_key("::ffff:192.0.2.1".parse().unwrap()), source_key("192.0.2.1".parse().unwrap()));
 }
 
+/// Who shares the address of a registered phone (a NAT) is slowed all the same; the phone itself is not.
+#[test]
+fn guessing_from_behind_the_phones_own_nat_is_slowed() {
+    let mut bench = Bench::new(config());
+    assert_eq!(bench.register("alice", "secret", &[HERE]).status, 200);
+    let near = "198.51.100.5:40000";
+    let guesses: Vec<u16> = (0..30).map(|_| bench.register_from(near, "alice", "guess", &[]).status).collect();
+    assert_eq!(guesses.iter().position(|status| *status == 503), Some(21), "{guesses:?}");
+    assert_eq!(bench.register_from(near, "alice", "secret", &[]).status, 503);
+    assert_eq!(bench.register("alice", "secret", &[HERE]).status, 200);
+}
+
 #[test]
 fn a_call_from_a_phone_is_authenticated_as_by_a_proxy() {
     let mut bench = Bench::new(config());

@@ -383,7 +383,12 @@ impl Transactions {
         }
         // What belongs to a call that stands, or ends one, has room of its own: refusing a BYE would make overload worse.
         let ongoing = head.to.tag().is_some() || request.method == Method::Cancel;
-        let limit = if ongoing { self.limit.saturating_add(self.limit / 4 + 1) } else { self.limit };
+        let limit = match request.method {
+            // Anybody may send one, with a To-tag too: a flood of them must leave room for calls.
+            Method::Register => self.limit.div_ceil(2),
+            _ if ongoing => self.limit.saturating_add(self.limit / 4 + 1),
+            _ => self.limit,
+        };
         if self.len() >= limit {
             return self.refuse(flow, request, 503);
         }

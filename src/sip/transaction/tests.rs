@@ -144,6 +144,27 @@ fn a_full_layer_refuses_with_503_and_keeps_nothing() {
     assert!(layer.is_empty());
 }
 
+/// Strangers are heard with REGISTER alone: a flood of them, with To-tags or without, takes no room from calls.
+#[test]
+fn a_flood_of_registers_leaves_room_for_calls() {
+    let now = Instant::now_for_tests();
+    let mut layer = Transactions::new(Timers::default(), 8);
+    for n in 0..40 {
+        let mut flood = request("REGISTER");
+        flood.headers.set("Via", format!("SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK{n}"));
+        flood.headers.set("Call-ID", format!("flood{n}"));
+        if n % 2 == 1 {
+            flood.headers.set("To", "<sip:bob@192.0.2.2>;tag=x");
+        }
+        layer.receive(now, flow("203.0.113.9:5060"), Message::Request(flood));
+        while layer.poll_output().is_some() {}
+    }
+    assert_eq!(layer.len(), 4);
+    assert!(!layer.is_full());
+    layer.receive(now, flow("192.0.2.9:5060"), Message::Request(request("INVITE")));
+    assert!(matches!(layer.poll_output(), Some(TransactionOutput::Request { .. })));
+}
+
 #[test]
 fn a_method_that_contradicts_the_cseq_is_refused() {
     let mut layer = layer();
