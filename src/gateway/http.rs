@@ -213,7 +213,7 @@ async fn status(
 }
 
 /// A loopback peer that asks for a loopback name. What a proxy on this machine sends on comes from a loopback address too,
-/// but says whom it is for, or names the host that was asked for.
+/// but as a rule says whom it is for, or names the host that was asked for. (One that does neither: docs/security.md.)
 pub(super) fn may_see_status(peer: SocketAddr, headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let sent_on = ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name));
