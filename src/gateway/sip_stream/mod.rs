@@ -132,8 +132,8 @@ pub(super) struct Connections {
     /// The trunks' own settings, by name, and what is taken for everybody else.
     clients: HashMap<String, TlsClient>,
     default_client: Option<TlsClient>,
-    /// Whose address by TLS it is.
-    tls_peers: HashMap<SocketAddr, TlsPeer>,
+    /// Whose address by TLS it is: of one trunk, or of several that would verify it alike.
+    tls_peers: HashMap<SocketAddr, Vec<TlsPeer>>,
     /// The targets of each trunk: connections to them are kept.
     targets: HashMap<String, Vec<(Transport, SocketAddr)>>,
     rng: StdRng,
@@ -229,7 +229,8 @@ impl Connections {
     /// would verify it otherwise, and one connection cannot be two.
     pub(super) fn resolved<'a>(&mut self, trunk: &str, targets: impl Iterator<Item = &'a Target>) -> Vec<SocketAddr> {
         let targets: Vec<&Target> = targets.collect();
-        self.tls_peers.retain(|_, peer| peer.trunk != trunk);
+        self.tls_peers.values_mut().for_each(|peers| peers.retain(|peer| peer.trunk != trunk));
+        self.tls_peers.retain(|_, peers| !peers.is_empty());
         self.targets.insert(trunk.to_owned(), targets.iter().map(|t| (t.transport, t.remote)).collect());
         let client = self.clients.get(trunk).or(self.default_client.as_ref());
         let mut conflicts = Vec::new();
@@ -241,18 +242,17 @@ impl Connections {
             };
             let server_name = target.server_name.clone().unwrap_or_else(|| target.remote.ip().to_string());
             let peer = TlsPeer { trunk: trunk.to_owned(), client: client.clone(), server_name };
-            match self.tls_peers.get(&target.remote) {
-                Some(other) if !other.client.is_as(&peer.client) || other.server_name != peer.server_name => {
+            let differs = |other: &&TlsPeer| !other.client.is_as(&peer.client) || other.server_name != peer.server_name;
+            let peers = self.tls_peers.entry(target.remote).or_default();
+            match peers.iter().find(differs) {
+                Some(other) => {
                     tracing::error!(
                         trunk, other = other.trunk, remote = %target.remote,
                         "two trunks reach one address by TLS with different names or keys: this one is left out"
                     );
                     conflicts.push(target.remote);
                 }
-                Some(_) => {}
-                None => {
-                    self.tls_peers.insert(target.remote, peer);
-                }
+                None => peers.push(peer),
             }
         }
         conflicts
@@ -297,8 +297,12 @@ impl Connections {
     /// How to verify the server at `remote`: as the trunk wants it whose target it is, or whose target has that address;
     /// anybody else by the system's roots and the address itself.
     fn tls_peer(&self, remote: SocketAddr) -> Option<(TlsClient, String)> {
-        let same_host = || self.tls_peers.iter().find(|(known, _)| known.ip() == remote.ip()).map(|(_, peer)| peer);
-        let peer = self.tls_peers.get(&remote).or_else(same_host);
+        // Of several trunks on one host the one that verifies: the wish of another not to is not for this address.
+        let same_host = || {
+            let there = self.tls_peers.iter().filter(|(known, _)| known.ip() == remote.ip());
+            there.flat_map(|(_, peers)| peers).max_by_key(|peer| peer.client.verifies())
+        };
+        let peer = self.tls_peers.get(&remote).and_then(|peers| peers.first()).or_else(same_host);
         let known = peer.map(|peer| (peer.client.clone(), peer.server_name.clone()));
         known.or_else(|| Some((self.default_client.clone()?, remote.ip().to_string())))
     }

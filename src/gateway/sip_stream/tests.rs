@@ -424,3 +424,29 @@ async fn two_trunks_at_one_tls_address_agree_or_the_second_is_left_out() {
     assert!(resolved("one", "a.example").is_empty(), "its own earlier word is no contradiction");
     assert_eq!(resolved("unknown", "a.example"), [remote]);
 }
+
+/// Two accounts with one carrier: when the DNS moved the first one away, the second was verified by the wrong name.
+#[tokio::test]
+async fn an_address_of_two_trunks_stays_known_when_one_moves_away() {
+    let strict = TlsClient::new(Trust::Own(Vec::new()), None, None).unwrap();
+    let lax = TlsClient::new(Trust::Anyone, None, None).unwrap();
+    let clients = [("one", &strict), ("two", &strict), ("lax", &lax)].map(|(name, c)| (name.to_owned(), c.clone()));
+    let (tasks, _queues) = Tasks::new();
+    let mut connections = Connections::new(tasks, quick(), HashMap::from(clients), None, [7; 32]);
+    let address = |port| SocketAddr::from(([192, 0, 2, 1], port));
+    let target = |remote| Target {
+        transport: Transport::Tls,
+        remote,
+        local: "192.0.2.9:5061".parse().unwrap(),
+        server_name: Some("a.example".into()),
+    };
+    for (trunk, port) in [("one", 5061), ("two", 5061), ("one", 5071), ("lax", 5081)] {
+        assert!(connections.resolved(trunk, [&target(address(port))].into_iter()).is_empty());
+    }
+    connections.tls_peers.remove(&address(5071));
+    let (client, name) = connections.tls_peer(address(5061)).unwrap();
+    assert!(client.verifies() && name == "a.example");
+    // Another port of the host is verified by what the trunks there ask for, not by the one that asks for nothing.
+    assert!(connections.tls_peer(address(5091)).unwrap().0.verifies());
+    assert!(!connections.tls_peer(address(5081)).unwrap().0.verifies());
+}
