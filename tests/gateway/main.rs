@@ -8,3 +8,4 @@ mod session;
 mod shutdown;
 mod support;
 mod transports;
+mod wire;

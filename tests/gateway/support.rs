@@ -236,11 +236,22 @@ impl Browser {
     }
 }
 
+/// Our answer to a request: its own header fields, a To-tag, and what comes behind CSeq, the empty line included.
+pub fn reply(request: &str, status: &str, rest: &str) -> String {
+    let head = request.split("\r\n\r\n").next().unwrap_or_default();
+    let mut text = format!("SIP/2.0 {status}\r\n");
+    for line in head.lines() {
+        if ["Via:", "From:", "To:", "Call-ID:", "CSeq:"].iter().any(|name| line.starts_with(name)) {
+            let tag = if line.starts_with("To:") && !line.contains(";tag=") { ";tag=peer" } else { "" };
+            text.push_str(&format!("{line}{tag}\r\n"));
+        }
+    }
+    text + rest
+}
+
 /// 486 to an INVITE.
 pub fn busy(invite: &str) -> String {
-    let kept = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"];
-    let kept: Vec<&str> = invite.lines().filter(|line| kept.iter().any(|name| line.starts_with(name))).collect();
-    format!("SIP/2.0 486 Busy Here\r\n{}\r\nContent-Length: 0\r\n\r\n", kept.join("\r\n"))
+    reply(invite, "486 Busy Here", "Content-Length: 0\r\n\r\n")
 }
 
 /// Reads one INVITE from a socket and refuses it with 486; gives the INVITE.

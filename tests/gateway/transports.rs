@@ -16,17 +16,22 @@ use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::
 use crate::support::{Gateway, PATIENCE, busy, call_is_refused, refuse_datagram};
 
 /// A gateway with the trunk `testphone`, bound to `host` alone.
-fn gateway(host: &str, sip: &str, trunk: &str, files: &[(&str, String)]) -> (TempDir, Gateway) {
+pub fn gateway(host: &str, sip: &str, trunk: &str, files: &[(&str, String)]) -> (TempDir, Gateway) {
+    let sip = format!("udp = [\"{host}:0\"]\ntcp = [\"{host}:0\"]\n{sip}");
+    gateway_with(&sip, host.trim_matches(['[', ']']), trunk, files)
+}
+
+/// The same with these keys in `[sip]`.
+pub fn gateway_with(sip: &str, rtp: &str, trunk: &str, files: &[(&str, String)]) -> (TempDir, Gateway) {
     let dir = TempDir::new().unwrap();
     fs::create_dir(dir.path().join("dialplans")).unwrap();
     fs::write(dir.path().join("dialplans/plan.toml"), include_str!("../../dialplans/demo.toml")).unwrap();
     for (name, text) in files {
         fs::write(dir.path().join(name), text).unwrap();
     }
-    let rtp = host.trim_matches(['[', ']']);
     let config = format!(
-        "[sip]\nudp = [\"{host}:0\"]\ntcp = [\"{host}:0\"]\n{sip}\n[media]\nbrowser = \"127.0.0.1:0\"\n\
-         rtp_address = \"{rtp}\"\nrtp_ports = \"23200-23299\"\n[auth]\nopen = true\n[trunk.testphone]\noptions = 0\n{trunk}\n"
+        "[sip]\n{sip}\n[media]\nbrowser = \"127.0.0.1:0\"\nrtp_address = \"{rtp}\"\nrtp_ports = \"23200-23299\"\n\
+         [auth]\nopen = true\n[trunk.testphone]\noptions = 0\n{trunk}\n"
     );
     let file = dir.path().join("ringback.toml");
     fs::write(&file, config).unwrap();

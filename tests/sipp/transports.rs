@@ -48,6 +48,18 @@ async fn over_tls_on_ipv6() {
     both_ways(|sipp| sipp.ipv6().tls()).await;
 }
 
+/// RFC 3261 section 18.1.1: an INVITE too large for a datagram finds no TCP at this phone, and goes as one all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_invite_to_a_phone_without_tcp() {
+    let long = format!("headers = {{ \"X-Long\" = \"{}\" }}", "long ".repeat(240).trim_end());
+    let mut scene = Plot::of(Setup::new("phone-answer")).trunk(&long).start().await;
+    let call = scene.dial().await;
+    scene.talk().await;
+    scene.hang_up(&call).await;
+    assert!(scene.gateway.log().contains("the peer has no TCP for a large request"));
+    scene.finish().await;
+}
+
 /// Two trunks, each with a phone of its own: one rings after the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_phones_of_two_trunks() {
