@@ -260,12 +260,16 @@ impl Trunks {
         }
     }
 
-    /// The trunk to which what comes over a flow belongs: by address and port of a target, then by address, then by the
-    /// networks it may send from.
+    /// The trunk to which what comes over a flow belongs: by address and port of a target, then by address and transport
+    /// (a connection comes from a port of its own), then by address, then by the networks it may send from.
     pub fn of_flow(&self, flow: Flow) -> Option<Arc<Trunk>> {
         let exact = |target: &Target| target.remote == flow.remote && target.transport == flow.transport;
         let source = flow.remote.ip();
+        let alike = |target: &Target| {
+            target.remote.ip().to_canonical() == source.to_canonical() && target.transport == flow.transport
+        };
         let found = self.entries.iter().find(|entry| entry.located.targets().any(exact));
+        let found = found.or_else(|| self.entries.iter().find(|entry| entry.located.targets().any(alike)));
         found.or_else(|| self.entries.iter().find(|entry| entry.sends_from(source))).map(|entry| entry.trunk.clone())
     }
 
@@ -332,5 +336,41 @@ impl Entry {
             self.debt = Some(debt + interval);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::sip::Transport;
+
+    fn trunk(name: &str, transport: Transport, remote: &str) -> Trunk {
+        let local = "192.0.2.1:5060".parse().unwrap();
+        let mut trunk = Trunk::new(name);
+        trunk.targets = vec![Target { transport, local, remote: remote.parse().unwrap(), server_name: None }];
+        trunk
+    }
+
+    /// One PBX, several trunks: a connection of its own comes from any port, and belongs to the trunk of its transport.
+    #[test]
+    fn trunks_at_one_address_are_told_by_port_then_by_transport() {
+        let trunks = Trunks::new(vec![
+            trunk("plain", Transport::Udp, "192.0.2.9:5060"),
+            trunk("sealed", Transport::Tls, "192.0.2.9:5061"),
+            trunk("other-port", Transport::Tls, "192.0.2.9:5071"),
+        ]);
+        let of = |transport, remote: &str| {
+            let local = "192.0.2.1:5060".parse().unwrap();
+            let flow = Flow { transport, local, remote: remote.parse().unwrap(), id: 1 };
+            trunks.of_flow(flow).map(|trunk| trunk.name.clone())
+        };
+        assert_eq!(of(Transport::Tls, "192.0.2.9:5071").as_deref(), Some("other-port"));
+        assert_eq!(of(Transport::Tls, "192.0.2.9:40001").as_deref(), Some("sealed"));
+        assert_eq!(of(Transport::Tls, "[::ffff:192.0.2.9]:40001").as_deref(), Some("sealed"));
+        assert_eq!(of(Transport::Udp, "192.0.2.9:5062").as_deref(), Some("plain"));
+        assert_eq!(of(Transport::Tcp, "192.0.2.9:40001").as_deref(), Some("plain"));
+        assert_eq!(of(Transport::Tls, "192.0.2.8:5061"), None);
     }
 }

@@ -222,3 +222,49 @@ async fn srtp_there_and_back() {
     hang_up(browser, &call).await;
     no_call_is_left().await;
 }
+
+/// TLS with a verified certificate, and SRTP with the keys under it: sound there and back, before and after a hold.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_tls_with_srtp_to_asterisk() {
+    listen_in().await;
+    let mut browser = browser().await;
+    let call = call(&mut browser, "400", Codecs::All).await;
+    browser.say(Sound::Tone(BROWSER_TONE)).await;
+    browser.heard.tone("the browser", BROWSER_TONE).await;
+    invited_by_tls("<==").await;
+    holds(&mut browser, &call, true).await;
+    holds(&mut browser, &call, false).await;
+    browser.heard.tone_anew("the browser", BROWSER_TONE).await;
+    // Asterisk's BYE finds its way back.
+    asterisk("channel request hangup all").await;
+    browser.ended("them").await;
+    browser.close().await;
+    no_call_is_left().await;
+}
+
+/// The other way round: Asterisk verifies our certificate, and its trunk is told by address and transport.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_tls_with_srtp_from_asterisk() {
+    listen_in().await;
+    let mut browser = browser().await;
+    asterisk("channel originate PJSIP/201@sealed extension 600@lab").await;
+    let incoming = browser.expect("incoming").await;
+    browser.accept(&incoming).await;
+    browser.expect("answered").await;
+    browser.say(Sound::Tone(BROWSER_TONE)).await;
+    browser.heard.tone("the browser", BROWSER_TONE).await;
+    invited_by_tls("==>").await;
+    hang_up(browser, incoming["call"].as_str().expect("a call")).await;
+    no_call_is_left().await;
+}
+
+/// The INVITE that went this way went by TLS, and wanted SRTP.
+async fn invited_by_tls(way: &str) {
+    let lines = overheard().await;
+    let line = lines.iter().find(|line| line.contains(way) && line.contains("INVITE sip:"));
+    let number = line.and_then(|line| line.split_whitespace().next()).expect("an INVITE in the history");
+    let message = asterisk(&format!("pjsip show history entry {number}")).await;
+    for part in ["SIP/2.0/TLS ", "transport=tls", "RTP/SAVP ", "a=crypto:1 "] {
+        assert!(message.to_lowercase().contains(&part.to_lowercase()), "no {part} in {message}");
+    }
+}

@@ -15,6 +15,7 @@ mod outbound;
 #[path = "../peer/mod.rs"]
 mod peer;
 mod procedures;
+mod redirection;
 mod registration;
 #[allow(dead_code)] // a vocabulary, of which each test uses its part
 mod scene;
