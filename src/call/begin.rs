@@ -60,7 +60,11 @@ fn of_trunk(cx: &mut Context, id: CallId, request: InboundRequest) -> (Core, Sta
     let parties = screening::inbound_parties(&request);
     let screened = screening::screen_inbound(cx, &request, &parties);
     let mut record = Cdr::begin(id, Direction::Inbound, "", &parties.dialled, cx.now.unix_ms);
-    record.trunks.push(TrunkTried { trunk: request.trunk.name.clone(), result: "caller".into() });
+    record.trunks.push(TrunkTried {
+        trunk: request.trunk.name.clone(),
+        result: "caller".into(),
+        redirected: Vec::new(),
+    });
     record.number = Some(parties.number);
     record.from = Some(parties.announcement.from.clone());
     tracing::info!(call = %id, trunk = request.trunk.name, to = record.dialled, "a trunk calls");
@@ -146,13 +150,13 @@ pub(super) fn hunt_for(
     screened: Screened,
     name: Option<String>,
 ) -> Result<Hunt, Cause> {
-    let Screened { number, from, to, .. } = screened;
+    let Screened { number, from, to, rights, .. } = screened;
     let (id, forwards) = (core.id, core.forwards);
     let known_as = core.next_name();
     let users = match to {
         Destination::Trunks(trunks) => {
             let hops: Vec<Hop> = trunks.iter().flat_map(|trunk| Hop::of_trunk(cx, trunk)).collect();
-            let route = Route { forwards, ..Route::new(hops, number, from) };
+            let route = Route { forwards, rights, ..Route::new(hops, number, from) };
             return Ok(Hunt::new(vec![Party::Sip(Box::new(TrunkLeg::callee(id, route)))]));
         }
         Destination::Users(users) => users,

@@ -257,6 +257,8 @@ impl Core {
             }
         }
         self.record.answer = Some(cx.now.unix_ms);
+        let redirected = self.b.as_ref().and_then(Party::sip).and_then(TrunkLeg::longest);
+        self.longest = redirected.map_or(self.longest, |longest| longest.min(self.longest));
         if let Some(rights) = self.b.as_ref().and_then(Party::rights) {
             self.longest = rights.longest.map_or(self.longest, |longest| longest.min(self.longest));
             if self.direction == Direction::Inbound {

@@ -76,6 +76,10 @@ pub struct TrunkTried {
     /// What came of it: `answered`, `abandoned`, or the SIP status of its refusal (also `408` for silence and `503`
     /// for an unreachable one).
     pub result: String,
+    /// The numbers that its 3xx named, normalised, where they are others than the one called: whether the dial plan
+    /// allowed them or not. Those that it allowed were called by the same trunk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redirected: Vec<String>,
 }
 
 /// Codec names of both sides, as in SDP's registry.

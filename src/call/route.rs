@@ -3,8 +3,11 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Context, Phone, Trunk};
+use super::identity::user_of;
+use super::screening::{self, Destination, Wish};
+use super::{Context, Phone, Rights, Trunk};
 use crate::sip::{Flow, Headers, Host, NameAddr, Replaces, Scheme, Target, Uri};
 
 /// How many places 3xx of one call may name that are tried.
@@ -21,6 +24,8 @@ pub struct Hop {
     pub target: Option<Target>,
     /// The Request-URI, where it is not made of the number: a phone's Contact, or where a redirection points to.
     pub uri: Option<Uri>,
+    /// The longest call that the dial plan allows to the number that a redirection has named.
+    pub longest: Option<Duration>,
 }
 
 impl Hop {
@@ -32,6 +37,7 @@ impl Hop {
             flow: target.as_ref().map(Target::flow),
             target,
             uri: None,
+            longest: None,
         };
         match targets.is_empty() {
             true => vec![hop(None)],
@@ -41,11 +47,12 @@ impl Hop {
 
     /// A registered phone.
     pub fn of_phone(trunk: Arc<Trunk>, phone: Phone) -> Hop {
-        Hop { trunk, flow: Some(phone.flow), target: None, uri: Some(phone.contact) }
+        Hop { trunk, flow: Some(phone.flow), target: None, uri: Some(phone.contact), longest: None }
     }
 
     /// Where a 3xx leads to: its Contacts by their `q`, as far as they name a party of the same trunk (RFC 3261 section
-    /// 8.1.3.4). Others are not ours to call: the dial plan has said by which trunk this number goes.
+    /// 8.1.3.4). Others are not ours to call: the dial plan has said by which trunk this number goes. What number such a
+    /// place has is for [`Route::allows`] to judge.
     pub fn redirected(cx: &mut Context, trunk: &Arc<Trunk>, present: Option<&Target>, headers: &Headers) -> Vec<Hop> {
         let mut contacts = headers.contacts().unwrap_or_default();
         let q = |contact: &NameAddr| contact.params.value("q").and_then(|q| q.parse::<f32>().ok()).unwrap_or(1.0);
@@ -70,7 +77,7 @@ impl Hop {
             }
             let mut uri = contact.uri;
             uri.headers = None;
-            Some(Hop { trunk: trunk.clone(), flow: Some(flow), target: Some(target), uri: Some(uri) })
+            Some(Hop { trunk: trunk.clone(), flow: Some(flow), target: Some(target), uri: Some(uri), longest: None })
         });
         hops.take(MOST_REDIRECTS).collect()
     }
@@ -96,11 +103,46 @@ pub struct Route {
     pub referred_by: Option<String>,
     /// The Max-Forwards of the call: a loop through us shall end.
     pub forwards: u8,
+    /// On whose behalf it is; `None`: nobody's, and no redirection leads to another number.
+    pub rights: Option<Rights>,
 }
 
 impl Route {
     /// A route for a call of its own.
     pub fn new(hops: impl IntoIterator<Item = Hop>, number: String, from: String) -> Route {
-        Route { hops: hops.into_iter().collect(), number, from, replaces: None, referred_by: None, forwards: 70 }
+        Route {
+            hops: hops.into_iter().collect(),
+            number,
+            from,
+            replaces: None,
+            referred_by: None,
+            forwards: 70,
+            rights: None,
+        }
+    }
+
+    /// The number that a place named by a 3xx stands for, normalised, where that is not the number called; `""`: it has
+    /// none.
+    pub fn other_number(&self, hop: &Hop) -> Option<String> {
+        let number = hop.uri.as_ref().and_then(user_of).unwrap_or_default();
+        let number = hop.trunk.number_format.normalise(&number);
+        (number != self.number).then_some(number)
+    }
+
+    /// Whether a place that a 3xx has named may be called: one of another number only where the dial plan lets him call
+    /// that number whose call it is, and by this very trunk. It is then called as the plan writes it.
+    pub fn allows(&self, cx: &mut Context, mut hop: Hop) -> Option<Hop> {
+        let Some(number) = self.other_number(&hop) else { return Some(hop) };
+        let rights = self.rights.as_ref()?;
+        let screened = screening::screen_wish(cx, &Wish { rights, to: &number, from: None }).ok()?;
+        let by_this = match &screened.to {
+            Destination::Trunks(trunks) => trunks.iter().any(|trunk| trunk.name == hop.trunk.name),
+            Destination::Users(_) => false,
+        };
+        let uri = hop.uri.as_mut().filter(|_| by_this)?;
+        let written = hop.trunk.number_format.present(&screened.number);
+        uri.user = hop.trunk.uri(&written, uri.host.clone(), None)?.user;
+        hop.longest = Some(screened.longest);
+        Some(hop)
     }
 }

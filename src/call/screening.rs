@@ -98,6 +98,8 @@ pub(super) struct Screened {
     pub to: Destination,
     pub ring_for: Duration,
     pub longest: Duration,
+    /// On whose behalf; `None`: a trunk's call.
+    pub rights: Option<Rights>,
 }
 
 /// Whom a call is for.
@@ -158,12 +160,14 @@ pub(super) fn screen_wish(cx: &mut Context, wish: &Wish<'_>) -> Result<Screened,
             }
             let ring_for = ring_for.unwrap_or(cx.settings.ring_for);
             let longest = shortest(cx, [longest, wish.rights.longest]);
-            Ok(Screened { rule, number: to, from, to: Destination::Trunks(trunks), ring_for, longest })
+            let rights = Some(wish.rights.clone());
+            Ok(Screened { rule, number: to, from, to: Destination::Trunks(trunks), ring_for, longest, rights })
         }
         Decision::Ring { rule, to, from, users, ring_for, longest } => {
             let longest = shortest(cx, [longest, wish.rights.longest]);
             let from = from.unwrap_or(caller.user);
-            Ok(Screened { rule, number: to, from, to: Destination::Users(users), ring_for, longest })
+            let rights = Some(wish.rights.clone());
+            Ok(Screened { rule, number: to, from, to: Destination::Users(users), ring_for, longest, rights })
         }
         Decision::Refuse { rule, code, reason, caller_id } => {
             let cause = match caller_id {
@@ -225,6 +229,7 @@ pub(super) fn screen_inbound(
                 to: Destination::Users(users),
                 ring_for,
                 longest,
+                rights: None,
             })
         }
         Decision::Refuse { rule, code, reason, .. } => {

@@ -388,7 +388,9 @@ impl Established {
     pub(super) fn transfer_done(&mut self, core: &mut Core, cx: &mut Context, party: Party) -> Next {
         let Some(transfer) = self.transfer.take() else { return Next::Stay };
         let by = transfer.by;
-        self.shorten(transfer.longest.and_then(|longest| cx.now.instant.checked_add(longest)));
+        let redirected = party.sip().and_then(TrunkLeg::longest);
+        let longest = [transfer.longest, redirected].into_iter().flatten().min();
+        self.shorten(longest.and_then(|longest| cx.now.instant.checked_add(longest)));
         tell(core, cx, by, transfer.told, &News::Done);
         let how = match &transfer.stage {
             Stage::Receiving { .. } => "join",

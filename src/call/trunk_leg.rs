@@ -77,6 +77,8 @@ pub struct TrunkLeg {
     pub(super) refer: Option<ReferId>,
     tried: Vec<TrunkTried>,
     sent: Option<String>,
+    /// The longest call with who is called at present, where a redirection has led to him.
+    longest: Option<Duration>,
 }
 
 /// Our own hold of the peer: as agreed, and as last wanted by the other party.
@@ -151,6 +153,7 @@ impl TrunkLeg {
             refer: None,
             tried: Vec::new(),
             sent: None,
+            longest: None,
         }
     }
 
@@ -199,6 +202,11 @@ impl TrunkLeg {
     /// The number as the last trunk was sent it.
     pub(super) fn sent(&self) -> Option<&str> {
         self.sent.as_deref()
+    }
+
+    /// The longest call with the peer, where a redirection has led to him.
+    pub(super) fn longest(&self) -> Option<Duration> {
+        self.longest
     }
 
     /// The peer that is called at present, or that called.
@@ -294,13 +302,21 @@ impl TrunkLeg {
         if elsewhere && !self.heard { self.next_trunk(cx, cause) } else { Happened::Over(cause) }
     }
 
-    /// A 3xx, where the trunk's are followed: its Contacts are the next hops, at most five in a call and none twice.
+    /// A 3xx, where the trunk's are followed: its Contacts are the next hops, at most five in a call and none twice, and
+    /// none whose number the dial plan does not allow by this trunk.
     fn redirected(&mut self, cx: &mut Context, headers: &Headers) -> bool {
         let Some(trunk) = self.trunk.clone().filter(|trunk| trunk.redirects == Redirects::Trunk) else { return false };
         let hops = Hop::redirected(cx, &trunk, self.target.as_ref(), headers);
         let Some(route) = &mut self.route else { return false };
         let mut followed = Vec::new();
         for hop in hops {
+            if let (Some(number), Some(tried)) = (route.other_number(&hop), self.tried.last_mut()) {
+                tried.redirected.push(number);
+            }
+            let Some(hop) = route.allows(cx, hop) else {
+                tracing::warn!(call = %self.call, trunk = trunk.name, "a redirection to a number that is not allowed");
+                continue;
+            };
             let name = hop.uri.as_ref().map(ToString::to_string).unwrap_or_default();
             if self.places.len() < MOST_REDIRECTS && !self.places.contains(&name) {
                 self.places.push(name);
@@ -427,7 +443,11 @@ impl TrunkLeg {
             let next = self.route.as_mut().and_then(|route| route.hops.pop_front());
             let (Some(hop), Some(loan)) = (next, self.loan.clone()) else { return Err(cause) };
             let trunk = hop.trunk.clone();
-            self.tried.push(TrunkTried { trunk: trunk.name.clone(), result: "abandoned".into() });
+            self.tried.push(TrunkTried {
+                trunk: trunk.name.clone(),
+                result: "abandoned".into(),
+                redirected: Vec::new(),
+            });
             if let Err(refused) = self.admit(cx, &hop) {
                 self.result(refused.word());
                 self.skip(&trunk.name);
@@ -441,6 +461,7 @@ impl TrunkLeg {
             self.trunk = Some(trunk.clone());
             self.remote = Some(flow.remote);
             self.target = hop.target.clone();
+            self.longest = hop.longest;
             let rtp = match loan.rtp_for(flow.remote) {
                 Ok(rtp) => rtp,
                 Err(none) => {

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use ringback::call::CallId;
+use ringback::dialplan::{Plan, PlanFile};
 use ringback::sdp::{MediaLoss, MediaReport, Side};
 use ringback::signal::Party;
 use ringback::sip::{Flow, Message, Method, Transport};
 use ringback::switch::Input;
 
 use crate::support::raw::{self, Raw, reply};
-use crate::support::world::{GATEWAY, ONE, TWO, address, config};
+use crate::support::world::{GATEWAY, ONE, PLAN, TWO, address, config};
 use crate::support::{Fate, Habits, World, call, ended};
 
 const TIERS: &str = "+443001";
@@ -299,7 +300,7 @@ fn the_lease_is_for_every_trunk_of_the_route() {
 fn redirecting(contacts: &'static [&'static str]) -> impl FnMut(&Message) -> Vec<Message> {
     move |message| match message {
         Message::Request(invite) if invite.method == Method::Invite => match invite.uri.user.as_deref() {
-            Some("601") => vec![reply(invite, 200, "a", Some(5000))],
+            Some("601" | "+445001234") => vec![reply(invite, 200, "a", Some(5000))],
             Some("602") => vec![reply(invite, 503, "b", None)],
             _ => {
                 let Message::Response(mut moved) = reply(invite, 302, "r", None) else { unreachable!() };
@@ -354,4 +355,72 @@ fn a_redirection_is_followed_within_its_trunk_and_never_in_a_circle() {
     world.say(alice, &call("c1", "600"));
     world.finish();
     assert_eq!(world.page(alice).ended("c1").unwrap().2, Some(302));
+}
+
+/// A 3xx to another number is a call to that number: the dial plan must allow it to the caller, by the same trunk, and the
+/// record says where it led.
+#[test]
+fn a_redirection_to_a_number_that_the_plan_bars_is_a_refusal() {
+    let table: [(&[&str], &[&str], &[&str]); 6] = [
+        (&["<sip:+449098790000@192.0.2.9>"], &[], &["+449098790000"]),
+        (&["<sip:%2B449098790000@192.0.2.9;user=phone>"], &[], &["+449098790000"]),
+        (&["<sip:09098790000@192.0.2.9>"], &[], &["09098790000"]),
+        (&["<sip:+443020000@192.0.2.9>"], &[], &["+443020000"]), // by the other trunk
+        (&["<sip:alice@192.0.2.9>", "<sip:192.0.2.9>"], &[], &["alice", ""]),
+        (&["<sip:+449098790000@192.0.2.9>;q=0.9", "<sip:601@192.0.2.9>;q=0.1"], &["601"], &["+449098790000", "601"]),
+    ];
+    for (contacts, places, named) in table {
+        let mut world = World::new();
+        world.script(Raw::new(address(ONE), redirecting(contacts)));
+        let alice = world.browser(1, "alice");
+        world.say(alice, &call("c1", "600"));
+        world.run(3000);
+        let heard = &world.raws[&address(ONE)];
+        let called: Vec<String> =
+            heard.requests(&Method::Invite).iter().skip(1).filter_map(|invite| invite.uri.user.clone()).collect();
+        assert_eq!(called, places, "{contacts:?}");
+        if places.is_empty() {
+            assert_eq!(world.page(alice).ended("c1").unwrap().2, Some(302), "{contacts:?}");
+        } else {
+            world.tell(alice, "hangup", "c1");
+        }
+        world.finish();
+        let first = &world.cdr().trunks[0];
+        assert_eq!(
+            (first.result.as_str(), &first.redirected[..]),
+            ("302", &named.iter().map(ToString::to_string).collect::<Vec<_>>()[..]),
+            "{contacts:?}"
+        );
+    }
+}
+
+/// What needs no new judgement: the number called, elsewhere in the trunk.
+#[test]
+fn a_redirection_of_the_same_number_within_the_trunk_is_followed_unasked() {
+    let mut world = World::new();
+    world.script(Raw::new(address(ONE), redirecting(&["<sip:600@192.0.2.9;edge=2>"])));
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "600"));
+    world.run(3000);
+    assert_eq!(world.raws[&address(ONE)].requests(&Method::Invite).len(), 2);
+    world.finish();
+    let trunks = &world.cdr().trunks;
+    assert_eq!((trunks.len(), trunks[0].redirected.len()), (2, 0));
+}
+
+/// Who may not call a number is not led there either, and the call lasts no longer than the plan allows to the new number.
+#[test]
+fn a_redirection_is_bound_by_the_new_numbers_longest_call() {
+    let text = PLAN.replace("prefix = [\"+44500\"]", "prefix = [\"+44500\"]\nlongest_call = '20s'");
+    let files = [PlanFile { name: "sim.toml".into(), text }];
+    let mut config = config(3);
+    config.plan = Plan::load(&files, &["one".into(), "two".into()]).unwrap().into();
+    let mut world = World::with(config);
+    world.script(Raw::new(address(ONE), redirecting(&["<sip:+445001234@192.0.2.9>"])));
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "600"));
+    world.until(alice, "c1", "answered");
+    world.run(21_000);
+    assert_eq!(world.page(alice).ended("c1").unwrap().1, "max-duration");
+    world.finish();
 }
