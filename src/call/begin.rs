@@ -49,7 +49,7 @@ fn of_phone(cx: &mut Context, id: CallId, request: PhoneRequest) -> (Core, State
         Err(cause) => Err((None, cause)),
         Ok(()) => screening::screen_wish(cx, &Wish { rights: &rights, to: &to, from: None }),
     };
-    let leg = TrunkLeg::caller(id, trunk, flow.remote, session, offer);
+    let leg = TrunkLeg::caller(id, trunk, flow.remote, session, offer, Some(rights.clone()));
     let mut core = Core::new(cx, id, record, Party::Sip(Box::new(leg)));
     core.rights = Some(rights);
     core.forwards = forwards;
@@ -74,7 +74,7 @@ fn of_trunk(cx: &mut Context, id: CallId, request: InboundRequest) -> (Core, Sta
     if let Ok(Screened { to: Destination::Users(users), .. }) = &screened {
         record.user = users.join(",");
     }
-    let leg = TrunkLeg::caller(id, request.trunk, request.flow.remote, request.session, offer);
+    let leg = TrunkLeg::caller(id, request.trunk, request.flow.remote, request.session, offer, None);
     let mut core = Core::new(cx, id, record, Party::Sip(Box::new(leg)));
     core.forwards = forwards;
     go_on(cx, core, screened, parties.announcement.name)

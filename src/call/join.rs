@@ -23,7 +23,7 @@ use super::leg::Leg as _;
 use super::party::Party;
 use super::slots::Loan;
 use super::transfer::{JOIN_WITHIN, Stage, Then, Transfer, TransferTo, can_refer, refer};
-use super::trunk_leg::TrunkLeg;
+use super::trunk_leg::{Owner, TrunkLeg};
 use super::{CallId, Cause, Context, Effect, Origin, SocketId, Special, Trunk};
 use crate::sdp::Side;
 use crate::sip::{ReferTo, Replaces, SessionId};
@@ -39,6 +39,8 @@ pub struct Far {
     pub label: String,
     /// Its SIP leg, if it has one; else it is a browser.
     pub sip: Option<FarSip>,
+    /// Whose the transferor's leg is in that call, where he is a SIP peer.
+    pub owner: Option<Owner>,
 }
 
 /// The SIP leg of a far party.
@@ -145,7 +147,8 @@ impl Core {
             }
             None => None,
         };
-        Some(Far { call: self.id, by, label: self.label(by.other()), sip })
+        let owner = self.party(by).and_then(Party::sip).and_then(TrunkLeg::owner);
+        Some(Far { call: self.id, by, label: self.label(by.other()), sip, owner })
     }
 }
 
@@ -161,6 +164,12 @@ impl Established {
                 _ => self.transfer_failed(core, cx, Cause::from_status(Origin::Gateway, 481)),
             };
         };
+        // A dialog that REFER names must be the transferor's own; a browser's calls are looked up among its own.
+        let own = core.party(by).and_then(Party::sip).and_then(TrunkLeg::owner);
+        if matches!(wish.to, TransferTo::Dialog { .. }) && (own.is_none() || own != far.owner) {
+            tracing::warn!(call = %core.id, "a REFER names a call that is not its sender's");
+            return self.transfer_failed(core, cx, Cause::from_status(Origin::Gateway, 481));
+        }
         transfer.to.clone_from(&far.label);
         if wish.refer.is_none() && refer_to_dialog(core, cx, by.other(), &far) {
             transfer.stage = Stage::Referred { accepted: false, then: Then::Join(Box::new(far)) };

@@ -8,6 +8,7 @@ use rand::RngExt as _;
 
 use super::browser_leg::Announcement;
 use super::identity::user_of;
+use super::trunk_leg::Owner;
 use super::{Cause, Context, Origin, SocketId, Special, Trunk};
 use crate::dialplan::{Caller, Decision, TrunkChoice};
 use crate::sdp::BrowserOffer;
@@ -55,8 +56,18 @@ pub struct InboundRequest {
     pub request: Request,
     /// The way it came.
     pub flow: Flow,
+    /// Whose phone it is, of a phone's INVITE with Replaces; a trunk's call has no user.
+    pub rights: Option<Rights>,
     /// Refused before the dial plan is asked, for this cause.
     pub refused: Option<Cause>,
+}
+
+impl InboundRequest {
+    /// Whose it is.
+    pub(super) fn owner(&self) -> Owner {
+        let user = self.rights.as_ref().map(|rights| rights.caller.user.clone());
+        Owner { trunk: self.trunk.name.clone(), user }
+    }
 }
 
 /// A call of a phone of ours, registered here as a user's.

@@ -233,15 +233,23 @@ impl State {
         self.hunted(core, cx, hunted)
     }
 
-    /// INVITE with Replaces (RFC 3891): the caller takes the place of a party, if it is of the same trunk.
+    /// INVITE with Replaces (RFC 3891): the caller takes the place of a party, if it is of the same trunk; a phone, if it
+    /// is of the same user.
     fn replace(self, core: &mut Core, cx: &mut Context, session: SessionId, request: InboundRequest) -> State {
         let new = request.session;
         let side = [Side::A, Side::B]
             .into_iter()
             .find(|side| core.party(*side).and_then(Party::sip).is_some_and(|leg| leg.session() == Some(session)));
-        let same = side.and_then(|side| core.party(side)).and_then(Party::sip).and_then(TrunkLeg::trunk);
+        let same = side.and_then(|side| core.party(side)).and_then(Party::sip).and_then(TrunkLeg::owner);
         let status = match (&self, side) {
-            _ if same.is_none_or(|trunk| trunk.name != request.trunk.name) => 403,
+            // Which calls others have is nobody's business.
+            _ if same != Some(request.owner()) => {
+                if request.rights.is_some() {
+                    481
+                } else {
+                    403
+                }
+            }
             (State::Established(Established { transfer: None, .. }), Some(side)) => {
                 return self.established(core, cx, |state, core, cx| state.replaced(core, cx, side, request));
             }

@@ -312,7 +312,7 @@ impl Established {
         let (number, _) = request.trunk.caller(&request.request.headers);
         let to = number.unwrap_or_else(|| "anonymous".to_owned());
         let remote = request.flow.remote;
-        let leg = TrunkLeg::caller(core.id, request.trunk, remote, request.session, offer);
+        let leg = TrunkLeg::caller(core.id, request.trunk, remote, request.session, offer, request.rights);
         let mut party = Box::new(Party::Sip(Box::new(leg)));
         let none = || Cause::special(Origin::Gateway, Special::NoResources);
         match body.and_then(|()| core.slots.ask(cx, vec![remote], false).ok_or_else(none)) {

@@ -81,6 +81,15 @@ pub struct TrunkLeg {
     longest: Option<Duration>,
 }
 
+/// Whose a leg is: who may speak for it. All phones share one trunk: it is the user that tells them apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The trunk's name.
+    pub trunk: String,
+    /// The user of a phone.
+    pub user: Option<String>,
+}
+
 /// Our own hold of the peer: as agreed, and as last wanted by the other party.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Hold {
@@ -108,16 +117,17 @@ impl TrunkLeg {
         TrunkLeg { rights: Some(rights), ..TrunkLeg::callee(call, route) }
     }
 
-    /// The leg of a peer that calls, with its offer if it made one.
+    /// The leg of a peer that calls, with its offer if it made one; `rights`: of the user whose phone it is.
     pub(super) fn caller(
         call: CallId,
         trunk: Arc<Trunk>,
         remote: SocketAddr,
         session: SessionId,
         offered: Option<Vec<u8>>,
+        rights: Option<Rights>,
     ) -> TrunkLeg {
         let new = TrunkLeg::new(Role::Caller, call, Side::A);
-        TrunkLeg { trunk: Some(trunk), remote: Some(remote), session: Some(session), offered, ..new }
+        TrunkLeg { trunk: Some(trunk), remote: Some(remote), session: Some(session), offered, rights, ..new }
     }
 
     fn new(role: Role, call: CallId, side: Side) -> TrunkLeg {
@@ -173,6 +183,12 @@ impl TrunkLeg {
     /// What the user may whose phone it is.
     pub(super) fn rights(&self) -> Option<&Rights> {
         self.rights.as_ref()
+    }
+
+    /// Whose it is: a trunk's, or of the phones a user's.
+    pub(super) fn owner(&self) -> Option<Owner> {
+        let user = self.rights.as_ref().map(|rights| rights.caller.user.clone());
+        self.trunk.as_ref().map(|trunk| Owner { trunk: trunk.name.clone(), user })
     }
 
     /// Its session, while it has one.

@@ -146,7 +146,8 @@ impl Switch {
             return;
         }
         if let Some(old) = replaces {
-            return self.replace(now, old, InboundRequest { trunk, session, request, flow, refused });
+            let rights = Some(rights);
+            return self.replace(now, old, InboundRequest { trunk, session, request, flow, rights, refused });
         }
         let id = self.new_call_id();
         self.owners.insert(session, id);

@@ -76,7 +76,7 @@ impl Switch {
         self.trunk_alive(&trunk.name);
         self.trunks.began(session, &trunk.name);
         let refused = self.refused_now();
-        let request = InboundRequest { trunk, session, request, flow, refused };
+        let request = InboundRequest { trunk, session, request, flow, rights: None, refused };
         if let Some(old) = replaces {
             return self.replace(now, old, request);
         }
@@ -85,8 +85,16 @@ impl Switch {
         self.begin(now, id, Origination::Trunk(request));
     }
 
-    /// INVITE with Replaces: it belongs to the call of the session that it names.
+    /// INVITE with Replaces: it belongs to the call of the session that it names. A gateway that takes no calls takes none
+    /// of these.
     pub(super) fn replace(&mut self, now: Now, old: SessionId, request: InboundRequest) {
+        if let Some(cause) = &request.refused {
+            let status = cause.sip.filter(|status| (300..700).contains(status)).unwrap_or(503);
+            let headers = [("Reason".to_owned(), cause.reason_header())];
+            let reason = crate::sip::default_reason(status);
+            let _ = self.ua.reject(now.instant, request.session, status, reason, &headers); // refused only where it has ended
+            return;
+        }
         match self.owners.get(&old).copied().filter(|id| self.calls.contains_key(id)) {
             Some(id) => {
                 self.owners.insert(request.session, id);

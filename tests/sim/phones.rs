@@ -314,3 +314,111 @@ fn a_user_has_so_many_calls_of_his_phones_and_no_more() {
     assert_eq!((second.status, second.headers.get("Retry-After")), (503, Some("5")));
     world.finish();
 }
+
+/// The dialog that a phone has with us, for Replaces: named as we see it.
+fn own_dialog(invite: &Request, ok: &Response) -> String {
+    let tag = |field: Option<&str>| field.unwrap().split_once(";tag=").unwrap().1.to_owned();
+    let call_id = invite.headers.get("Call-ID").unwrap();
+    format!("{call_id};to-tag={};from-tag={}", tag(ok.headers.get("To")), tag(ok.headers.get("From")))
+}
+
+/// An INVITE of a user's phone with credentials and further header fields.
+fn invite_with(world: &mut World, user: &str, cseq: u32, fields: &[(&str, String)]) -> Response {
+    let from = address(PHONE);
+    let to = "+442079460999";
+    let challenge = send(world, from, invite(user, to, cseq, fields)).unwrap();
+    let Some(proxy) = challenge.headers.challenges("Proxy-Authenticate").into_iter().next() else { return challenge };
+    let credentials = Credentials { username: user.into(), password: PASSWORD.into(), realm: None };
+    let uri = format!("sip:{to}@phones.example");
+    let answer = digest::answer(&proxy, &credentials, &Method::Invite, &uri, b"", "cnonce", 1).unwrap();
+    let mut fields = fields.to_vec();
+    fields.push(("Proxy-Authorization", answer));
+    send(world, from, invite(user, to, cseq + 1, &fields)).unwrap()
+}
+
+/// Alice's phone talks by trunk one; gives what Replaces would say of her call.
+fn alice_talks(config: SwitchConfig) -> (World, String) {
+    let mut world = world(config);
+    world.one().habits = Habits { answer_after: Some(10), ..Habits::default() };
+    register(&mut world, PHONE, "alice", PASSWORD, 1).unwrap();
+    register(&mut world, PHONE, "bob", PASSWORD, 1).unwrap();
+    let answered = call_out(&mut world, "alice", "+442079460999", PASSWORD, 10).unwrap();
+    assert_eq!(answered.status, 200);
+    world.input_raw(address(PHONE), raw::ack(&answered, None));
+    world.run(100);
+    let named = own_dialog(&invite("alice", "+442079460999", 11, &[]), &answered);
+    (world, named)
+}
+
+/// INVITE with Replaces: all phones share one trunk, and yet a call is its own user's alone.
+#[test]
+fn a_phones_invite_with_replaces_takes_no_other_users_place() {
+    for (user, status) in [("bob", 481), ("alice", 200)] {
+        let mut config = with_phones();
+        config.phones.as_mut().unwrap().calls_per_user = 2;
+        let (mut world, named) = alice_talks(config);
+        let response = invite_with(&mut world, user, 30, &[("Replaces", named)]);
+        assert_eq!(response.status, status, "{user}: {}", world.story());
+        if status == 200 {
+            world.input_raw(address(PHONE), raw::ack(&response, None));
+            world.run(100);
+        }
+        assert_eq!(world.switch.stats().calls, 1);
+        world.input(Input::HangupAll);
+        world.finish();
+        assert_eq!(world.cdr().transfers.len(), usize::from(status == 200));
+    }
+}
+
+/// REFER with Replaces to a call of another user's: it would be his party that is taken.
+#[test]
+fn a_phones_refer_with_replaces_takes_no_other_users_party() {
+    for (user, done) in [("bob", false), ("alice", true)] {
+        let mut config = with_phones();
+        config.phones.as_mut().unwrap().calls_per_user = 2;
+        let (mut world, named) = alice_talks(config);
+        let second = invite_with(&mut world, user, 30, &[]);
+        assert_eq!(second.status, 200, "{}", world.story());
+        world.input_raw(address(PHONE), raw::ack(&second, None));
+        world.run(100);
+        let escaped = named.replace('@', "%40").replace(';', "%3B").replace('=', "%3D");
+        let target = format!("<sip:+442079460999@phones.example?Replaces={escaped}>");
+        let mut refer = request(Method::Refer, user, 40, &[("Refer-To", target)]);
+        for field in ["Call-ID", "From", "To"] {
+            refer.headers.set(field, second.headers.get(field).unwrap().to_owned());
+        }
+        assert_eq!(send(&mut world, address(PHONE), refer).unwrap().status, 202, "{}", world.story());
+        world.run(5000);
+        let notified: Vec<String> = world.raws[&address(PHONE)]
+            .requests(&Method::Notify)
+            .iter()
+            .map(|notify| String::from_utf8_lossy(&notify.body).trim().to_owned())
+            .collect();
+        let joined = notified.last().is_some_and(|told| told.contains("200 OK"));
+        assert_eq!(joined, done, "{user}: {notified:?} {}", world.story());
+        world.input(Input::HangupAll);
+        world.finish();
+        let results: Vec<&str> =
+            world.cdrs.iter().flat_map(|cdr| &cdr.transfers).map(|transfer| transfer.result.as_str()).collect();
+        assert_eq!(results.contains(&"481"), !done, "{results:?}");
+    }
+}
+
+/// A gateway that drains or is full takes no INVITE with Replaces either.
+#[test]
+fn an_invite_with_replaces_is_refused_while_draining_or_full() {
+    for full in [false, true] {
+        let mut config = with_phones();
+        config.phones.as_mut().unwrap().calls_per_user = 2;
+        config.limits.calls = if full { 1 } else { 10 };
+        let (mut world, named) = alice_talks(config);
+        if !full {
+            world.input(Input::Drain);
+        }
+        let response = invite_with(&mut world, "alice", 30, &[("Replaces", named)]);
+        assert_eq!(response.status, 503, "{}", world.story());
+        world.input(Input::HangupAll);
+        world.finish();
+        assert!(world.cdr().transfers.is_empty());
+    }
+}
