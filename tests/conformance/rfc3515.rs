@@ -296,6 +296,16 @@ fn what_the_peer_tells_is_told() {
         (Some("terminated;reason=timeout"), "", "100 last"),
         (Some("terminated"), "nonsense", "100 last"),
         (Some("active"), "SIP/2.0 999 Nonsense", "100"),
+        // RFC 6665 section 4.1.3: refused or given up is no success, whatever the sipfrag says of the way there.
+        (Some("terminated;reason=rejected"), "SIP/2.0 100 Trying", "603 last"),
+        (Some("terminated; Reason=Rejected"), "", "603 last"),
+        (Some("terminated;reason=probation;retry-after=9"), "SIP/2.0 180 Ringing", "480 last"),
+        (Some("terminated;reason=deactivated"), "SIP/2.0 100 Trying", "480 last"),
+        (Some("terminated;reason=giveup"), "SIP/2.0 100 Trying", "480 last"),
+        (Some("terminated;reason=rejected"), "SIP/2.0 200 OK", "200 last"),
+        (Some("terminated;reason=noresource"), "SIP/2.0 100 Trying", "100 last"),
+        (Some("terminated;reason=invariant"), "SIP/2.0 100 Trying", "100 last"),
+        (Some("active;reason=rejected"), "SIP/2.0 100 Trying", "100"),
         // Of a time before RFC 3265's header was asked for.
         (None, "SIP/2.0 180 Ringing", "180"),
         (None, "SIP/2.0 503 Service Unavailable", "503 last"),

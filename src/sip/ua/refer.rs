@@ -192,7 +192,11 @@ impl Established {
             return core.refuse(now, server, request, 481);
         };
         let (active, expires) = subscription_state(request);
-        let (status, reason) = read_sipfrag(request).unwrap_or((100, default_reason(100).to_owned()));
+        let told = read_sipfrag(request).unwrap_or((100, default_reason(100).to_owned()));
+        let (status, reason) = match ended_without_result(request).filter(|_| told.0 < 200) {
+            Some(status) => (status, default_reason(status).to_owned()),
+            None => told,
+        };
         refer.over = !active;
         refer.until = Some(now + expires);
         if refer.over && refer.transaction.is_none() {
@@ -435,6 +439,18 @@ fn subscription_state(request: &Request) -> (bool, Duration) {
     let params = Params::parse(params).unwrap_or_default();
     let expires = params.value("expires").and_then(|text| text.parse().ok()).map(Duration::from_secs);
     (!state.trim().eq_ignore_ascii_case("terminated"), expires.unwrap_or(SUBSCRIPTION).min(MAX_SUBSCRIPTION))
+}
+
+/// The status that stands for the end of a subscription which was refused or given up before there was a result (RFC 6665
+/// section 4.1.3). `noresource`, `timeout` and what is unknown leave open how the REFER ended: `None`.
+fn ended_without_result(request: &Request) -> Option<u16> {
+    let (state, params) = request.headers.get("Subscription-State")?.split_once(';')?;
+    let params = Params::parse(params).ok().filter(|_| state.trim().eq_ignore_ascii_case("terminated"))?;
+    match params.value("reason")?.to_ascii_lowercase().as_str() {
+        "rejected" => Some(603),
+        "deactivated" | "probation" | "giveup" => Some(480),
+        _ => None,
+    }
 }
 
 /// The status line of a `message/sipfrag` (RFC 3420).

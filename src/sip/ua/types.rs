@@ -332,7 +332,8 @@ pub enum UaEvent {
         /// Which.
         session: SessionId,
         /// The status of the peer's own INVITE as he reports it. With `last` and below 200: he tells no more, and how it
-        /// ended is unknown; 408 with an empty reason: he never told.
+        /// ended is unknown; 408 with an empty reason: he never told. 603 and 480 also stand for a subscription that he
+        /// has refused (`rejected`) or given up (`probation`, `deactivated`, `giveup`) before there was a result.
         status: u16,
         /// Its reason phrase.
         reason: String,
