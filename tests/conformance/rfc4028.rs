@@ -116,15 +116,30 @@ const UAC: &[Row] = &[
          > UPDATE",
     ),
     (
-        "an interval shorter than we take is not followed down",
+        "a 2xx with an interval below our Min-SE: refreshed in time for the peer, and asked for ours again",
+        "call timer=1800/120
+         > INVITE se=1800 min-se=120
+         < 200 sdp se=60;refresher=uac allow=UPDATE
+         > ACK
+         ! answered
+         wait 29999ms
+         wait 1ms
+         > UPDATE se=120;refresher=uac min-se=120
+         < 200 UPDATE se=60;refresher=uac
+         wait 29999ms
+         wait 1ms
+         > UPDATE se=120;refresher=uac",
+    ),
+    (
+        "an interval in which no refresh could be repeated is not followed down",
         "call timer=1800/90
          > INVITE
          < 200 sdp se=2;refresher=uac allow=UPDATE
          > ACK
          ! answered
-         wait 44s
-         wait 1s
-         > UPDATE",
+         wait 15999ms
+         wait 1ms
+         > UPDATE se=90;refresher=uac",
     ),
     (
         "the peer refreshes: each of his refreshes counts from its answer",

@@ -17,6 +17,9 @@ use crate::sip::{Headers, Method, Request, Response};
 
 /// Min-SE where nobody says otherwise (section 5), in seconds.
 const MIN_SE: u32 = 90;
+/// The shortest interval of a peer's 2xx that we believe, in seconds: in a shorter one a refresh could not be repeated for
+/// its 64*T1 (RFC 3261 section 17.1.1.2).
+const SHORTEST: u32 = 32;
 /// The longest time before the expiry at which the session is ended (section 10).
 const MARGIN: Duration = Duration::from_secs(32);
 /// A refresh that had to wait for another exchange is tried again so much later, at most.
@@ -139,8 +142,8 @@ impl Timer {
             ),
             (None, None) => return,
         };
-        SessionExpires { interval: interval.max(self.heard), refresher }.write(headers);
         let min_se = self.floor().max(self.heard);
+        SessionExpires { interval: interval.max(min_se), refresher }.write(headers);
         if min_se != MIN_SE {
             headers.push("Min-SE", min_se.to_string());
         }
@@ -175,7 +178,7 @@ impl Timer {
             (Some(asked), _, _) if asked.interval < self.floor() => return None,
             (Some(asked), _, Some(wish)) => wish.expires.max(self.floor()).max(self.heard).min(asked.interval),
             (Some(asked), _, None) => asked.interval,
-            (None, Some(running), _) => running.interval.max(self.heard),
+            (None, Some(running), _) => running.interval.max(self.floor()).max(self.heard),
             (None, None, Some(wish)) => wish.expires.max(self.floor()).max(self.heard),
             (None, None, None) => return None,
         };
@@ -193,13 +196,14 @@ impl Timer {
     }
 
     /// Reads the 2xx to a session refresh request of ours (section 7.2): without Session-Expires the session never ends.
-    /// A peer who does not say who refreshes leaves it to us.
+    /// A peer who does not say who refreshes leaves it to us. An interval below our Min-SE, which he should not have chosen,
+    /// is when he will give the session up all the same: it holds, and what we ask for next is ours again.
     pub(super) fn granted(&mut self, now: Instant, response: &Headers) {
         if !self.is_on() {
             return;
         }
         match SessionExpires::of(response) {
-            Some(agreed) => self.run(now, agreed.interval.max(self.floor()), agreed.refresher != Some(Role::Uas)),
+            Some(agreed) => self.run(now, agreed.interval.max(SHORTEST), agreed.refresher != Some(Role::Uas)),
             None => self.running = None,
         }
     }
