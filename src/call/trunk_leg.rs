@@ -308,8 +308,9 @@ impl TrunkLeg {
             _ => Cause::from_refusal(status, reason, headers.get("Reason")),
         };
         let unanswered = matches!(why, Failure::Timeout | Failure::Transport);
-        if unanswered || (why == Failure::Rejected && status == 503) {
-            self.target_failed(cx);
+        let overloaded = why == Failure::Rejected && status == 503;
+        if unanswered || overloaded {
+            self.target_failed(cx, headers.retry_after().filter(|_| overloaded));
         }
         if why == Failure::Rejected && (300..400).contains(&status) && self.redirected(cx, headers) {
             return self.next_trunk(cx, cause);
@@ -528,10 +529,10 @@ impl TrunkLeg {
         }
     }
 
-    /// The present target did not answer, or has no room: it stands back for a while.
-    fn target_failed(&mut self, cx: &mut Context) {
+    /// The present target did not answer, or has no room: it stands back for a while, by its own word where it gave one.
+    fn target_failed(&mut self, cx: &mut Context, retry_after: Option<Duration>) {
         if let (Some(trunk), Some(target)) = (&self.trunk, &self.target) {
-            cx.trunks.failed(cx.now.instant, &trunk.name, target);
+            cx.trunks.failed(cx.now.instant, &trunk.name, target, retry_after);
         }
     }
 
@@ -711,7 +712,7 @@ impl Leg for TrunkLeg {
             if let Some(session) = self.session.take() {
                 cx.ua.hangup(cx.now.instant, session, None);
             }
-            self.target_failed(cx);
+            self.target_failed(cx, None);
             self.result("408");
             return self.next_trunk(cx, Cause::from_status(Origin::Network, 408));
         }

@@ -15,6 +15,10 @@ use crate::sip::{Flow, Located, SessionId, Target};
 /// How long a target that did not answer stands behind the others ([RFC 3263 section
 /// 4.3](https://www.rfc-editor.org/rfc/rfc3263#section-4.3)).
 const QUARANTINE: Duration = Duration::from_secs(60);
+/// The longest Retry-After of a target's 503 that is believed.
+const LONGEST_QUARANTINE: Duration = Duration::from_secs(300);
+/// The shortest.
+const SHORTEST_QUARANTINE: Duration = Duration::from_secs(1);
 
 /// Why a trunk takes no call now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +83,7 @@ pub struct TargetState {
     pub transport: &'static str,
     /// Whether it answers OPTIONS, as far as it is asked.
     pub up: bool,
-    /// Whether a call found nobody there in the last minute.
+    /// Whether a call found nobody there in the last minute, or was told to come later.
     pub failed: bool,
 }
 
@@ -247,12 +251,14 @@ impl Trunks {
         targets
     }
 
-    /// A target did not answer in time, could not be reached, or said 503: it stands behind the others for a while.
-    pub fn failed(&mut self, now: Instant, name: &str, target: &Target) {
+    /// A target did not answer in time, could not be reached, or said 503: it stands behind the others for a minute, or for
+    /// as long as its Retry-After says (1 s to 5 min; RFC 3261 section 21.5.4).
+    pub fn failed(&mut self, now: Instant, name: &str, target: &Target, retry_after: Option<Duration>) {
+        let until = now + retry_after.map_or(QUARANTINE, |it| it.clamp(SHORTEST_QUARANTINE, LONGEST_QUARANTINE));
         let Some(at) = self.position(name) else { return };
         let Some(entry) = self.entries.get_mut(at) else { return };
         if entry.located.targets().any(|known| known == target) {
-            entry.quarantine.insert(target.clone(), now + QUARANTINE);
+            entry.quarantine.insert(target.clone(), until);
             tracing::info!(trunk = name, remote = %target.remote, "the trunk's target does not answer");
         }
         if !self.suspects.contains(&at) {

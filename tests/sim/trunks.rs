@@ -307,6 +307,40 @@ fn a_target_that_says_503_is_left_within_fifty_milliseconds() {
     assert_eq!(world.two().sessions.len(), 1);
 }
 
+/// RFC 3261 section 21.5.4: how long a target stands back is its own to say, within bounds.
+#[test]
+fn a_targets_retry_after_says_how_long_it_stands_back() {
+    for (retry_after, stands_back) in [("5", 5), ("120", 120), ("100000", 300), ("0", 1), ("soon", 60)] {
+        let mut config = config(25);
+        config.trunks[0].targets = vec![target(ONE), target(TWO)];
+        config.trunks.truncate(1);
+        let mut world = World::with(config);
+        let refusing = move |message: &Message| match message {
+            Message::Request(invite) if invite.method == Method::Invite => {
+                let mut refusal = invite.response(503, "Busy");
+                refusal.headers.push("Retry-After", retry_after);
+                vec![Message::Response(refusal)]
+            }
+            _ => Vec::new(),
+        };
+        world.script(Raw::new(address(ONE), refusing));
+        world.two().habits = Habits { answer_after: Some(1), ..Habits::default() };
+        let alice = world.browser(1, "alice");
+        let calls = |world: &mut World, name: &str| {
+            world.say(alice, &call(name, "+442079460999"));
+            world.until(alice, name, "answered");
+            world.tell(alice, "hangup", name);
+            world.raws[&address(ONE)].requests(&Method::Invite).len()
+        };
+        assert_eq!(calls(&mut world, "c1"), 1, "{retry_after}");
+        world.run(stands_back * 1000 - 500);
+        assert_eq!(calls(&mut world, "c2"), 1, "{retry_after}: not yet");
+        world.run(1000);
+        assert_eq!(calls(&mut world, "c3"), 2, "{retry_after}: again");
+        world.finish();
+    }
+}
+
 /// A draining gateway: OPTIONS of a trunk get 503, strangers still get silence.
 #[test]
 fn options_answered_and_503_when_draining_and_unknown_sources_get_silence() {

@@ -153,7 +153,7 @@ impl Switch {
                 self.trunks.set_registered(at, false);
                 self.keep_alive(&target.flow(), false);
                 if !says_alive(status) {
-                    self.trunks.failed(now.instant, name, &target);
+                    self.trunks.failed(now.instant, name, &target, None);
                     self.move_registration(now, at, &trunk);
                 }
             }
@@ -161,7 +161,7 @@ impl Switch {
                 let seconds = retry_at.saturating_duration_since(now.instant).as_secs();
                 tracing::warn!(trunk = name, %remote, again_in_seconds = seconds, "the registrar does not answer");
                 self.trunks.set_registered(at, false);
-                self.trunks.failed(now.instant, name, &target);
+                self.trunks.failed(now.instant, name, &target, None);
                 self.keep_alive(&target.flow(), false);
                 self.move_registration(now, at, &trunk);
             }
