@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::digits::{self, DTMF_RELAY};
 use super::leg::{Happened, Leg, Progress, Role, Way};
+use super::number::LONGEST_NUMBER;
 use super::route::{Hop, MOST_REDIRECTS, Route};
 use super::slots::Loan;
 use super::transfer::News;
@@ -328,7 +329,7 @@ impl TrunkLeg {
         let mut followed = Vec::new();
         for hop in hops {
             if let (Some(number), Some(tried)) = (route.other_number(&hop), self.tried.last_mut()) {
-                tried.redirected.push(number);
+                tried.redirected.push(number.chars().take(LONGEST_NUMBER).collect());
             }
             let Some(hop) = route.allows(cx, hop) else {
                 tracing::warn!(call = %self.call, trunk = trunk.name, "a redirection to a number that is not allowed");
