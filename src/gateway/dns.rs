@@ -44,8 +44,15 @@ impl Dns {
         Dns { servers: servers.into(), listeners: listeners.into(), under_way: HashMap::new(), tasks }
     }
 
-    /// Looks a trunk's name up; the answer comes as an event. A look-up that is still under way is given up.
-    pub(super) fn resolve(&mut self, trunk: String, name: TrunkDns) {
+    /// Looks a trunk's name up; the answer comes as an event. An address needs nobody to be asked: its answer is given
+    /// at once, so that a trunk of that kind is known before the first message is read. A look-up that is still under way
+    /// is given up.
+    #[must_use]
+    pub(super) fn resolve(&mut self, trunk: String, name: TrunkDns) -> Option<Input> {
+        if let Step::Done(result) = locate(&name, &self.listeners, &Answers::new()) {
+            let ttl = if result.is_ok() { *HOLDS.end() } else { AGAIN };
+            return Some(Input::Resolved { trunk, result, ttl });
+        }
         let stop = self.tasks.stop.child_token();
         if let Some(before) = self.under_way.insert(trunk.clone(), stop.clone()) {
             before.cancel();
@@ -59,6 +66,7 @@ impl Dns {
             let (result, ttl) = found.unwrap_or((Err(ResolveError::Unanswered), AGAIN));
             let _ = tasks.sip.send(Event::Switch(Input::Resolved { trunk, result, ttl })).await; // the driver may be gone
         });
+        None
     }
 }
 

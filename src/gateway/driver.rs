@@ -174,7 +174,11 @@ impl Driver {
                 Output::Media { call, command } => self.command(call, command),
                 Output::ReleaseSlot { call, slot } => self.pool.release_slot(now().instant, call, slot),
                 Output::Release { call } => self.pool.release(now().instant, call),
-                Output::Resolve { trunk, name } => self.sip.dns.resolve(trunk, name),
+                Output::Resolve { trunk, name } => {
+                    if let Some(found) = self.sip.dns.resolve(trunk, name) {
+                        self.event(Event::Switch(found));
+                    }
+                }
                 Output::KeepAlive { flow, on } => self.sip.keep_alive(now().instant, &mut self.rng, flow, on),
                 Output::Cdr(cdr) => self.cdr.write(&cdr),
                 Output::Idle => idle = true,
