@@ -85,8 +85,8 @@ fn the_phone_answers_and_both_hang_up() {
 #[test]
 fn a_packet_comes_twice() {
     covers(10, Act { deeds: &[TrunkHolds], copies: 1, ..OUT_TALKING });
-    covers_when_optimised(20_000, Act { deeds: &[TrunkAnswers, BrowserHangsUp], copies: 1, ..OUT });
-    covers_when_optimised(200, Act { deeds: &[TrunkHolds, BrowserHangsUp], copies: 1, ..OUT_TALKING });
+    covers_when_optimised(10_000, Act { deeds: &[TrunkAnswers, BrowserHangsUp], copies: 1, ..OUT });
+    covers_when_optimised(100, Act { deeds: &[TrunkHolds, BrowserHangsUp], copies: 1, ..OUT_TALKING });
 }
 
 #[test]
