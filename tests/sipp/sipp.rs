@@ -1,6 +1,6 @@
 //! SIPp as the other side of a call.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -169,18 +169,12 @@ impl Setup {
     /// Starts a phone of this gateway, and returns when it listens.
     pub async fn phone(self, gateway: SocketAddr) -> Sipp {
         let (address, over) = (self.own_address(), self.over);
-        let sipp = self.start(gateway);
+        let mut sipp = self.start(gateway);
         let listens = timeout(PATIENCE, async {
             let mut tick = interval(Duration::from_millis(20));
-            loop {
+            // A short scenario may be over before it is looked at: how it ended is `finish`'s to say.
+            while !is_bound(address, over) && !matches!(sipp.child.try_wait(), Ok(Some(_))) {
                 tick.tick().await;
-                let taken = match over {
-                    Over::Udp => UdpSocket::bind(address).is_err(),
-                    Over::Tcp => TcpListener::bind(address).is_err(),
-                };
-                if taken {
-                    return;
-                }
             }
         });
         if listens.await.is_err() {
@@ -244,6 +238,22 @@ impl Setup {
         let tls = self.tls.take().map(terminator);
         Sipp { child, _tls: tls, folder, scenario: self.scenario, within: Duration::from_secs(self.within) }
     }
+}
+
+/// Whether somebody has bound the address's port. Binding it to find out would be in SIPp's way.
+fn is_bound(address: SocketAddr, over: Over) -> bool {
+    let (table, listening) = match over {
+        Over::Udp => ("udp", None),
+        Over::Tcp => ("tcp", Some("0A")),
+    };
+    let family = if address.is_ipv6() { "6" } else { "" };
+    let sockets = std::fs::read_to_string(format!("/proc/net/{table}{family}")).expect("the table of sockets");
+    let port = format!(":{:04X}", address.port());
+    sockets.lines().any(|line| {
+        let mut columns = line.split_whitespace().skip(1);
+        let (local, state) = (columns.next().unwrap_or_default(), columns.nth(1));
+        local.ends_with(&port) && (listening.is_none() || state == listening)
+    })
 }
 
 impl Sipp {
