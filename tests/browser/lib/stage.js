@@ -94,6 +94,8 @@ hs256_secret = "${this.#secret}"
 dir = "plans"
 
 [trunk.sipp]
+# SIPp counts an OPTIONS as a call.
+options = 0
 address = "127.0.0.1:${this.sippPort}"
 codecs = ["PCMU", "PCMA"]
 sources = ["127.0.0.1"]
