@@ -23,8 +23,6 @@ mod outbound;
 mod party;
 mod queue;
 #[cfg(test)]
-mod side_tests;
-#[cfg(test)]
 mod tests;
 
 use crate::sdp::RtpSlot;

@@ -1,21 +1,9 @@
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
-//! Any kind of leg on either side, and a leg that takes the place of another, in virtual time.
+//! Any kind of leg on either side, and a leg that takes the place of another.
 
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
-
-use super::tests::{Sent, accepted, address, assert_exact_time_line, browser_media, hear, leg, sine};
-use super::{Bridge, Port};
-use crate::codec::opus::OpusSettings;
-use crate::codec::tone::amplitude;
-use crate::codec::{Codec, Encoder};
-use crate::rtp::packet::{RtpHeader, RtpPacket};
-use crate::rtp::rtcp::{self, RtcpItem};
+use super::*;
+use crate::codec::Encoder;
 use crate::rtp::srtp::{Profile, SrtpContext};
-use crate::sdp::{
-    BrowserMedia, Hears, LegMedia, MediaPlan, MediaReport, RtpMedia, RtpSlot, Side, SrtpKey, SrtpPlan, SrtpSuite,
-    TelephoneEvent,
-};
+use crate::sdp::{SrtpKey, SrtpPlan, SrtpSuite};
 
 /// A party at the far end of a leg: it says a tone, and keeps what it is sent.
 struct End {
