@@ -66,7 +66,7 @@ fn an_encrypted_call_from_trunk_to_trunk_allocates_nothing_per_packet() {
     let leg = |slot: u8, hears| LegPlan {
         media: LegMedia::Rtp(RtpMedia {
             slot: RtpSlot(slot),
-            srtp: Some(SrtpPlan { suite: SUITE, our_key: key(slot + 10), their_key: key(slot + 20) }),
+            srtp: Some(SrtpPlan { suite: SUITE, our_key: key(slot + 10), their_key: key(slot + 20), their_mki: 0 }),
             ..RtpMedia::new(address(slot), send, u32::from(slot) + 1)
         }),
         hears,

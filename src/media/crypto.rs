@@ -19,6 +19,8 @@ const GRACE: Duration = Duration::from_secs(2);
 struct Keyed {
     suite: SrtpSuite,
     key: SrtpKey,
+    /// Bytes of the identifier in each packet; of no account where it is ours.
+    mki: usize,
     /// Its last moment, once another took its place.
     until: Option<Instant>,
     context: SrtpContext,
@@ -44,8 +46,8 @@ impl Crypto {
     pub fn configure(&mut self, now: Instant, plan: Option<&SrtpPlan>) {
         self.on = plan.is_some();
         let Some(plan) = plan else { return };
-        let ours = choose(&mut self.ours, now, plan.suite, &plan.our_key, false);
-        let theirs = choose(&mut self.theirs, now, plan.suite, &plan.their_key, true);
+        let ours = choose(&mut self.ours, now, plan.suite, (&plan.our_key, 0), false);
+        let theirs = choose(&mut self.theirs, now, plan.suite, (&plan.their_key, plan.their_mki), true);
         if let Err(error) = ours.and(theirs) {
             tracing::warn!(%error, "a leg's keys cannot be used: it has no media");
             self.failed = true;
@@ -101,35 +103,70 @@ impl Crypto {
         if self.failed {
             return None;
         }
-        let valid = self.theirs.iter_mut().rev().filter(|keyed| keyed.until.is_none_or(|until| now < until));
-        for keyed in valid {
-            match with(&mut keyed.context, packet) {
-                Ok(len) => {
-                    // RTCP tells its index itself, and nothing of the counters.
-                    keyed.carried.take_if(|_| is_rtp);
-                    return Some(len);
-                }
-                // Perhaps it is one of the key before: nothing was changed.
-                Err(SrtpError::NotAuthentic) => {}
-                Err(_) => return None,
+        let mut valid = self.theirs.iter_mut().rev().filter(|keyed| keyed.until.is_none_or(|until| now < until));
+        valid.find_map(|keyed| keyed.open(packet, is_rtp, &with))
+    }
+}
+
+impl Keyed {
+    /// Opens a packet under this key, or leaves it as it is.
+    fn open(
+        &mut self,
+        packet: &mut [u8],
+        is_rtp: bool,
+        with: &impl Fn(&mut SrtpContext, &mut [u8]) -> Result<usize, SrtpError>,
+    ) -> Option<usize> {
+        let plain = packet.len().checked_sub(self.mki)?;
+        let tail = plain.checked_sub(self.suite.tag_len(is_rtp))?;
+        // The identifier stands before the tag (RFC 3711 section 3.1); where the cipher has the tag in it, at the end
+        // (RFC 7714 section 17): it is moved out of the way.
+        packet.get_mut(tail..)?.rotate_left(self.mki);
+        let opened = self.open_plain(packet.get_mut(..plain)?, is_rtp, with);
+        if opened.is_none() {
+            packet.get_mut(tail..)?.rotate_right(self.mki);
+        }
+        opened
+    }
+
+    fn open_plain(
+        &mut self,
+        packet: &mut [u8],
+        is_rtp: bool,
+        with: &impl Fn(&mut SrtpContext, &mut [u8]) -> Result<usize, SrtpError>,
+    ) -> Option<usize> {
+        match with(&mut self.context, packet) {
+            Ok(len) => {
+                // RTCP tells its index itself, and nothing of the counters.
+                self.carried.take_if(|_| is_rtp);
+                return Some(len);
             }
-            if let Some(mut carried) = keyed.carried.take() {
-                match with(&mut carried, packet) {
-                    Ok(len) => {
-                        keyed.context = carried;
-                        return Some(len);
-                    }
-                    Err(_) => keyed.carried = Some(carried),
-                }
+            // Perhaps it is one of the key before: nothing was changed.
+            Err(SrtpError::NotAuthentic) => {}
+            Err(_) => return None,
+        }
+        let mut carried = self.carried.take()?;
+        match with(&mut carried, packet) {
+            Ok(len) => {
+                self.context = carried;
+                Some(len)
+            }
+            Err(_) => {
+                self.carried = Some(carried);
+                None
             }
         }
-        None
     }
 }
 
 /// Makes a key the present one, with the context that it had if it was there before. Of the peer's keys the oldest may be
 /// forgotten; ours may not.
-fn choose(keys: &mut Vec<Keyed>, now: Instant, suite: SrtpSuite, key: &SrtpKey, forget: bool) -> Result<(), SrtpError> {
+fn choose(
+    keys: &mut Vec<Keyed>,
+    now: Instant,
+    suite: SrtpSuite,
+    (key, mki): (&SrtpKey, u8),
+    forget: bool,
+) -> Result<(), SrtpError> {
     let known = keys.iter().position(|keyed| keyed.suite == suite && keyed.key == *key);
     let chosen = match known {
         Some(index) => keys.remove(index),
@@ -137,7 +174,7 @@ fn choose(keys: &mut Vec<Keyed>, now: Instant, suite: SrtpSuite, key: &SrtpKey, 
             let mut carried = context(suite, key)?;
             let counts = forget && keys.last().is_some_and(|before| carried.carry_on(&before.context));
             let carried = counts.then_some(carried);
-            Keyed { suite, key: key.clone(), until: None, context: context(suite, key)?, carried }
+            Keyed { suite, key: key.clone(), mki: 0, until: None, context: context(suite, key)?, carried }
         }
     };
     if keys.len() >= KEYS {
@@ -149,7 +186,7 @@ fn choose(keys: &mut Vec<Keyed>, now: Instant, suite: SrtpSuite, key: &SrtpKey, 
     for old in keys.iter_mut() {
         old.until = old.until.or(Some(now + GRACE));
     }
-    keys.push(Keyed { until: None, ..chosen });
+    keys.push(Keyed { mki: usize::from(mki), until: None, ..chosen });
     Ok(())
 }
 
@@ -174,7 +211,7 @@ mod tests {
     }
 
     fn plan(suite: SrtpSuite, ours: u8, theirs: u8) -> SrtpPlan {
-        SrtpPlan { suite, our_key: key(suite, ours), their_key: key(suite, theirs) }
+        SrtpPlan { suite, our_key: key(suite, ours), their_key: key(suite, theirs), their_mki: 0 }
     }
 
     /// Two ends of one leg.
@@ -228,6 +265,31 @@ mod tests {
             let len = one.protect_rtcp(&mut report, 8).unwrap();
             assert_eq!(other.open_rtcp(now, &mut report[..len]), Some(8));
             assert_eq!(report[..8], [0x80, 201, 0, 1, 0, 0, 0, 7]);
+        }
+    }
+
+    #[test]
+    fn packets_with_a_master_key_identifier_are_opened_rfc3711_3_1() {
+        for suite in SrtpSuite::ALL {
+            let (now, mut one, mut other) = ends(suite);
+            other.configure(now, Some(&SrtpPlan { their_mki: 4, ..plan(suite, 2, 1) }));
+            let identified = |mut wire: Vec<u8>, is_rtp| {
+                let at = wire.len() - suite.tag_len(is_rtp);
+                wire.splice(at..at, [0, 0, 0, 1]);
+                wire
+            };
+            let plain = sent(&mut one, 5);
+            assert!(!opens(&mut other, now, plain.clone(), 5), "{suite:?}: without it the tag is elsewhere");
+            assert!(opens(&mut other, now, identified(plain, true), 5), "{suite:?}");
+            let mut report = [0_u8; 64];
+            report[..8].copy_from_slice(&[0x80, 201, 0, 1, 0, 0, 0, 7]);
+            let len = one.protect_rtcp(&mut report, 8).unwrap();
+            let mut report = identified(report[..len].to_vec(), false);
+            assert_eq!(other.open_rtcp(now, &mut report), Some(8), "{suite:?}");
+            // A description later without one, and packets of before: both are opened, and what is short is no panic.
+            other.configure(now, Some(&plan(suite, 2, 1)));
+            assert!(opens(&mut other, now, sent(&mut one, 6), 6), "{suite:?}");
+            assert_eq!(other.open_rtp(now, &mut [0x80, 0, 0]), None);
         }
     }
 

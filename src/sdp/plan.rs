@@ -447,6 +447,8 @@ pub struct SrtpPlan {
     pub our_key: SrtpKey,
     /// What the peer protects with.
     pub their_key: SrtpKey,
+    /// Bytes of the master key identifier in the peer's packets (RFC 3711 section 3.1); 0: it sends none.
+    pub their_mki: u8,
 }
 
 /// One of the two sides of a call.
@@ -662,7 +664,7 @@ mod tests {
     #[test]
     fn a_key_is_not_printed() {
         let key = SrtpKey(b"very secret".to_vec());
-        let plan = SrtpPlan { suite: SrtpSuite::AeadAes128Gcm, our_key: key.clone(), their_key: key };
+        let plan = SrtpPlan { suite: SrtpSuite::AeadAes128Gcm, our_key: key.clone(), their_key: key, their_mki: 0 };
         let text = format!("{plan:?}");
         assert!(!text.contains("118") && !text.contains("secret"), "{text}");
     }

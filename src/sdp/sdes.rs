@@ -62,6 +62,16 @@ impl SrtpSuite {
         if self == SrtpSuite::AeadAes256Gcm { 32 } else { 16 }
     }
 
+    /// Bytes of the tag at the end of a packet, behind the master key identifier; 0 where the tag is part of the cipher's
+    /// text. 32 bits are for RTP alone (RFC 4568 section 6.2.2).
+    pub fn tag_len(self, is_rtp: bool) -> usize {
+        match self {
+            SrtpSuite::AesCm128HmacSha1_32 if is_rtp => 4,
+            SrtpSuite::AesCm128HmacSha1_80 | SrtpSuite::AesCm128HmacSha1_32 => 10,
+            SrtpSuite::AeadAes128Gcm | SrtpSuite::AeadAes256Gcm => 0,
+        }
+    }
+
     /// Bytes of the master key and its salt.
     pub fn key_and_salt_len(self) -> usize {
         match self {
@@ -180,7 +190,7 @@ impl SrtpLocal {
     }
 
     fn plan(&self, line: CryptoLine) -> SrtpPlan {
-        SrtpPlan { suite: line.suite, our_key: self.keys.key(line.suite), their_key: line.key }
+        SrtpPlan { suite: line.suite, our_key: self.keys.key(line.suite), their_key: line.key, their_mki: line.mki }
     }
 
     /// Whether the policy allows it.
@@ -224,6 +234,8 @@ struct CryptoLine {
     tag: u32,
     suite: SrtpSuite,
     key: SrtpKey,
+    /// Bytes of the identifier that each packet under this key carries.
+    mki: u8,
 }
 
 /// The lines that we can use, in their order. Those with suites or parameters that we do not have are passed over
@@ -237,27 +249,37 @@ fn read(value: &str) -> Option<CryptoLine> {
     let mut words = value.split_ascii_whitespace();
     let tag = words.next().filter(|tag| tag.len() <= 9 && tag.bytes().all(|byte| byte.is_ascii_digit()))?;
     let suite = SrtpSuite::from_name(words.next()?)?;
-    let key = read_key(words.next()?, suite)?;
+    let (key, mki) = read_key(words.next()?, suite)?;
     // What changes the protection must be followed or refused; a size of the replay window is a hint alone, and what is
     // marked `-` may be ignored (RFC 4568 section 6.3).
     let ignorable = |word: &str| word.starts_with('-') || word.to_ascii_uppercase().starts_with("WSH=");
-    words.all(ignorable).then_some(CryptoLine { tag: tag.parse().ok()?, suite, key })
+    words.all(ignorable).then_some(CryptoLine { tag: tag.parse().ok()?, suite, key, mki })
 }
 
-/// Reads `inline:KEY[|LIFETIME][|MKI:LENGTH]`. Several keys, and one with an MKI, whose packets carry it, are not taken.
-fn read_key(params: &str, suite: SrtpSuite) -> Option<SrtpKey> {
+/// Reads `inline:KEY[|LIFETIME][|MKI:LENGTH]`: the key, and the length of its MKI or 0. Several keys are not taken.
+fn read_key(params: &str, suite: SrtpSuite) -> Option<(SrtpKey, u8)> {
     let (method, info) = params.split_once(':')?;
     if !method.eq_ignore_ascii_case("inline") {
         return None;
     }
     let mut parts = info.split('|');
     let key = LENIENT.decode(parts.next()?).ok().filter(|key| key.len() == suite.key_and_salt_len())?;
-    match (parts.next(), parts.next()) {
-        (None, None) => {}
-        (Some(lifetime), None) if is_lifetime(lifetime) => {}
+    let mki = match (parts.next(), parts.next(), parts.next()) {
+        (None, ..) => 0,
+        (Some(one), None, _) if is_lifetime(one) => 0,
+        (Some(one), None, _) => mki_length(one)?,
+        (Some(lifetime), Some(mki), None) if is_lifetime(lifetime) => mki_length(mki)?,
         _ => return None,
-    }
-    Some(SrtpKey(key))
+    };
+    Some((SrtpKey(key), mki))
+}
+
+/// The length in `MKI:LENGTH`. The value is of no use where there is one key: the packet's tag proves it.
+fn mki_length(text: &str) -> Option<u8> {
+    let (value, length) = text.split_once(':')?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let length = length.parse().ok().filter(|_| digits(value) && digits(length))?;
+    (1..=128).contains(&length).then_some(length)
 }
 
 /// Packets that the key is good for, `2^N` or a number. A call sends fewer: less than 2^20, seven hours of packets of 20 ms,
@@ -306,6 +328,15 @@ mod tests {
         }
     }
 
+    /// Skype for Business and Teams write one (RFC 4568 section 6.1).
+    #[test]
+    fn a_master_key_identifier_is_told() {
+        for (parameters, mki) in [("|2^31|1:1", 1), ("|1:4", 4), ("|1048576|007:128", 128), ("|2^31", 0)] {
+            let line = format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}{parameters}");
+            assert_eq!(read(&line).map(|line| line.mki), Some(mki), "{line}");
+        }
+    }
+
     #[test]
     fn what_we_cannot_follow_is_passed_over() {
         for line in [
@@ -322,9 +353,14 @@ mod tests {
             format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}AAAA"),
             format!("1 AES_CM_128_HMAC_SHA1_80 inline:{}*", &KEY[1..]),
             format!("1 AEAD_AES_128_GCM inline:{KEY}"),
-            // An MKI would stand in each packet, and several keys need one.
-            format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|2^31|1:1"),
-            format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|1:4"),
+            // Several keys, and what is no MKI.
+            format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|2^31|1:0"),
+            format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|2^31|1:129"),
+            format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|2^31|1"),
+            format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|2^31|1:+4"),
+            format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|2^31|:4"),
+            format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|1:4|2^31"),
+            format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|2^31|1:4|x"),
             format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|2^20|1:4;inline:{KEY}|2^20|2:4"),
             format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY};inline:{KEY}"),
             // Lifetimes that are none, or too short for a call.

@@ -257,18 +257,7 @@ impl Uri {
 
     /// The user part with its escapes resolved; `None` without one, or where it is no UTF-8.
     pub fn decoded_user(&self) -> Option<String> {
-        let text = self.user.as_deref()?;
-        let mut bytes = Vec::with_capacity(text.len());
-        let mut rest = text.bytes();
-        while let Some(byte) = rest.next() {
-            if byte == b'%' {
-                let hex = [rest.next()?, rest.next()?];
-                bytes.push(u8::from_str_radix(std::str::from_utf8(&hex).ok()?, 16).ok()?);
-            } else {
-                bytes.push(byte);
-            }
-        }
-        String::from_utf8(bytes).ok()
+        unescape(self.user.as_deref()?)
     }
 
     /// Whether it is `sip:` or `sips:`.
@@ -434,16 +423,44 @@ fn is_param_value(value: &str) -> bool {
     quoted || value.chars().all(|c| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | ',' | '<' | '>'))
 }
 
+/// RFC 3261 `mark`, and `user-unreserved` beside it.
+const MARK: &[u8] = b"-_.!~*'()";
+const USER: &[u8] = b"-_.!~*'()&=+$,;?/";
+
+/// A user part: what RFC 3261 does not allow there is escaped.
 fn escape_user(user: &str) -> String {
-    let mut text = String::with_capacity(user.len());
-    for byte in user.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&byte) {
-            text.push(char::from(byte));
+    escape_but(USER, user)
+}
+
+/// Escapes all that RFC 3261's `unreserved` does not have.
+pub(super) fn escape(text: &str) -> String {
+    escape_but(MARK, text)
+}
+
+fn escape_but(plain: &[u8], text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || plain.contains(&byte) {
+            escaped.push(char::from(byte));
         } else {
-            text.push_str(&format!("%{byte:02X}"));
+            escaped.push_str(&format!("%{byte:02X}"));
         }
     }
-    text
+    escaped
+}
+
+/// Resolves `%` escapes; `None` for a broken one, and for what is no UTF-8.
+pub(super) fn unescape(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => (digit(rest.next()?)? * 16 + digit(rest.next()?)?) as u8,
+            plain => plain,
+        });
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// Splits at `separator` outside of quoted strings and `<...>`; `None` when a quote or bracket stays open.

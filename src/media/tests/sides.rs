@@ -71,7 +71,7 @@ impl End {
     fn secure(mut self, suite: SrtpSuite, seed: u8) -> Self {
         let LegMedia::Rtp(media) = &mut self.media else { panic!("a browser has no such keys") };
         let key = |byte| SrtpKey(vec![byte; suite.key_and_salt_len()]);
-        media.srtp = Some(SrtpPlan { suite, our_key: key(seed), their_key: key(seed + 100) });
+        media.srtp = Some(SrtpPlan { suite, our_key: key(seed), their_key: key(seed + 100), their_mki: 0 });
         self.srtp = media.srtp.as_ref().map(contexts);
         self
     }

@@ -18,7 +18,7 @@ use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
 use x509_cert::der::Decode;
 
-use verify::{Anyone, SipServer};
+use verify::{Good, SipServer};
 
 /// Why certificates and keys are of no use.
 #[derive(Debug, Error)]
@@ -234,17 +234,19 @@ impl TlsClient {
             server_name(name)?;
         }
         let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-        let builder = builder.dangerous().with_custom_certificate_verifier(match &trust {
-            Trust::Anyone => Arc::new(Anyone::new(provider())),
-            Trust::System => Arc::new(SipServer::new(provider(), system_roots()?, Vec::new())),
+        let good = match &trust {
+            Trust::Anyone => Good::Any,
+            Trust::System => Good::Chain { roots: system_roots()?, own: Vec::new() },
             Trust::Own(certificates) => {
                 // A server's own certificate may be no root as webpki has it; then it is known by itself, and the others of
                 // the file are roots all the same.
                 let mut roots = RootCertStore::empty();
                 roots.add_parsable_certificates(certificates.iter().cloned());
-                Arc::new(SipServer::new(provider(), roots, certificates.clone()))
+                Good::Chain { roots, own: certificates.clone() }
             }
-        });
+        };
+        let verifier = Arc::new(SipServer::new(provider(), good));
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let config = match &identity {
             None => builder.with_no_client_auth(),
             Some(identity) => {

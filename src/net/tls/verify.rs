@@ -14,22 +14,29 @@ use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
+/// Whose certificates are good.
+#[derive(Debug)]
+pub(super) enum Good {
+    /// Any: `tls_verify = false`. The handshake's signature is checked all the same.
+    Any,
+    /// Those with a chain to one of these roots, when they are the domain's.
+    Chain {
+        roots: RootCertStore,
+        /// Certificates that are good as they are, when the server shows one of them itself.
+        own: Vec<CertificateDer<'static>>,
+    },
+}
+
 /// Verifies the chain, then that the certificate is the domain's.
 #[derive(Debug)]
 pub(super) struct SipServer {
     provider: Arc<CryptoProvider>,
-    roots: RootCertStore,
-    /// Certificates that are good as they are, when the server shows one of them itself.
-    own: Vec<CertificateDer<'static>>,
+    good: Good,
 }
 
 impl SipServer {
-    pub(super) fn new(
-        provider: Arc<CryptoProvider>,
-        roots: RootCertStore,
-        own: Vec<CertificateDer<'static>>,
-    ) -> SipServer {
-        SipServer { provider, roots, own }
+    pub(super) fn new(provider: Arc<CryptoProvider>, good: Good) -> SipServer {
+        SipServer { provider, good }
     }
 }
 
@@ -42,13 +49,14 @@ impl ServerCertVerifier for SipServer {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let Good::Chain { roots, own } = &self.good else { return Ok(ServerCertVerified::assertion()) };
         // The very certificate that the operator named: its key is the proof, whatever its names and dates.
-        if self.own.iter().any(|own| own == end_entity) {
+        if own.iter().any(|own| own == end_entity) {
             return Ok(ServerCertVerified::assertion());
         }
         let parsed = ParsedCertificate::try_from(end_entity)?;
         let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
+        verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, algorithms)?;
         match verify_server_name(&parsed, server_name) {
             Ok(()) => Ok(ServerCertVerified::assertion()),
             Err(_) if is_sip_identity(end_entity, server_name) => Ok(ServerCertVerified::assertion()),
@@ -105,51 +113,4 @@ fn is_uri_of(uri: &str, domain: &str) -> bool {
         _ => return false,
     };
     host.eq_ignore_ascii_case(domain)
-}
-
-/// Takes any certificate: `tls_verify = false`. The handshake's signature is checked all the same.
-#[derive(Debug)]
-pub(super) struct Anyone {
-    provider: Arc<CryptoProvider>,
-}
-
-impl Anyone {
-    pub(super) fn new(provider: Arc<CryptoProvider>) -> Anyone {
-        Anyone { provider }
-    }
-}
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }

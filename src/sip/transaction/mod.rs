@@ -100,6 +100,16 @@ pub enum ClientFailure {
     Transport,
 }
 
+impl ClientFailure {
+    /// The status that the user takes it for.
+    pub fn status(self) -> u16 {
+        match self {
+            ClientFailure::Timeout => 408,
+            ClientFailure::Transport => 503,
+        }
+    }
+}
+
 /// What the layer has for the world below it and the user above it.
 #[derive(Debug)]
 pub enum TransactionOutput {

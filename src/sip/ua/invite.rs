@@ -373,9 +373,10 @@ impl Inviting {
             }
             return State::Inviting(self);
         }
-        let (why, status) = match why {
-            ClientFailure::Timeout => (Failure::Timeout, 408),
-            ClientFailure::Transport => (Failure::Transport, 503),
+        let status = why.status();
+        let why = match why {
+            ClientFailure::Timeout => Failure::Timeout,
+            ClientFailure::Transport => Failure::Transport,
         };
         self.fail(common, core, now, why, status, default_reason(status).to_owned(), Headers::new())
     }

@@ -166,7 +166,7 @@ impl Established {
         let before = self.refers.sent.len();
         self.refers.sent.retain(|refer| refer.transaction != Some(id));
         if self.refers.sent.len() < before {
-            let status = if why == ClientFailure::Timeout { 408 } else { 503 };
+            let status = why.status();
             core.event(UaEvent::ReferAnswered { session: common.id, result: Err(status) });
         }
     }

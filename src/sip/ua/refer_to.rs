@@ -4,6 +4,7 @@
 
 use super::replaces::Replaces;
 use super::types::UaError;
+use crate::sip::uri::{escape, unescape};
 use crate::sip::{HeaderError, Headers, NameAddr, Scheme, Uri};
 
 /// Whom a REFER wants called.
@@ -58,10 +59,10 @@ impl ReferTo {
 fn embedded_replaces(fields: &str) -> Result<Option<Replaces>, u16> {
     let mut found = None;
     for (name, value) in fields.split('&').filter_map(|field| field.split_once('=')) {
-        if !unescape(name).ok_or(400u16)?.eq_ignore_ascii_case("Replaces") {
+        if !plain(name).ok_or(400u16)?.eq_ignore_ascii_case("Replaces") {
             continue;
         }
-        let value = unescape(value).ok_or(400u16)?;
+        let value = plain(value).ok_or(400u16)?;
         if found.replace(value.parse().map_err(|_: HeaderError| 400u16)?).is_some() {
             return Err(400);
         }
@@ -69,32 +70,9 @@ fn embedded_replaces(fields: &str) -> Result<Option<Replaces>, u16> {
     Ok(found)
 }
 
-/// Resolves `%` escapes; `None` for a broken one, and for what becomes no text or has control characters.
-fn unescape(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let hex = [rest.next()?, rest.next()?];
-            bytes.push(u8::from_str_radix(std::str::from_utf8(&hex).ok()?, 16).ok()?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).ok().filter(|text| !text.contains(char::is_control))
-}
-
-/// Escapes all that RFC 3261's `unreserved` does not have.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
+/// Without escapes; `None` where they are broken, or hide control characters.
+fn plain(text: &str) -> Option<String> {
+    unescape(text).filter(|text| !text.contains(char::is_control))
 }
 
 /// The Referred-By of a request, where it can be read.

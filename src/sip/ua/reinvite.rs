@@ -188,7 +188,7 @@ impl Established {
         why: ClientFailure,
     ) -> State {
         self.offer = Offer::None;
-        let status = if why == ClientFailure::Timeout { 408 } else { 503 };
+        let status = why.status();
         core.event(UaEvent::ReofferAnswered { session: common.id, result: Err(status) });
         self.end(common, core, now, ended_by(why))
     }

@@ -114,7 +114,7 @@ impl Early {
     /// Our UPDATE was never answered.
     pub(super) fn update_failed(&mut self, common: &Common, core: &mut Core, why: ClientFailure) {
         self.offer = Offer::None;
-        let status = if why == ClientFailure::Timeout { 408 } else { 503 };
+        let status = why.status();
         core.event(UaEvent::ReofferAnswered { session: common.id, result: Err(status) });
     }
 
