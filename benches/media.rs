@@ -12,7 +12,7 @@ use call::Call;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ringback::codec::g711::Law;
 use ringback::codec::opus::{OpusDecoder, OpusEncoder, OpusSettings};
-use ringback::codec::{Codec, conceal::Concealer};
+use ringback::codec::{Codec, Rate, conceal::Concealer};
 use ringback::rtp::jitter::Kind;
 use ringback::rtp::packet::{RtpHeader, RtpPacket};
 use ringback::rtp::playout::{Incoming, Playout, Step};
@@ -38,7 +38,7 @@ fn codecs(c: &mut Criterion) {
         })
     });
     c.bench_function("g711 conceal 20 ms", |b| {
-        let mut concealer = Concealer::new();
+        let mut concealer = Concealer::new(Rate::Narrow);
         b.iter(|| {
             let mut frame = voice(3);
             concealer.good(&mut frame);
@@ -47,7 +47,7 @@ fn codecs(c: &mut Criterion) {
     });
     let frames: Vec<[i16; 160]> = (0..50).map(voice).collect();
     for (name, fec) in [("opus encode 20 ms", None), ("opus encode 20 ms with FEC at 10 %", Some(10))] {
-        let mut encoder = OpusEncoder::new(OpusSettings { fec, ..OpusSettings::default() }).unwrap();
+        let mut encoder = OpusEncoder::new(Rate::Narrow, OpusSettings { fec, ..OpusSettings::default() }).unwrap();
         let mut packet = [0; 400];
         let mut n = 0;
         c.bench_function(name, |b| {
@@ -57,7 +57,7 @@ fn codecs(c: &mut Criterion) {
             })
         });
     }
-    let mut encoder = OpusEncoder::new(OpusSettings::default()).unwrap();
+    let mut encoder = OpusEncoder::new(Rate::Narrow, OpusSettings::default()).unwrap();
     let packets: Vec<Vec<u8>> = frames
         .iter()
         .map(|frame| {

@@ -83,6 +83,7 @@ const TABLE: &[Part] = &[
 /// Crates that belong to certain parts, and to nobody else.
 const CRATES: &[(&str, &[&str])] = &[
     ("anyhow", &["main"]),
+    ("audio_codec", &["codec"]),
     ("axum", &["gateway"]),
     ("clap", &["main", "config", "gateway"]),
     ("dimpl", &["webrtc"]),

@@ -1,12 +1,16 @@
-//! Loss concealment for G.711, after the idea of [ITU-T G.711 Appendix I](https://www.itu.int/rec/T-REC-G.711-199909-I!AppI):
+//! Loss concealment for waveform codecs, G.711 and G.722, after the idea of [ITU-T G.711 Appendix I](https://www.itu.int/rec/T-REC-G.711-199909-I!AppI):
 //! the last pitch periods are repeated, fading, until packets come again.
 //!
 //! Unlike the appendix it holds nothing back: the appendix delays every sample by 3.75 ms to blend the start of a loss, here
 //! the step at that joint is taken away by a short decaying correction instead.
 
+use super::Rate;
+
+// All lengths are in samples at 8 kHz; at 16 kHz they double.
+
 /// Samples of the past that are kept: the longest pitch three times over, and a quarter to blend with.
 const HISTORY: usize = 400;
-/// The span of pitch periods looked for, in samples at 8 kHz: 200 to 66 Hz.
+/// The span of pitch periods looked for: 200 to 66 Hz.
 const SHORTEST_PITCH: usize = 40;
 const LONGEST_PITCH: usize = 120;
 /// The stretch of signal that is compared with its own past.
@@ -18,16 +22,18 @@ const BLEND: usize = 30;
 /// After 10 ms the level falls by a fifth each 10 ms: silence after 60 ms.
 const FADE_PER_SAMPLE: f32 = 0.2 / STEP as f32;
 
-/// Conceals loss in one 8 kHz mono stream. Every frame that is heard goes through it: good ones by [`good`](Self::good),
+/// Conceals loss in one mono stream. Every frame that is heard goes through it: good ones by [`good`](Self::good),
 /// missing ones by [`conceal`](Self::conceal).
 #[derive(Debug, Clone)]
 pub struct Concealer {
+    /// 1 at 8 kHz, 2 at 16.
+    scale: usize,
     /// What was heard last, concealment included.
-    history: [i16; HISTORY],
+    history: Box<[i16]>,
     /// The history as it stood when the loss began.
-    source: [i16; HISTORY],
+    source: Box<[i16]>,
     /// The signal that is repeated: the first `length` samples.
-    cycle: [i16; LONGEST_PITCH * 3],
+    cycle: Box<[i16]>,
     length: usize,
     position: usize,
     pitch: usize,
@@ -36,22 +42,19 @@ pub struct Concealer {
     lost: usize,
 }
 
-impl Default for Concealer {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Concealer {
     /// A concealer that has heard nothing yet and would conceal with silence.
-    pub fn new() -> Self {
+    pub fn new(rate: Rate) -> Self {
+        let scale = rate.scale();
+        let zeros = |len: usize| vec![0; len * scale].into_boxed_slice();
         Self {
-            history: [0; HISTORY],
-            source: [0; HISTORY],
-            cycle: [0; LONGEST_PITCH * 3],
+            scale,
+            history: zeros(HISTORY),
+            source: zeros(HISTORY),
+            cycle: zeros(LONGEST_PITCH * 3),
             length: 1,
             position: 0,
-            pitch: SHORTEST_PITCH,
+            pitch: SHORTEST_PITCH * scale,
             periods: 0,
             lost: 0,
         }
@@ -60,8 +63,9 @@ impl Concealer {
     /// Takes a frame that arrived; right after a loss its first milliseconds are blended with the concealment.
     pub fn good(&mut self, pcm: &mut [i16]) {
         if self.lost > 0 {
-            let steps = self.lost / STEP;
-            let blend = (self.pitch / 4 + 32 * steps.saturating_sub(1)).min(STEP).min(pcm.len());
+            let step = STEP * self.scale;
+            let steps = self.lost / step;
+            let blend = (self.pitch / 4 + 32 * self.scale * steps.saturating_sub(1)).min(step).min(pcm.len());
             for (n, sample) in pcm.iter_mut().take(blend).enumerate() {
                 let old = f32::from(self.next_sample()) * self.gain();
                 self.lost += 1;
@@ -75,7 +79,7 @@ impl Concealer {
 
     /// Fills `out` with what may have been said where nothing arrived.
     pub fn conceal(&mut self, out: &mut [i16]) {
-        for chunk in out.chunks_mut(STEP) {
+        for chunk in out.chunks_mut(STEP * self.scale) {
             self.plan();
             for (n, sample) in chunk.iter_mut().enumerate() {
                 let mut value = f32::from(self.next_sample());
@@ -95,15 +99,15 @@ impl Concealer {
     }
 
     fn gain(&self) -> f32 {
-        (1.0 - FADE_PER_SAMPLE * self.lost.saturating_sub(STEP) as f32).max(0.0)
+        (1.0 - FADE_PER_SAMPLE * (self.lost / self.scale).saturating_sub(STEP) as f32).max(0.0)
     }
 
     /// The synthesis repeats the last period, but the signal did not stop at the end of one that looked exactly like it:
     /// the difference is let die away within a quarter of a period.
     fn step_at_joint(&self, n: usize) -> f32 {
         let quarter = self.pitch / 4;
-        let last = self.source[HISTORY - 1];
-        let before_cycle = self.source[HISTORY - 1 - self.pitch];
+        let last = self.source[self.source.len() - 1];
+        let before_cycle = self.source[self.source.len() - 1 - self.pitch];
         let part = 1.0 - (n + 1) as f32 / (quarter + 1) as f32;
         (f32::from(last) - f32::from(before_cycle)) * part
     }
@@ -121,8 +125,8 @@ impl Concealer {
     /// period alone, repeated, buzzes.
     fn plan(&mut self) {
         if self.lost == 0 {
-            self.source = self.history;
-            self.pitch = find_pitch(&self.source);
+            self.source.copy_from_slice(&self.history);
+            self.pitch = find_pitch(&self.source, self.scale);
             self.periods = 1;
             self.position = 0;
             self.build();
@@ -149,7 +153,7 @@ impl Concealer {
     /// Copies the last periods into the cycle and blends its end with what preceded its start, so that it runs in a circle.
     fn build(&mut self) {
         self.length = self.pitch * self.periods;
-        let start = HISTORY - self.length;
+        let start = self.source.len() - self.length;
         self.cycle[..self.length].copy_from_slice(&self.source[start..]);
         let quarter = self.pitch / 4;
         for n in 0..quarter {
@@ -161,25 +165,28 @@ impl Concealer {
     }
 
     fn remember(&mut self, pcm: &[i16]) {
-        let new = &pcm[pcm.len().saturating_sub(HISTORY)..];
+        let len = self.history.len();
+        let new = &pcm[pcm.len().saturating_sub(len)..];
         self.history.copy_within(new.len().., 0);
-        self.history[HISTORY - new.len()..].copy_from_slice(new);
+        self.history[len - new.len()..].copy_from_slice(new);
     }
 }
 
 /// The lag at which the last 20 ms look most like what came before them.
-fn find_pitch(history: &[i16; HISTORY]) -> usize {
-    let recent = &history[HISTORY - WINDOW..];
+fn find_pitch(history: &[i16], scale: usize) -> usize {
+    let (shortest, longest) = (SHORTEST_PITCH * scale, LONGEST_PITCH * scale);
     // Every other lag and sample first, then the neighbours of the best in full.
-    let coarse = best_lag(history, recent, (SHORTEST_PITCH..=LONGEST_PITCH).step_by(2), 2);
-    let fine = coarse.saturating_sub(1).max(SHORTEST_PITCH)..=(coarse + 1).min(LONGEST_PITCH);
-    best_lag(history, recent, fine, 1)
+    let coarse = best_lag(history, scale, (shortest..=longest).step_by(2 * scale), 2 * scale);
+    let fine = coarse.saturating_sub(2 * scale - 1).max(shortest)..=(coarse + 2 * scale - 1).min(longest);
+    best_lag(history, scale, fine, 1)
 }
 
-fn best_lag(history: &[i16; HISTORY], recent: &[i16], lags: impl Iterator<Item = usize>, stride: usize) -> usize {
-    let (mut best, mut best_score) = (SHORTEST_PITCH, 0.0_f32);
+fn best_lag(history: &[i16], scale: usize, lags: impl Iterator<Item = usize>, stride: usize) -> usize {
+    let start = history.len() - WINDOW * scale;
+    let recent = &history[start..];
+    let (mut best, mut best_score) = (SHORTEST_PITCH * scale, 0.0_f32);
     for lag in lags {
-        let past = &history[HISTORY - WINDOW - lag..HISTORY - lag];
+        let past = &history[start - lag..history.len() - lag];
         let (mut cross, mut energy) = (0_i64, 1_i64);
         for (now, then) in recent.iter().zip(past).step_by(stride) {
             cross += i64::from(*now) * i64::from(*then);
@@ -215,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_lost_frame_of_a_steady_voice_is_hardly_missed() {
-        let mut concealer = Concealer::new();
+        let mut concealer = Concealer::new(Rate::Narrow);
         for frame in 0..5 {
             concealer.good(&mut voice(frame * 160, 160));
         }
@@ -235,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_long_loss_fades_to_silence() {
-        let mut concealer = Concealer::new();
+        let mut concealer = Concealer::new(Rate::Narrow);
         for frame in 0..5 {
             concealer.good(&mut voice(frame * 160, 160));
         }
@@ -253,7 +260,7 @@ mod tests {
                 .map(|n| (8_000.0 * (std::f32::consts::TAU * 440.0 * n as f32 / 8_000.0).sin()) as i16)
                 .collect()
         };
-        let mut concealer = Concealer::new();
+        let mut concealer = Concealer::new(Rate::Narrow);
         for frame in 0..4 {
             concealer.good(&mut sine(frame * 160, 160));
         }
@@ -264,7 +271,7 @@ mod tests {
 
     #[test]
     fn silence_stays_silence_and_any_length_is_taken() {
-        let mut concealer = Concealer::default();
+        let mut concealer = Concealer::new(Rate::Narrow);
         let mut out = [9; 37];
         concealer.conceal(&mut out);
         assert_eq!(out, [0; 37]);

@@ -4,6 +4,57 @@
 //! Decoding is a table of 256 values; encoding is arithmetic, because a table of 65,536 bytes would push the call's
 //! working set out of the first-level cache to save nothing.
 
+use super::conceal::Concealer;
+use super::{Codec, CodecError, Rate};
+
+/// A decoder of one stream at 8 kHz, with what fills its gaps.
+#[derive(Debug)]
+pub struct G711Decoder {
+    law: Law,
+    concealer: Box<Concealer>,
+    transparent: bool,
+}
+
+impl G711Decoder {
+    /// A decoder of a stream in `law`.
+    pub fn new(law: Law) -> Self {
+        Self { law, concealer: Box::new(Concealer::new(Rate::Narrow)), transparent: false }
+    }
+
+    /// The law of the stream.
+    pub fn law(&self) -> Law {
+        self.law
+    }
+
+    /// See [`Decoder::set_transparent`](super::Decoder::set_transparent).
+    pub fn set_transparent(&mut self, on: bool) {
+        self.transparent = on;
+    }
+
+    /// Decodes one packet; returns the number of samples written to `out`.
+    ///
+    /// # Errors
+    /// [`CodecError::BufferSize`] when `out` does not hold the packet's sound.
+    pub fn decode(&mut self, payload: &[u8], out: &mut [i16]) -> Result<usize, CodecError> {
+        let out = out.get_mut(..payload.len()).ok_or(CodecError::BufferSize)?;
+        self.law.decode(payload, out);
+        if self.transparent && self.law == Law::Mu {
+            for (code, sample) in payload.iter().zip(out.iter_mut()) {
+                if *code == 0x7f {
+                    *sample = -1;
+                }
+            }
+        }
+        self.concealer.good(out);
+        Ok(payload.len())
+    }
+
+    /// Fills all of `out` where nothing arrived.
+    pub fn conceal(&mut self, out: &mut [i16]) {
+        self.concealer.conceal(out);
+    }
+}
+
 /// One of the two companding laws.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Law {
@@ -14,6 +65,14 @@ pub enum Law {
 }
 
 impl Law {
+    /// The codec that is this law.
+    pub fn codec(self) -> Codec {
+        match self {
+            Law::Mu => Codec::Pcmu,
+            Law::A => Codec::Pcma,
+        }
+    }
+
     /// Encodes one 16-bit sample.
     pub fn encode_sample(self, sample: i16) -> u8 {
         match self {

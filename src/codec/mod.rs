@@ -1,24 +1,66 @@
 //! Codecs: PCM frames to payload bytes and back, loss concealment, comfort noise, tones.
 //!
-//! Everything works at 8 kHz mono, the telephone's rate, and allocates only when it is made.
+//! Everything is mono PCM at the [`Rate`] of a direction, 8 or 16 kHz, and allocates only when it is made.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod conceal;
 pub mod g711;
+pub mod g722;
 pub mod noise;
 pub mod opus;
+pub mod resample;
 pub mod tone;
 pub mod wav;
 
-use conceal::Concealer;
-use g711::Law;
+use g711::{G711Decoder, Law};
+use g722::{G722Decoder, G722Encoder};
 use opus::{OpusDecoder, OpusEncoder, OpusSettings};
 
-/// Samples per second of all PCM in this module.
+/// Samples per second of the telephone's rate.
 pub const SAMPLE_RATE: u32 = 8_000;
-/// Samples of the longest packet that a decoder may yield: 120 ms.
-pub const MAX_PACKET_SAMPLES: usize = 960;
+/// Samples of the longest packet that a decoder may yield at any rate: 120 ms at 16 kHz.
+pub const MAX_PACKET_SAMPLES: usize = 1_920;
+/// Bytes of the longest packet of a codec with one byte per tick of its 8 kHz clock: 120 ms.
+const MAX_PACKET_BYTES: usize = 960;
+
+/// How fast the sound of a direction is sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Rate {
+    /// 8 kHz: the telephone.
+    #[default]
+    Narrow,
+    /// 16 kHz: G.722, and Opus where both sides can hear it.
+    Wide,
+}
+
+impl Rate {
+    /// Samples per second.
+    pub const fn hz(self) -> u32 {
+        match self {
+            Rate::Narrow => 8_000,
+            Rate::Wide => 16_000,
+        }
+    }
+
+    /// Samples of 20 ms.
+    pub const fn frame(self) -> usize {
+        self.samples(20)
+    }
+
+    /// Samples of `ms` milliseconds.
+    pub const fn samples(self, ms: usize) -> usize {
+        8 * self.scale() * ms
+    }
+
+    /// How many times the telephone's rate.
+    pub const fn scale(self) -> usize {
+        match self {
+            Rate::Narrow => 1,
+            Rate::Wide => 2,
+        }
+    }
+}
 
 /// What can go wrong with a codec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -30,8 +72,8 @@ pub enum CodecError {
     /// Our own fault: a buffer too small or a length the codec cannot take.
     #[error("a buffer has the wrong size")]
     BufferSize,
-    /// This codec cannot be transcoded by us.
-    #[error("{} is not transcoded", .0.name())]
+    /// This codec has no sound at the rate asked for.
+    #[error("{} has no sound at this rate", .0.name())]
     Unsupported(Codec),
     /// The library failed to make or run a codec.
     #[error("the codec library failed")]
@@ -48,68 +90,65 @@ impl From<::opus::Error> for CodecError {
     }
 }
 
-/// A decoder of one stream to 8 kHz mono, with the concealment that suits it.
+/// A decoder of one stream to mono PCM, with the concealment that suits it.
 #[derive(Debug)]
 pub enum Decoder {
     /// G.711 of either law.
-    G711 {
-        /// The law of the stream.
-        law: Law,
-        /// What fills its gaps.
-        concealer: Box<Concealer>,
-        /// See [`Decoder::set_transparent`].
-        transparent: bool,
-    },
+    G711(G711Decoder),
+    /// G.722.
+    G722(G722Decoder),
     /// Opus, with its own concealment and redundancy.
     Opus(OpusDecoder),
 }
 
 impl Decoder {
-    /// A decoder for `codec`; fails for one that is not transcoded.
-    pub fn new(codec: Codec) -> Result<Self, CodecError> {
-        let g711 = |law| Decoder::G711 { law, concealer: Box::default(), transparent: false };
-        match codec {
-            Codec::Opus => Ok(Decoder::Opus(OpusDecoder::new(SAMPLE_RATE)?)),
-            Codec::Pcmu => Ok(g711(Law::Mu)),
-            Codec::Pcma => Ok(g711(Law::A)),
-            Codec::G722 => Err(CodecError::Unsupported(codec)),
+    /// A decoder for `codec` that renders at `rate`.
+    ///
+    /// # Errors
+    /// [`CodecError::Unsupported`] for G.711 at the wide rate, which it has no sound for.
+    pub fn new(codec: Codec, rate: Rate) -> Result<Self, CodecError> {
+        match (codec, rate) {
+            (Codec::Opus, _) => Ok(Decoder::Opus(OpusDecoder::new(rate.hz())?)),
+            (Codec::G722, _) => Ok(Decoder::G722(G722Decoder::new(rate))),
+            (Codec::Pcmu, Rate::Narrow) => Ok(Decoder::G711(G711Decoder::new(Law::Mu))),
+            (Codec::Pcma, Rate::Narrow) => Ok(Decoder::G711(G711Decoder::new(Law::A))),
+            (Codec::Pcmu | Codec::Pcma, Rate::Wide) => Err(CodecError::Unsupported(codec)),
         }
     }
 
     /// The codec that this decodes.
     pub fn codec(&self) -> Codec {
         match self {
-            Decoder::G711 { law: Law::Mu, .. } => Codec::Pcmu,
-            Decoder::G711 { law: Law::A, .. } => Codec::Pcma,
+            Decoder::G711(decoder) => decoder.law().codec(),
+            Decoder::G722(_) => Codec::G722,
             Decoder::Opus(_) => Codec::Opus,
+        }
+    }
+
+    /// The rate at which this renders.
+    pub fn rate(&self) -> Rate {
+        match self {
+            Decoder::G711(_) => Rate::Narrow,
+            Decoder::G722(decoder) => decoder.rate(),
+            Decoder::Opus(decoder) if decoder.sample_rate() > SAMPLE_RATE => Rate::Wide,
+            Decoder::Opus(_) => Rate::Narrow,
         }
     }
 
     /// With `on`, encoding what was decoded gives every byte back unchanged. Of all codes only mu-law's negative zero needs
     /// it: it is rendered as -1 then, where the reference says 0.
     pub fn set_transparent(&mut self, on: bool) {
-        if let Decoder::G711 { transparent, .. } = self {
-            *transparent = on;
+        if let Decoder::G711(decoder) = self {
+            decoder.set_transparent(on);
         }
     }
 
     /// Decodes one packet; returns the number of samples written to `out`, which should hold [`MAX_PACKET_SAMPLES`].
     pub fn decode(&mut self, payload: &[u8], out: &mut [i16]) -> Result<usize, CodecError> {
         match self {
+            Decoder::G711(decoder) => decoder.decode(payload, out),
+            Decoder::G722(decoder) => decoder.decode(payload, out),
             Decoder::Opus(decoder) => decoder.decode(payload, out),
-            Decoder::G711 { law, concealer, transparent } => {
-                let out = out.get_mut(..payload.len()).ok_or(CodecError::BufferSize)?;
-                law.decode(payload, out);
-                if *transparent && *law == Law::Mu {
-                    for (code, sample) in payload.iter().zip(out.iter_mut()) {
-                        if *code == 0x7f {
-                            *sample = -1;
-                        }
-                    }
-                }
-                concealer.good(out);
-                Ok(payload.len())
-            }
         }
     }
 
@@ -121,49 +160,65 @@ impl Decoder {
                     out.fill(0);
                 }
             }
-            Decoder::G711 { concealer, .. } => concealer.conceal(out),
+            Decoder::G711(_) | Decoder::G722(_) => self.conceal(out),
         }
     }
 
     /// Fills all of `out` where nothing arrived. For Opus the length must be a multiple of 2.5 ms.
     pub fn conceal(&mut self, out: &mut [i16]) {
         match self {
+            Decoder::G711(decoder) => decoder.conceal(out),
+            Decoder::G722(decoder) => decoder.conceal(out),
             Decoder::Opus(decoder) => {
                 if decoder.conceal(out).is_err() {
                     out.fill(0);
                 }
             }
-            Decoder::G711 { concealer, .. } => concealer.conceal(out),
         }
     }
 }
 
-/// An encoder of one stream from 8 kHz mono.
+/// An encoder of one stream from mono PCM.
 #[derive(Debug)]
 pub enum Encoder {
     /// G.711 of either law.
     G711(Law),
-    /// Opus narrowband.
+    /// G.722.
+    G722(Box<G722Encoder>),
+    /// Opus narrowband or wideband.
     Opus(Box<OpusEncoder>),
 }
 
 impl Encoder {
-    /// An encoder for `codec`; `settings` are for Opus. Fails for a codec that is not transcoded.
-    pub fn new(codec: Codec, settings: OpusSettings) -> Result<Self, CodecError> {
-        match codec {
-            Codec::Opus => Ok(Encoder::Opus(Box::new(OpusEncoder::new(settings)?))),
-            Codec::Pcmu => Ok(Encoder::G711(Law::Mu)),
-            Codec::Pcma => Ok(Encoder::G711(Law::A)),
-            Codec::G722 => Err(CodecError::Unsupported(codec)),
+    /// An encoder for `codec` of sound at `rate`; `settings` are for Opus.
+    ///
+    /// # Errors
+    /// [`CodecError::Unsupported`] for G.711 at the wide rate.
+    pub fn new(codec: Codec, rate: Rate, settings: OpusSettings) -> Result<Self, CodecError> {
+        match (codec, rate) {
+            (Codec::Opus, _) => Ok(Encoder::Opus(Box::new(OpusEncoder::new(rate, settings)?))),
+            (Codec::G722, _) => Ok(Encoder::G722(Box::new(G722Encoder::new(rate)))),
+            (Codec::Pcmu, Rate::Narrow) => Ok(Encoder::G711(Law::Mu)),
+            (Codec::Pcma, Rate::Narrow) => Ok(Encoder::G711(Law::A)),
+            (Codec::Pcmu | Codec::Pcma, Rate::Wide) => Err(CodecError::Unsupported(codec)),
         }
     }
 
     /// The codec that this encodes.
     pub fn codec(&self) -> Codec {
         match self {
-            Encoder::G711(Law::Mu) => Codec::Pcmu,
-            Encoder::G711(Law::A) => Codec::Pcma,
+            Encoder::G711(law) => law.codec(),
+            Encoder::G722(_) => Codec::G722,
             Encoder::Opus(_) => Codec::Opus,
+        }
+    }
+
+    /// The rate of the sound it takes.
+    pub fn rate(&self) -> Rate {
+        match self {
+            Encoder::G711(_) => Rate::Narrow,
+            Encoder::G722(encoder) => encoder.rate(),
+            Encoder::Opus(encoder) => encoder.rate(),
         }
     }
 
@@ -171,6 +226,7 @@ impl Encoder {
     pub fn encode(&mut self, pcm: &[i16], out: &mut [u8]) -> Result<usize, CodecError> {
         match self {
             Encoder::Opus(encoder) => encoder.encode(pcm, out),
+            Encoder::G722(encoder) => encoder.encode(pcm, out),
             Encoder::G711(_) if out.len() < pcm.len() => Err(CodecError::BufferSize),
             Encoder::G711(law) => Ok(law.encode(pcm, out)),
         }
@@ -180,7 +236,7 @@ impl Encoder {
     pub fn set_fec(&mut self, expected_loss: Option<u8>) -> Result<(), CodecError> {
         match self {
             Encoder::Opus(encoder) => encoder.set_fec(expected_loss),
-            Encoder::G711(_) => Ok(()),
+            Encoder::G711(_) | Encoder::G722(_) => Ok(()),
         }
     }
 }
@@ -237,7 +293,7 @@ impl Codec {
         match self {
             Codec::Opus => opus::packet_duration(payload, self.clock_rate()),
             Codec::Pcmu | Codec::Pcma | Codec::G722 => match payload.len() {
-                1..=MAX_PACKET_SAMPLES => Ok(payload.len() as u32),
+                1..=MAX_PACKET_BYTES => Ok(payload.len() as u32),
                 _ => Err(CodecError::Malformed),
             },
         }
@@ -256,9 +312,9 @@ mod tests {
 
     #[test]
     fn mu_law_passes_through_bit_by_bit_when_transparent() {
-        let mut decoder = Decoder::new(Codec::Pcmu).unwrap();
+        let mut decoder = Decoder::new(Codec::Pcmu, Rate::Narrow).unwrap();
         decoder.set_transparent(true);
-        let mut encoder = Encoder::new(Codec::Pcmu, OpusSettings::default()).unwrap();
+        let mut encoder = Encoder::new(Codec::Pcmu, Rate::Narrow, OpusSettings::default()).unwrap();
         let codes: Vec<u8> = (0..=255).collect();
         let (mut pcm, mut back) = ([0; 256], [0; 256]);
         assert_eq!(decoder.decode(&codes, &mut pcm), Ok(256));
@@ -267,16 +323,34 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_transcoded_says_so() {
-        assert_eq!(Decoder::new(Codec::G722).unwrap_err(), CodecError::Unsupported(Codec::G722));
-        assert!(Encoder::new(Codec::G722, OpusSettings::default()).is_err());
+    fn each_codec_at_each_rate_or_it_says_so() {
+        for rate in [Rate::Narrow, Rate::Wide] {
+            for codec in [Codec::Opus, Codec::G722, Codec::Pcmu, Codec::Pcma] {
+                let wide_g711 = rate == Rate::Wide && matches!(codec, Codec::Pcmu | Codec::Pcma);
+                match (Encoder::new(codec, rate, OpusSettings::default()), Decoder::new(codec, rate)) {
+                    (Ok(mut encoder), Ok(mut decoder)) if !wide_g711 => {
+                        assert_eq!((encoder.codec(), encoder.rate()), (codec, rate));
+                        assert_eq!((decoder.codec(), decoder.rate()), (codec, rate));
+                        let (mut packet, mut pcm) = ([0; 400], [1; MAX_PACKET_SAMPLES]);
+                        let len = encoder.encode(&[0; 320][..rate.frame()], &mut packet).unwrap();
+                        assert_eq!(decoder.decode(&packet[..len], &mut pcm), Ok(rate.frame()));
+                        decoder.conceal(&mut pcm[..rate.frame()]);
+                        decoder.recover(&packet[..len], &mut pcm[..rate.frame()]);
+                    }
+                    (Err(one), Err(other)) if wide_g711 => {
+                        assert_eq!((one, other), (CodecError::Unsupported(codec), CodecError::Unsupported(codec)));
+                    }
+                    other => panic!("{codec:?} at {rate:?}: {other:?}"),
+                }
+            }
+        }
     }
 
     #[test]
     fn sizes_are_checked() {
-        let mut decoder = Decoder::new(Codec::Pcma).unwrap();
+        let mut decoder = Decoder::new(Codec::Pcma, Rate::Narrow).unwrap();
         assert_eq!(decoder.decode(&[0; 200], &mut [0; 160]), Err(CodecError::BufferSize));
-        let mut encoder = Encoder::new(Codec::Opus, OpusSettings::default()).unwrap();
+        let mut encoder = Encoder::new(Codec::Opus, Rate::Narrow, OpusSettings::default()).unwrap();
         assert_eq!(encoder.encode(&[0; 161], &mut [0; 400]), Err(CodecError::BufferSize));
         assert_eq!(Codec::Pcmu.duration(&[0; 480]), Ok(480));
         assert!(Codec::Pcmu.duration(&[]).is_err());

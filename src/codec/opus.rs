@@ -1,9 +1,9 @@
-//! Opus ([RFC 6716](https://www.rfc-editor.org/rfc/rfc6716)) straight from and to the telephone's rate.
+//! Opus ([RFC 6716](https://www.rfc-editor.org/rfc/rfc6716)) straight from and to the rate of a bridge.
 //!
-//! The decoder of libopus renders any Opus stream, full band and stereo included, at 8 kHz mono: there is no resampler on
-//! this path. The encoder takes 8 kHz and writes narrowband.
+//! The decoder of libopus renders any Opus stream, full band and stereo included, at 8 or 16 kHz mono: there is no resampler
+//! on this path. The encoder takes 8 kHz and writes narrowband, or takes 16 kHz and writes wideband.
 
-use super::CodecError;
+use super::{CodecError, Rate};
 use opus::{Application, Bandwidth, Bitrate, Channels};
 
 /// The longest time one Opus packet may cover, in milliseconds (RFC 6716 section 3.4).
@@ -102,18 +102,32 @@ impl Default for OpusSettings {
     }
 }
 
-/// A narrowband mono encoder from 8 kHz.
+impl OpusSettings {
+    /// What suits sound at `rate`: wideband takes a third more for the same grade.
+    pub fn of(rate: Rate) -> Self {
+        match rate {
+            Rate::Narrow => Self::default(),
+            Rate::Wide => Self { bitrate: 32_000, ..Self::default() },
+        }
+    }
+}
+
+/// A mono encoder, narrowband from 8 kHz or wideband from 16.
 pub struct OpusEncoder {
     inner: opus::Encoder,
+    rate: Rate,
     settings: OpusSettings,
 }
 
 impl OpusEncoder {
-    /// An encoder of 8 kHz mono audio.
-    pub fn new(settings: OpusSettings) -> Result<Self, CodecError> {
-        let mut inner = opus::Encoder::new(8_000, Channels::Mono, Application::Voip)?;
-        inner.set_bandwidth(Bandwidth::Narrowband)?;
-        let mut encoder = Self { inner, settings };
+    /// An encoder of mono audio at `rate`.
+    pub fn new(rate: Rate, settings: OpusSettings) -> Result<Self, CodecError> {
+        let mut inner = opus::Encoder::new(rate.hz(), Channels::Mono, Application::Voip)?;
+        inner.set_bandwidth(match rate {
+            Rate::Narrow => Bandwidth::Narrowband,
+            Rate::Wide => Bandwidth::Wideband,
+        })?;
+        let mut encoder = Self { inner, rate, settings };
         encoder.apply()?;
         Ok(encoder)
     }
@@ -121,6 +135,11 @@ impl OpusEncoder {
     /// Encodes one frame of 2.5 to 60 ms into `out`; returns the number of bytes.
     pub fn encode(&mut self, pcm: &[i16], out: &mut [u8]) -> Result<usize, CodecError> {
         Ok(self.inner.encode(pcm, out)?)
+    }
+
+    /// The rate of the sound it takes.
+    pub fn rate(&self) -> Rate {
+        self.rate
     }
 
     /// Turns redundancy on with the loss to expect in percent, or off.
@@ -164,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_tone_survives_both_ways() {
-        let mut encoder = OpusEncoder::new(OpusSettings::default()).unwrap();
+        let mut encoder = OpusEncoder::new(Rate::Narrow, OpusSettings::default()).unwrap();
         let mut decoder = OpusDecoder::new(8_000).unwrap();
         let (mut packet, mut pcm, mut heard) = ([0; 400], [0; 960], Vec::new());
         for frame in 0..50 {
@@ -200,7 +219,7 @@ mod tests {
     #[test]
     fn fec_brings_back_what_concealment_can_only_guess() {
         let settings = OpusSettings { fec: Some(20), ..OpusSettings::default() };
-        let mut encoder = OpusEncoder::new(settings).unwrap();
+        let mut encoder = OpusEncoder::new(Rate::Narrow, settings).unwrap();
         // A tone that starts inside the lost packet: only redundancy can know of it.
         let mut packets = Vec::new();
         for frame in 0..20 {

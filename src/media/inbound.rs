@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use super::{FRAME, FRAME_MS};
 use crate::codec::noise::ComfortNoise;
 use crate::codec::tone::rms;
-use crate::codec::{Codec, CodecError, Decoder, MAX_PACKET_SAMPLES, SAMPLE_RATE};
+use crate::codec::{Codec, CodecError, Decoder, MAX_PACKET_SAMPLES, Rate, SAMPLE_RATE};
 use crate::rtp::event::{EventReceiver, EventUpdate, EventUpdates};
 use crate::rtp::jitter::Kind;
 use crate::rtp::packet::RtpPacket;
@@ -57,7 +57,7 @@ pub(super) enum Taken {
 #[derive(Debug)]
 pub(super) struct Inbound {
     types: ArrayVec<PayloadType, TYPES>,
-    decoders: ArrayVec<Decoder, 3>,
+    decoders: ArrayVec<Decoder, 4>,
     /// The decoder of the last packet played.
     current: usize,
     playout: Playout,
@@ -155,7 +155,7 @@ impl Inbound {
 
     fn add_decoder(&mut self, codec: Codec) -> Result<(), CodecError> {
         if self.decoders.iter().all(|d| d.codec() != codec) {
-            self.decoders.try_push(Decoder::new(codec)?).map_err(|_| CodecError::Unsupported(codec))?;
+            self.decoders.try_push(Decoder::new(codec, Rate::Narrow)?).map_err(|_| CodecError::Unsupported(codec))?;
         }
         Ok(())
     }

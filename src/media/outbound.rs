@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 
 use super::{FRAME, FRAME_MS};
 use crate::codec::opus::OpusSettings;
-use crate::codec::{Codec, CodecError, Encoder, SAMPLE_RATE};
+use crate::codec::{Codec, CodecError, Encoder, Rate, SAMPLE_RATE};
 use crate::rtp::event::{EventSender, EventStep};
 use crate::rtp::packet::RtpHeader;
 use crate::sdp::{AcceptedCodec, TelephoneEvent};
@@ -56,7 +56,7 @@ impl Outbound {
             sequence: rng.random::<u16>() >> 1,
             timestamp: rng.random(),
             send,
-            encoder: Encoder::new(send.codec, OpusSettings::default())?,
+            encoder: Encoder::new(send.codec, Rate::Narrow, OpusSettings::default())?,
             packet: FRAME,
             pending: [0; LONGEST + FRAME],
             pending_len: 0,
@@ -89,7 +89,7 @@ impl Outbound {
         fec: bool,
     ) -> Result<(), CodecError> {
         if send.codec != self.send.codec {
-            self.encoder = Encoder::new(send.codec, OpusSettings::default())?;
+            self.encoder = Encoder::new(send.codec, Rate::Narrow, OpusSettings::default())?;
             self.restart();
         }
         self.ssrc = ssrc;

@@ -15,7 +15,7 @@ use super::{Bridge, Means, Port};
 use crate::codec::g711::Law;
 use crate::codec::opus::{OpusEncoder, OpusSettings};
 use crate::codec::tone::{amplitude, detect_dtmf, rms};
-use crate::codec::{Codec, Decoder};
+use crate::codec::{Codec, Decoder, Rate};
 use crate::rtp::event::{EventReceiver, EventSender, EventStep, EventUpdate, char_event, event_char};
 use crate::rtp::packet::{RtpHeader, RtpPacket};
 use crate::rtp::rtcp::{self, Compound, ReportBlock, RtcpItem, SenderInfo};
@@ -208,7 +208,7 @@ impl Lab {
 
 /// What a peer hears that plays packets one after the other.
 fn hear(sent: &[Sent], codec: Codec) -> Vec<i16> {
-    let mut decoder = Decoder::new(codec).unwrap();
+    let mut decoder = Decoder::new(codec, Rate::Narrow).unwrap();
     let mut heard = Vec::new();
     let mut pcm = [0; 960];
     for packet in sent.iter().filter(|p| ![101, 110].contains(&p.header.payload_type)) {
@@ -235,7 +235,7 @@ struct Tongue {
 impl Tongue {
     fn new(hz: f32) -> Self {
         let settings = OpusSettings { fec: Some(20), ..OpusSettings::default() };
-        Self { encoder: OpusEncoder::new(settings).unwrap(), hz }
+        Self { encoder: OpusEncoder::new(Rate::Narrow, settings).unwrap(), hz }
     }
 
     fn packet(&mut self, n: usize) -> Vec<u8> {

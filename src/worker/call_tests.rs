@@ -12,7 +12,7 @@ use str0m::config::DtlsVersion;
 use super::*;
 use crate::codec::opus::OpusSettings;
 use crate::codec::tone::amplitude;
-use crate::codec::{Codec, Decoder, Encoder};
+use crate::codec::{Codec, Decoder, Encoder, Rate};
 use crate::net::{PortPool, bind_udp, test_ports};
 use crate::sdp::{AcceptedCodec, DtlsRole, Hears, IceCredentials, LegMedia, LegPlan, RtpMedia, Side};
 use crate::webrtc::Identity;
@@ -64,9 +64,9 @@ impl Page {
         let address = socket.local_addr().unwrap();
         let print = identity().fingerprint();
         let browser = Browser::new(Instant::now(), address, gateway, local, &print, role, DtlsVersion::Auto);
-        let opus = Encoder::new(Codec::Opus, OpusSettings::default()).unwrap();
+        let opus = Encoder::new(Codec::Opus, Rate::Narrow, OpusSettings::default()).unwrap();
         let microphone = (Tone { hz, at: 0 }, opus);
-        let ear = Decoder::new(Codec::Opus).unwrap();
+        let ear = Decoder::new(Codec::Opus, Rate::Narrow).unwrap();
         Self { browser, socket, microphone, ear, taken: 0, heard: Vec::new() }
     }
 
@@ -117,8 +117,8 @@ impl Phone {
             socket: bind_udp("127.0.0.1:0".parse().unwrap(), None).unwrap(),
             gateway: SocketAddr::from(([0, 0, 0, 0], 0)),
             tone: Tone { hz: TRUNK_HZ, at: 0 },
-            encoder: Encoder::new(Codec::Pcmu, OpusSettings::default()).unwrap(),
-            ear: Decoder::new(Codec::Pcmu).unwrap(),
+            encoder: Encoder::new(Codec::Pcmu, Rate::Narrow, OpusSettings::default()).unwrap(),
+            ear: Decoder::new(Codec::Pcmu, Rate::Narrow).unwrap(),
             sequence: 65_500,
             heard: Vec::new(),
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ringback::codec::opus::OpusSettings;
 use ringback::codec::tone::amplitude;
-use ringback::codec::{Codec, Decoder, Encoder};
+use ringback::codec::{Codec, Decoder, Encoder, Rate};
 use ringback::media::{Bridge, Means, Port};
 use ringback::rtp::packet::{RtpHeader, RtpPacket};
 use ringback::sdp::{
@@ -65,8 +65,8 @@ impl Call {
         };
         let means = Means { identity: Some(identity), music: None };
         let bridge = Bridge::new(now, plan, &means, [3; 32]).expect("a bridge");
-        let encoder =
-            Encoder::new(codec, OpusSettings { fec: Some(10), ..OpusSettings::default() }).expect("an encoder");
+        let encoder = Encoder::new(codec, Rate::Narrow, OpusSettings { fec: Some(10), ..OpusSettings::default() })
+            .expect("an encoder");
         let mut call = Self {
             bridge,
             now,
@@ -202,7 +202,7 @@ impl Call {
     /// The level of the other side's tone at the trunk and at the browser.
     pub fn levels(&self) -> (f32, f32) {
         let level = |packets: &[Vec<u8>], codec, hz| {
-            let mut decoder = Decoder::new(codec).expect("a decoder");
+            let mut decoder = Decoder::new(codec, Rate::Narrow).expect("a decoder");
             let mut pcm = [0; 960];
             let heard: Vec<i16> = packets
                 .iter()

@@ -116,11 +116,8 @@ fn a_plan_that_cannot_be_followed_is_an_error_and_not_a_panic() {
     let mut g722 = plan(Codec::Opus, Codec::Pcmu);
     trunk_of(&mut g722).accepted.push(accepted(9, Codec::G722));
     let trunk_only = MediaPlan { a: None, ..g722.clone() };
-    assert!(Bridge::new(Instant::now(), trunk_only, &Means::default(), [0; 32]).is_err());
-    assert!(
-        Bridge::new(Instant::now(), plan(Codec::Opus, Codec::Pcmu), &Means::default(), [0; 32]).is_err(),
-        "no identity"
-    );
+    assert!(Bridge::new(Instant::now(), trunk_only, &Means::default(), [0; 32]).is_ok());
+    assert!(Bridge::new(Instant::now(), g722.clone(), &Means::default(), [0; 32]).is_err(), "no identity");
     let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
     converse(&mut lab, 10, |_| false);
     lab.update(|plan| *plan = g722);

@@ -1,7 +1,7 @@
 //! Any kind of leg on either side, and a leg that takes the place of another.
 
 use super::*;
-use crate::codec::Encoder;
+use crate::codec::{Encoder, Rate};
 use crate::rtp::srtp::{Profile, SrtpContext};
 use crate::sdp::{SrtpKey, SrtpPlan, SrtpSuite};
 
@@ -34,7 +34,7 @@ impl End {
     }
 
     fn new(port: Port, address: SocketAddr, media: LegMedia, hz: f32) -> Self {
-        let encoder = Encoder::new(media.send().codec, OpusSettings::default()).unwrap();
+        let encoder = Encoder::new(media.send().codec, Rate::Narrow, OpusSettings::default()).unwrap();
         let srtp = media.rtp().and_then(|rtp| rtp.srtp.as_ref()).map(contexts);
         Self { port, address, media, hz, encoder, srtp, said: 0, heard: Vec::new(), left: false }
     }
