@@ -1,0 +1,248 @@
+//! The ends of a call: a browser's encoder, and what either end plays.
+
+use opus::{Application, Bitrate, Channels};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::rtp::{Packet, from_ulaw, to_ulaw};
+
+/// Says a script packet by packet.
+pub struct Speaker<'a> {
+    samples: &'a [i16],
+    per_ms: usize,
+    said: usize,
+    ptimes: &'static [usize],
+    rng: StdRng,
+    opus: Option<Opus>,
+    payload_type: u8,
+    ssrc: u32,
+    sequence: u16,
+    timestamp: u32,
+    first: bool,
+}
+
+/// An encoder as Chromium sets it up for a call.
+struct Opus {
+    encoder: opus::Encoder,
+    /// The share lost by the peer's reports, smoothed.
+    loss: Option<f64>,
+}
+
+/// A browser's bitrate for speech.
+const BITRATE: i32 = 32_000;
+/// Chromium's smoothing of reported loss: so much of the old remains after a second (0.9999 to the power of 1000).
+const KEPT_IN_A_SECOND: f64 = 0.904_8;
+
+impl<'a> Speaker<'a> {
+    /// A browser: Opus from 48 kHz with in-band FEC.
+    pub fn browser(samples: &'a [i16], payload_type: u8, ptimes: &'static [usize], seed: u64) -> Speaker<'a> {
+        let mut encoder = opus::Encoder::new(48_000, Channels::Mono, Application::Voip).expect("Opus");
+        encoder.set_bitrate(Bitrate::Bits(BITRATE)).expect("Opus");
+        encoder.set_complexity(9).expect("Opus");
+        encoder.set_inband_fec(true).expect("Opus");
+        let opus = Some(Opus { encoder, loss: None });
+        Speaker { opus, ..Speaker::new(samples, 48, payload_type, ptimes, seed) }
+    }
+
+    /// A phone: PCMU.
+    pub fn phone(samples: &'a [i16], ptimes: &'static [usize], seed: u64) -> Speaker<'a> {
+        Speaker::new(samples, 8, 0, ptimes, seed)
+    }
+
+    fn new(samples: &'a [i16], per_ms: usize, payload_type: u8, ptimes: &'static [usize], seed: u64) -> Speaker<'a> {
+        let mut rng = StdRng::seed_from_u64(seed ^ 0x5bea_4e12);
+        // Anywhere, and the upper half at that: a large first timestamp has upset receivers before.
+        let (ssrc, sequence, timestamp) = (rng.random(), rng.random(), rng.random::<u32>() | 1 << 31);
+        Speaker {
+            samples,
+            per_ms,
+            said: 0,
+            ptimes,
+            rng,
+            opus: None,
+            payload_type,
+            ssrc,
+            sequence,
+            timestamp,
+            first: true,
+        }
+    }
+
+    pub fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// The timestamp of the next packet.
+    pub fn timestamp(&self) -> u32 {
+        self.timestamp
+    }
+
+    /// The next packet and the milliseconds that it sounds; `None` when all is said.
+    pub fn packet(&mut self) -> Option<(Vec<u8>, usize)> {
+        let ms = self.ptimes[self.rng.random_range(0..self.ptimes.len())];
+        let samples = self.samples.get(self.said..self.said + ms * self.per_ms)?;
+        let payload = match &mut self.opus {
+            Some(opus) => opus.encoder.encode_vec(samples, 1_200).expect("Opus"),
+            None => samples.iter().map(|&sample| to_ulaw(sample)).collect(),
+        };
+        let packet = Packet {
+            payload_type: self.payload_type,
+            marker: std::mem::take(&mut self.first),
+            sequence: self.sequence,
+            timestamp: self.timestamp,
+            ssrc: self.ssrc,
+            payload: &payload,
+        };
+        let bytes = packet.to_bytes();
+        self.said += samples.len();
+        self.sequence = self.sequence.wrapping_add(1);
+        self.timestamp = self.timestamp.wrapping_add(samples.len() as u32);
+        Some((bytes, ms))
+    }
+
+    /// Milliseconds said.
+    pub fn said_ms(&self) -> usize {
+        self.said / self.per_ms
+    }
+
+    /// Takes the loss that the peer reports, a second after the report before: redundancy follows, as in Chromium.
+    pub fn reported(&mut self, share: f64) {
+        let Some(opus) = &mut self.opus else { return };
+        let loss = opus.loss.map_or(share, |before| KEPT_IN_A_SECOND * before + (1.0 - KEPT_IN_A_SECOND) * share);
+        opus.loss = Some(loss);
+        opus.encoder.set_packet_loss_perc((loss.min(0.2) * 100.0).round() as i32).expect("Opus");
+    }
+}
+
+/// The packets of one stream as they arrived, to be played by timestamp.
+#[derive(Default)]
+pub struct Track {
+    packets: Vec<Arrived>,
+    /// For reports: packets expected and got at the last one.
+    reported: (u64, u64),
+}
+
+struct Arrived {
+    sequence: i64,
+    timestamp: i64,
+    payload: Vec<u8>,
+}
+
+/// `value` in the extended count nearest to `near`.
+fn extended(near: i64, value: i64, bits: u32) -> i64 {
+    let turn = 1_i64 << bits;
+    let ahead = (value - near).rem_euclid(turn);
+    near + if ahead > turn / 2 { ahead - turn } else { ahead }
+}
+
+impl Track {
+    pub fn add(&mut self, packet: &Packet<'_>) {
+        let (sequence, timestamp) = match self.packets.last() {
+            Some(last) => (
+                extended(last.sequence, i64::from(packet.sequence), 16),
+                extended(last.timestamp, i64::from(packet.timestamp), 32),
+            ),
+            None => (1 << 32 | i64::from(packet.sequence), 1 << 40 | i64::from(packet.timestamp)),
+        };
+        self.packets.push(Arrived { sequence, timestamp, payload: packet.payload.to_vec() });
+    }
+
+    fn highest(&self) -> Option<i64> {
+        self.packets.iter().map(|packet| packet.sequence).max()
+    }
+
+    /// The share lost since the last report, and the highest sequence number; `None` when nothing came yet.
+    pub fn report(&mut self) -> Option<(f64, u32)> {
+        let first = self.packets.first()?.sequence;
+        let highest = self.highest()?;
+        let (expected, got) = ((highest - first + 1) as u64, self.packets.len() as u64);
+        let (expected_before, got_before) = std::mem::replace(&mut self.reported, (expected, got));
+        let (expected, got) = (expected - expected_before, got - got_before);
+        let lost = expected.saturating_sub(got) as f64 / expected.max(1) as f64;
+        Some((lost, highest as u32))
+    }
+
+    /// What is played: each packet at the place of its timestamp, `start` being where the first sample of the recording
+    /// stands, in units of the stream's clock. G.711 has silence where nothing came; Opus is decoded as a browser does at
+    /// its best, with the redundancy of the next packet and concealment.
+    pub fn play(&mut self, opus: bool, start: u32, ms: usize) -> Vec<i16> {
+        self.packets.sort_by_key(|packet| packet.sequence);
+        self.packets.dedup_by_key(|packet| packet.sequence);
+        let Some(first) = self.packets.first() else { return vec![0; ms * 8] };
+        let start = extended(first.timestamp, i64::from(start), 32);
+        let mut sound = vec![0; ms * 8];
+        if opus {
+            play_opus(&self.packets, start, &mut sound);
+        } else {
+            for packet in &self.packets {
+                put(&mut sound, packet.timestamp - start, packet.payload.iter().map(|&code| from_ulaw(code)));
+            }
+        }
+        sound
+    }
+}
+
+fn put(sound: &mut [i16], at: i64, samples: impl Iterator<Item = i16>) {
+    for (place, sample) in (at..).zip(samples) {
+        if let Some(to) = usize::try_from(place).ok().and_then(|place| sound.get_mut(place)) {
+            *to = sample;
+        }
+    }
+}
+
+fn play_opus(packets: &[Arrived], start: i64, sound: &mut [i16]) {
+    let mut decoder = opus::Decoder::new(8_000, Channels::Mono).expect("Opus");
+    let mut pcm = [0; 960];
+    let mut next = packets.first().map_or(0, |packet| packet.timestamp);
+    for packet in packets {
+        // The packet before is in this one's redundancy; what is missing before that is concealed, as long as it is short.
+        let missing = ((packet.timestamp - next) / 6).clamp(0, 8_000);
+        let length = decoder.get_nb_samples(&packet.payload).unwrap_or(160) as i64;
+        let mut left = missing;
+        while left > 0 {
+            let whole = left > length;
+            let step = if whole { 160.min(left - length) } else { left };
+            let out = &mut pcm[..step as usize];
+            let redundancy = if whole { &[][..] } else { &packet.payload[..] };
+            if decoder.decode(redundancy, out, !whole).is_err() {
+                out.fill(0);
+            }
+            put(sound, (packet.timestamp - start) / 6 - left, out.iter().copied());
+            left -= step;
+        }
+        let length = decoder.decode(&packet.payload, &mut pcm, false).expect("Opus that can be decoded");
+        put(sound, (packet.timestamp - start) / 6, pcm[..length].iter().copied());
+        next = packet.timestamp + length as i64 * 6;
+    }
+}
+
+/// What our sender must keep to whatever arrives: 20 ms after 20 ms, each stamped with its own time.
+#[derive(Default)]
+pub struct TimeLine {
+    last: Option<(u16, u32)>,
+    /// When each packet went out, in milliseconds.
+    sent_ms: Vec<f64>,
+    /// Packets whose timestamp did not go with their number.
+    pub wrong: usize,
+}
+
+impl TimeLine {
+    pub fn sent(&mut self, ms: f64, packet: &Packet<'_>, clock: u32) {
+        // A stream may find its beat in its first second.
+        if let Some((sequence, timestamp)) = self.last.filter(|_| self.sent_ms.len() > 50) {
+            let frames = u32::from(packet.sequence.wrapping_sub(sequence));
+            let exact = packet.timestamp.wrapping_sub(timestamp) == frames.wrapping_mul(clock / 50);
+            self.wrong += usize::from(!exact);
+        }
+        self.last = Some((packet.sequence, packet.timestamp));
+        self.sent_ms.push(ms);
+    }
+
+    /// The fewest and the most packets in any ten seconds.
+    pub fn in_ten_seconds(&self) -> (usize, usize) {
+        let last = self.sent_ms.last().copied().unwrap_or_default();
+        let from = self.sent_ms.iter().take_while(|&&ms| ms + 10_000.0 <= last);
+        let counts = from.enumerate().map(|(n, ms)| self.sent_ms[n..].partition_point(|later| *later < ms + 10_000.0));
+        counts.fold((usize::MAX, 0), |(least, most), count| (least.min(count), most.max(count)))
+    }
+}

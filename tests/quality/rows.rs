@@ -1,0 +1,69 @@
+//! The calls that are made, and what the network does in each.
+
+use crate::network::Weather;
+
+/// One call, both ways at once: the browser speaks to the phone and the phone to the browser.
+#[derive(Debug, Clone)]
+pub struct Row {
+    pub name: String,
+    /// From the browser to the gateway, from the gateway to the browser, and from the phone to the gateway.
+    pub from_browser: Weather,
+    pub to_browser: Weather,
+    pub from_phone: Weather,
+    /// How much faster than the gateway's the ends' clocks run, in millionths.
+    pub drift_ppm: f64,
+    /// The lengths of the packets of both ends in milliseconds, in turn at random.
+    pub ptimes: &'static [usize],
+}
+
+impl Row {
+    fn new(name: &str) -> Row {
+        let [from_browser, to_browser, from_phone] = [Weather::FINE; 3];
+        Row { name: name.into(), from_browser, to_browser, from_phone, drift_ppm: 0.0, ptimes: &[20] }
+    }
+
+    /// Bad weather on the browser's leg, both ways.
+    fn browser(name: &str, weather: Weather) -> Row {
+        Row { from_browser: weather, to_browser: weather, ..Row::new(name) }
+    }
+
+    /// Bad weather on the way from the phone.
+    fn phone(name: &str, weather: Weather) -> Row {
+        Row { from_phone: weather, ..Row::new(name) }
+    }
+
+    /// Bad weather of the sort that costs no packet, on all three ways.
+    fn everywhere(name: &str, weather: Weather) -> Row {
+        Row { from_phone: weather, ..Row::browser(name, weather) }
+    }
+}
+
+/// All of them. The `trunk` rows have their loss between phone and gateway, the others between browser and gateway.
+pub fn all() -> Vec<Row> {
+    let jitter = |jitter_ms| Weather { jitter_ms, ..Weather::FINE };
+    vec![
+        Row::new("0"),
+        Row::browser("1", Weather::losing(1.0, 1.0)),
+        Row::browser("3", Weather::losing(3.0, 1.0)),
+        Row::browser("5", Weather::losing(5.0, 1.0)),
+        Row::browser("10", Weather::losing(10.0, 1.0)),
+        Row::browser("burst-5", Weather::losing(5.0, 2.0)),
+        Row::browser("burst-10", Weather::losing(10.0, 2.0)),
+        Row::phone("trunk-1", Weather::losing(1.0, 1.0)),
+        Row::phone("trunk-3", Weather::losing(3.0, 1.0)),
+        Row::phone("trunk-5", Weather::losing(5.0, 1.0)),
+        Row::phone("trunk-10", Weather::losing(10.0, 1.0)),
+        Row::phone("trunk-burst-5", Weather::losing(5.0, 2.0)),
+        Row::everywhere("jitter-10", jitter(10.0)),
+        Row::everywhere("jitter-30", jitter(30.0)),
+        Row::everywhere("stalls", Weather { stall: Some((3.0, 200.0)), jitter_ms: 3.0, ..Weather::FINE }),
+        Row::everywhere("reorder", Weather { reorder: 0.05, ..Weather::FINE }),
+        Row::everywhere("duplicate", Weather { duplicate: 0.2, jitter_ms: 3.0, ..Weather::FINE }),
+        Row::browser("worst", Weather { jitter_ms: 15.0, reorder: 0.02, duplicate: 0.02, ..Weather::losing(5.0, 2.0) }),
+        Row { drift_ppm: 200.0, ..Row::new("drift+200") },
+        Row { drift_ppm: -200.0, ..Row::new("drift-200") },
+        Row { ptimes: &[10], ..Row::new("ptime-10") },
+        Row { ptimes: &[60], ..Row::new("ptime-60") },
+        Row { ptimes: &[10, 20, 40, 60], ..Row::new("ptime-mixed") },
+    ]
+}

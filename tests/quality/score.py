@@ -1,0 +1,127 @@
+"""Compares what was heard with what was said: PESQ (P.862, narrowband, MOS-LQO) clip by clip, and the delay.
+
+    score.py SPEECH RECORDINGS [--json FILE]
+
+RECORDINGS is a folder with recordings.json and the sound files that it names.
+"""
+
+import argparse
+import json
+import multiprocessing
+import pathlib
+import statistics
+import wave
+
+import numpy as np
+import pesq
+
+RATE = 8_000
+# What comes later than the clip's end belongs to it still, by as much as a receiver may hold back.
+LATE_MS = 400
+# The stretches in which the delay is measured, and the longest that is looked for.
+STRETCH = RATE // 2
+LONGEST_MS = 600
+
+
+def reference(speech, clip):
+    return np.frombuffer((speech / f"clip-{clip:02}.8000.raw").read_bytes(), "<i2")
+
+
+def heard(path):
+    with wave.open(str(path)) as file:
+        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (RATE, 1, 2), path
+        return np.frombuffer(file.readframes(file.getnframes()), "<i2")
+
+
+def delays(said, sound):
+    """The delay in milliseconds of each half second that has speech in it: where the waveform fits best."""
+    found = []
+    for start in range(0, len(said) - STRETCH + 1, STRETCH):
+        piece = said[start : start + STRETCH].astype(float)
+        place = sound[start : start + STRETCH + LONGEST_MS * 8].astype(float)
+        power = np.sqrt(np.mean(piece**2))
+        if power < 200 or len(place) <= STRETCH:
+            continue
+        size = 1 << int(len(place) + STRETCH).bit_length()
+        likeness = np.fft.irfft(np.fft.rfft(place, size) * np.conj(np.fft.rfft(piece, size)), size)
+        likeness = likeness[: len(place) - STRETCH]
+        energy = np.convolve(place**2, np.ones(STRETCH), "valid")[: len(likeness)]
+        likeness = likeness / np.sqrt(np.maximum(energy, 1) * np.sum(piece**2))
+        best = int(np.argmax(likeness))
+        if likeness[best] > 0.6:
+            found.append(best / 8)
+    return found
+
+
+def judge(job):
+    speech, folder, entry = job
+    sound = heard(folder / entry["file"])
+    scores, lags = [], []
+    for clip, start_ms in enumerate(entry["starts_ms"]):
+        said = reference(speech, clip)
+        place = sound[start_ms * 8 : (start_ms + entry["clip_ms"] + LATE_MS) * 8]
+        lags += delays(said, np.concatenate([place, np.zeros(LONGEST_MS * 8, np.int16)]))
+        # Lined up roughly, as the measure expects it; the rest it does itself.
+        try:
+            scores.append(pesq.pesq(RATE, said, place, "nb"))
+        except pesq.NoUtterancesError:
+            scores.append(1.0)
+    lags = [lag - entry["path_ms"] for lag in lags]
+    middle, high = (float(np.percentile(lags, share)) if lags else None for share in (50, 99))
+    return entry | {
+        "pesq": statistics.fmean(scores),
+        "worst": min(scores),
+        "scores": [round(score, 3) for score in scores],
+        "delay_p50": middle,
+        "delay_p99": high,
+    }
+
+
+def scored(speech, folder):
+    entries = json.loads((folder / "recordings.json").read_text())
+    with multiprocessing.Pool(2) as pool:
+        return pool.map(judge, [(speech, folder, entry) for entry in entries], chunksize=1)
+
+
+# ../shared quality bars: PESQ at least.
+BARS = {
+    "up-0": 4.05, "up-1": 4.00, "up-3": 3.92, "up-5": 3.85, "up-10": 3.60, "up-burst-5": 3.45, "up-burst-10": 3.05,
+    "down-0": 4.18, "down-1": 4.10, "down-3": 4.03, "down-5": 3.95, "down-10": 3.70,
+    "down-trunk-1": 3.80, "down-trunk-3": 3.35, "down-trunk-5": 3.04, "down-trunk-10": 2.45,
+}
+
+
+def table(results):
+    ideal = {result["row"].removeprefix("ideal-"): result["pesq"] for result in results if result["row"].startswith("ideal-")}
+    lines = [f"{'row':22} {'PESQ':>6} {'bar':>5} {'ideal':>6} {'worst':>6} {'delay p50':>9} {'p99':>6} {'lost':>6} {'conc. ms':>8} {'ts err':>6}  in 10 s"]
+    for result in results:
+        row = result["row"]
+        if row.startswith("ideal-"):
+            continue
+        bar = BARS.get(row)
+        best = ideal.get(row.removeprefix("up-")) if row.startswith("up-") else None
+        number = lambda value, form: format(value, form) if value is not None else "-"
+        mark = " " if bar is None or result["pesq"] >= bar else "<"
+        lines.append(
+            f"{row:22} {result['pesq']:6.3f}{mark}{number(bar, '5.2f'):>5} {number(best, '6.3f'):>6} {result['worst']:6.2f}"
+            f" {number(result['delay_p50'], '9.1f'):>9} {number(result['delay_p99'], '6.1f'):>6}"
+            f" {100 * result['lost'] / max(result['packets'], 1):5.1f}% {result['concealed_ms']:8}"
+            f" {result['timestamps_wrong']:6}  {result['packets_in_10_s']}"
+        )
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("speech", type=pathlib.Path)
+    parser.add_argument("recordings", type=pathlib.Path)
+    parser.add_argument("--json", type=pathlib.Path)
+    arguments = parser.parse_args()
+    results = scored(arguments.speech, arguments.recordings)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1))
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
