@@ -211,3 +211,45 @@ fn a_registration_over_udp_is_kept_alive() {
     registrar.send_to(ok(&goodbye).as_bytes(), from).unwrap();
     assert!(gateway.wait().success());
 }
+
+/// The registrar restarts: its connections break, and the registration is made anew over another one, with the same Call-ID
+/// and a higher CSeq (RFC 3261 section 10.2.4).
+#[test]
+fn a_registration_whose_connection_broke_is_made_anew() {
+    let registrar = TcpListener::bind("127.0.0.1:0").unwrap();
+    let trunk = format!(
+        "address = \"{}\"\ntransport = \"tcp\"\nregister = true\nuser = \"lab\"\npassword = \"correct-horse\"",
+        registrar.local_addr().unwrap()
+    );
+    let (_dir, mut gateway) = gateway("127.0.0.1", "", &trunk, &[]);
+    let field = |text: &str, name: &str| text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    let mut registered = Vec::new();
+    for restart in [false, true] {
+        let (mut stream, _) = registrar.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let register = message_from(&mut stream);
+        let rest = format!("{}\r\nContent-Length: 0\r\n\r\n", field(&register, "Contact:"));
+        stream.write_all(reply(&register, "200 OK", &rest).as_bytes()).unwrap();
+        registered.push((field(&register, "Call-ID:"), field(&register, "CSeq:")));
+        if restart {
+            gateway.terminate();
+            let goodbye = message_from(&mut stream);
+            stream.write_all(reply(&goodbye, "200 OK", "Content-Length: 0\r\n\r\n").as_bytes()).unwrap();
+            registered.push((field(&goodbye, "Call-ID:"), field(&goodbye, "CSeq:")));
+            assert!(gateway.wait().success());
+        }
+    }
+    assert!(registered.iter().all(|(call_id, _)| *call_id == registered[0].0), "{registered:?}");
+    let cseqs: Vec<&str> = registered.iter().map(|(_, cseq)| cseq.as_str()).collect();
+    assert_eq!(cseqs, ["CSeq: 1 REGISTER", "CSeq: 2 REGISTER", "CSeq: 3 REGISTER"]);
+}
+
+/// One message without a body from a stream.
+fn message_from(stream: &mut TcpStream) -> String {
+    let (mut read, mut byte) = (Vec::new(), [0; 1]);
+    while !read.ends_with(b"\r\n\r\n") || read.iter().all(u8::is_ascii_whitespace) {
+        assert_eq!(stream.read(&mut byte).expect("a message"), 1, "closed");
+        read.extend_from_slice(&byte);
+    }
+    String::from_utf8(read).unwrap()
+}
