@@ -289,6 +289,11 @@ impl Codec {
         }
     }
 
+    /// Whether it carries more than the telephone's band: sound at [`Rate::Wide`].
+    pub fn is_wideband(self) -> bool {
+        matches!(self, Codec::Opus | Codec::G722)
+    }
+
     /// How long `payload` sounds, in units of the codec's RTP clock; at most 120 ms.
     pub fn duration(self, payload: &[u8]) -> Result<u32, CodecError> {
         match self {

@@ -12,8 +12,8 @@ use super::inbound::Taken;
 use super::leg::{Leg, Retired, Wire};
 use super::party::{Parties, Party};
 use super::queue::{SendQueue, Transmit};
-use super::{FRAME, Port};
-use crate::codec::{Codec, CodecError};
+use super::{LONGEST_FRAME, Port};
+use crate::codec::{Codec, CodecError, Rate};
 use crate::rtp::event::{EventUpdate, char_event, event_char};
 use crate::rtp::packet::RtpPacket;
 use crate::sdp::{
@@ -117,7 +117,7 @@ impl Bridge {
     fn apply(&mut self, now: Instant, plan: MediaPlan) -> Result<(), BridgeError> {
         let a = self.apply_side(now, Side::A, plan.a);
         let b = self.apply_side(now, Side::B, plan.b);
-        self.set_transparency();
+        self.match_codecs();
         a.and(b)
     }
 
@@ -184,11 +184,18 @@ impl Bridge {
         }
     }
 
-    /// Where both legs speak mu-law its bytes go through unchanged. (A-law's do so always.)
-    fn set_transparency(&mut self) {
+    /// What follows from the codecs of both legs: where both speak mu-law its bytes go through unchanged (A-law's do so
+    /// always), and a direction is wideband where what it receives and what it sends can carry that.
+    fn match_codecs(&mut self) {
         for side in Side::BOTH {
-            if let (Some(party), Some(other)) = self.parties.pair(side) {
-                party.leg.inbound.set_transparent(other.leg.outbound.codec() == Codec::Pcmu);
+            let (Some(party), Some(other)) = self.parties.pair(side) else { continue };
+            let sends = other.leg.outbound.codec();
+            party.leg.inbound.set_transparent(sends == Codec::Pcmu);
+            let receives_wideband = party.media.send().codec.is_wideband() || party.leg.inbound.hears_wideband();
+            let rate = if receives_wideband && sends.is_wideband() { Rate::Wide } else { Rate::Narrow };
+            let set = party.leg.inbound.set_rate(rate).and_then(|()| other.leg.outbound.set_rate(rate));
+            if let Err(error) = set {
+                tracing::warn!(%error, "a direction did not get its rate");
             }
         }
     }
@@ -318,9 +325,12 @@ impl Bridge {
         }
         match leg.inbound.packet(now, packet) {
             Taken::Refused => return,
-            Taken::Audio { new_stream } => {
+            Taken::Audio { new_stream, first_wideband } => {
                 if new_stream && let (Some(due), Some(other)) = (leg.inbound.due(now), other) {
                     other.leg.align(due);
+                }
+                if first_wideband {
+                    self.match_codecs();
                 }
             }
             Taken::Event(updates) => {
@@ -424,22 +434,26 @@ impl Bridge {
             // A caller whose call rings: sound before the answer, even silent, would stop his ringing tone.
             return target.leg.pass();
         }
-        let mut pcm = [0; FRAME];
+        let rate = target.leg.outbound.rate();
+        let mut longest = [0; LONGEST_FRAME];
+        let pcm = longest.get_mut(..rate.frame()).unwrap_or_default();
         let mut live = false;
         if let Some(Party { leg: source, .. }) = source {
             live = source.live(now);
             // Pulled whether it is heard or not: what was said before stays behind.
-            source.inbound.pull(now, &mut pcm);
+            if source.inbound.rate() == rate {
+                source.inbound.pull(now, pcm);
+            }
             if !source.direction.receives() || !hears.peer() {
-                pcm = [0; FRAME];
+                pcm.fill(0);
             }
         }
         if !(live && hears.peer())
             && let Some(filler) = target.filler()
         {
-            filler.fill(&mut pcm);
+            filler.fill(pcm, rate);
         }
-        target.leg.send(&pcm, &mut self.queue);
+        target.leg.send(pcm, &mut self.queue);
     }
 
     /// Notices an RTP peer that is gone. One that holds us, or is held, sends nothing, and need not send RTCP either: its

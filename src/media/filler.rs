@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::FRAME;
+use crate::codec::Rate;
+use crate::codec::resample::Doubler;
 use crate::codec::tone::{Note, Ringback, TonePlayer};
 use crate::sdp::{Hears, Tone};
 
@@ -17,6 +18,7 @@ const COMFORT: &[Note] = &[Note::single(392.0, 500), Note::rest(150), Note::sing
 pub(super) struct Filler {
     hears: Hears,
     player: Player,
+    doubler: Doubler,
 }
 
 enum Player {
@@ -46,7 +48,7 @@ impl Filler {
                 None => Player::Tone(TonePlayer::repeated(COMFORT, COMFORT_LEVEL)),
             },
         };
-        Some(Self { hears, player })
+        Some(Self { hears, player, doubler: Doubler::default() })
     }
 
     /// Whether it is what belongs to `hears`: then it goes on where it is.
@@ -54,9 +56,23 @@ impl Filler {
         self.hears == hears
     }
 
-    /// The next frame.
-    pub fn fill(&mut self, frame: &mut [i16; FRAME]) {
-        match &mut self.player {
+    /// The next frame: 20 ms at `rate`.
+    pub fn fill(&mut self, frame: &mut [i16], rate: Rate) {
+        match rate {
+            Rate::Narrow => self.player.fill(frame),
+            Rate::Wide => {
+                let mut narrow = [0; Rate::Narrow.frame()];
+                self.player.fill(&mut narrow);
+                self.doubler.process(&narrow, frame);
+            }
+        }
+    }
+}
+
+impl Player {
+    /// The next samples, at 8 kHz.
+    fn fill(&mut self, frame: &mut [i16]) {
+        match self {
             Player::Tone(player) => player.fill(frame),
             Player::Music { pcm, at } => {
                 for sample in frame {

@@ -1,13 +1,14 @@
-//! The receiving half of a leg: packets in, frames of 20 ms of 8 kHz PCM out.
+//! The receiving half of a leg: packets in, frames of 20 ms of PCM out, at the rate of their direction.
 
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 
-use super::{FRAME, FRAME_MS};
+use super::{FRAME_MS, LONGEST_FRAME};
 use crate::codec::noise::ComfortNoise;
+use crate::codec::resample::Doubler;
 use crate::codec::tone::rms;
-use crate::codec::{Codec, CodecError, Decoder, MAX_PACKET_SAMPLES, Rate, SAMPLE_RATE};
+use crate::codec::{Codec, CodecError, Decoder, MAX_PACKET_SAMPLES, Rate};
 use crate::rtp::event::{EventReceiver, EventUpdate, EventUpdates};
 use crate::rtp::jitter::Kind;
 use crate::rtp::packet::RtpPacket;
@@ -45,8 +46,8 @@ enum Meaning {
 /// What a packet was.
 #[derive(Debug)]
 pub(super) enum Taken {
-    /// Sound; `true` when a stream begins with it.
-    Audio { new_stream: bool },
+    /// Sound: whether a stream begins with it, and whether it is the first of a codec that carries wideband.
+    Audio { new_stream: bool, first_wideband: bool },
     /// News of digits.
     Event(EventUpdates),
     /// Not ours: an unknown payload type or a payload that is none.
@@ -57,11 +58,16 @@ pub(super) enum Taken {
 #[derive(Debug)]
 pub(super) struct Inbound {
     types: ArrayVec<PayloadType, TYPES>,
+    rate: Rate,
     decoders: ArrayVec<Decoder, 4>,
     /// The decoder of the last packet played.
     current: usize,
     playout: Playout,
     fifo: Fifo,
+    /// For a decoder that has the telephone's rate only.
+    doubler: Doubler,
+    /// A codec that carries wideband was received.
+    heard_wideband: bool,
     events: EventReceiver,
     /// The source of the last event.
     event_ssrc: Option<u32>,
@@ -77,8 +83,8 @@ pub(super) struct Inbound {
     pub packets: u64,
     /// Their payload bytes.
     pub bytes: u64,
-    /// Samples invented.
-    pub concealed: u64,
+    /// Sound that was invented, in units of an eighth of a millisecond.
+    concealed: u64,
     /// Packets refused.
     pub rejected: u64,
 }
@@ -96,10 +102,13 @@ impl Inbound {
     pub fn new(seed: u32) -> Self {
         Self {
             types: ArrayVec::new(),
+            rate: Rate::Narrow,
             decoders: ArrayVec::new(),
             current: 0,
             playout: Playout::new(FRAME_MS),
             fifo: Fifo::new(),
+            doubler: Doubler::default(),
+            heard_wideband: false,
             events: EventReceiver::default(),
             event_ssrc: None,
             blocked_until: None,
@@ -143,6 +152,7 @@ impl Inbound {
             }
         }
         self.types = types;
+        self.heard_wideband &= accepted.iter().any(|a| a.codec.is_wideband());
         Ok(())
     }
 
@@ -153,9 +163,43 @@ impl Inbound {
         }
     }
 
+    /// The rate of the frames that [`pull`](Self::pull) fills.
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// Frames are of another rate from now on; sound that is decoded already goes over.
+    ///
+    /// # Errors
+    /// A decoder cannot be made; the old rate stays.
+    pub fn set_rate(&mut self, rate: Rate) -> Result<(), CodecError> {
+        if rate == self.rate {
+            return Ok(());
+        }
+        let mut decoders = ArrayVec::new();
+        for old in &self.decoders {
+            decoders.push(Decoder::new(old.codec(), decoder_rate(old.codec(), rate))?);
+        }
+        self.decoders = decoders;
+        self.fifo.convert(rate);
+        self.rate = rate;
+        Ok(())
+    }
+
+    /// Whether the sound that plays is of a codec that carries wideband.
+    pub fn hears_wideband(&self) -> bool {
+        self.heard_wideband
+    }
+
+    /// Sound that was invented, in milliseconds.
+    pub fn concealed_ms(&self) -> u64 {
+        self.concealed / 8
+    }
+
     fn add_decoder(&mut self, codec: Codec) -> Result<(), CodecError> {
         if self.decoders.iter().all(|d| d.codec() != codec) {
-            self.decoders.try_push(Decoder::new(codec, Rate::Narrow)?).map_err(|_| CodecError::Unsupported(codec))?;
+            let decoder = Decoder::new(codec, decoder_rate(codec, self.rate))?;
+            self.decoders.try_push(decoder).map_err(|_| CodecError::Unsupported(codec))?;
         }
         Ok(())
     }
@@ -193,13 +237,19 @@ impl Inbound {
                 Ok(duration) => {
                     let kind = if codec.is_dtx(packet.payload) { Kind::Quiet } else { Kind::Audio };
                     let fec = codec == Codec::Opus;
-                    self.insert(now, &Incoming { packet, clock_rate: codec.clock_rate(), duration, kind, fec })
+                    let wide = codec.is_wideband();
+                    let new_stream =
+                        self.insert(now, &Incoming { packet, clock_rate: codec.clock_rate(), duration, kind, fec });
+                    let first_wideband = wide && !self.heard_wideband;
+                    self.heard_wideband |= wide;
+                    Taken::Audio { new_stream, first_wideband }
                 }
             },
             Some(Meaning::Noise) => {
                 let clock_rate = self.playout.clock_rate();
                 let duration = FRAME_MS * clock_rate / 1_000;
-                self.insert(now, &Incoming { packet, clock_rate, duration, kind: Kind::Quiet, fec: false })
+                let incoming = Incoming { packet, clock_rate, duration, kind: Kind::Quiet, fec: false };
+                Taken::Audio { new_stream: self.insert(now, &incoming), first_wideband: false }
             }
         };
         if matches!(taken, Taken::Refused) {
@@ -225,12 +275,13 @@ impl Inbound {
         }
     }
 
-    fn insert(&mut self, now: Instant, incoming: &Incoming<'_>) -> Taken {
+    /// Whether a stream begins with it.
+    fn insert(&mut self, now: Instant, incoming: &Incoming<'_>) -> bool {
         let new_stream = self.playout.insert(now, incoming) == Arrival::NewStream;
         if new_stream {
             self.events.new_time_line();
         }
-        Taken::Audio { new_stream }
+        new_stream
     }
 
     fn block(&mut self, now: Instant, updates: &[EventUpdate]) {
@@ -266,16 +317,26 @@ impl Inbound {
         self.heard
     }
 
-    /// The next 20 ms of sound. While a digit sounds the sound is silent: the digit goes its own way.
-    pub fn pull(&mut self, now: Instant, frame: &mut [i16; FRAME]) {
+    /// The next 20 ms of sound: a frame of [`rate`](Self::rate). While a digit sounds the sound is silent: the digit goes its own way.
+    pub fn pull(&mut self, now: Instant, frame: &mut [i16]) {
         // Every step yields sound or takes a packet out of a buffer of bounded size: this ends.
-        while self.fifo.len() < FRAME {
+        while self.fifo.len() < frame.len().min(LONGEST_FRAME) {
             self.step(now);
         }
         self.fifo.pop(frame);
         if self.events.active() || self.blocked_until.is_some_and(|until| now < until) {
             frame.fill(0);
         }
+    }
+
+    /// Digital silence, or the noise that the sender described.
+    fn hush(&mut self, duration: u32) {
+        let mut pcm = [0; MAX_PACKET_SAMPLES];
+        let pcm = part(&mut pcm, samples(duration, self.playout.clock_rate(), self.rate));
+        if self.silence == Silence::Noise {
+            self.noise.fill(pcm);
+        }
+        self.fifo.push(pcm);
     }
 
     fn step(&mut self, now: Instant) {
@@ -285,25 +346,27 @@ impl Inbound {
         match self.playout.next(now) {
             Step::Packet { payload_type, payload, duration, surplus } => {
                 let meaning = self.types.iter().find(|t| t.number == payload_type).map(|t| t.meaning);
-                let samples = samples(duration, clock_rate);
                 let Some(Meaning::Audio(codec)) = meaning else {
                     self.noise.set_payload(payload);
                     self.silence = Silence::Noise;
-                    self.noise.fill(part(&mut pcm, samples));
-                    self.fifo.push(part(&mut pcm, samples));
+                    let pcm = part(&mut pcm, samples(duration, clock_rate, self.rate));
+                    self.noise.fill(pcm);
+                    self.fifo.push(pcm);
                     return;
                 };
                 self.silence = if codec.is_dtx(payload) { Silence::Decoder } else { Silence::Digital };
                 let Some(index) = self.decoders.iter().position(|d| d.codec() == codec) else { return };
                 self.current = index;
                 let Some(decoder) = self.decoders.get_mut(index) else { return };
+                let rate = decoder.rate();
                 let len = decoder.decode(payload, &mut pcm).unwrap_or_else(|_| {
                     // A payload that is none is as good as lost.
-                    self.concealed += samples as u64;
-                    decoder.conceal(part(&mut pcm, samples));
-                    samples
+                    let missing = part(&mut pcm, samples(duration, clock_rate, rate));
+                    self.concealed += eighths(missing.len(), rate);
+                    decoder.conceal(missing);
+                    missing.len()
                 });
-                let pcm = part(&mut pcm, len);
+                let pcm = widened(&mut self.doubler, &mut pcm, len, rate, self.rate);
                 left_out = surplus && (self.patience >= PATIENCE || rms(pcm) < QUIET);
                 self.patience = if surplus && !left_out { self.patience + 1 } else { 0 };
                 if left_out {
@@ -313,33 +376,36 @@ impl Inbound {
                 }
             }
             Step::Recover { next, duration, .. } => {
-                let pcm = part(&mut pcm, samples(duration, clock_rate));
-                if let Some(decoder) = self.decoders.get_mut(self.current) {
-                    decoder.recover(next, pcm);
-                }
-                self.concealed += pcm.len() as u64;
-                self.fifo.push(pcm);
+                let Some(decoder) = self.decoders.get_mut(self.current) else { return self.hush(duration) };
+                let rate = decoder.rate();
+                let missing = part(&mut pcm, samples(duration, clock_rate, rate));
+                decoder.recover(next, missing);
+                self.concealed += eighths(missing.len(), rate);
+                let len = missing.len();
+                self.fifo.push(widened(&mut self.doubler, &mut pcm, len, rate, self.rate));
             }
             Step::Conceal { duration } => {
-                let pcm = part(&mut pcm, samples(duration, clock_rate));
-                if let Some(decoder) = self.decoders.get_mut(self.current) {
-                    decoder.conceal(pcm);
-                }
+                let Some(decoder) = self.decoders.get_mut(self.current) else { return self.hush(duration) };
+                let rate = decoder.rate();
+                let missing = part(&mut pcm, samples(duration, clock_rate, rate));
+                decoder.conceal(missing);
                 // While a digit is pressed there is no sound to miss.
                 if !self.events.active() {
-                    self.concealed += pcm.len() as u64;
+                    self.concealed += eighths(missing.len(), rate);
                 }
-                self.fifo.push(pcm);
+                let len = missing.len();
+                self.fifo.push(widened(&mut self.doubler, &mut pcm, len, rate, self.rate));
             }
-            Step::Silence { duration } => {
-                let pcm = part(&mut pcm, samples(duration, clock_rate));
-                match (self.silence, self.decoders.get_mut(self.current)) {
-                    (Silence::Noise, _) => self.noise.fill(pcm),
-                    (Silence::Decoder, Some(decoder)) => decoder.conceal(pcm),
-                    _ => {}
+            Step::Silence { duration } => match (self.silence, self.decoders.get_mut(self.current)) {
+                (Silence::Decoder, Some(decoder)) => {
+                    let rate = decoder.rate();
+                    let quiet = part(&mut pcm, samples(duration, clock_rate, rate));
+                    decoder.conceal(quiet);
+                    let len = quiet.len();
+                    self.fifo.push(widened(&mut self.doubler, &mut pcm, len, rate, self.rate));
                 }
-                self.fifo.push(pcm);
-            }
+                _ => self.hush(duration),
+            },
         }
         if left_out {
             self.playout.dropped();
@@ -347,10 +413,40 @@ impl Inbound {
     }
 }
 
-/// Clock units as samples at 8 kHz, rounded up to the 2.5 ms that every codec can fill, and never nothing.
-fn samples(duration: u32, clock_rate: u32) -> usize {
-    let samples = u64::from(duration) * u64::from(SAMPLE_RATE) / u64::from(clock_rate.max(1));
-    (samples as usize).div_ceil(20).clamp(1, MAX_PACKET_SAMPLES / 20) * 20
+/// Clock units as samples of `rate`, rounded up to the 2.5 ms that every codec can fill, and never nothing.
+fn samples(duration: u32, clock_rate: u32, rate: Rate) -> usize {
+    let step = rate.hz() as usize / 400;
+    let samples = u64::from(duration) * u64::from(rate.hz()) / u64::from(clock_rate.max(1));
+    (samples as usize).div_ceil(step).clamp(1, MAX_PACKET_SAMPLES / 2 / (Rate::Narrow.hz() as usize / 400)) * step
+}
+
+/// Samples of `rate` as eighths of a millisecond.
+fn eighths(samples: usize, rate: Rate) -> u64 {
+    samples as u64 * 8_000 / u64::from(rate.hz())
+}
+
+/// The rate of a codec's decoder in a direction of `rate`.
+fn decoder_rate(codec: Codec, rate: Rate) -> Rate {
+    if codec.is_wideband() { rate } else { Rate::Narrow }
+}
+
+/// The first `len` samples of `pcm`, which are of the rate `from`, at the rate `to`: doubled in place where that is
+/// [`Rate::Wide`] and they are not.
+fn widened<'a>(
+    doubler: &mut Doubler,
+    pcm: &'a mut [i16; MAX_PACKET_SAMPLES],
+    len: usize,
+    from: Rate,
+    to: Rate,
+) -> &'a mut [i16] {
+    if (from, to) != (Rate::Narrow, Rate::Wide) {
+        return part(pcm, len);
+    }
+    let mut narrow = [0; MAX_PACKET_SAMPLES / 2];
+    let narrow = part(&mut narrow, len);
+    narrow.iter_mut().zip(pcm.iter()).for_each(|(to, from)| *to = *from);
+    let doubled = doubler.process(narrow, pcm);
+    part(pcm, doubled)
 }
 
 fn part(pcm: &mut [i16], len: usize) -> &mut [i16] {
@@ -368,7 +464,7 @@ struct Fifo {
 }
 
 impl Fifo {
-    const SIZE: usize = FRAME + MAX_PACKET_SAMPLES;
+    const SIZE: usize = LONGEST_FRAME + MAX_PACKET_SAMPLES;
 
     fn new() -> Self {
         Self { samples: Box::new([0; Self::SIZE]), len: 0, cut: None }
@@ -400,11 +496,31 @@ impl Fifo {
         self.cut = pcm.first_chunk::<BLEND>().copied();
     }
 
-    fn pop(&mut self, frame: &mut [i16; FRAME]) {
-        if let Some(first) = self.samples.first_chunk::<FRAME>() {
-            *frame = *first;
+    fn pop(&mut self, frame: &mut [i16]) {
+        let len = frame.len().min(self.len);
+        for (to, from) in frame.iter_mut().zip(self.samples.iter().take(len)) {
+            *to = *from;
         }
-        self.samples.copy_within(FRAME.min(self.len)..self.len, 0);
-        self.len = self.len.saturating_sub(FRAME);
+        self.samples.copy_within(len..self.len, 0);
+        self.len -= len;
+    }
+
+    /// What waits goes over to `rate` from the other one. It is less than a frame: good enough without a filter.
+    fn convert(&mut self, rate: Rate) {
+        let old = *self.samples;
+        let old = old.get(..self.len).unwrap_or_default();
+        let mut len = 0;
+        let mut push = |sample: i16| {
+            if let Some(room) = self.samples.get_mut(len) {
+                *room = sample;
+                len += 1;
+            }
+        };
+        match rate {
+            Rate::Wide => old.iter().for_each(|sample| [*sample; 2].into_iter().for_each(&mut push)),
+            Rate::Narrow => old.chunks_exact(2).filter_map(|pair| pair.first()).copied().for_each(push),
+        }
+        self.len = len;
+        self.cut = None;
     }
 }

@@ -12,7 +12,7 @@ use super::inbound::Inbound;
 use super::latch::Latch;
 use super::outbound::{Outbound, Packet};
 use super::queue::{SendQueue, Transmit};
-use super::{FRAME, FRAME_MS, Port};
+use super::{FRAME_MS, Port};
 use crate::codec::CodecError;
 use crate::rtp::packet::RtpError;
 use crate::rtp::rtcp::{Compound, RtcpItem, SenderInfo};
@@ -197,8 +197,8 @@ impl Leg {
             && self.inbound.heard().is_some_and(|heard| now.saturating_duration_since(heard) < LIVE)
     }
 
-    /// Sends one frame, or lets its time pass where nothing may be sent.
-    pub fn send(&mut self, pcm: &[i16; FRAME], queue: &mut SendQueue) {
+    /// Sends one frame at the rate of [`Outbound::rate`], or lets its time pass where nothing may be sent.
+    pub fn send(&mut self, pcm: &[i16], queue: &mut SendQueue) {
         if !self.direction.sends() {
             return self.pass();
         }
@@ -228,7 +228,7 @@ impl Leg {
         };
         let ms = wait.div_ceil(1_000) % u64::from(FRAME_MS);
         if ms > 0 {
-            self.outbound.skip_samples(ms as usize * FRAME / FRAME_MS as usize);
+            self.outbound.skip_ms(ms as u32);
             self.next_frame += Duration::from_millis(ms);
         }
     }
@@ -238,7 +238,7 @@ impl Leg {
         let behind = now.saturating_duration_since(self.next_frame);
         if behind > CATCH_UP {
             let frames = (behind.as_micros() / FRAME_TIME.as_micros()).min(u128::from(u32::MAX)) as u32;
-            self.outbound.skip_samples(frames as usize * FRAME);
+            self.outbound.skip_ms(frames.wrapping_mul(FRAME_MS));
             self.next_frame += FRAME_TIME * frames;
         }
     }
@@ -349,7 +349,7 @@ impl Leg {
             bytes_out: self.outbound.bytes,
             lost: self.inbound.stats.lost(),
             jitter_ms: self.inbound.stats.jitter_ms(),
-            concealed_ms: self.inbound.concealed / 8,
+            concealed_ms: self.inbound.concealed_ms(),
             rejected: self.inbound.rejected + refused,
         }
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! browser --SRTP--> webrtc --+                                    +--> webrtc --SRTP--> browser
 //!                            +--> inbound (playout, decoder) ...  |
-//! peer ----RTP----> latch ---+     ... 20 ms of 8 kHz PCM ... outbound (encoder, own time line) --RTP--> peer
+//! peer ----RTP----> latch ---+     ... 20 ms of PCM ....... outbound (encoder, own time line) --RTP--> peer
 //! ```
 //!
 //! A [`Bridge`] is one call: two sides, each with a leg of either kind, or with none yet. It is sans-IO: datagrams and time are arguments, and after every `handle_*`, `update`,
@@ -25,6 +25,7 @@ mod queue;
 #[cfg(test)]
 mod tests;
 
+use crate::codec::Rate;
 use crate::sdp::RtpSlot;
 
 pub use bridge::{Bridge, BridgeError, Means};
@@ -41,7 +42,7 @@ pub enum Port {
     Rtcp(RtpSlot),
 }
 
-/// Samples of one frame: 20 ms at 8 kHz.
-pub(crate) const FRAME: usize = 160;
+/// Samples of the longest frame: 20 ms at 16 kHz.
+pub(crate) const LONGEST_FRAME: usize = Rate::Wide.frame();
 /// Milliseconds of one frame.
 pub(crate) const FRAME_MS: u32 = 20;

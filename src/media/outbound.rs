@@ -6,16 +6,16 @@
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::{FRAME, FRAME_MS};
+use super::{FRAME_MS, LONGEST_FRAME};
 use crate::codec::opus::OpusSettings;
-use crate::codec::{Codec, CodecError, Encoder, Rate, SAMPLE_RATE};
+use crate::codec::{Codec, CodecError, Encoder, Rate};
 use crate::rtp::event::{EventSender, EventStep};
 use crate::rtp::packet::RtpHeader;
 use crate::sdp::{AcceptedCodec, TelephoneEvent};
 
 /// Samples of the longest packet that we send: 60 ms.
-const LONGEST: usize = 480;
-/// Bytes of the largest payload: 60 ms of G.711.
+const LONGEST: usize = 3 * LONGEST_FRAME;
+/// Bytes of the largest payload: 60 ms of G.711 or G.722.
 const LARGEST: usize = 480;
 
 /// The sending half.
@@ -27,9 +27,11 @@ pub(super) struct Outbound {
     timestamp: u32,
     send: AcceptedCodec,
     encoder: Encoder,
-    /// Samples of a packet.
-    packet: usize,
-    pending: [i16; LONGEST + FRAME],
+    rate: Rate,
+    /// Milliseconds of a packet.
+    packet_ms: u32,
+    /// Samples that wait for their packet to be full.
+    pending: [i16; LONGEST + LONGEST_FRAME],
     pending_len: usize,
     event: Option<(u8, EventSender)>,
     marker: bool,
@@ -56,9 +58,10 @@ impl Outbound {
             sequence: rng.random::<u16>() >> 1,
             timestamp: rng.random(),
             send,
-            encoder: Encoder::new(send.codec, Rate::Narrow, OpusSettings::default())?,
-            packet: FRAME,
-            pending: [0; LONGEST + FRAME],
+            encoder: encoder(send.codec, Rate::Narrow)?,
+            rate: Rate::Narrow,
+            packet_ms: FRAME_MS,
+            pending: [0; LONGEST + LONGEST_FRAME],
             pending_len: 0,
             event: None,
             marker: true,
@@ -89,15 +92,17 @@ impl Outbound {
         fec: bool,
     ) -> Result<(), CodecError> {
         if send.codec != self.send.codec {
-            self.encoder = Encoder::new(send.codec, Rate::Narrow, OpusSettings::default())?;
+            let rate = if send.codec.is_wideband() { self.rate } else { Rate::Narrow };
+            self.encoder = encoder(send.codec, rate)?;
+            self.rate = rate;
             self.restart();
         }
         self.ssrc = ssrc;
         self.send = send;
         self.fec = fec && send.codec == Codec::Opus;
-        let packet = packet_samples(send.codec, ptime);
-        if packet != self.packet {
-            self.packet = packet;
+        let packet_ms = packet_ms(send.codec, ptime);
+        if packet_ms != self.packet_ms {
+            self.packet_ms = packet_ms;
             self.restart();
         }
         let kept = self.event.take();
@@ -105,6 +110,24 @@ impl Outbound {
             Some((_, sender)) if sender.clock_rate() == event.clock_rate => (event.payload_type, sender),
             _ => (event.payload_type, EventSender::new(event.clock_rate)),
         });
+        Ok(())
+    }
+
+    /// The rate of the frames that are taken.
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// Takes frames at another rate from now on.
+    ///
+    /// # Errors
+    /// The codec cannot take that rate; the old one stays.
+    pub fn set_rate(&mut self, rate: Rate) -> Result<(), CodecError> {
+        if rate != self.rate {
+            self.encoder = encoder(self.send.codec, rate)?;
+            self.rate = rate;
+            self.restart();
+        }
         Ok(())
     }
 
@@ -126,9 +149,8 @@ impl Outbound {
         self.marker = true;
     }
 
-    /// Sends one frame: hands each packet that is complete to `sink`, which says whether it went out.
-    pub fn frame(&mut self, pcm: &[i16; FRAME], mut sink: impl FnMut(Packet<'_>) -> bool) {
-        let clock_rate = self.send.codec.clock_rate();
+    /// Sends one frame of [`rate`](Self::rate): hands each packet that is complete to `sink`, which says whether it went out.
+    pub fn frame(&mut self, pcm: &[i16], mut sink: impl FnMut(Packet<'_>) -> bool) {
         if let Some((payload_type, sender)) = &mut self.event
             && let EventStep::Packet(event) = sender.step(self.timestamp, sender.clock_rate() * FRAME_MS / 1_000)
         {
@@ -137,46 +159,50 @@ impl Outbound {
             self.emit(payload_type, event.timestamp, event.marker, &event.payload, &mut sink);
             // The sound after a digit begins a spurt.
             self.marker = true;
-            self.advance(FRAME);
+            self.advance(FRAME_MS);
             return;
         }
         let gathered = self.pending_len;
-        if let Some(room) = self.pending.get_mut(gathered..gathered + FRAME) {
+        if let Some(room) = self.pending.get_mut(gathered..gathered + pcm.len()) {
             room.copy_from_slice(pcm);
-            self.pending_len += FRAME;
+            self.pending_len += pcm.len();
         }
-        let scale = clock_rate / SAMPLE_RATE;
-        let mut start = self.timestamp.wrapping_sub(gathered as u32 * scale);
+        let packet = (self.packet_ms * self.rate.hz() / 1_000) as usize;
+        let mut start = self.timestamp.wrapping_sub(self.units(gathered as u32 * 1_000 / self.rate.hz()));
         let mut done = 0;
-        while self.pending_len - done >= self.packet {
+        while self.pending_len - done >= packet {
             let mut payload = [0; LARGEST];
-            let samples = self.pending.get(done..done + self.packet).unwrap_or_default();
+            let samples = self.pending.get(done..done + packet).unwrap_or_default();
             if let Ok(len) = self.encoder.encode(samples, &mut payload) {
                 let marker = std::mem::take(&mut self.marker);
                 self.emit(self.send.payload_type, start, marker, payload.get(..len).unwrap_or_default(), &mut sink);
             }
-            done += self.packet;
-            start = start.wrapping_add(self.packet as u32 * scale);
+            done += packet;
+            start = start.wrapping_add(self.units(self.packet_ms));
         }
         self.pending.copy_within(done..self.pending_len, 0);
         self.pending_len -= done;
-        self.advance(FRAME);
+        self.advance(FRAME_MS);
     }
 
     /// Lets one frame of time pass without sending.
     pub fn skip_frame(&mut self) {
-        self.skip_samples(FRAME);
+        self.skip_ms(FRAME_MS);
     }
 
     /// Lets time pass without sending: what follows begins a talk spurt.
-    pub fn skip_samples(&mut self, samples: usize) {
+    pub fn skip_ms(&mut self, ms: u32) {
         self.restart();
-        self.advance(samples);
+        self.advance(ms);
     }
 
-    fn advance(&mut self, samples: usize) {
-        let scale = self.send.codec.clock_rate() / SAMPLE_RATE;
-        self.timestamp = self.timestamp.wrapping_add((samples as u32).wrapping_mul(scale));
+    fn advance(&mut self, ms: u32) {
+        self.timestamp = self.timestamp.wrapping_add(self.units(ms));
+    }
+
+    /// Milliseconds in units of the RTP clock, wrapping as timestamps do.
+    fn units(&self, ms: u32) -> u32 {
+        ms.wrapping_mul(self.send.codec.clock_rate() / 1_000)
     }
 
     fn emit(
@@ -224,11 +250,15 @@ impl Outbound {
     }
 }
 
-/// Samples of a packet of `ptime` milliseconds that `codec` can make and we want to send: 10 to 60 ms.
-fn packet_samples(codec: Codec, ptime: u8) -> usize {
+fn encoder(codec: Codec, rate: Rate) -> Result<Encoder, CodecError> {
+    Encoder::new(codec, rate, OpusSettings::of(rate))
+}
+
+/// The length of a packet that `codec` can make and we want to send, in milliseconds: 10 to 60.
+fn packet_ms(codec: Codec, ptime: u8) -> u32 {
     match (codec, ptime) {
-        (_, 10) | (_, 20) | (_, 40) | (_, 60) => usize::from(ptime) * 8,
-        (Codec::Pcmu | Codec::Pcma, 30 | 50) => usize::from(ptime) * 8,
-        _ => FRAME,
+        (_, 10 | 20 | 40 | 60) => u32::from(ptime),
+        (Codec::Pcmu | Codec::Pcma | Codec::G722, 30 | 50) => u32::from(ptime),
+        _ => FRAME_MS,
     }
 }

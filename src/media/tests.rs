@@ -7,6 +7,7 @@ mod network;
 mod plans;
 mod sides;
 mod sound;
+mod wideband;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
