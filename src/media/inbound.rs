@@ -77,6 +77,8 @@ pub(super) struct Inbound {
     silence: Silence,
     patience: u32,
     heard: Option<Instant>,
+    /// The last packet announced that its sender says nothing for a while.
+    paused: bool,
     /// RTCP's view of the stream.
     pub stats: ReceiveStats,
     /// Packets taken.
@@ -86,7 +88,27 @@ pub(super) struct Inbound {
     /// Sound that was invented, in units of an eighth of a millisecond.
     concealed: u64,
     /// Packets refused.
-    pub rejected: u64,
+    pub refused: Refused,
+}
+
+/// Packets refused, by why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Refused {
+    /// From addresses that are not the peer's.
+    pub strangers: u64,
+    /// Not authentic by the keys agreed.
+    pub unauthentic: u64,
+    /// Of a payload type that was not negotiated, or with a payload that is none.
+    pub unknown: u64,
+    /// No RTP at all, or RTCP that is not the peer's.
+    pub others: u64,
+}
+
+impl Refused {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.strangers + self.unauthentic + self.unknown + self.others
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,11 +138,12 @@ impl Inbound {
             silence: Silence::Digital,
             patience: 0,
             heard: None,
+            paused: false,
             stats: ReceiveStats::default(),
             packets: 0,
             bytes: 0,
             concealed: 0,
-            rejected: 0,
+            refused: Refused::default(),
         }
     }
 
@@ -217,6 +240,7 @@ impl Inbound {
     /// Takes a packet whose source is believed.
     pub fn packet(&mut self, now: Instant, packet: RtpPacket<'_>) -> Taken {
         let header = packet.header;
+        let mut paused = false;
         let taken = match self.meaning(now, header.payload_type) {
             None => Taken::Refused,
             Some(Meaning::Event { clock_rate }) => {
@@ -237,6 +261,7 @@ impl Inbound {
                 Ok(duration) => {
                     let kind = if codec.is_dtx(packet.payload) { Kind::Quiet } else { Kind::Audio };
                     let fec = codec == Codec::Opus;
+                    paused = kind == Kind::Quiet;
                     let wide = codec.is_wideband();
                     let new_stream =
                         self.insert(now, &Incoming { packet, clock_rate: codec.clock_rate(), duration, kind, fec });
@@ -248,18 +273,20 @@ impl Inbound {
             Some(Meaning::Noise) => {
                 let clock_rate = self.playout.clock_rate();
                 let duration = FRAME_MS * clock_rate / 1_000;
+                paused = true;
                 let incoming = Incoming { packet, clock_rate, duration, kind: Kind::Quiet, fec: false };
                 Taken::Audio { new_stream: self.insert(now, &incoming), first_wideband: false }
             }
         };
         if matches!(taken, Taken::Refused) {
-            self.rejected += 1;
+            self.refused.unknown += 1;
             return taken;
         }
         self.count(now, &packet);
         self.packets += 1;
         self.bytes += packet.payload.len() as u64;
         self.heard = Some(now);
+        self.paused = paused;
         taken
     }
 
@@ -310,6 +337,21 @@ impl Inbound {
     /// When the first frame of the stream that just began is due.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         self.playout.due(now)
+    }
+
+    /// Whether the peer has announced that it says nothing for a while.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// The codec of what is played; `None` before the first description.
+    pub fn codec(&self) -> Option<Codec> {
+        self.decoders.get(self.current).map(Decoder::codec)
+    }
+
+    /// Milliseconds of sound that wait.
+    pub fn buffered_ms(&self) -> u32 {
+        self.playout.buffered_ms() + self.fifo.len() as u32 * 1_000 / self.rate.hz()
     }
 
     /// When a packet came last.

@@ -16,14 +16,19 @@
 mod bridge;
 mod crypto;
 mod filler;
+mod gauge;
 mod inbound;
 mod latch;
 mod leg;
+mod level;
 mod outbound;
 mod party;
+mod quality;
 mod queue;
+mod survey;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use crate::codec::Rate;
 use crate::sdp::RtpSlot;
