@@ -357,9 +357,13 @@ impl Leg {
             unauthentic: refused.unauthentic + self.srtp_refused(),
             unknown: refused.unknown,
         };
+        let reachable = match &self.wire {
+            Wire::Rtp { latch, .. } => latch.destination().is_some(),
+            _ => true,
+        };
         Facts {
             link,
-            sends: self.direction.sends(),
+            sends: self.direction.sends() && reachable,
             receives: self.direction.receives(),
             came,
             paused: self.inbound.is_paused(),

@@ -90,7 +90,7 @@ mod tests {
     fn delay_and_loss_each_take_their_part() {
         // G.107's curve: 150 ms is hardly noticed, 400 ms is.
         assert!((score(Codec::Pcmu, 0.0, 150.0) - 4.33).abs() < 0.02);
-        assert!((3.5..3.75).contains(&score(Codec::Pcmu, 0.0, 400.0)), "{}", score(Codec::Pcmu, 0.0, 400.0));
+        assert!((score(Codec::Pcmu, 0.0, 400.0) - 3.05).abs() < 0.03);
         // G.711 with concealment at 3 % and 10 % by equation 7-29: Ie,eff of 10.1 and 27.1.
         assert!((score(Codec::Pcmu, 0.03, 0.0) - 4.14).abs() < 0.03);
         assert!((score(Codec::Pcmu, 0.10, 0.0) - 3.41).abs() < 0.03);
