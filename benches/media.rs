@@ -90,7 +90,7 @@ fn jitter(c: &mut Criterion) {
             let packet = RtpPacket { header, payload: &payload };
             playout.insert(now, &Incoming { packet, clock_rate: 8_000, duration: 160, kind: Kind::Audio, fec: false });
             n += 1;
-            matches!(playout.next(now), Step::Packet { .. })
+            matches!(playout.next(now, 0), Step::Packet { .. })
         })
     });
 }

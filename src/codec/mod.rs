@@ -11,6 +11,7 @@ pub mod g722;
 pub mod noise;
 pub mod opus;
 pub mod resample;
+pub mod stretch;
 pub mod tone;
 pub mod wav;
 
@@ -303,6 +304,11 @@ impl Codec {
                 _ => Err(CodecError::Malformed),
             },
         }
+    }
+
+    /// Whether `payload` holds redundancy for the packet before it.
+    pub fn has_redundancy(self, payload: &[u8]) -> bool {
+        self == Codec::Opus && opus::has_redundancy(payload)
     }
 
     /// Whether `payload` says "nothing is said" rather than sound (discontinuous transmission).

@@ -84,6 +84,62 @@ pub fn is_dtx(packet: &[u8]) -> bool {
     packet.len() <= 2
 }
 
+/// Whether `packet` holds redundancy (LBRR) for the packet before: the flag stands behind the voice activity flags of SILK's
+/// first channel, and of its second for stereo (RFC 6716 section 4.2.4).
+pub fn has_redundancy(packet: &[u8]) -> bool {
+    let Some(toc) = packet.first() else { return false };
+    let config = toc >> 3;
+    if config >= 16 {
+        // CELT alone has none.
+        return false;
+    }
+    // SILK's frames of 20 ms within the first Opus frame.
+    let frames = match config {
+        0..=11 => [1, 1, 2, 3][usize::from(config & 3)],
+        _ => 1,
+    };
+    let stereo = toc & 0x04 != 0;
+    let Some(first) = first_frame(packet).and_then(|start| packet.get(start)) else { return false };
+    (first >> (7 - frames)) & 1 != 0 || (stereo && (first >> (6 - 2 * frames)) & 1 != 0)
+}
+
+/// Where the first frame of `packet` begins (RFC 6716 section 3.2); `None` where it is empty or the packet malformed.
+fn first_frame(packet: &[u8]) -> Option<usize> {
+    // One or two bytes of length: how many, and the length (RFC 6716 section 3.2.1).
+    let length = |at: usize| -> Option<(usize, usize)> {
+        match usize::from(*packet.get(at)?) {
+            low @ 252.. => Some((2, usize::from(*packet.get(at + 1)?) * 4 + low)),
+            short => Some((1, short)),
+        }
+    };
+    match packet.first()? & 0x03 {
+        0 | 1 => Some(1),
+        2 => {
+            let (bytes, len) = length(1)?;
+            (len > 0).then_some(1 + bytes)
+        }
+        _ => {
+            let count = *packet.get(1)?;
+            let mut at = 2;
+            if count & 0x40 != 0 {
+                while packet.get(at)? == &255 {
+                    at += 1;
+                }
+                at += 1;
+            }
+            if count & 0x80 == 0 {
+                return Some(at);
+            }
+            let (first_bytes, first_len) = length(at)?;
+            at += first_bytes;
+            for _ in 2..(count & 0x3f) {
+                at += length(at)?.0;
+            }
+            (first_len > 0).then_some(at)
+        }
+    }
+}
+
 /// How the encoder works. The defaults are the measured optimum for a telephone's audio: 24 kbit/s at complexity 1 sounds
 /// like complexity 9 for less than half of the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,6 +314,29 @@ mod tests {
     }
 
     #[test]
+    fn redundancy_is_seen_in_the_packet() {
+        let pcm = |frame: usize, len: usize| sine(300.0, 8_000.0, 9_000.0, frame * len, len);
+        for ms in [20, 40, 60] {
+            for fec in [None, Some(20)] {
+                let settings = OpusSettings { fec, ..OpusSettings::default() };
+                let mut encoder = OpusEncoder::new(Rate::Narrow, settings).unwrap();
+                let mut packet = [0; 700];
+                let with = (0..20).filter(|frame| {
+                    let len = encoder.encode(&pcm(*frame, ms * 8), &mut packet).unwrap();
+                    has_redundancy(&packet[..len])
+                });
+                let count = with.count();
+                assert!(if fec.is_some() { count >= 17 } else { count == 0 }, "{ms} ms, {fec:?}: {count}");
+            }
+        }
+        // Stereo: the second channel's flag follows the first one's. CELT has none; neither has what is cut short.
+        assert!(has_redundancy(&[(9 << 3) | 4, 0b0001_0000]) && !has_redundancy(&[9 << 3, 0b0001_0000]));
+        assert!(has_redundancy(&[(9 << 3) | 2, 1, 0b0100_0000, 0]) && !has_redundancy(&[(9 << 3) | 2, 0, 0x40]));
+        assert!(has_redundancy(&[(9 << 3) | 3, 0b1100_0010, 2, 1, 0b0100_0000, 0, 0, 0]));
+        assert!(!has_redundancy(&[31 << 3, 0xff]) && !has_redundancy(&[9 << 3]) && !has_redundancy(&[]));
+    }
+
+    #[test]
     fn rubbish_is_an_error_or_noise_but_never_a_panic() {
         let mut decoder = OpusDecoder::new(8_000).unwrap();
         let mut pcm = [0; 960];
@@ -273,6 +352,7 @@ mod tests {
             let _ = decoder.decode(&bytes, &mut pcm);
             let _ = decoder.decode_fec(&bytes, &mut pcm[..160]);
             let _ = packet_duration(&bytes, 48_000);
+            let _ = has_redundancy(&bytes);
         }
     }
 }

@@ -1,6 +1,4 @@
-//! The jitter buffer: packets of one stream in the order of their sequence numbers, and an estimate of how late they come.
-
-use std::time::{Duration, Instant};
+//! The jitter buffer: packets of one stream in the order of their sequence numbers.
 
 /// Packets held at most; a power of two.
 const SLOTS: usize = 64;
@@ -18,18 +16,27 @@ pub enum Kind {
     Event,
 }
 
-/// A packet in the buffer. Sequence number and timestamp are extended.
-#[derive(Debug, Clone)]
-pub struct Slot {
-    sequence: i64,
+/// What is known of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
     /// The extended timestamp.
     pub timestamp: i64,
     /// How long it sounds, in clock units.
     pub duration: u32,
     /// What it means.
     pub kind: Kind,
+    /// Whether it holds redundancy for the packet before.
+    pub fec: bool,
     /// Its payload type.
     pub payload_type: u8,
+}
+
+/// A packet in the buffer.
+#[derive(Debug, Clone)]
+pub struct Slot {
+    sequence: i64,
+    /// What is known of it.
+    pub entry: Entry,
     payload: Vec<u8>,
 }
 
@@ -52,6 +59,8 @@ pub enum Inserted {
     Stored,
     /// Its turn is over.
     Late,
+    /// Its turn is over, and it was here before.
+    Again,
     /// It is there already.
     Duplicate,
     /// So far ahead of the others that the buffer cannot hold both.
@@ -66,6 +75,8 @@ pub struct JitterBuffer {
     next: Option<i64>,
     highest: i64,
     len: usize,
+    /// Which of the 64 numbers before `next` were here, the latest in the lowest bit.
+    past: u64,
 }
 
 const EMPTY: i64 = i64::MIN;
@@ -81,13 +92,10 @@ impl JitterBuffer {
     pub fn new() -> Self {
         let slot = || Slot {
             sequence: EMPTY,
-            timestamp: 0,
-            duration: 0,
-            kind: Kind::Audio,
-            payload_type: 0,
+            entry: Entry { timestamp: 0, duration: 0, kind: Kind::Audio, fec: false, payload_type: 0 },
             payload: Vec::with_capacity(SLOT_BYTES),
         };
-        Self { slots: (0..SLOTS).map(|_| slot()).collect(), next: None, highest: 0, len: 0 }
+        Self { slots: (0..SLOTS).map(|_| slot()).collect(), next: None, highest: 0, len: 0, past: 0 }
     }
 
     /// Packets held.
@@ -105,40 +113,46 @@ impl JitterBuffer {
         self.next
     }
 
-    /// Puts a packet in its place.
-    pub fn insert(
-        &mut self,
-        sequence: i64,
-        timestamp: i64,
-        duration: u32,
-        kind: Kind,
-        payload_type: u8,
-        payload: &[u8],
-    ) -> Inserted {
+    /// Puts a packet with this extended sequence number in its place.
+    pub fn insert(&mut self, sequence: i64, entry: Entry, payload: &[u8]) -> Inserted {
         let next = *self.next.get_or_insert(sequence);
         if sequence < next {
-            return Inserted::Late;
+            return self.late(next - 1 - sequence);
         }
         if sequence >= next + SLOTS as i64 {
             if self.len > 0 {
                 return Inserted::TooFar;
             }
-            self.next = Some(sequence);
+            self.advance(sequence);
         }
         let Some(slot) = self.slots.get_mut(index(sequence)) else { return Inserted::TooFar };
         if slot.sequence == sequence {
             return Inserted::Duplicate;
         }
         slot.sequence = sequence;
-        slot.timestamp = timestamp;
-        slot.duration = duration;
-        slot.kind = kind;
-        slot.payload_type = payload_type;
+        slot.entry = entry;
         slot.payload.clear();
         slot.payload.extend_from_slice(payload);
         self.highest = if self.len == 0 { sequence } else { self.highest.max(sequence) };
         self.len += 1;
         Inserted::Stored
+    }
+
+    /// A packet `ago` before the last number whose turn is over.
+    fn late(&mut self, ago: i64) -> Inserted {
+        let bit = u32::try_from(ago).ok().and_then(|ago| 1_u64.checked_shl(ago)).unwrap_or(0);
+        if self.past & bit != 0 {
+            return Inserted::Again;
+        }
+        self.past |= bit;
+        Inserted::Late
+    }
+
+    /// The numbers up to `next` are in the past; none of those from the old `next` on was here.
+    fn advance(&mut self, next: i64) {
+        let step = next - self.next.unwrap_or(next);
+        self.past = u32::try_from(step).ok().and_then(|step| self.past.checked_shl(step)).unwrap_or(0);
+        self.next = Some(next);
     }
 
     /// The packet with the lowest number.
@@ -157,10 +171,11 @@ impl JitterBuffer {
     /// Takes the packet with the lowest number; numbers up to its own are in the past then.
     pub fn take_first(&mut self) -> Option<&Slot> {
         let sequence = self.first()?.sequence;
+        self.advance(sequence + 1);
+        self.past |= 1;
+        self.len -= 1;
         let slot = self.slots.get_mut(index(sequence))?;
         slot.sequence = EMPTY;
-        self.next = Some(sequence + 1);
-        self.len -= 1;
         Some(slot)
     }
 
@@ -171,118 +186,12 @@ impl JitterBuffer {
         }
         self.next = None;
         self.len = 0;
+        self.past = 0;
     }
 }
 
 fn index(sequence: i64) -> usize {
     sequence.rem_euclid(SLOTS as i64) as usize
-}
-
-/// Width of one class of lateness, and how many there are: 400 ms in all.
-const CLASS_US: i64 = 2_000;
-const CLASSES: usize = 200;
-/// The least that is allowed for: timers of both ends are not exact.
-const LEAST_CLASS: usize = 1;
-/// The share of packets that shall be in time.
-const IN_TIME: f32 = 0.97;
-/// Memory of about 500 packets.
-const FORGET: f32 = 0.998;
-/// The fastest way is looked for anew in spans of this length.
-const SPAN: Duration = Duration::from_secs(2);
-
-/// Learns how late packets come compared with the fastest of the last seconds, and from that the delay that suffices.
-#[derive(Debug, Clone)]
-pub struct DelayEstimator {
-    epoch: Option<Instant>,
-    /// Smallest transit time (arrival minus media time, in microseconds) of this span and of the one before.
-    current: Option<i64>,
-    previous: Option<i64>,
-    span_end: Option<Instant>,
-    classes: Vec<f32>,
-    packets: u32,
-}
-
-impl Default for DelayEstimator {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl DelayEstimator {
-    /// An estimator that knows nothing yet.
-    pub fn new() -> Self {
-        Self { epoch: None, current: None, previous: None, span_end: None, classes: vec![0.0; CLASSES], packets: 0 }
-    }
-
-    /// Forgets all that was learnt.
-    pub fn reset(&mut self) {
-        (self.current, self.previous, self.span_end, self.packets) = (None, None, None, 0);
-        self.classes.fill(0.0);
-    }
-
-    fn micros(&mut self, now: Instant) -> i64 {
-        let epoch = *self.epoch.get_or_insert(now);
-        now.saturating_duration_since(epoch).as_micros() as i64
-    }
-
-    /// Starts the time line anew at a packet that arrives now with this media time (microseconds): what was learnt of the
-    /// network's jitter stays.
-    pub fn rebase(&mut self, now: Instant, media_us: i64) {
-        self.current = Some(self.micros(now) - media_us);
-        self.previous = None;
-        self.span_end = Some(now + SPAN);
-    }
-
-    /// Counts a packet that arrives now.
-    pub fn packet(&mut self, now: Instant, media_us: i64) {
-        let transit = self.micros(now) - media_us;
-        if self.span_end.is_none_or(|end| now >= end) {
-            self.previous = self.current.take();
-            self.span_end = Some(now + SPAN);
-        }
-        let late = transit - self.base().unwrap_or(transit);
-        if late.abs() > 1_000_000 {
-            // The sender's clock jumped: not the network's doing.
-            self.rebase(now, media_us);
-            return;
-        }
-        self.current = Some(self.current.map_or(transit, |current| current.min(transit)));
-        self.packets = self.packets.saturating_add(1);
-        let keep = FORGET.min(1.0 - 1.0 / self.packets as f32);
-        let class = (late.max(0) / CLASS_US) as usize;
-        for weight in &mut self.classes {
-            *weight *= keep;
-        }
-        if let Some(weight) = self.classes.get_mut(class.min(CLASSES - 1)) {
-            *weight += 1.0 - keep;
-        }
-    }
-
-    fn base(&self) -> Option<i64> {
-        match (self.current, self.previous) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
-    }
-
-    /// How late packets come, so that `IN_TIME` of them are covered, in microseconds.
-    pub fn jitter_us(&self) -> i64 {
-        let total: f32 = self.classes.iter().sum();
-        let mut sum = 0.0;
-        for (class, weight) in self.classes.iter().enumerate() {
-            sum += weight;
-            if sum >= total * IN_TIME {
-                return (class.max(LEAST_CLASS) as i64 + 1) * CLASS_US;
-            }
-        }
-        (LEAST_CLASS as i64 + 1) * CLASS_US
-    }
-
-    /// How long after the fastest packet's arrival the media time `media_us` would be played now, in microseconds.
-    pub fn delay_us(&self, now: Instant, media_us: i64) -> i64 {
-        let (Some(epoch), Some(base)) = (self.epoch, self.base()) else { return 0 };
-        now.saturating_duration_since(epoch).as_micros() as i64 - media_us - base
-    }
 }
 
 #[cfg(test)]
@@ -291,7 +200,8 @@ mod tests {
     use super::*;
 
     fn put(buffer: &mut JitterBuffer, sequence: i64) -> Inserted {
-        buffer.insert(sequence, sequence * 160, 160, Kind::Audio, 0, &sequence.to_be_bytes())
+        let entry = Entry { timestamp: sequence * 160, duration: 160, kind: Kind::Audio, fec: false, payload_type: 0 };
+        buffer.insert(sequence, entry, &sequence.to_be_bytes())
     }
 
     #[test]
@@ -317,27 +227,21 @@ mod tests {
     }
 
     #[test]
-    fn the_estimate_follows_the_jitter() {
-        let start = Instant::now();
-        for (spread, range) in [(1, 4_000..=4_000), (10, 8_000..=12_000), (60, 50_000..=62_000)] {
-            let mut estimator = DelayEstimator::new();
-            for n in 0..1_000_u64 {
-                let late = n * 7 % spread;
-                estimator.packet(start + Duration::from_millis(n * 20 + late), n as i64 * 20_000);
-            }
-            assert!(range.contains(&estimator.jitter_us()), "{spread}: {}", estimator.jitter_us());
+    fn a_late_packet_is_told_from_one_that_was_played() {
+        let mut buffer = JitterBuffer::new();
+        for sequence in [100, 101, 104] {
+            put(&mut buffer, sequence);
         }
-    }
-
-    #[test]
-    fn a_jump_of_the_senders_clock_is_no_jitter() {
-        let start = Instant::now();
-        let mut estimator = DelayEstimator::new();
-        for n in 0..500_u64 {
-            let jump = if n > 250 { 1_000_000_000 } else { 0 };
-            estimator.packet(start + Duration::from_millis(n * 20), n as i64 * 20_000 - jump);
-        }
-        assert_eq!(estimator.jitter_us(), 4_000);
+        while buffer.take_first().is_some() {}
+        assert_eq!([101, 103, 103, 102].map(|n| put(&mut buffer, n)), {
+            use Inserted::{Again, Late};
+            [Again, Late, Again, Late]
+        });
+        assert_eq!([105, 200].map(|n| put(&mut buffer, n)), [Inserted::Stored, Inserted::TooFar]);
+        while buffer.take_first().is_some() {}
+        assert_eq!(put(&mut buffer, 180), Inserted::Stored);
+        buffer.take_first();
+        assert_eq!([179, 180, 105].map(|n| put(&mut buffer, n)), [Inserted::Late, Inserted::Again, Inserted::Late]);
     }
 
     proptest::proptest! {
@@ -348,8 +252,8 @@ mod tests {
             for number in numbers {
                 if number % 5 == 0 {
                     if let Some(slot) = buffer.take_first() {
-                        assert!(slot.timestamp > last);
-                        last = slot.timestamp;
+                        assert!(slot.entry.timestamp > last);
+                        last = slot.entry.timestamp;
                     }
                 } else {
                     put(&mut buffer, number);

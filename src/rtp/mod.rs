@@ -2,11 +2,12 @@
 //!
 //! - [`packet`]: reading and writing RTP packets; [`rtcp`]: reports, CNAME and BYE; [`srtp`]: their protection.
 //! - [`receive`]: loss and jitter as RTCP reports them; [`sequence`]: counters that wrap.
-//! - [`jitter`] and [`playout`]: the receiving side's buffer, and its decisions.
+//! - [`jitter`], [`delay`] and [`playout`]: the receiving side's buffer, what it learns of the network, and its decisions.
 //! - [`event`]: digits in RTP.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod delay;
 pub mod event;
 pub mod jitter;
 pub mod packet;

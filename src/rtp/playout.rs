@@ -1,13 +1,21 @@
 //! Playout: when does which packet sound, and what fills the gaps.
 //!
-//! [`Playout`] takes a stream's packets as they come and is asked for sound whenever more is needed, at a steady pace. Its
-//! time line is that of the stream: a gap is filled with exactly the time that is missing, so nothing downstream slips.
+//! [`Playout`] takes a stream's packets as they come and is asked for sound whenever more is needed, at a steady pace. It
+//! decides alone: which packet, what to do about one that is missing, and whether the sound should take less time or more
+//! ([`Pace`]). Whoever renders the sound does as much of that as can be done unheard and says nothing back: with each
+//! question comes the time that is rendered already and not yet played, and that is all there is to know.
 //!
-//! The delay it plays with is learnt from the network ([`DelayEstimator`]) plus one packet of look-ahead where the codec
-//! carries redundancy. It grows by itself when packets come too late, and is taken back by leaving out a packet
-//! ([`Step::Packet::surplus`]) once the delay has been too long for a while. Time stretching would go in at the same place.
+//! Its time line is that of the stream: a loss is filled with exactly the time that is missing, so nothing slips. A packet
+//! that did not come in time and is not lost is played when it comes: what was waited is added to the delay.
+//!
+//! **Slack** is how much later than the fastest packet a packet may arrive and still be in time. It must be at least what the
+//! network needs ([`DelayEstimator`]) plus one packet to look ahead where the stream carries redundancy. Frames and packets
+//! have lengths, so slack comes in steps (20 ms when both are 20 ms): where it sinks below the need, sound is stretched up
+//! to the next step; where it is a whole step more than needed, sound is shortened by that. In between nothing is done:
+//! a clock that drifts by 200 ppm costs 20 ms of stretching in 100 s, no more.
 
-use super::jitter::{DelayEstimator, Inserted, JitterBuffer, Kind};
+use super::delay::DelayEstimator;
+use super::jitter::{Entry, Inserted, JitterBuffer, Kind, Slot};
 use super::packet::RtpPacket;
 use super::sequence::{SequenceExtender, TimestampExtender};
 use std::time::{Duration, Instant};
@@ -24,11 +32,26 @@ const LATE_RUN: u8 = 5;
 const LARGEST_TIME_JUMP: u32 = 60;
 /// More sound than this is never held.
 const LONGEST_SPAN_MS: u32 = 600;
-/// Surplus delay is judged by its minimum over this time.
-const SURPLUS_WINDOW: Duration = Duration::from_secs(1);
-/// The same when the surplus is over [`LARGE_SURPLUS_US`].
-const SHORT_SURPLUS_WINDOW: Duration = Duration::from_millis(200);
-const LARGE_SURPLUS_US: i64 = 60_000;
+/// Slack aimed at above what is needed, and what must be left of it after a step back.
+const MARGIN_US: i64 = 2_000;
+const HYSTERESIS_US: i64 = 4_000;
+/// Time that gives no slack, because it is less than a step, is taken back from here on.
+const LARGEST_SLOP_US: i64 = 5_000;
+/// Slack that is missing by less than this is worth no haste.
+const SMALL_LACK_US: i64 = 2_000;
+/// Delay above what is needed: from here on it is worth being heard, and from there on worth any haste.
+const LARGE_SURPLUS_US: i64 = 20_000;
+const HUGE_SURPLUS_US: i64 = 60_000;
+/// No packet waits longer for its turn.
+const MOST_WAIT_US: i64 = 1_000_000;
+/// Nothing is shortened for so long after the buffer ran dry.
+const CALM: Duration = Duration::from_millis(500);
+/// So many packets without redundancy are a stream without it.
+const FEC_MEMORY: u16 = 500;
+/// So many packets in steps larger than before are a stream in larger steps.
+const GRID_MEMORY: u16 = 100;
+/// Gaps are filled in pieces of this: what Opus and the concealers work in.
+const PIECE_MS: u32 = 10;
 
 /// A packet and what its codec says about it.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +64,7 @@ pub struct Incoming<'a> {
     pub duration: u32,
     /// What it means.
     pub kind: Kind,
-    /// Whether a packet of this codec may hold redundancy for the one before.
+    /// Whether it holds redundancy for the packet before.
     pub fec: bool,
 }
 
@@ -56,6 +79,27 @@ pub enum Arrival {
     Dropped,
 }
 
+/// Whether sound should take another time than its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pace {
+    /// The most that its length should change in all, in microseconds: positive is longer. A part of it is welcome too.
+    pub by_us: i64,
+    /// What may be heard of it.
+    pub hurry: Hurry,
+}
+
+/// How much a change of length matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Hurry {
+    /// Only where nobody can hear it.
+    #[default]
+    Unheard,
+    /// Soon, where it is hardly heard.
+    Soon,
+    /// At once: the delay disturbs more than the change does.
+    Now,
+}
+
 /// What to do for the next stretch of sound. Durations are in clock units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step<'a> {
@@ -67,9 +111,8 @@ pub enum Step<'a> {
         payload: &'a [u8],
         /// How long it sounds by its own account.
         duration: u32,
-        /// The delay is longer than it need be: this packet may be left out after decoding. Say so by
-        /// [`Playout::dropped`].
-        surplus: bool,
+        /// Whether it should take longer or less.
+        pace: Pace,
     },
     /// The packet before `next` is lost: decode the redundancy in `next`, for this duration.
     Recover {
@@ -94,7 +137,9 @@ pub enum Step<'a> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Between streams or spurts: the next packet waits until its delay is full.
+    /// Nothing of this stream was played: its first packet waits until its delay is full.
+    Starting,
+    /// Between spurts: the same, but what waits is not left out, however late it is.
     Paused,
     /// In the middle of sound.
     Playing,
@@ -110,7 +155,8 @@ pub struct Playout {
     ssrc: Option<u32>,
     clock_rate: u32,
     frame_ms: u32,
-    fec: bool,
+    /// Counts down to "no redundancy".
+    fec: u16,
     last_sequence: u16,
     last_timestamp: u32,
     /// The sequence number that would confirm a jump.
@@ -124,9 +170,12 @@ pub struct Playout {
     filled: i64,
     /// Packet length of the stream in milliseconds.
     packet_ms: u32,
+    /// The step in which slack comes, in milliseconds: what packets and frames have in common. And how many packets would
+    /// have allowed a larger one.
+    grid: (u32, u16),
     quiet: bool,
-    surplus: Option<(i64, Instant)>,
-    surplus_found: bool,
+    /// Nothing is shortened before.
+    calm: Option<Instant>,
 }
 
 impl Playout {
@@ -134,24 +183,24 @@ impl Playout {
     pub fn new(frame_ms: u32) -> Self {
         Self {
             buffer: JitterBuffer::new(),
-            delay: DelayEstimator::new(),
+            delay: DelayEstimator::default(),
             sequences: SequenceExtender::default(),
             timestamps: TimestampExtender::default(),
             ssrc: None,
             clock_rate: 8_000,
             frame_ms,
-            fec: false,
+            fec: 0,
             last_sequence: 0,
             last_timestamp: 0,
             jump: None,
             late: (0, 0),
-            state: State::Paused,
+            state: State::Starting,
             expected: 0,
             filled: 0,
             packet_ms: frame_ms,
+            grid: (frame_ms, 0),
             quiet: false,
-            surplus: None,
-            surplus_found: false,
+            calm: None,
         }
     }
 
@@ -198,11 +247,11 @@ impl Playout {
         match inserted {
             Inserted::Stored if new_stream => Arrival::NewStream,
             Inserted::Stored => Arrival::Stored,
-            Inserted::Late | Inserted::Duplicate => Arrival::Dropped,
+            Inserted::Late | Inserted::Again | Inserted::Duplicate => Arrival::Dropped,
             Inserted::TooFar => {
                 // Nobody fetched for over a second: what waits is stale.
                 self.buffer.reset();
-                self.state = State::Paused;
+                self.state = State::Starting;
                 Arrival::Dropped
             }
         }
@@ -216,21 +265,27 @@ impl Playout {
             self.last_sequence = header.sequence;
         }
         let timestamp = self.timestamps.extend(header.timestamp);
-        if incoming.kind != Kind::Event {
+        let Incoming { kind, duration, fec, .. } = *incoming;
+        let entry = Entry { timestamp, duration, kind, fec, payload_type: header.payload_type };
+        let first = self.buffer.is_empty() && self.state != State::Playing;
+        let payload = if kind == Kind::Event { &[][..] } else { incoming.packet.payload };
+        let inserted = self.buffer.insert(sequence, entry, payload);
+        if kind != Kind::Event {
             self.last_timestamp = header.timestamp;
-            self.fec = incoming.fec;
-            self.observe(now, timestamp, incoming);
+            // A second copy took a way of its own.
+            if matches!(inserted, Inserted::Stored | Inserted::Late) {
+                self.observe(now, &entry, first);
+            }
         }
-        let payload = if incoming.kind == Kind::Event { &[][..] } else { incoming.packet.payload };
-        self.buffer.insert(sequence, timestamp, incoming.duration, incoming.kind, header.payload_type, payload)
+        inserted
     }
 
     /// Whether the last packets were all late and in sequence: reordering makes no such run, a sender that began anew does.
     fn stepped_back(&mut self, sequence: u16, inserted: Inserted) -> bool {
         let (expected, run) = self.late;
         let run = match inserted {
-            Inserted::Late if sequence == expected => run.saturating_add(1),
-            Inserted::Late => 1,
+            Inserted::Late | Inserted::Again if sequence == expected => run.saturating_add(1),
+            Inserted::Late | Inserted::Again => 1,
             _ => 0,
         };
         self.late = (sequence.wrapping_add(1), run);
@@ -243,21 +298,34 @@ impl Playout {
         self.buffer.reset();
         self.sequences = SequenceExtender::default();
         self.timestamps = TimestampExtender::default();
-        self.state = State::Paused;
+        self.state = State::Starting;
         self.late = (0, 0);
         self.quiet = false;
-        self.forget_surplus();
+        self.fec = 0;
+        self.grid = (self.frame_ms, 0);
+        self.calm = None;
     }
 
-    fn observe(&mut self, now: Instant, timestamp: i64, incoming: &Incoming<'_>) {
-        let media = self.media_us(timestamp);
-        if self.state == State::Paused && self.buffer.is_empty() {
-            self.delay.rebase(now, media);
+    /// Learns from a packet: the `first` one after a start or a pause, or one of many.
+    fn observe(&mut self, now: Instant, entry: &Entry, first: bool) {
+        let media = self.media_us(entry.timestamp);
+        match self.state {
+            State::Starting if first => self.delay.rebase(now, media),
+            State::Paused if first => self.delay.resume(now, media),
+            _ => self.delay.packet(now, media),
         }
-        self.delay.packet(now, media);
-        if incoming.kind == Kind::Audio {
-            self.packet_ms = (incoming.duration * 1_000 / self.clock_rate).max(1);
+        if entry.kind != Kind::Audio {
+            return;
         }
+        self.fec = if entry.fec { FEC_MEMORY } else { self.fec.saturating_sub(1) };
+        self.packet_ms = (entry.duration / (self.clock_rate / 1_000)).max(1);
+        let common = gcd(self.frame_ms, self.packet_ms);
+        let (grid, larger) = self.grid;
+        self.grid = match larger.saturating_add(1) {
+            _ if common <= grid => (common, 0),
+            GRID_MEMORY.. => (common, 0),
+            larger => (grid, larger),
+        };
     }
 
     fn media_us(&self, timestamp: i64) -> i64 {
@@ -265,19 +333,35 @@ impl Playout {
         timestamp.saturating_mul(1_000_000) / i64::from(self.clock_rate)
     }
 
-    /// The delay aimed at: the network's jitter, one packet to look ahead for redundancy, and what it takes when packets and
-    /// frames are of different lengths.
-    pub fn target_us(&self) -> i64 {
-        let uneven = self.frame_ms - gcd(self.frame_ms, self.packet_ms);
-        let look_ahead = if self.fec { self.packet_ms.min(60) } else { 0 };
-        self.delay.jitter_us() + i64::from(look_ahead + uneven) * 1_000
+    /// The slack that is needed: what the network's jitter takes, and one packet to look ahead for redundancy.
+    pub fn target_us(&self, now: Instant) -> i64 {
+        let look_ahead = if self.fec > 0 { self.packet_ms.min(60) } else { 0 };
+        self.delay.jitter_us(now) + i64::from(look_ahead) * 1_000
+    }
+
+    fn grid_us(&self) -> i64 {
+        i64::from(self.grid.0) * 1_000
+    }
+
+    /// How late a packet of `timestamp` may be when its sound begins `ready_us` from now, as all the packets that follow it:
+    /// a frame is sent whole, so its last packet must be there when its first one sounds.
+    fn slack_us(&self, now: Instant, ready_us: u32, timestamp: i64) -> i64 {
+        let ready = i64::from(ready_us);
+        let whole = ready - ready % self.grid_us() - (i64::from(self.frame_ms) * 1_000 - self.grid_us());
+        self.delay.delay_us(now, self.media_us(timestamp)).saturating_add(whole)
     }
 
     /// When the first packet that waits is due; for a new stream: when to ask for the first frame.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         let slot = self.buffer.first()?;
-        let wait = self.target_us() - self.delay.delay_us(now, self.media_us(slot.timestamp));
-        Some(now + Duration::from_micros(wait.max(0) as u64))
+        let wait = self.target_us(now) + MARGIN_US - self.slack_us(now, 0, slot.entry.timestamp);
+        Some(now + Duration::from_micros(wait.clamp(0, MOST_WAIT_US) as u64))
+    }
+
+    /// How long after the fastest packet's arrival the sound is played that begins `ready_us` from now, in microseconds: the
+    /// delay that this receiver adds.
+    pub fn delay_us(&self, now: Instant, ready_us: u32) -> i64 {
+        self.delay.delay_us(now, self.media_us(self.expected)).saturating_add(i64::from(ready_us))
     }
 
     /// Milliseconds of sound that wait.
@@ -287,46 +371,53 @@ impl Playout {
 
     fn span(&self) -> i64 {
         match (self.buffer.first(), self.buffer.last()) {
-            (Some(first), Some(last)) => last.timestamp + i64::from(last.duration) - first.timestamp,
+            (Some(Slot { entry: first, .. }), Some(Slot { entry: last, .. })) => {
+                last.timestamp + i64::from(last.duration) - first.timestamp
+            }
             _ => 0,
         }
     }
 
-    fn frame_units(&self) -> u32 {
-        self.frame_ms * self.clock_rate / 1_000
+    fn units(&self, ms: u32) -> i64 {
+        i64::from(ms) * i64::from(self.clock_rate) / 1_000
     }
 
-    /// What sounds next. Ask until the frame is full; each answer stands for its duration.
-    pub fn next(&mut self, now: Instant) -> Step<'_> {
+    /// What sounds next, when `ready_us` of sound are rendered and not played yet. Ask until the frame is full; each answer
+    /// stands for its duration.
+    pub fn next(&mut self, now: Instant, ready_us: u32) -> Step<'_> {
         self.skip_events();
-        self.shed();
-        let frame = self.frame_units();
-        let Some(head) = self.buffer.first() else { return self.underrun(frame) };
-        let gap = head.timestamp - self.expected;
+        self.shed(now);
+        let piece = self.piece(ready_us);
+        let Some(head) = self.buffer.first() else { return self.underrun(now, piece) };
+        let Entry { timestamp, duration, .. } = head.entry;
+        let gap = timestamp - self.expected;
         let missing = gap - self.filled;
         // A packet is lost when numbers are missing; when only time is missing the sender was silent.
         let lost =
             self.state == State::Playing && self.buffer.next_sequence().is_some_and(|next| next < head.sequence());
-        let (duration, due) = (i64::from(head.duration), self.is_due(now, head.timestamp));
-        if (self.state == State::Paused || (gap > 0 && !lost))
-            && !due
-            && missing_is_sane(missing, self.clock_rate, self.state)
-        {
-            self.filled += i64::from(frame);
-            return Step::Silence { duration: frame };
+        let waits = self.state != State::Playing || (gap > 0 && !lost);
+        if waits && !self.is_due(now, ready_us, timestamp) && missing_is_sane(missing, self.clock_rate, self.state) {
+            self.filled += i64::from(piece);
+            return Step::Silence { duration: piece };
         }
         if lost && missing > 0 && missing <= i64::from(self.clock_rate) {
-            return self.fill_loss(missing, duration, frame);
+            return self.fill_loss(missing, i64::from(duration), piece);
         }
-        if self.state == State::Paused {
-            self.trim(now);
+        if self.state == State::Starting {
+            self.trim(now, ready_us);
         }
-        self.play(now)
+        self.play(now, ready_us, piece)
+    }
+
+    /// What a gap is filled with at a time, in clock units: enough for the frame, in pieces.
+    fn piece(&self, ready_us: u32) -> u32 {
+        let lacks = (self.frame_ms * 1_000).saturating_sub(ready_us).div_ceil(PIECE_MS * 1_000) * PIECE_MS;
+        self.units(lacks.clamp(PIECE_MS, self.frame_ms.max(PIECE_MS))) as u32
     }
 
     /// Events hold a place in the sequence, so that they are no loss, and have no sound.
     fn skip_events(&mut self) {
-        while self.buffer.first().is_some_and(|slot| slot.kind == Kind::Event) {
+        while self.buffer.first().is_some_and(|slot| slot.entry.kind == Kind::Event) {
             self.buffer.take_first();
         }
     }
@@ -339,12 +430,12 @@ impl Playout {
 
     /// At a start packets may have waited longer than the delay aimed at, because frames are asked for at steady times:
     /// what is too old by a whole packet is left out before anything was heard, not later in the middle of speech.
-    fn trim(&mut self, now: Instant) {
+    fn trim(&mut self, now: Instant, ready_us: u32) {
         while self.buffer.len() > 1
-            && let Some(head) = self.buffer.first()
+            && let Some(Slot { entry, .. }) = self.buffer.first()
         {
-            let packet = i64::from(head.duration) * 1_000_000 / i64::from(self.clock_rate);
-            let over = self.delay.delay_us(now, self.media_us(head.timestamp)) - self.target_us();
+            let packet = i64::from(entry.duration) * 1_000_000 / i64::from(self.clock_rate);
+            let over = self.slack_us(now, ready_us, entry.timestamp) - self.target_us(now) - MARGIN_US;
             if packet == 0 || over + 500 < packet {
                 return;
             }
@@ -352,37 +443,40 @@ impl Playout {
         }
     }
 
-    fn is_due(&self, now: Instant, timestamp: i64) -> bool {
+    fn is_due(&self, now: Instant, ready_us: u32, timestamp: i64) -> bool {
         // Half a millisecond of grace: timers are not exact, and a whole frame would be waited for.
-        self.delay.delay_us(now, self.media_us(timestamp)) + 500 >= self.target_us()
+        self.slack_us(now, ready_us, timestamp) + 500 >= self.target_us(now) + MARGIN_US
     }
 
-    fn underrun(&mut self, frame: u32) -> Step<'_> {
-        self.filled = self.filled.saturating_add(i64::from(frame));
-        if self.state == State::Playing && self.filled > i64::from(PAUSE_MS * (self.clock_rate / 1_000)) {
-            self.state = State::Paused;
-            self.forget_surplus();
+    fn underrun(&mut self, now: Instant, piece: u32) -> Step<'_> {
+        self.filled = self.filled.saturating_add(i64::from(piece));
+        if self.state == State::Playing {
+            self.calm = Some(now + CALM);
+            if self.filled > self.units(PAUSE_MS) {
+                self.state = State::Paused;
+            }
         }
-        if self.state == State::Paused || self.quiet {
-            return Step::Silence { duration: frame };
+        if self.state != State::Playing || self.quiet {
+            return Step::Silence { duration: piece };
         }
-        Step::Conceal { duration: frame }
+        Step::Conceal { duration: piece }
     }
 
     /// `missing` units before the head are lost: the last packet's worth may be in the head's redundancy.
-    fn fill_loss(&mut self, missing: i64, head_duration: i64, frame: u32) -> Step<'_> {
-        let by_redundancy = if self.fec && !self.quiet { head_duration.max(1) } else { 0 };
+    fn fill_loss(&mut self, missing: i64, head_duration: i64, piece: u32) -> Step<'_> {
+        let fec = !self.quiet && self.buffer.first().is_some_and(|head| head.entry.fec);
+        let by_redundancy = if fec { head_duration.max(1) } else { 0 };
         if missing <= by_redundancy {
             self.filled += missing;
             if let Some(head) = self.buffer.first() {
                 return Step::Recover {
-                    payload_type: head.payload_type,
+                    payload_type: head.entry.payload_type,
                     next: head.payload(),
                     duration: missing as u32,
                 };
             }
         }
-        let duration = (missing - by_redundancy).min(i64::from(frame));
+        let duration = (missing - by_redundancy).min(i64::from(piece));
         self.filled += duration;
         if self.quiet {
             Step::Silence { duration: duration as u32 }
@@ -391,68 +485,68 @@ impl Playout {
         }
     }
 
-    fn play(&mut self, now: Instant) -> Step<'_> {
-        let frame = self.frame_units();
-        let surplus = self.judge_surplus(now);
-        if self.buffer.is_empty() {
-            return self.underrun(frame);
-        }
-        let Some(slot) = self.buffer.take_first() else { return Step::Silence { duration: frame } };
+    fn play(&mut self, now: Instant, ready_us: u32, piece: u32) -> Step<'_> {
+        let Some(head) = self.buffer.first() else { return self.underrun(now, piece) };
+        let Entry { timestamp, duration, kind, payload_type, .. } = head.entry;
+        let pace = if kind == Kind::Audio { self.pace(now, ready_us, timestamp) } else { Pace::default() };
         self.state = State::Playing;
-        self.expected = slot.timestamp + i64::from(slot.duration);
+        self.expected = timestamp + i64::from(duration);
         self.filled = 0;
-        self.quiet = slot.kind == Kind::Quiet;
-        Step::Packet { payload_type: slot.payload_type, payload: slot.payload(), duration: slot.duration, surplus }
+        self.quiet = kind == Kind::Quiet;
+        let payload = self.buffer.take_first().map(Slot::payload).unwrap_or_default();
+        Step::Packet { payload_type, payload, duration, pace }
+    }
+
+    /// Whether the head's sound should take longer or less (see the [module](self)).
+    fn pace(&self, now: Instant, ready_us: u32, timestamp: i64) -> Pace {
+        let need = self.target_us(now);
+        let slack = self.slack_us(now, ready_us, timestamp);
+        let grid = self.grid_us();
+        // What is ready beyond whole steps delays the sound and gives no slack.
+        let slop = i64::from(ready_us) % grid;
+        let spare = slack - need - MARGIN_US;
+        if slack < need {
+            let lack = need - slack;
+            let hurry = if lack <= SMALL_LACK_US { Hurry::Unheard } else { Hurry::Soon };
+            return Pace { by_us: (lack + grid - 1) / grid * grid - slop, hurry };
+        }
+        if self.calm.is_some_and(|calm| now < calm) {
+            return Pace::default();
+        }
+        let surplus = spare - HYSTERESIS_US;
+        if surplus >= grid && self.buffer.len() > 1 {
+            let hurry = match surplus - grid {
+                HUGE_SURPLUS_US.. => Hurry::Now,
+                LARGE_SURPLUS_US.. => Hurry::Soon,
+                _ => Hurry::Unheard,
+            };
+            return Pace { by_us: -(surplus / grid * grid + slop), hurry };
+        }
+        if slop >= LARGEST_SLOP_US && spare >= 0 {
+            return Pace { by_us: -slop, hurry: Hurry::Unheard };
+        }
+        Pace::default()
     }
 
     /// Never holds more than [`LONGEST_SPAN_MS`]: the oldest packets go.
-    fn shed(&mut self) {
-        let units = |ms: u32| i64::from(ms) * i64::from(self.clock_rate) / 1_000;
-        if self.span() <= units(LONGEST_SPAN_MS) {
+    fn shed(&mut self, now: Instant) {
+        if self.span() <= self.units(LONGEST_SPAN_MS) {
             return;
         }
-        let keep = units((self.target_us() / 1_000) as u32 + self.packet_ms).min(units(LONGEST_SPAN_MS));
+        let keep = self.units((self.target_us(now) / 1_000) as u32 + self.packet_ms).min(self.units(LONGEST_SPAN_MS));
         while self.span() > keep && self.buffer.len() > 1 {
             self.discard_first();
         }
         if let Some(head) = self.buffer.first() {
-            self.expected = head.timestamp;
+            self.expected = head.entry.timestamp;
             self.filled = 0;
         }
-        self.forget_surplus();
-    }
-
-    /// Whether the delay was longer than needed by a whole packet all through the last window.
-    fn judge_surplus(&mut self, now: Instant) -> bool {
-        let Some(head) = self.buffer.first() else { return false };
-        let delay = self.delay.delay_us(now, self.media_us(head.timestamp));
-        let over = delay - self.target_us();
-        let packet = i64::from(head.duration) * 1_000_000 / i64::from(self.clock_rate);
-        let (least, since) = *self.surplus.get_or_insert((over, now));
-        let least = least.min(over);
-        self.surplus = Some((least, since));
-        let window = if least > LARGE_SURPLUS_US { SHORT_SURPLUS_WINDOW } else { SURPLUS_WINDOW };
-        if now.saturating_duration_since(since) >= window {
-            self.surplus_found = least >= packet + 2_000;
-            self.surplus = None;
-        }
-        self.surplus_found
-    }
-
-    /// The packet marked as surplus was left out.
-    pub fn dropped(&mut self) {
-        self.forget_surplus();
-    }
-
-    fn forget_surplus(&mut self) {
-        self.surplus = None;
-        self.surplus_found = false;
     }
 }
 
 /// Waiting is right only for a wait that a delay can explain; after a jump of the sender's clock the packet plays at once.
 fn missing_is_sane(missing: i64, clock_rate: u32, state: State) -> bool {
-    state == State::Paused || missing.abs() <= i64::from(clock_rate)
+    state != State::Playing || missing.abs() <= i64::from(clock_rate)
 }
 
 fn gcd(a: u32, b: u32) -> u32 {
