@@ -369,6 +369,7 @@ impl State {
                 self
             }
             MediaReport::Digit { .. } | MediaReport::Connected(_) | MediaReport::FirstRtp(_) => self,
+            MediaReport::Quality(_) | MediaReport::Audio { .. } => self,
             MediaReport::Lost { side, loss } => match media_lost(loss, established) {
                 // Of a leg that has been replaced meanwhile.
                 _ if core.party(side).is_none_or(|party| party.browser().is_none() != is_rtp(loss)) => self,

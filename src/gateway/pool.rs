@@ -18,8 +18,11 @@ use crate::switch::{CallId, Lease, LeaseRefusal};
 use crate::webrtc::Identity;
 use crate::worker::{Pairs, WorkerConfig, WorkerHandle};
 
-/// Reports that may wait for the driver. A call makes a handful in its life; a full queue is counted and logged.
+/// Reports that may wait for the driver. A call makes a handful in its life, and one a second of how it sounds; a full queue
+/// is counted and logged.
 const REPORT_QUEUE: usize = 16_384;
+/// What is kept free for those that matter: reports of quality alone find no room any more.
+const REPORT_RESERVE: usize = REPORT_QUEUE / 4;
 /// How long a freed port stays unused, so that no late packet of a dead call is heard in a new one.
 const QUARANTINE: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -80,6 +83,9 @@ impl MediaPool {
             let config = WorkerConfig { browser_bind: address, max_calls, local_only, name: format!("media-{index}") };
             let (reports, lost) = (reports.clone(), lost.clone());
             let report = move |call, report| {
+                if matches!(report, MediaReport::Quality(_)) && reports.capacity() < REPORT_RESERVE {
+                    return;
+                }
                 if reports.try_send((CallId(call), report)).is_err() {
                     let lost = lost.fetch_add(1, Ordering::Relaxed) + 1;
                     tracing::error!(lost, "the driver is behind: a media report is lost");

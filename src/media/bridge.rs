@@ -12,6 +12,7 @@ use super::inbound::Taken;
 use super::leg::{Leg, Retired, Wire};
 use super::party::{Parties, Party};
 use super::queue::{SendQueue, Transmit};
+use super::survey::Survey;
 use super::{LONGEST_FRAME, Port};
 use crate::codec::{Codec, CodecError, Rate};
 use crate::rtp::event::{EventUpdate, char_event, event_char};
@@ -74,6 +75,7 @@ pub struct Bridge {
     retired: Vec<Retired>,
     queue: SendQueue,
     reports: VecDeque<MediaReport>,
+    survey: Survey,
     closed: bool,
     /// For unit tests: plain RTP in place of a browser's transport, from and to these addresses.
     #[cfg(test)]
@@ -84,12 +86,12 @@ impl Bridge {
     /// A bridge after `plan`. Without an identity among its `means` it can have no browser's leg, now or later. What it draws at random
     /// (sequence numbers, timestamps, the pace of reports) depends on `seed` alone.
     pub fn new(now: Instant, plan: MediaPlan, means: &Means, seed: [u8; 32]) -> Result<Self, BridgeError> {
-        let mut bridge = Self::empty(means, seed);
+        let mut bridge = Self::empty(now, means, seed);
         bridge.apply(now, plan)?;
         Ok(bridge)
     }
 
-    fn empty(means: &Means, seed: [u8; 32]) -> Self {
+    fn empty(now: Instant, means: &Means, seed: [u8; 32]) -> Self {
         Self {
             means: means.clone(),
             rng: StdRng::from_seed(seed),
@@ -98,6 +100,7 @@ impl Bridge {
             retired: Vec::new(),
             queue: SendQueue::new(),
             reports: VecDeque::with_capacity(REPORTS),
+            survey: Survey::new(now),
             closed: false,
             #[cfg(test)]
             plain: None,
@@ -157,6 +160,8 @@ impl Bridge {
         };
         self.drop_leg(now, side);
         *self.parties.slot(side) = Some(Party::new(leg, media));
+        let Self { survey, reports, .. } = self;
+        survey.restart(|report| push(reports, report));
         Ok(())
     }
 
@@ -291,27 +296,39 @@ impl Bridge {
         let Some(side) = self.side_of(slot) else { return };
         let Some(leg) = self.parties.leg(side) else { return };
         let Wire::Rtp { latch, crypto, .. } = &mut leg.wire else { return };
-        let opened = if latch.plausible(source) { crypto.open_rtp(now, datagram) } else { None };
-        let packet = opened.and_then(|len| RtpPacket::parse(datagram.get(..len)?).ok());
-        let believed = packet.filter(|packet| {
-            let header = &packet.header;
-            leg.inbound.knows(now, header.payload_type) && latch.accepts(source, header.ssrc, header.sequence)
-        });
-        match believed {
-            Some(packet) => self.rtp(now, side, packet),
-            None => leg.inbound.rejected += 1,
+        let refused = &mut leg.inbound.refused;
+        if !latch.plausible(source) {
+            refused.strangers += 1;
+            return;
+        }
+        let Some(len) = crypto.open_rtp(now, datagram) else {
+            refused.unauthentic += 1;
+            return;
+        };
+        let Some(Ok(packet)) = datagram.get(..len).map(RtpPacket::parse) else {
+            refused.others += 1;
+            return;
+        };
+        let header = &packet.header;
+        if !leg.inbound.knows(now, header.payload_type) {
+            leg.inbound.refused.unknown += 1;
+        } else if !latch.accepts(source, header.ssrc, header.sequence) {
+            leg.inbound.refused.strangers += 1;
+        } else {
+            self.rtp(now, side, packet);
         }
     }
 
     fn rtcp_datagram(&mut self, now: Instant, slot: RtpSlot, source: SocketAddr, datagram: &mut [u8]) {
         let Some(leg) = self.side_of(slot).and_then(|side| self.parties.leg(side)) else { return };
-        let opened = match &mut leg.wire {
-            Wire::Rtp { latch, crypto, .. } if latch.accepts_rtcp(source) => crypto.open_rtcp(now, datagram),
-            _ => None,
-        };
-        match opened.and_then(|len| datagram.get(..len)) {
+        let Wire::Rtp { latch, crypto, .. } = &mut leg.wire else { return };
+        if !latch.accepts_rtcp(source) {
+            leg.inbound.refused.others += 1;
+            return;
+        }
+        match crypto.open_rtcp(now, datagram).and_then(|len| datagram.get(..len)) {
             Some(compound) => leg.rtcp(now, compound),
-            None => leg.inbound.rejected += 1,
+            None => leg.inbound.refused.others += 1,
         }
     }
 
@@ -390,9 +407,7 @@ impl Bridge {
     }
 
     fn report(&mut self, report: MediaReport) {
-        if self.reports.len() < REPORTS {
-            self.reports.push_back(report);
-        }
+        push(&mut self.reports, report);
     }
 
     /// Lets time pass: frames, reports, timers.
@@ -424,6 +439,8 @@ impl Bridge {
             }
         }
         Side::BOTH.into_iter().for_each(|side| self.watch(now, side));
+        let Self { parties, reports, survey, .. } = self;
+        survey.handle_timeout(now, parties, |report| push(reports, report));
     }
 
     /// Sends one frame to a side: the other side's sound, or what stands for it.
@@ -443,6 +460,7 @@ impl Bridge {
             // Pulled whether it is heard or not: what was said before stays behind.
             if source.inbound.rate() == rate {
                 source.inbound.pull(now, pcm);
+                source.gauge.meter.frame(pcm);
             }
             if !source.direction.receives() || !hears.peer() {
                 pcm.fill(0);
@@ -484,7 +502,8 @@ impl Bridge {
                 .flatten()
                 .min()
         };
-        self.parties.iter().filter_map(of_party).min()
+        let legs = self.parties.iter().filter_map(of_party).min()?;
+        Some(legs.min(self.survey.poll_timeout()))
     }
 
     /// The next datagram to send, copied into `buf` of 1500 bytes or more.
@@ -536,10 +555,17 @@ impl Bridge {
     /// For unit tests: plain RTP in place of each side's browser transport, from and to the addresses of A and B.
     #[cfg(test)]
     pub(super) fn plain(now: Instant, plan: MediaPlan, browsers: [SocketAddr; 2]) -> Self {
-        let mut bridge = Self::empty(&Means::default(), [7; 32]);
+        let mut bridge = Self::empty(now, &Means::default(), [7; 32]);
         bridge.plain = Some(browsers);
         bridge.apply(now, plan).expect("a plan of known codecs");
         bridge
+    }
+}
+
+/// Queues a report, while there is room.
+fn push(reports: &mut VecDeque<MediaReport>, report: MediaReport) {
+    if reports.len() < REPORTS {
+        reports.push_back(report);
     }
 }
 

@@ -59,6 +59,8 @@ pub(super) struct Inbound {
     event_ssrc: Option<u32>,
     blocked_until: Option<Instant>,
     heard: Option<Instant>,
+    /// The last packet announced that its sender says nothing for a while.
+    paused: bool,
     /// RTCP's view of the stream.
     pub stats: ReceiveStats,
     /// Packets taken.
@@ -66,7 +68,27 @@ pub(super) struct Inbound {
     /// Their payload bytes.
     pub bytes: u64,
     /// Packets refused.
-    pub rejected: u64,
+    pub refused: Refused,
+}
+
+/// Packets refused, by why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Refused {
+    /// From addresses that are not the peer's.
+    pub strangers: u64,
+    /// Not authentic by the keys agreed.
+    pub unauthentic: u64,
+    /// Of a payload type that was not negotiated, or with a payload that is none.
+    pub unknown: u64,
+    /// No RTP at all, or RTCP that is not the peer's.
+    pub others: u64,
+}
+
+impl Refused {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.strangers + self.unauthentic + self.unknown + self.others
+    }
 }
 
 impl Inbound {
@@ -80,10 +102,11 @@ impl Inbound {
             event_ssrc: None,
             blocked_until: None,
             heard: None,
+            paused: false,
             stats: ReceiveStats::default(),
             packets: 0,
             bytes: 0,
-            rejected: 0,
+            refused: Refused::default(),
         }
     }
 
@@ -180,6 +203,7 @@ impl Inbound {
     /// Takes a packet whose source is believed.
     pub fn packet(&mut self, now: Instant, packet: RtpPacket<'_>) -> Taken {
         let header = packet.header;
+        let mut paused = false;
         let taken = match self.meaning(now, header.payload_type) {
             None => Taken::Refused,
             Some(Meaning::Event { clock_rate }) => {
@@ -200,6 +224,7 @@ impl Inbound {
                 Ok(duration) => {
                     let kind = if codec.is_dtx(packet.payload) { Kind::Quiet } else { Kind::Audio };
                     let fec = codec.has_redundancy(packet.payload);
+                    paused = kind == Kind::Quiet;
                     let wide = codec.is_wideband();
                     let new_stream =
                         self.insert(now, &Incoming { packet, clock_rate: codec.clock_rate(), duration, kind, fec });
@@ -211,18 +236,20 @@ impl Inbound {
             Some(Meaning::Noise) => {
                 let clock_rate = self.playout.clock_rate();
                 let duration = FRAME_MS * clock_rate / 1_000;
+                paused = true;
                 let incoming = Incoming { packet, clock_rate, duration, kind: Kind::Quiet, fec: false };
                 Taken::Audio { new_stream: self.insert(now, &incoming), first_wideband: false }
             }
         };
         if matches!(taken, Taken::Refused) {
-            self.rejected += 1;
+            self.refused.unknown += 1;
             return taken;
         }
         self.count(now, &packet);
         self.packets += 1;
         self.bytes += packet.payload.len() as u64;
         self.heard = Some(now);
+        self.paused = paused;
         taken
     }
 
@@ -273,6 +300,16 @@ impl Inbound {
     /// When the first frame of the stream that just began is due.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         self.playout.due(now)
+    }
+
+    /// Whether the peer has announced that it says nothing for a while.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// The codec of what is played; `None` before the first description.
+    pub fn codec(&self) -> Option<Codec> {
+        self.sound.codec()
     }
 
     /// When a packet came last.

@@ -8,10 +8,12 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::crypto::Crypto;
+use super::gauge::{Gauge, Measured};
 use super::inbound::Inbound;
 use super::latch::Latch;
 use super::outbound::{Outbound, Packet};
 use super::queue::{SendQueue, Transmit};
+use super::verdict::{Came, Facts, Link};
 use super::{FRAME_MS, Port};
 use crate::codec::CodecError;
 use crate::rtp::packet::RtpError;
@@ -114,6 +116,8 @@ pub(super) struct Leg {
     pub alive: Instant,
     /// Whether sound of this peer was heard at all.
     pub heard_once: bool,
+    /// What is measured of it.
+    pub gauge: Gauge,
 }
 
 impl Leg {
@@ -156,6 +160,7 @@ impl Leg {
             reported: 0,
             alive: now,
             heard_once: false,
+            gauge: Gauge::new(now),
         }
     }
 
@@ -299,8 +304,6 @@ impl Leg {
     }
 
     fn sender_info(&self, now: Instant) -> SenderInfo {
-        let elapsed = now.saturating_duration_since(self.epoch);
-        let fraction = (u64::from(elapsed.subsec_nanos()) << 32) / 1_000_000_000;
         let (timestamp, clock_rate) = self.outbound.clock();
         // The next frame's timestamp belongs to a moment a little ahead of us, as a rule.
         let units = |time: Duration| (time.as_micros() as u64 * u64::from(clock_rate) / 1_000_000) as u32;
@@ -309,7 +312,7 @@ impl Leg {
             None => timestamp.wrapping_add(units(now.saturating_duration_since(self.next_frame))),
         };
         SenderInfo {
-            ntp: ((NTP_START + elapsed.as_secs()) << 32) | fraction,
+            ntp: ntp(now.saturating_duration_since(self.epoch)),
             rtp_timestamp,
             packets: self.outbound.packets as u32,
             octets: self.outbound.bytes as u32,
@@ -318,14 +321,17 @@ impl Leg {
 
     /// Takes the peer's RTCP.
     pub fn rtcp(&mut self, now: Instant, compound: &[u8]) {
-        let Self { inbound, outbound, alive, .. } = self;
+        let Self { inbound, outbound, alive, gauge, epoch, .. } = self;
+        let middle = (ntp(now.saturating_duration_since(*epoch)) >> 16) as u32;
         // What is malformed tells nothing; the items before it did.
         let whole = crate::rtp::rtcp::read(compound, |item| {
             *alive = now;
             match item {
                 RtcpItem::Sender { info, .. } => inbound.stats.sender_report(now, info.ntp),
-                RtcpItem::Report { block, .. } if block.ssrc == outbound.ssrc() => {
-                    outbound.peer_loss(block.fraction_lost)
+                // One in our own name is our own, which the peer sends back.
+                RtcpItem::Report { from, block } if block.ssrc == outbound.ssrc() && from != outbound.ssrc() => {
+                    outbound.peer_loss(block.fraction_lost);
+                    gauge.peer_report(now, middle, block);
                 }
                 RtcpItem::Report { .. } | RtcpItem::Bye { .. } => {}
             }
@@ -336,12 +342,49 @@ impl Leg {
         }
     }
 
-    /// The leg's counters.
-    pub fn stats(&self) -> LegStats {
-        let refused = match &self.wire {
+    /// What is known of the leg now.
+    pub fn facts(&self) -> Facts {
+        let link = match &self.wire {
+            Wire::Browser(transport) if transport.is_connected() => Link::Up,
+            Wire::Browser(transport) if transport.was_checked() => Link::NoDtls,
+            Wire::Browser(_) => Link::NoIce,
+            _ => Link::Up,
+        };
+        let refused = &self.inbound.refused;
+        let came = Came {
+            taken: self.inbound.packets,
+            strangers: refused.strangers,
+            unauthentic: refused.unauthentic + self.srtp_refused(),
+            unknown: refused.unknown,
+        };
+        let reachable = match &self.wire {
+            Wire::Rtp { latch, .. } => latch.destination().is_some(),
+            _ => true,
+        };
+        Facts {
+            link,
+            sends: self.direction.sends() && reachable,
+            receives: self.direction.receives(),
+            came,
+            paused: self.inbound.is_paused(),
+            sounded: self.gauge.meter.sounded(),
+        }
+    }
+
+    /// What was measured since the last time.
+    pub fn measure(&mut self, now: Instant) -> Measured {
+        self.gauge.measure(now, &self.inbound, &self.outbound)
+    }
+
+    fn srtp_refused(&self) -> u64 {
+        match &self.wire {
             Wire::Browser(transport) => transport.stats().srtp_refused,
             _ => 0,
-        };
+        }
+    }
+
+    /// The leg's counters.
+    pub fn stats(&self) -> LegStats {
         LegStats {
             packets_in: self.inbound.packets,
             bytes_in: self.inbound.bytes,
@@ -350,9 +393,15 @@ impl Leg {
             lost: self.inbound.stats.lost(),
             jitter_ms: self.inbound.stats.jitter_ms(),
             concealed_ms: self.inbound.concealed_ms(),
-            rejected: self.inbound.rejected + refused,
+            rejected: self.inbound.refused.total() + self.srtp_refused(),
         }
     }
+}
+
+/// NTP time, 32.32 fixed point, so long after the leg began.
+fn ntp(elapsed: Duration) -> u64 {
+    let fraction = (u64::from(elapsed.subsec_nanos()) << 32) / 1_000_000_000;
+    ((NTP_START + elapsed.as_secs()) << 32) | fraction
 }
 
 fn write_packet(buf: &mut [u8], packet: &Packet<'_>, extension: Option<&(u8, String)>) -> Result<usize, RtpError> {

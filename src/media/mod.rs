@@ -17,15 +17,20 @@ mod bridge;
 mod crypto;
 mod fifo;
 mod filler;
+mod gauge;
 mod inbound;
 mod latch;
 mod leg;
+mod level;
 mod outbound;
 mod party;
+mod quality;
 mod queue;
 mod sound;
+mod survey;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use crate::codec::Rate;
 use crate::sdp::RtpSlot;

@@ -105,6 +105,11 @@ impl Sound {
         Ok(())
     }
 
+    /// The codec of what was played last; `None` before there is a decoder.
+    pub fn codec(&self) -> Option<Codec> {
+        self.decoders.get(self.current).map(Decoder::codec)
+    }
+
     /// What was done to the sound so far.
     pub fn stats(&self) -> SoundStats {
         let (accelerated_ms, stretched_ms) = self.fifo.stretched_ms();

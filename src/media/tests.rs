@@ -7,6 +7,7 @@ mod network;
 mod plans;
 mod sides;
 mod sound;
+mod verdict;
 mod wideband;
 
 use std::net::SocketAddr;
@@ -21,8 +22,8 @@ use crate::rtp::event::{EventReceiver, EventSender, EventStep, EventUpdate, char
 use crate::rtp::packet::{RtpHeader, RtpPacket};
 use crate::rtp::rtcp::{self, Compound, ReportBlock, RtcpItem, SenderInfo};
 use crate::sdp::{
-    AcceptedCodec, BrowserMedia, Direction, DtlsRole, Hears, IceCredentials, LegMedia, LegPlan, MediaLoss, MediaPlan,
-    MediaReport, Network, RtpMedia, RtpSlot, Side, TelephoneEvent, Tone,
+    AcceptedCodec, BrowserMedia, CallQuality, Direction, DtlsRole, Hears, IceCredentials, LegMedia, LegPlan, MediaLoss,
+    MediaPlan, MediaReport, Network, NoAudio, RtpMedia, RtpSlot, Side, TelephoneEvent, Tone,
 };
 
 const BROWSER_SSRC: u32 = 0xb0b0;
@@ -123,14 +124,22 @@ struct Lab {
     to_trunk: Vec<Sent>,
     rtcp: Vec<(Duration, Port, SocketAddr, Vec<u8>)>,
     reports: Vec<MediaReport>,
+    /// Reports of quality, and verdicts: when in milliseconds, whose sound, where it ends and why.
+    qualities: Vec<CallQuality>,
+    verdicts: Vec<(u64, Side, Option<(Side, NoAudio)>)>,
 }
 
 impl Lab {
     fn new(plan: MediaPlan) -> Self {
         let start = Instant::now();
         let bridge = Bridge::plain(start, plan.clone(), [browser_address(), address(6, 5_000)]);
+        Self::of(bridge, start, plan)
+    }
+
+    fn of(bridge: Bridge, start: Instant, plan: MediaPlan) -> Self {
         let (to_browser, to_trunk, rtcp, reports) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { bridge, start, now: start, plan, to_browser, to_trunk, rtcp, reports }
+        let (qualities, verdicts) = (Vec::new(), Vec::new());
+        Self { bridge, start, now: start, plan, to_browser, to_trunk, rtcp, reports, qualities, verdicts }
     }
 
     fn update(&mut self, change: impl FnOnce(&mut MediaPlan)) {
@@ -156,7 +165,14 @@ impl Lab {
             }
         }
         while let Some(report) = self.bridge.poll_report() {
-            self.reports.push(report);
+            match report {
+                MediaReport::Quality(quality) => self.qualities.push(quality),
+                MediaReport::Audio { from, verdict } => {
+                    let verdict = verdict.map(|verdict| (verdict.at, verdict.cause));
+                    self.verdicts.push((at.as_millis() as u64, from, verdict));
+                }
+                report => self.reports.push(report),
+            }
         }
     }
 

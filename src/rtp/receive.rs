@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 pub struct ReceiveStats {
     source: Option<Source>,
     last_sr: Option<(u32, Instant)>,
-    /// Lost by sources that came before a change of SSRC.
+    /// Expected and lost of sources that came before a change of SSRC, and the gaps of all.
+    expected_before: u64,
     lost_before: u64,
+    gaps: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -33,9 +35,11 @@ impl ReceiveStats {
     /// Counts a packet that arrived now. `clock_rate` is that of its payload type.
     pub fn packet(&mut self, now: Instant, ssrc: u32, sequence: u16, timestamp: u32, clock_rate: u32) {
         match &mut self.source {
-            Some(source) if source.ssrc == ssrc => source.packet(now, sequence, timestamp, clock_rate),
+            Some(source) if source.ssrc == ssrc => {
+                self.gaps += u64::from(source.packet(now, sequence, timestamp, clock_rate));
+            }
             _ => {
-                self.lost_before = self.lost();
+                (self.expected_before, self.lost_before) = (self.expected(), self.lost());
                 self.last_sr = None;
                 self.source = Some(Source::new(now, ssrc, sequence, timestamp, clock_rate));
             }
@@ -45,7 +49,7 @@ impl ReceiveStats {
     /// Counts a packet whose timestamp is not the time of its sending: a telephone event keeps that of its start.
     pub fn untimed_packet(&mut self, now: Instant, ssrc: u32, sequence: u16, timestamp: u32, clock_rate: u32) {
         match &mut self.source {
-            Some(source) if source.ssrc == ssrc => source.count(sequence),
+            Some(source) if source.ssrc == ssrc => self.gaps += u64::from(source.count(sequence)),
             _ => self.packet(now, ssrc, sequence, timestamp, clock_rate),
         }
     }
@@ -80,6 +84,16 @@ impl ReceiveStats {
         })
     }
 
+    /// Packets that should have come, over the whole call.
+    pub fn expected(&self) -> u64 {
+        self.expected_before + self.source.as_ref().map_or(0, |source| source.expected().max(0) as u64)
+    }
+
+    /// How often one or more packets in a row were missing when the next one came.
+    pub fn gaps(&self) -> u64 {
+        self.gaps
+    }
+
     /// Packets that never arrived, over the whole call.
     pub fn lost(&self) -> u64 {
         let current = self.source.as_ref().map_or(0, |source| (source.expected() - source.received).max(0) as u64);
@@ -109,19 +123,22 @@ impl Source {
         }
     }
 
-    fn count(&mut self, sequence: u16) {
+    /// Counts a packet; whether some before it are missing.
+    fn count(&mut self, sequence: u16) -> bool {
         let extended = self.extender.extend(sequence);
+        let skips = extended > self.highest + 1;
         self.first = self.first.min(extended);
         self.highest = self.highest.max(extended);
         self.received += 1;
+        skips
     }
 
-    fn packet(&mut self, now: Instant, sequence: u16, timestamp: u32, clock_rate: u32) {
-        self.count(sequence);
+    fn packet(&mut self, now: Instant, sequence: u16, timestamp: u32, clock_rate: u32) -> bool {
+        let skips = self.count(sequence);
         let (then, last, last_rate) = std::mem::replace(&mut self.last, (now, timestamp, clock_rate));
         if last_rate != clock_rate {
             self.jitter *= f64::from(clock_rate) / f64::from(last_rate.max(1));
-            return;
+            return skips;
         }
         let arrived = now.saturating_duration_since(then);
         let media = f64::from(timestamp.wrapping_sub(last) as i32);
@@ -130,6 +147,7 @@ impl Source {
         if transit < f64::from(clock_rate) && arrived < Duration::from_secs(2) {
             self.jitter += (transit - self.jitter) / 16.0;
         }
+        skips
     }
 
     fn expected(&self) -> i64 {
@@ -164,7 +182,7 @@ mod tests {
         // Nothing new: an interval without loss.
         assert_eq!(stats.report(start).unwrap().fraction_lost, 0);
         stats.packet(start, 2, 7, 0, 8_000);
-        assert_eq!(stats.lost(), 10);
+        assert_eq!((stats.lost(), stats.gaps(), stats.expected()), (10, 10, 101));
         assert_eq!(stats.report(start).unwrap().cumulative_lost, 0);
     }
 

@@ -8,6 +8,7 @@ pub mod browser;
 pub mod network;
 pub mod offer_answer;
 pub mod plan;
+pub mod quality;
 pub mod sdes;
 pub mod session;
 pub mod trunk;
@@ -21,6 +22,7 @@ pub use plan::{
     LegPlan, LegStats, MediaCommand, MediaLoss, MediaPlan, MediaReport, MediaStats, RtpMedia, RtpSlot, Side, SrtpKey,
     SrtpPlan, SrtpSuite, TelephoneEvent, Tone,
 };
+pub use quality::{CallQuality, FlowQuality, Heard, LegQuality, Mos, NoAudio, Verdict};
 pub use sdes::{SrtpAgreed, SrtpKeys, SrtpLocal, SrtpPolicy};
 pub use session::{SdpError, unchanged};
 pub use trunk::TrunkLocal;

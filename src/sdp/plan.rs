@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::network::Network;
+use super::quality::{CallQuality, Verdict};
 use crate::codec::Codec;
 
 /// The desired state of a call's media, whole. A worker applies it idempotently: the same plan twice is no event.
@@ -515,6 +516,16 @@ pub enum MediaReport {
         side: Side,
         /// Why.
         loss: MediaLoss,
+    },
+    /// How the call sounds: once a second while it has two legs.
+    Quality(CallQuality),
+    /// Why what `from` says does not reach the other side, or, with `None`, that it does again. Comes at each change, and
+    /// says nothing of a call that rings or is on hold.
+    Audio {
+        /// Whose sound it is.
+        from: Side,
+        /// Why it is not heard.
+        verdict: Option<Verdict>,
     },
     /// A fault of our own: the call has no media any more.
     Failed,

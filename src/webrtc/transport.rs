@@ -343,6 +343,11 @@ impl Transport {
         self.ice.knows(address)
     }
 
+    /// Whether a connectivity check of the browser has passed.
+    pub fn was_checked(&self) -> bool {
+        self.ice.last_check().is_some()
+    }
+
     /// Whether media can flow.
     pub fn is_connected(&self) -> bool {
         matches!(self.state, State::Connected)

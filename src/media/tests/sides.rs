@@ -201,6 +201,7 @@ fn every_kind_of_leg_talks_to_every_other() {
             assert_exact_time_line(&end.heard, end.codec().clock_rate() / 1_000);
             assert!(end.heard.iter().all(|sent| sent.header.ssrc == end.hz as u32));
         }
+        line.reports.retain(|report| !matches!(report, MediaReport::Quality(_)));
         assert_eq!(line.reports, [MediaReport::FirstRtp(Side::A), MediaReport::FirstRtp(Side::B)]);
         let stats = line.bridge.stats();
         assert_eq!((stats.a.packets_in, stats.b.packets_in, stats.a.lost, stats.b.lost), (100, 100, 0, 0));
