@@ -9,7 +9,9 @@ use super::leg::{Happened, Leg, Progress, Way};
 use super::slots::Loan;
 use super::transfer::{News, TransferTo, TransferWish};
 use super::{CallId, Cause, Context, Origin, Rights, SocketId, Special};
-use crate::sdp::{BrowserLocal, BrowserMedia, BrowserOffer, IceCredentials, LegMedia, MediaCommand, Side, browser};
+use crate::sdp::{
+    Band, BrowserLocal, BrowserMedia, BrowserOffer, CodecPolicy, IceCredentials, LegMedia, MediaCommand, Side, browser,
+};
 use crate::signal::{ErrorCode, Holder, Party, ServerMessage, TransferState};
 
 /// What a browser says about one of its calls.
@@ -259,11 +261,16 @@ pub(crate) fn ended(name: &str, cause: &Cause, mine: bool) -> ServerMessage {
 }
 
 impl Leg for BrowserLeg {
-    fn prepare(&mut self, cx: &mut Context, loan: &Loan) -> Result<(), Cause> {
+    fn band(&self) -> Band {
+        self.media.as_ref().map_or(Band::Full, |media| Band::of([media.send.codec]))
+    }
+
+    fn prepare(&mut self, cx: &mut Context, loan: &Loan, band: Band) -> Result<(), Cause> {
         let local = self.local(cx, &loan.candidates);
+        let policy = CodecPolicy { band, ..cx.settings.policy.clone() };
         match std::mem::replace(&mut self.part, Part::Has) {
             Part::Calls(offer) => {
-                let (sdp, media) = offer.answer(&local, &cx.settings.policy).map_err(|error| {
+                let (sdp, media) = offer.answer(&local, &policy).map_err(|error| {
                     Cause::from_status(Origin::Browser, error.status()).in_words(&error.to_string())
                 })?;
                 self.media = Some(media);
@@ -271,7 +278,7 @@ impl Leg for BrowserLeg {
                 self.tell(cx, |call| ServerMessage::Answer { call, id, sdp });
             }
             Part::Called(Announcement { from, name, to }) => {
-                let sdp = browser::offer(&local, &cx.settings.policy);
+                let sdp = browser::offer(&local, &policy);
                 self.part = Part::Rings(Box::new(local));
                 let id = self.call.to_string();
                 self.tell(cx, |call| ServerMessage::Incoming { call, id, from, name, to, sdp });

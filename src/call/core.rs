@@ -11,7 +11,7 @@ use super::{
     CallId, Cause, Cdr, Codecs, Context, Direction, Effect, LegRecord, MediaRecord, Origin, Rights, SocketId, Special,
     TrunkTried,
 };
-use crate::sdp::{Hears, LegMedia, LegPlan, LegStats, MediaCommand, MediaPlan, MediaStats, RtpSlot, Side};
+use crate::sdp::{Band, Hears, LegMedia, LegPlan, LegStats, MediaCommand, MediaPlan, MediaStats, RtpSlot, Side};
 
 /// How long a SIP peer that has been replaced may take to hang up by itself.
 const LEAVE_WITHIN: Duration = Duration::from_secs(4);
@@ -102,6 +102,11 @@ impl Core {
             Side::A => self.a.as_ref(),
             Side::B => self.b.as_ref(),
         }
+    }
+
+    /// What the party of a side can carry at best.
+    pub(super) fn band(&self, side: Side) -> Band {
+        self.party(side).map(|party| party.leg().band()).unwrap_or_default()
     }
 
     /// The same, to be told something.

@@ -7,7 +7,7 @@ use super::leg::{Happened, Progress};
 use super::party::{Party, Said};
 use super::slots::Loan;
 use super::{Cause, Context, Origin, Special, TrunkTried};
-use crate::sdp::LegMedia;
+use crate::sdp::{Band, LegMedia};
 use crate::sip::Replaces;
 
 /// The candidates of a call's called side, browsers and SIP peers alike.
@@ -62,14 +62,19 @@ impl Hunt {
         self.candidates.iter().any(|party| party.browser().is_some())
     }
 
-    /// The media resources are here: calls everybody. Candidates that cannot be called are left out.
+    /// What any of the candidates can carry at best.
+    pub(super) fn band(&self) -> Band {
+        self.candidates.iter().map(|party| party.leg().band()).max().unwrap_or_default()
+    }
+
+    /// The media resources are here: calls everybody, for a caller who can carry `band`. Candidates that cannot be called are left out.
     ///
     /// # Errors
     /// The cause why nobody could be called.
-    pub(super) fn offer(&mut self, cx: &mut Context, loan: &Loan) -> Result<Progress, Cause> {
+    pub(super) fn offer(&mut self, cx: &mut Context, loan: &Loan, band: Band) -> Result<Progress, Cause> {
         let mut progress = Progress::default();
         for mut party in std::mem::take(&mut self.candidates) {
-            let offered = party.leg_mut().prepare(cx, loan).and_then(|()| party.leg_mut().offer(cx));
+            let offered = party.leg_mut().prepare(cx, loan, band).and_then(|()| party.leg_mut().offer(cx));
             match offered {
                 Ok(own) => {
                     progress.ringing |= own.ringing;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::slots::Loan;
 use super::transfer::{News, TransferWish};
 use super::{Cause, Context};
-use crate::sdp::LegMedia;
+use crate::sdp::{Band, LegMedia};
 
 /// A party's part in the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,11 +66,15 @@ pub enum Happened {
 
 /// One leg of a call.
 pub trait Leg {
-    /// The media resources have come: makes the leg's own session description, of a SIP leg over the ports lent.
+    /// The media resources have come: makes the leg's own session description, of a SIP leg over the ports lent. `band` is
+    /// what the other side can carry at best.
     ///
     /// # Errors
     /// The cause the call ends with when this party's media cannot be used.
-    fn prepare(&mut self, cx: &mut Context, loan: &Loan) -> Result<(), Cause>;
+    fn prepare(&mut self, cx: &mut Context, loan: &Loan, band: Band) -> Result<(), Cause>;
+
+    /// What this party can carry at best, as far as that is known.
+    fn band(&self) -> Band;
 
     /// Asks the called party to take the call.
     ///

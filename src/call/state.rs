@@ -313,12 +313,14 @@ impl State {
         let (Some(own), Some(others)) = (core.slots.loan(a).cloned(), core.slots.loan(b).cloned()) else {
             return State::Routing(Routing { until, ring_for, hunt, a, b });
         };
-        let prepared = core.party_mut(Side::A).map_or(Ok(()), |caller| caller.leg_mut().prepare(cx, &own));
+        let band = hunt.band();
+        let prepared = core.party_mut(Side::A).map_or(Ok(()), |caller| caller.leg_mut().prepare(cx, &own, band));
         if prepared.is_ok() {
             core.sync_media(cx, Sound { a: Hears::Peer, b: Hears::Nothing, early: None });
         }
         let offered = prepared.map_err(|cause| (cause, Side::A));
-        let offered = offered.and_then(|()| hunt.offer(cx, &others).map_err(|cause| (cause, Side::B)));
+        let offered =
+            offered.and_then(|()| hunt.offer(cx, &others, core.band(Side::A)).map_err(|cause| (cause, Side::B)));
         let until = cx.now.instant + ring_for;
         let inviting = State::Inviting(Inviting { until, hunt });
         match offered {

@@ -334,10 +334,11 @@ impl Established {
             return Next::Stay;
         };
         let Some(loan) = core.slots.loan(*slot).cloned() else { return Next::Stay };
+        let band = core.band(transfer.by.other());
         let waiting = std::mem::replace(&mut transfer.stage, Stage::Giving { to: core.id, back: false });
         match waiting {
             Stage::Leasing { slot, mut hunt, ring_for } => {
-                let offered = hunt.offer(cx, &loan);
+                let offered = hunt.offer(cx, &loan, band);
                 transfer.stage = Stage::Calling { slot, hunt, rings: false };
                 transfer.until = cx.now.instant + ring_for;
                 match offered {
@@ -346,7 +347,7 @@ impl Established {
                 }
             }
             Stage::Replacing { slot, mut party } => {
-                let taken = party.leg_mut().prepare(cx, &loan);
+                let taken = party.leg_mut().prepare(cx, &loan, band);
                 match taken {
                     Ok(()) => self.transfer_done(core, cx, *party),
                     Err(cause) => {

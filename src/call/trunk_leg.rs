@@ -15,7 +15,7 @@ use super::trunk_sdp::{SDP, Seat, TrunkDescription};
 use super::{
     CallId, Cause, Context, DtmfMethod, Effect, Origin, Redirects, Refused, Rights, Special, Trunk, TrunkTried,
 };
-use crate::sdp::{LegMedia, MediaCommand, RtpMedia, RtpSlot, Side};
+use crate::sdp::{Band, LegMedia, MediaCommand, RtpMedia, RtpSlot, Side};
 use crate::sip::{
     Body, EndedBy, Failure, Flow, Headers, Invite, NameAddr, Params, ReferId, Replaces, SessionId, SessionOptions,
     Target, UaEvent,
@@ -627,7 +627,15 @@ pub(crate) fn session_of(event: &UaEvent) -> Option<SessionId> {
 }
 
 impl Leg for TrunkLeg {
-    fn prepare(&mut self, cx: &mut Context, loan: &Loan) -> Result<(), Cause> {
+    fn band(&self) -> Band {
+        if let Some(media) = &self.media {
+            return Band::of([media.send.codec]);
+        }
+        let hops = self.route.iter().flat_map(|route| &route.hops).map(|hop| &hop.trunk);
+        Band::of(hops.chain(&self.trunk).flat_map(|trunk| trunk.codecs.iter().copied()))
+    }
+
+    fn prepare(&mut self, cx: &mut Context, loan: &Loan, _band: Band) -> Result<(), Cause> {
         self.loan = Some(loan.clone());
         let (Role::Caller, Some(trunk), Some(remote)) = (self.role, self.trunk.clone(), self.remote) else {
             return Ok(());

@@ -7,7 +7,7 @@ use rand::RngExt as _;
 
 use super::{Context, DtmfMethod, Trunk};
 use crate::sdp::{
-    Direction, Network, OwnDescription, RtpMedia, RtpSlot, SdpError, SrtpKeys, SrtpLocal, TrunkLocal, trunk,
+    Direction, Network, OwnDescription, OwnNumbers, RtpMedia, RtpSlot, SdpError, SrtpKeys, SrtpLocal, TrunkLocal, trunk,
 };
 
 /// The media type of session descriptions.
@@ -41,6 +41,7 @@ impl TrunkDescription {
             session_id: own.session_id(),
             version: own.version(),
             codecs: trunk.codecs.clone(),
+            numbers: OwnNumbers::default(),
             ptime: trunk.ptime,
             telephone_event: trunk.dtmf == DtmfMethod::Rfc4733,
             direction: Direction::SendRecv,
@@ -97,7 +98,7 @@ impl TrunkDescription {
             local.version = version;
             trunk::answer(local, offer).map(|(text, _)| text).unwrap_or_default()
         });
-        self.local.settle(&media);
+        self.local.settle_answered(&media);
         Ok((text, media))
     }
 

@@ -72,7 +72,7 @@ address = "sip.carrier.example"
 transport = "tcp"
 user = "u"
 password = "p"
-codecs = ["pcma"]
+codecs = ["Opus", "g722", "pcma"]
 ptime = 30
 srtp = "optional"
 number_format = "national:44:0"
@@ -115,7 +115,7 @@ contact_user = "gateway"
     assert_eq!(trunk.identity.from, FromUser::Account("u".into()));
     assert!(trunk.identity.asserted == Some(Asserted::Pai) && trunk.identity.trust && trunk.identity.privacy);
     assert_eq!((trunk.refer, trunk.refer_in, trunk.redirects), (Refer::Never, ReferIn::Off, Redirects::Off));
-    assert_eq!(trunk.codecs, [Codec::Pcma]);
+    assert_eq!(trunk.codecs, [Codec::Opus, Codec::G722, Codec::Pcma]);
     assert_eq!(trunk.srtp, crate::sdp::SrtpPolicy::Optional);
     assert_eq!(trunk.credentials.as_ref().unwrap().username, "u");
     assert!(matches!(config.cdr, CdrSink::File(_)) && config.log.json && !config.test_phone);

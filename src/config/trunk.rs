@@ -379,11 +379,14 @@ impl Reader<'_> {
     pub(super) fn codecs(&self, raw: Option<&[Spanned<String>]>) -> Result<Vec<Codec>, ConfigError> {
         let Some(list) = raw else { return Ok(vec![Codec::Pcmu, Codec::Pcma]) };
         let codec = |v: &Spanned<String>| match v.get_ref().to_ascii_uppercase().as_str() {
+            "OPUS" => Ok(Codec::Opus),
+            "G722" => Ok(Codec::G722),
             "PCMU" => Ok(Codec::Pcmu),
             "PCMA" => Ok(Codec::Pcma),
             _ => {
                 let value = v.get_ref().clone();
-                Err(self.error(v, Problem::Word { key: "codecs", value, takes: "\"PCMU\" and \"PCMA\"".into() }))
+                let takes = "\"opus\", \"G722\", \"PCMU\" and \"PCMA\"".into();
+                Err(self.error(v, Problem::Word { key: "codecs", value, takes }))
             }
         };
         list.iter().map(codec).collect()

@@ -23,7 +23,7 @@ use super::{GatewayError, Tasks, sip_udp};
 use crate::codec::Codec;
 use crate::config::{Auth, Config, TEST_PHONE_TRUNK, TrunkConfig};
 use crate::net::tls::{TlsClient, Trust};
-use crate::sdp::CodecPolicy;
+use crate::sdp::{Band, CodecPolicy};
 use crate::sip::{Advertised, Target, Timers, Transport, UaConfig};
 use crate::switch::{self, Switch, SwitchConfig, SwitchLimits, Trunk};
 use crate::testphone;
@@ -200,7 +200,7 @@ fn switch_config(
         },
         policy: CodecPolicy {
             browser: vec![Codec::Opus, Codec::Pcmu, Codec::Pcma],
-            narrowband: true,
+            band: Band::Narrow,
             telephone_event: true,
         },
         limits,

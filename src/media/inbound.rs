@@ -15,7 +15,7 @@ use crate::rtp::receive::ReceiveStats;
 use crate::sdp::{AcceptedCodec, TelephoneEvent};
 
 /// Payload types in use at once.
-const TYPES: usize = 8;
+const TYPES: usize = 16;
 /// How long a payload type stays accepted after a new description left it out: packets of before are still on their way.
 const GRACE: Duration = Duration::from_secs(2);
 /// Sound is held back this long after a digit: its tail still waits in the buffer.

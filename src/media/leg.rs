@@ -177,7 +177,7 @@ impl Leg {
     pub fn configure_rtp(&mut self, now: Instant, media: &RtpMedia) -> Result<(), CodecError> {
         let events = media.telephone_event.into_iter().chain(media.accepted_events.iter().copied());
         self.inbound.configure(now, &media.accepted, events, media.comfort_noise)?;
-        self.outbound.configure(media.ssrc, media.send, media.telephone_event, media.ptime, false)?;
+        self.outbound.configure(media.ssrc, media.send, media.telephone_event, media.ptime, media.opus_fec)?;
         self.set_direction(media.direction);
         self.alive = now;
         if let Wire::Rtp { latch, rtcp, crypto, .. } = &mut self.wire {

@@ -63,6 +63,7 @@ fn browser_media(codec: Codec) -> BrowserMedia {
         cname: "ringback".into(),
         ptime: 20,
         opus_fec: true,
+        opus_bitrate: None,
         mid_extension: None,
     }
 }

@@ -6,9 +6,11 @@ use std::net::SocketAddr;
 
 use sdp_types::{Media, Session};
 
-use super::offer_answer::{address, codec_lines, event_for, event_lines, in_common, preferred, refused_line};
-use super::plan::{AcceptedCodec, BrowserMedia, Direction, DtlsRole, Fingerprint, IceCredentials, TelephoneEvent};
-use super::session::{AudioLine, SdpError, parameter, parse};
+use super::offer_answer::{OWN_OPUS, address, codec_lines, event_for, event_lines, in_common, preferred, refused_line};
+use super::plan::{
+    AcceptedCodec, Band, BrowserMedia, Direction, DtlsRole, Fingerprint, IceCredentials, TelephoneEvent,
+};
+use super::session::{AudioLine, SdpError, parse};
 use crate::codec::Codec;
 
 /// The header extension that carries the mid ([RFC 8843](https://www.rfc-editor.org/rfc/rfc8843#section-15) section 15).
@@ -20,8 +22,6 @@ const PTIME: u8 = 20;
 const OWN_MID: &str = "0";
 /// The number of the mid extension in our own offers.
 const OWN_MID_EXTENSION: u8 = 1;
-/// Our own offers' number for Opus.
-const OWN_OPUS: u8 = 111;
 /// Our own offers' numbers for telephone-event at 48000 and at 8000 Hz.
 const OWN_EVENTS: [TelephoneEvent; 2] =
     [TelephoneEvent { payload_type: 110, clock_rate: 48_000 }, TelephoneEvent { payload_type: 126, clock_rate: 8_000 }];
@@ -50,15 +50,16 @@ pub struct BrowserLocal {
 pub struct CodecPolicy {
     /// The codecs, best first.
     pub browser: Vec<Codec>,
-    /// Ask for narrowband Opus, which is all that a G.711 trunk can carry: cheaper to decode, and better for its bits.
-    pub narrowband: bool,
+    /// What the other side of the call can carry: no more is asked of the browser's Opus. Less is cheaper to decode, and
+    /// better for its bits.
+    pub band: Band,
     /// Whether digits may go in RTP.
     pub telephone_event: bool,
 }
 
 impl Default for CodecPolicy {
     fn default() -> Self {
-        CodecPolicy { browser: vec![Codec::Opus, Codec::Pcmu, Codec::Pcma], narrowband: true, telephone_event: true }
+        CodecPolicy { browser: vec![Codec::Opus, Codec::Pcmu, Codec::Pcma], band: Band::Narrow, telephone_event: true }
     }
 }
 
@@ -81,6 +82,7 @@ struct Peer {
     codecs: Vec<AcceptedCodec>,
     events: Vec<TelephoneEvent>,
     opus_fec: bool,
+    opus_bitrate: Option<u32>,
     direction: Direction,
     mid_extension: Option<u8>,
     ptime: u8,
@@ -265,8 +267,7 @@ impl Peer {
         if !line.has("rtcp-mux") && line.transport_attribute("rtcp-mux").is_none() {
             return Err(SdpError::RtcpMux);
         }
-        let codecs = line.codecs();
-        let opus = codecs.iter().find(|c| c.codec == Codec::Opus).and_then(|c| line.fmtp(c.payload_type));
+        let (opus_fec, opus_bitrate) = line.opus();
         Ok(Peer {
             index: line.index,
             mid: line.attribute("mid").filter(|mid| is_token(mid)).map(str::to_owned),
@@ -274,11 +275,12 @@ impl Peer {
             fingerprints: fingerprints(line)?,
             role,
             events: line.telephone_events(),
-            opus_fec: opus.and_then(|fmtp| parameter(fmtp, "useinbandfec")) == Some("1"),
+            opus_fec,
+            opus_bitrate,
             direction: line.direction(),
             mid_extension: mid_extension(line),
             ptime: line.ptime(PTIME).min(PTIME),
-            codecs,
+            codecs: line.codecs(),
         })
     }
 
@@ -302,6 +304,7 @@ impl Peer {
             cname: local.cname.clone(),
             ptime: self.ptime,
             opus_fec: self.opus_fec,
+            opus_bitrate: self.opus_bitrate,
             // A one-byte header extension holds 16 bytes (RFC 8285 section 4.2).
             mid_extension: self.mid_extension.zip(self.mid.clone().filter(|mid| mid.len() <= 16)),
         })
@@ -420,10 +423,15 @@ fn audio(out: &mut String, local: &BrowserLocal, policy: &CodecPolicy, lines: &A
 ///
 /// `maxplaybackrate` alone makes Chromium choose 10 kbit/s, too few even for narrowband: hence the bit rate.
 fn opus_parameters(policy: &CodecPolicy) -> &'static str {
-    if policy.narrowband {
-        "minptime=10;useinbandfec=1;maxplaybackrate=8000;sprop-maxcapturerate=8000;maxaveragebitrate=24000"
-    } else {
-        "minptime=10;useinbandfec=1"
+    match policy.band {
+        Band::Narrow => {
+            "minptime=10;useinbandfec=1;maxplaybackrate=8000;sprop-maxcapturerate=8000;maxaveragebitrate=24000"
+        }
+        Band::Wide => {
+            "minptime=10;useinbandfec=1;maxplaybackrate=16000;sprop-maxcapturerate=16000;maxaveragebitrate=32000"
+        }
+        // What is passed through is not ours to cut; the bit rate is the browsers' own default, and known to be kept then.
+        Band::Full => "minptime=10;useinbandfec=1;maxaveragebitrate=32000",
     }
 }
 

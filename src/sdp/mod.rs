@@ -18,11 +18,11 @@ pub use browser::{BrowserLocal, BrowserOffer, CodecPolicy};
 pub use network::{Network, NetworkError};
 pub use offer_answer::OwnDescription;
 pub use plan::{
-    AcceptedCodec, BrowserMedia, Direction, DtlsRole, Fingerprint, FingerprintError, Hears, IceCredentials, LegMedia,
-    LegPlan, LegStats, MediaCommand, MediaLoss, MediaPlan, MediaReport, MediaStats, RtpMedia, RtpSlot, Side, SrtpKey,
-    SrtpPlan, SrtpSuite, TelephoneEvent, Tone,
+    AcceptedCodec, Band, BrowserMedia, Direction, DtlsRole, Fingerprint, FingerprintError, Hears, IceCredentials,
+    LegMedia, LegPlan, LegStats, MediaCommand, MediaLoss, MediaPlan, MediaReport, MediaStats, RtpMedia, RtpSlot, Side,
+    SrtpKey, SrtpPlan, SrtpSuite, TelephoneEvent, Tone,
 };
 pub use quality::{CallQuality, FlowQuality, Heard, LegQuality, Mos, NoAudio, Verdict};
 pub use sdes::{SrtpAgreed, SrtpKeys, SrtpLocal, SrtpPolicy};
 pub use session::{SdpError, unchanged};
-pub use trunk::TrunkLocal;
+pub use trunk::{OwnNumbers, TrunkLocal};

@@ -8,9 +8,25 @@ use sdp_types::Media;
 use super::plan::{AcceptedCodec, TelephoneEvent};
 use crate::codec::Codec;
 
+/// The payload number of Opus in our own offers.
+pub(super) const OWN_OPUS: u8 = 111;
+
 /// The codecs of a peer that we want too, in the peer's order.
 pub(super) fn in_common(theirs: &[AcceptedCodec], ours: &[Codec]) -> Vec<AcceptedCodec> {
     theirs.iter().filter(|their| ours.contains(&their.codec)).copied().collect()
+}
+
+/// The same in the order of an answer of ours: the peer's (RFC 3264 section 6.1), but where our first codec is a wideband one
+/// those of both sides go before the telephone's.
+pub(super) fn in_common_wideband_first(theirs: &[AcceptedCodec], ours: &[Codec]) -> Vec<AcceptedCodec> {
+    let mut common = in_common(theirs, ours);
+    if ours.first().is_some_and(|codec| codec.is_wideband()) {
+        // Stable: in our order, and all that is the telephone's behind, in the peer's.
+        common.sort_by_key(|c| {
+            ours.iter().position(|codec| *codec == c.codec && codec.is_wideband()).unwrap_or(ours.len())
+        });
+    }
+    common
 }
 
 /// The codec of a peer that we prefer.

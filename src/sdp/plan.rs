@@ -80,6 +80,14 @@ impl LegMedia {
         }
     }
 
+    /// The most bits per second of Opus that the peer wants to receive.
+    pub fn opus_bitrate(&self) -> Option<u32> {
+        match self {
+            LegMedia::Browser(media) => media.opus_bitrate,
+            LegMedia::Rtp(media) => media.opus_bitrate,
+        }
+    }
+
     /// Seen from ourselves.
     pub fn direction(&self) -> Direction {
         match self {
@@ -242,6 +250,30 @@ pub struct AcceptedCodec {
     pub codec: Codec,
 }
 
+/// How much of a sound's spectrum the far side of a call can carry, as far as its codecs allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Band {
+    /// The telephone's: G.711.
+    #[default]
+    Narrow,
+    /// Up to 7 kHz: G.722.
+    Wide,
+    /// All there is: Opus, which is passed through.
+    Full,
+}
+
+impl Band {
+    /// The widest that any of `codecs` carries.
+    pub fn of(codecs: impl IntoIterator<Item = Codec>) -> Band {
+        let band = |codec| match codec {
+            Codec::Opus => Band::Full,
+            Codec::G722 => Band::Wide,
+            Codec::Pcmu | Codec::Pcma => Band::Narrow,
+        };
+        codecs.into_iter().map(band).max().unwrap_or_default()
+    }
+}
+
 /// Digits in RTP ([RFC 4733](https://www.rfc-editor.org/rfc/rfc4733)) as negotiated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TelephoneEvent {
@@ -354,6 +386,8 @@ pub struct BrowserMedia {
     pub ptime: u8,
     /// Whether the browser can use Opus' in-band error correction (RFC 7587 `useinbandfec`).
     pub opus_fec: bool,
+    /// The most bits per second of Opus that it wants to receive (RFC 7587 `maxaveragebitrate`).
+    pub opus_bitrate: Option<u32>,
     /// The header extension that carries our mid: its number and the mid ([RFC 8843](https://www.rfc-editor.org/rfc/rfc8843) section 15).
     pub mid_extension: Option<(u8, String)>,
 }
@@ -390,6 +424,10 @@ pub struct RtpMedia {
     pub ssrc: u32,
     /// Milliseconds of audio in a packet of ours.
     pub ptime: u8,
+    /// Whether the peer can use Opus' in-band error correction (RFC 7587 `useinbandfec`).
+    pub opus_fec: bool,
+    /// The most bits per second of Opus that it wants to receive (RFC 7587 `maxaveragebitrate`).
+    pub opus_bitrate: Option<u32>,
 }
 
 impl RtpMedia {
@@ -410,6 +448,8 @@ impl RtpMedia {
             direction: Direction::SendRecv,
             ssrc,
             ptime: 20,
+            opus_fec: false,
+            opus_bitrate: None,
         }
     }
 }

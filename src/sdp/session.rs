@@ -227,6 +227,15 @@ impl<'a> AudioLine<'a> {
         found
     }
 
+    /// What the peer says of the Opus that it wants to receive: whether it can use in-band error correction, and the most
+    /// bits per second ([RFC 7587](https://www.rfc-editor.org/rfc/rfc7587#section-6.1) section 6.1).
+    pub fn opus(&self) -> (bool, Option<u32>) {
+        let opus = self.codecs().into_iter().find(|c| c.codec == Codec::Opus);
+        let fmtp = opus.and_then(|c| self.fmtp(c.payload_type)).unwrap_or_default();
+        let bitrate = parameter(fmtp, "maxaveragebitrate").and_then(|value| value.parse().ok());
+        (parameter(fmtp, "useinbandfec") == Some("1"), bitrate)
+    }
+
     /// The telephone-events of each clock.
     pub fn telephone_events(&self) -> Vec<TelephoneEvent> {
         self.formats()

@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use sdp_types::Session;
 
 use super::network::Network;
-use super::offer_answer::{address, codec_lines, event_for, event_lines, in_common, refused_line};
+use super::offer_answer::{
+    OWN_OPUS, address, codec_lines, event_for, event_lines, in_common, in_common_wideband_first, refused_line,
+};
 use super::plan::{AcceptedCodec, Direction, RtpMedia, RtpSlot, SrtpPlan, TelephoneEvent};
 use super::sdes::{SrtpAgreed, SrtpLocal, Transport};
 use super::session::{AudioLine, SdpError, parse};
@@ -15,7 +17,47 @@ use crate::codec::Codec;
 
 /// The payload number of telephone-event in our offers.
 pub const TELEPHONE_EVENT: u8 = 101;
-const OWN_EVENT: TelephoneEvent = TelephoneEvent { payload_type: TELEPHONE_EVENT, clock_rate: 8_000 };
+/// The same at Opus' clock.
+const WIDE_TELEPHONE_EVENT: u8 = 110;
+/// What we say of the Opus that we want: it is decoded at our rate, or passed on, whatever its own.
+const OPUS: &str = "minptime=10;useinbandfec=1";
+
+/// The payload numbers of our own offers where RFC 3551 fixes none. In a session a number keeps its meaning (RFC 3264
+/// section 8.3.2): those of an offer that we answered are ours from then on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnNumbers {
+    opus: u8,
+    events: [TelephoneEvent; 2],
+}
+
+impl Default for OwnNumbers {
+    fn default() -> Self {
+        let event = |payload_type, clock_rate| TelephoneEvent { payload_type, clock_rate };
+        OwnNumbers { opus: OWN_OPUS, events: [event(TELEPHONE_EVENT, 8_000), event(WIDE_TELEPHONE_EVENT, 48_000)] }
+    }
+}
+
+impl OwnNumbers {
+    /// Takes over what an answer of ours has agreed to; a number of ours that means something else there gives way.
+    fn adopt(&mut self, media: &RtpMedia) {
+        let agreed: Vec<TelephoneEvent> =
+            media.telephone_event.into_iter().chain(media.accepted_events.iter().copied()).collect();
+        let codecs = media.accepted.iter().map(|a| a.payload_type);
+        let mut taken: Vec<u8> = codecs.chain(agreed.iter().map(|e| e.payload_type)).collect();
+        let mut number = |own: u8, agreed: Option<u8>| {
+            let free = |n: &u8| !taken.contains(n);
+            let number = agreed.unwrap_or_else(|| std::iter::once(own).chain(96..=127).find(free).unwrap_or(own));
+            taken.push(number);
+            number
+        };
+        let opus = media.accepted.iter().find(|a| a.codec == Codec::Opus).map(|a| a.payload_type);
+        self.opus = number(self.opus, opus);
+        for event in &mut self.events {
+            let same = agreed.iter().find(|agreed| agreed.clock_rate == event.clock_rate);
+            event.payload_type = number(event.payload_type, same.map(|e| e.payload_type));
+        }
+    }
+}
 
 /// What we bring to a trunk's negotiation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,9 +72,10 @@ pub struct TrunkLocal {
     pub session_id: u64,
     /// For `o=`; see [`super::OwnDescription`].
     pub version: u64,
-    /// The codecs, in our order: many carriers take the first they know. Those without a payload number of their own
-    /// (Opus) are left out.
+    /// The codecs, in our order: many carriers take the first they know.
     pub codecs: Vec<Codec>,
+    /// The payload numbers of what has none by itself.
+    pub numbers: OwnNumbers,
     /// Milliseconds of audio in a packet.
     pub ptime: u8,
     /// Whether digits may go in RTP.
@@ -55,6 +98,7 @@ impl TrunkLocal {
             session_id: 1,
             version: 1,
             codecs: vec![Codec::Pcmu, Codec::Pcma],
+            numbers: OwnNumbers::default(),
             ptime: 20,
             telephone_event: true,
             direction: Direction::SendRecv,
@@ -69,13 +113,26 @@ impl TrunkLocal {
         self.srtp.agreed = Some(SrtpAgreed { savp: media.savp, suite });
     }
 
+    /// Keeps, besides, to the payload numbers of an offer that we answered.
+    pub fn settle_answered(&mut self, media: &RtpMedia) {
+        self.settle(media);
+        self.numbers.adopt(media);
+    }
+
+    /// The telephone-events of our own offers: at the clock of each codec that we offer.
+    fn events(&self) -> Vec<TelephoneEvent> {
+        let clock = |event: &TelephoneEvent| event.clock_rate == 8_000 || self.codecs.contains(&Codec::Opus);
+        self.numbers.events.into_iter().filter(|event| self.telephone_event && clock(event)).collect()
+    }
+
     /// The codecs under their payload numbers; both laws of G.711 if there would be none.
     fn accepted(&self) -> Vec<AcceptedCodec> {
         let numbered = |codecs: &[Codec]| -> Vec<AcceptedCodec> {
             codecs
                 .iter()
-                .filter_map(|&codec| {
-                    codec.static_payload_type().map(|payload_type| AcceptedCodec { payload_type, codec })
+                .map(|&codec| {
+                    let payload_type = codec.static_payload_type().unwrap_or(self.numbers.opus);
+                    AcceptedCodec { payload_type, codec }
                 })
                 .collect()
         };
@@ -94,18 +151,18 @@ impl TrunkLocal {
 fn audio(out: &mut String, local: &TrunkLocal, proto: &str, lines: &AudioLines<'_>) {
     out.push_str(&format!("m=audio {} {proto}", local.rtp.port()));
     let numbers = lines.codecs.iter().map(|c| c.payload_type).chain(lines.comfort_noise);
-    for number in numbers.chain(lines.event.map(|e| e.payload_type)) {
+    for number in numbers.chain(lines.events.iter().map(|e| e.payload_type)) {
         out.push_str(&format!(" {number}"));
     }
     out.push_str("\r\n");
     for codec in lines.codecs {
-        codec_lines(out, *codec, "");
+        codec_lines(out, *codec, if codec.codec == Codec::Opus { OPUS } else { "" });
     }
     if let Some(number) = lines.comfort_noise {
         out.push_str(&format!("a=rtpmap:{number} CN/8000\r\n"));
     }
-    if let Some(event) = lines.event {
-        event_lines(out, event);
+    for event in lines.events {
+        event_lines(out, *event);
     }
     out.push_str(&lines.crypto);
     out.push_str(&format!("a=ptime:{}\r\na={}\r\n", lines.ptime, lines.direction));
@@ -115,7 +172,7 @@ fn audio(out: &mut String, local: &TrunkLocal, proto: &str, lines: &AudioLines<'
 struct AudioLines<'a> {
     codecs: &'a [AcceptedCodec],
     comfort_noise: Option<u8>,
-    event: Option<TelephoneEvent>,
+    events: &'a [TelephoneEvent],
     crypto: String,
     ptime: u8,
     direction: Direction,
@@ -127,7 +184,7 @@ pub fn offer(local: &TrunkLocal) -> String {
     let lines = AudioLines {
         codecs: &local.accepted(),
         comfort_noise: None,
-        event: local.telephone_event.then_some(OWN_EVENT),
+        events: &local.events(),
         crypto: local.srtp.offer_lines(),
         ptime: local.ptime,
         direction: local.direction,
@@ -153,15 +210,19 @@ pub fn read_answer(local: &TrunkLocal, answer: &[u8]) -> Result<RtpMedia, SdpErr
     let common = in_common(&line.codecs(), &names);
     let mut media = RtpMedia { srtp, ..media(local, &line, common)? };
     // What we offered we take, although the answer named only some of it: peers send what they like.
+    // It sends with our offer's numbers, and we with those of its answer (RFC 3264 section 6.1); the number of the answer
+    // is taken too, as many peers send that.
     for codec in ours {
-        if media.accepted.iter().all(|a| a.codec != codec.codec && a.payload_type != codec.payload_type) {
+        if media.accepted.iter().all(|a| a.payload_type != codec.payload_type) {
             media.accepted.push(codec);
         }
     }
-    // What the peer sends has our offer's numbers, what we send has those of its answer (RFC 3264 section 6.1); the
-    // number of the answer is taken too, as many peers send that.
-    if media.telephone_event.is_some_and(|event| event.payload_type != TELEPHONE_EVENT) {
-        media.accepted_events.push(OWN_EVENT);
+    for own in local.events() {
+        let agreed = || media.telephone_event.iter().chain(&media.accepted_events);
+        let same_clock = agreed().any(|event| event.clock_rate == own.clock_rate);
+        if same_clock && agreed().all(|event| event.payload_type != own.payload_type) {
+            media.accepted_events.push(own);
+        }
     }
     Ok(media)
 }
@@ -176,7 +237,9 @@ pub fn answer(local: &TrunkLocal, offer: &[u8]) -> Result<(String, RtpMedia), Sd
     let (srtp, crypto) = keys.unzip();
     let crypto = crypto.unwrap_or_default();
     let names: Vec<Codec> = local.accepted().iter().map(|c| c.codec).collect();
-    let media = RtpMedia { srtp, ..media(local, &line, in_common(&line.codecs(), &names))? };
+    let media = RtpMedia { srtp, ..media(local, &line, in_common_wideband_first(&line.codecs(), &names))? };
+    let events: Vec<TelephoneEvent> =
+        media.telephone_event.into_iter().chain(media.accepted_events.iter().copied()).collect();
     let mut out = local.head();
     for (index, other) in session.medias.iter().enumerate() {
         if index != line.index {
@@ -186,7 +249,7 @@ pub fn answer(local: &TrunkLocal, offer: &[u8]) -> Result<(String, RtpMedia), Sd
         let lines = AudioLines {
             codecs: &media.accepted,
             comfort_noise: media.comfort_noise,
-            event: media.telephone_event,
+            events: &events,
             crypto: crypto.clone(),
             ptime: media.ptime,
             direction: media.direction,
@@ -227,6 +290,10 @@ fn media(local: &TrunkLocal, line: &AudioLine<'_>, common: Vec<AcceptedCodec>) -
         Some(_) => line.direction(),
         None => Direction::new(line.direction().sends(), false),
     };
+    let mut accepted_events = if local.telephone_event { events_for(&common, line) } else { Vec::new() };
+    let telephone_event = event_for(send.codec, &accepted_events);
+    accepted_events.retain(|event| Some(*event) != telephone_event);
+    let (opus_fec, opus_bitrate) = line.opus();
     Ok(RtpMedia {
         slot: local.slot,
         savp: Transport::of(&line.media.proto) == Transport::Savp,
@@ -235,14 +302,28 @@ fn media(local: &TrunkLocal, line: &AudioLine<'_>, common: Vec<AcceptedCodec>) -
         sources: local.sources.clone(),
         remote_rtcp: destination.and_then(|(_, rtcp)| rtcp),
         send,
-        telephone_event: local.telephone_event.then(|| event_for(send.codec, &line.telephone_events())).flatten(),
-        accepted_events: Vec::new(),
+        telephone_event,
+        accepted_events,
         comfort_noise: line.comfort_noise(),
         accepted: common,
         direction: local.direction.answer_to(theirs),
         ssrc: local.ssrc,
         ptime: line.ptime(local.ptime),
+        opus_fec,
+        opus_bitrate,
     })
+}
+
+/// The peer's telephone-events at 8000 Hz, which every codec may have, and at the clock of any codec in common.
+fn events_for(common: &[AcceptedCodec], line: &AudioLine<'_>) -> Vec<TelephoneEvent> {
+    let mut events: Vec<TelephoneEvent> = Vec::new();
+    for event in line.telephone_events() {
+        let clock = event.clock_rate == 8_000 || common.iter().any(|c| c.codec.clock_rate() == event.clock_rate);
+        if clock && events.iter().all(|e| e.clock_rate != event.clock_rate) {
+            events.push(event);
+        }
+    }
+    events
 }
 
 #[cfg(test)]

@@ -163,6 +163,7 @@ pub(crate) fn media_named(ufrag: &str) -> BrowserMedia {
         cname: "gateway".into(),
         ptime: 20,
         opus_fec: true,
+        opus_bitrate: None,
         mid_extension: None,
     }
 }

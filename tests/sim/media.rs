@@ -330,3 +330,27 @@ fn a_re_invite_that_is_never_answered_goes_with_its_call() {
     assert_eq!(holds(&mut world, alice), []);
     hang_up(world, alice);
 }
+
+/// The browser is answered before its trunk says what it takes: by what the trunk is configured for (decision 0008).
+#[test]
+fn what_is_asked_of_the_browsers_opus_follows_the_trunks_codecs() {
+    use ringback::codec::Codec::{G722, Opus, Pcma, Pcmu};
+    for (codecs, asked) in [
+        (vec![Pcmu, Pcma], ";maxplaybackrate=8000;sprop-maxcapturerate=8000;maxaveragebitrate=24000\r\n"),
+        (vec![G722, Pcmu], ";maxplaybackrate=16000;sprop-maxcapturerate=16000;maxaveragebitrate=32000\r\n"),
+        (vec![Opus, G722, Pcmu], ";useinbandfec=1;maxaveragebitrate=32000\r\n"),
+    ] {
+        let mut config = config(5);
+        config.trunks[0].codecs = codecs;
+        let mut world = World::with(config);
+        world.one().habits = Habits::answering();
+        let alice = world.browser(1, "alice");
+        world.say(alice, &call("c1", "600"));
+        world.run(500);
+        let answer = world.page(alice).heard.iter().find_map(|message| match message {
+            ServerMessage::Answer { sdp, .. } => Some(sdp.clone()),
+            _ => None,
+        });
+        assert!(answer.as_ref().unwrap().contains(asked), "{answer:?}");
+    }
+}

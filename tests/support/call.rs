@@ -266,6 +266,7 @@ fn browser_media(rtc: &mut Rtc, local_ice: IceCredentials, codec: Codec) -> Brow
         cname: "gateway".into(),
         ptime: 20,
         opus_fec: true,
+        opus_bitrate: None,
         mid_extension: None,
     }
 }

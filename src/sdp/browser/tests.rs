@@ -122,8 +122,6 @@ fn the_policy_chooses_the_codec() {
     }
     let (text, media) = answered(&chromium(), &CodecPolicy { telephone_event: false, ..CodecPolicy::default() });
     assert!(media.telephone_event.is_none() && !text.contains("telephone-event"));
-    let (text, _) = answered(&chromium(), &CodecPolicy { narrowband: false, ..CodecPolicy::default() });
-    assert!(text.contains("a=fmtp:111 minptime=10;useinbandfec=1\r\n"), "{text}");
     let none = BrowserOffer::read(&chromium()).unwrap().answer(&local(), &policy(&[]));
     assert_eq!(none.map(|_| ()), Err(SdpError::NoCodec));
 }
@@ -221,6 +219,23 @@ fn long_credentials_and_several_fingerprints_are_taken() {
     let (_, media) = answered(&offer, &CodecPolicy::default());
     assert_eq!(media.remote_ice.ufrag, long);
     assert_eq!(media.fingerprints.len(), 1, "sha-1 alone or beside another is not enough");
+}
+
+#[test]
+fn what_is_asked_of_opus_follows_what_the_other_side_carries() {
+    for (band, expected) in [
+        (Band::Narrow, ";maxplaybackrate=8000;sprop-maxcapturerate=8000;maxaveragebitrate=24000"),
+        (Band::Wide, ";maxplaybackrate=16000;sprop-maxcapturerate=16000;maxaveragebitrate=32000"),
+        (Band::Full, ";maxaveragebitrate=32000"),
+    ] {
+        let policy = CodecPolicy { band, ..CodecPolicy::default() };
+        let line = format!("a=fmtp:111 minptime=10;useinbandfec=1{expected}\r\n");
+        assert!(answered(&chromium(), &policy).0.contains(&line), "{band:?}");
+        assert!(offer(&local(), &policy).contains(&line), "{band:?}");
+    }
+    assert_eq!(Band::of([Codec::Pcma, Codec::G722, Codec::Pcmu]), Band::Wide);
+    assert_eq!(Band::of([Codec::Pcmu, Codec::Opus]), Band::Full);
+    assert_eq!(Band::of([]), Band::Narrow);
 }
 
 #[test]

@@ -41,10 +41,82 @@ fn our_offer_is_clean() {
     };
     assert_eq!(
         offer(&six),
-        "v=0\r\no=- 77 3 IN IP6 2001:db8::1\r\ns=-\r\nc=IN IP6 2001:db8::1\r\nt=0 0\r\nm=audio 20000 RTP/AVP 9 8\r\n\
+        "v=0\r\no=- 77 3 IN IP6 2001:db8::1\r\ns=-\r\nc=IN IP6 2001:db8::1\r\nt=0 0\r\nm=audio 20000 RTP/AVP 111 9 8\r\n\
+         a=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n\
          a=rtpmap:9 G722/8000\r\na=rtpmap:8 PCMA/8000\r\na=ptime:20\r\na=sendonly\r\n"
     );
-    assert!(offer(&TrunkLocal { codecs: vec![Codec::Opus], ..local() }).contains("RTP/AVP 0 8 101\r\n"));
+    // Digits at the clock of each codec (RFC 4733 section 2.1); G.722's is 8000 (RFC 3551 section 4.5.2).
+    let wide = |codecs: &[Codec]| offer(&TrunkLocal { codecs: codecs.to_vec(), ..local() });
+    let opus = wide(&[Codec::Opus, Codec::Pcmu]);
+    assert!(opus.contains("RTP/AVP 111 0 101 110\r\n"), "{opus}");
+    assert!(
+        opus.contains("a=rtpmap:101 telephone-event/8000\r\n")
+            && opus.contains("a=rtpmap:110 telephone-event/48000\r\n")
+    );
+    assert!(wide(&[Codec::G722, Codec::Pcmu]).contains("RTP/AVP 9 0 101\r\n"));
+    assert!(wide(&[]).contains("RTP/AVP 0 8 101\r\n"), "both laws where nothing is configured");
+}
+
+/// Asterisk 22 with `allow=opus,g722,ulaw`.
+const WIDE: &str = "v=0\r\no=- 77 5 IN IP4 198.51.100.7\r\ns=Asterisk\r\nc=IN IP4 198.51.100.7\r\nt=0 0\r\n\
+    m=audio 17090 RTP/AVP 0 107 9 101 102\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:107 opus/48000/2\r\n\
+    a=fmtp:107 useinbandfec=1;maxaveragebitrate=24000\r\na=rtpmap:9 G722/8000\r\na=rtpmap:101 telephone-event/48000\r\n\
+    a=rtpmap:102 telephone-event/8000\r\na=ptime:20\r\na=sendrecv\r\n";
+
+fn with_codecs(codecs: &[Codec]) -> TrunkLocal {
+    TrunkLocal { codecs: codecs.to_vec(), ..local() }
+}
+
+/// RFC 3264 section 6.1: the peer's order; where our first codec is wideband those in common go first, in our order.
+#[test]
+fn the_order_of_an_answer() {
+    use Codec::{G722, Opus, Pcma, Pcmu};
+    for (ours, answered) in [
+        (&[Pcmu, Pcma][..], "0 102"),
+        (&[Opus, G722, Pcmu], "107 9 0 101 102"),
+        (&[G722, Pcmu, Opus], "9 107 0 102 101"),
+        (&[Pcmu, G722], "0 9 102"),
+        (&[Opus], "107 101 102"),
+        (&[G722, Pcma], "9 102"),
+    ] {
+        let (text, media) = answer(&with_codecs(ours), WIDE.as_bytes()).unwrap();
+        assert!(text.contains(&format!("RTP/AVP {answered}\r\n")), "{ours:?}: {text}");
+        assert_eq!(text.contains("a=fmtp:107 minptime=10;useinbandfec=1\r\n"), ours.contains(&Opus), "{text}");
+        let clock = if media.send.codec == Opus { 48_000 } else { 8_000 };
+        assert_eq!(media.telephone_event.map(|event| event.clock_rate), Some(clock), "{ours:?}");
+        assert_eq!((media.opus_fec, media.opus_bitrate), (true, Some(24_000)));
+    }
+}
+
+#[test]
+fn an_answer_with_opus_under_a_number_of_its_own() {
+    let local = with_codecs(&[Codec::Opus, Codec::Pcmu]);
+    let media = read_answer(&local, WIDE.replace("AVP 0 107 9 101 102", "AVP 107 101").as_bytes()).unwrap();
+    assert_eq!(media.send, AcceptedCodec { payload_type: 107, codec: Codec::Opus });
+    // What the peer sends may have the number of our offer (RFC 3264 section 6.1).
+    let numbers: Vec<u8> = media.accepted.iter().map(|a| a.payload_type).collect();
+    assert_eq!(numbers, [107, 111, 0]);
+    let event = |payload_type| TelephoneEvent { payload_type, clock_rate: 48_000 };
+    assert_eq!((media.telephone_event, media.accepted_events), (Some(event(101)), vec![event(110)]));
+}
+
+/// RFC 3264 section 8.3.2: in a session a number keeps its meaning.
+#[test]
+fn later_offers_keep_the_numbers_of_the_offer_that_was_answered() {
+    let mut local = with_codecs(&[Codec::Opus, Codec::Pcmu]);
+    let (_, media) = answer(&local, WIDE.as_bytes()).unwrap();
+    local.settle_answered(&media);
+    let again = offer(&local);
+    assert!(again.contains("RTP/AVP 107 0 102 101\r\n") && again.contains("a=rtpmap:107 opus/48000/2\r\n"), "{again}");
+    assert!(
+        again.contains("a=rtpmap:102 telephone-event/8000\r\na=fmtp:102 0-16\r\na=rtpmap:101 telephone-event/48000")
+    );
+    // One that means something else there gives way: here 101 is Opus, and no digits were agreed.
+    let mut local = with_codecs(&[Codec::Opus, Codec::Pcmu]);
+    let offered = WIDE.replace("101 telephone-event/48000", "103 X/1").replace("102 telephone-event/8000", "104 X/1");
+    let (_, media) = answer(&local, offered.replace("107", "101").as_bytes()).unwrap();
+    local.settle_answered(&media);
+    assert!(offer(&local).contains("RTP/AVP 101 0 96 110\r\n"), "{}", offer(&local));
 }
 
 #[test]
