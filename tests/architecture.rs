@@ -94,6 +94,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("mio", &["net", "testphone", "worker"]),
     ("nix", &["net", "worker", "gateway", "main"]),
     ("opus", &["codec"]),
+    ("opus_plc", &["codec"]),
     ("rustls_native_certs", &["net"]),
     ("sdp_types", &["sdp"]),
     ("socket2", &["net"]),

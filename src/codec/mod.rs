@@ -82,6 +82,18 @@ pub enum CodecError {
     Library,
 }
 
+impl From<opus_plc::Error> for CodecError {
+    fn from(error: opus_plc::Error) -> Self {
+        if error.is_invalid_packet() {
+            CodecError::Malformed
+        } else if error.is_bad_argument() {
+            CodecError::BufferSize
+        } else {
+            CodecError::Library
+        }
+    }
+}
+
 impl From<::opus::Error> for CodecError {
     fn from(error: ::opus::Error) -> Self {
         match error.code() {

@@ -57,6 +57,9 @@ impl Default for Halver {
 }
 
 impl Halver {
+    /// How much later than it comes in a sample goes out, in samples that go out.
+    pub const LATE: usize = SIDE.len() - 1;
+
     /// Writes half as many samples as there are in `pcm` to `out` (a last odd one is dropped); returns their number, or that
     /// of the samples that fit.
     pub fn process(&mut self, pcm: &[i16], out: &mut [i16]) -> usize {
@@ -86,6 +89,9 @@ impl Default for Doubler {
 }
 
 impl Doubler {
+    /// How much later than it comes in a sample goes out, in samples that go out.
+    pub const LATE: usize = SIDE.len() * 2;
+
     /// Writes twice as many samples as there are in `pcm` to `out`; returns their number, or that of the samples that fit.
     pub fn process(&mut self, pcm: &[i16], out: &mut [i16]) -> usize {
         let mut written = 0;

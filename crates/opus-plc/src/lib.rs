@@ -1,0 +1,292 @@
+//! What Ringback needs of libopus that has no safe interface elsewhere: a decoder whose complexity can be set (5 and more
+//! turns deep PLC on), and deep PLC itself, for any sound.
+//!
+//! This is the one place of the house with `unsafe`: a handful of calls, each with the reason why it is sound. The package
+//! that uses it forbids `unsafe`.
+
+use std::ffi::c_int;
+use std::fmt;
+use std::ptr::{self, NonNull};
+
+use opusic_sys as ffi;
+
+/// The code of an error of libopus; its names are those of `opus_defines.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Error(c_int);
+
+impl Error {
+    /// Whether the packet is at fault (`OPUS_INVALID_PACKET`).
+    pub fn is_invalid_packet(self) -> bool {
+        self.0 == ffi::OPUS_INVALID_PACKET
+    }
+
+    /// Whether a length given by the caller is at fault (`OPUS_BAD_ARG`, `OPUS_BUFFER_TOO_SMALL`).
+    pub fn is_bad_argument(self) -> bool {
+        self.0 == ffi::OPUS_BAD_ARG || self.0 == ffi::OPUS_BUFFER_TOO_SMALL
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "libopus: error {}", self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+fn length(code: c_int) -> Result<usize, Error> {
+    usize::try_from(code).map_err(|_| Error(code))
+}
+
+/// A decoder of any Opus stream to mono.
+pub struct Decoder {
+    state: NonNull<ffi::OpusDecoder>,
+    /// Samples of 120 ms, the longest packet: what libopus may write at most.
+    longest: usize,
+}
+
+// SAFETY: the state is a plain block of memory that this value alone owns; libopus ties nothing to a thread.
+unsafe impl Send for Decoder {}
+
+impl Decoder {
+    /// A decoder that renders at `hz`: 8000, 12000, 16000, 24000 or 48000; complexity 0 to 10 (5 and more: deep PLC).
+    ///
+    /// # Errors
+    /// [`Error`] for another rate or complexity, or without memory.
+    pub fn new(hz: u32, complexity: u8) -> Result<Self, Error> {
+        let mut error = ffi::OPUS_OK;
+        let rate = i32::try_from(hz).map_err(|_| Error(ffi::OPUS_BAD_ARG))?;
+        // SAFETY: `error` is a valid place for the code; the arguments are checked by libopus.
+        let state = unsafe { ffi::opus_decoder_create(rate, 1, &raw mut error) };
+        let state = NonNull::new(state).filter(|_| error == ffi::OPUS_OK).ok_or(Error(error))?;
+        let decoder = Self { state, longest: hz as usize * 12 / 100 };
+        // SAFETY: the state is valid, and this request takes one `int`.
+        let code =
+            unsafe { ffi::opus_decoder_ctl(state.as_ptr(), ffi::OPUS_SET_COMPLEXITY_REQUEST, c_int::from(complexity)) };
+        length(code)?;
+        Ok(decoder)
+    }
+
+    /// Decodes `packet` into `out` and returns the samples written. An empty packet is a lost one: all of `out` is filled by
+    /// concealment, and its length must be a multiple of 2.5 ms. With `fec` it is the redundancy in `packet`, about what came
+    /// before it, that fills all of `out`.
+    ///
+    /// # Errors
+    /// [`Error`] for a packet that is none and for lengths that do not fit.
+    pub fn decode(&mut self, packet: &[u8], out: &mut [i16], fec: bool) -> Result<usize, Error> {
+        let data = if packet.is_empty() { ptr::null() } else { packet.as_ptr() };
+        let len = i32::try_from(packet.len()).map_err(|_| Error(ffi::OPUS_BAD_ARG))?;
+        let room = i32::try_from(out.len().min(self.longest)).map_err(|_| Error(ffi::OPUS_BAD_ARG))?;
+        // SAFETY: `data` points to `len` readable bytes or is null with a length of 0, `out` holds `room` writable samples of
+        // one channel, and the state is this value's own.
+        length(unsafe { ffi::opus_decode(self.state.as_ptr(), data, len, out.as_mut_ptr(), room, c_int::from(fec)) })
+    }
+}
+
+impl Drop for Decoder {
+    fn drop(&mut self) {
+        // SAFETY: the state came from `opus_decoder_create` and is given back once.
+        unsafe { ffi::opus_decoder_destroy(self.state.as_ptr()) }
+    }
+}
+
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder").finish_non_exhaustive()
+    }
+}
+
+/// `LPCNetPLCState` of libopus (dnn/lpcnet.h), which its decoder holds inside.
+#[repr(C)]
+struct State {
+    _opaque: [u8; 0],
+}
+
+// Declared in dnn/lpcnet.h; linked statically from the archive that `opusic-sys` builds.
+unsafe extern "C" {
+    fn lpcnet_plc_init(state: *mut State) -> c_int;
+    fn lpcnet_plc_reset(state: *mut State);
+    fn lpcnet_plc_update(state: *mut State, pcm: *mut i16) -> c_int;
+    fn lpcnet_plc_conceal(state: *mut State, pcm: *mut i16) -> c_int;
+}
+
+/// Samples of one step of [`DeepPlc`]: 10 ms at 16 kHz.
+pub const STEP: usize = 160;
+/// The steps of the past that count.
+pub const MEMORY: usize = 15;
+
+/// Deep PLC: continues speech at 16 kHz from what was heard, by a network that foresees its features and a vocoder (FARGAN).
+pub struct DeepPlc {
+    memory: Box<[u128]>,
+}
+
+impl DeepPlc {
+    /// Deep PLC that has heard nothing; `None` when libopus was built without it.
+    pub fn new() -> Option<Self> {
+        // SAFETY: takes a number of channels and returns a size.
+        let size = length(unsafe { ffi::opus_decoder_get_size(1) }).ok()?;
+        // The decoder holds the state that we need inside its own structure, so the state is smaller than the decoder.
+        let mut plc = Self { memory: vec![0; size.div_ceil(size_of::<u128>())].into_boxed_slice() };
+        // SAFETY: the memory is zeroed, aligned to 16 as `malloc` aligns, and larger than the state.
+        let code = unsafe { lpcnet_plc_init(plc.state()) };
+        (code == 0).then_some(plc)
+    }
+
+    /// Takes a step of sound that is heard.
+    pub fn hear(&mut self, pcm: &[i16; STEP]) {
+        let mut pcm = *pcm;
+        // SAFETY: the state was initialised in `new`; 160 samples are read.
+        let _ = unsafe { lpcnet_plc_update(self.state(), pcm.as_mut_ptr()) };
+    }
+
+    /// Makes a step of what may have followed; several in a row fade.
+    pub fn conceal(&mut self, pcm: &mut [i16; STEP]) {
+        // SAFETY: the state was initialised in `new`; 160 samples are written.
+        let _ = unsafe { lpcnet_plc_conceal(self.state(), pcm.as_mut_ptr()) };
+    }
+
+    /// Forgets all that was heard.
+    pub fn reset(&mut self) {
+        // SAFETY: the state was initialised in `new`.
+        unsafe { lpcnet_plc_reset(self.state()) }
+    }
+
+    fn state(&mut self) -> *mut State {
+        self.memory.as_mut_ptr().cast()
+    }
+}
+
+impl fmt::Debug for DeepPlc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeepPlc").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Harmonics of 140 Hz whose level swells: something like a vowel.
+    fn voice(start: usize, len: usize) -> Vec<i16> {
+        (start..start + len)
+            .map(|n| {
+                let t = n as f32 / 16_000.0;
+                let sum: f32 =
+                    (1..20).map(|h| (std::f32::consts::TAU * 140.0 * h as f32 * t + h as f32).sin() / h as f32).sum();
+                (3_000.0 * sum) as i16
+            })
+            .collect()
+    }
+
+    fn rms(pcm: &[i16]) -> f32 {
+        (pcm.iter().map(|s| f32::from(*s).powi(2)).sum::<f32>() / pcm.len() as f32).sqrt()
+    }
+
+    /// Wideband packets of 20 ms.
+    fn packets() -> Vec<Vec<u8>> {
+        let mut error = 0;
+        // SAFETY: a valid place for the code; the encoder is destroyed below.
+        let encoder = unsafe { ffi::opus_encoder_create(16_000, 1, ffi::OPUS_APPLICATION_VOIP, &raw mut error) };
+        assert_eq!(error, ffi::OPUS_OK);
+        let packets = (0..20)
+            .map(|n| {
+                let (pcm, mut packet) = (voice(n * 320, 320), vec![0_u8; 400]);
+                // SAFETY: 320 samples are read, 400 bytes may be written.
+                let len = unsafe { ffi::opus_encode(encoder, pcm.as_ptr(), 320, packet.as_mut_ptr(), 400) };
+                packet.truncate(usize::try_from(len).unwrap());
+                packet
+            })
+            .collect();
+        // SAFETY: it came from `opus_encoder_create`.
+        unsafe { ffi::opus_encoder_destroy(encoder) };
+        packets
+    }
+
+    /// What follows the packets when 60 ms are lost.
+    fn after_loss(complexity: u8) -> Vec<i16> {
+        let mut decoder = Decoder::new(16_000, complexity).unwrap();
+        let mut pcm = vec![0; 320];
+        for packet in packets() {
+            assert_eq!(decoder.decode(&packet, &mut pcm, false), Ok(320));
+        }
+        (0..3)
+            .flat_map(|_| {
+                let mut lost = vec![0; 320];
+                assert_eq!(decoder.decode(&[], &mut lost, false), Ok(320));
+                lost
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_library_is_built_with_deep_plc_and_the_complexity_switches_it_on() {
+        let (plain, deep) = (after_loss(0), after_loss(5));
+        assert_ne!(plain, deep, "deep PLC is missing from libopus, or was not switched on");
+        assert_eq!(deep, after_loss(10));
+        assert!(rms(&deep[..320]) > 1_500.0, "{}", rms(&deep[..320]));
+    }
+
+    #[test]
+    fn speech_is_continued_and_fades() {
+        let mut plc = DeepPlc::new().unwrap();
+        for n in 0..30 {
+            plc.hear(voice(n * STEP, STEP).first_chunk().unwrap());
+        }
+        let mut steps = Vec::new();
+        for _ in 0..60 {
+            let mut pcm = [0; STEP];
+            plc.conceal(&mut pcm);
+            steps.push(pcm);
+        }
+        let truth = voice(30 * STEP, STEP);
+        let error: Vec<i16> = steps[0].iter().zip(&truth).map(|(a, b)| a.saturating_sub(*b)).collect();
+        assert!(rms(&error) < 0.6 * rms(&truth), "{} of {}", rms(&error), rms(&truth));
+        assert!(rms(&steps[59]) < 100.0, "{}", rms(&steps[59]));
+        // After a reset nothing is left to be continued.
+        plc.reset();
+        let mut pcm = [0; STEP];
+        plc.conceal(&mut pcm);
+        assert!(rms(&pcm) < 200.0, "{}", rms(&pcm));
+    }
+
+    #[test]
+    fn the_state_keeps_within_its_memory() {
+        const GUARD: u128 = 0x5a5a_5a5a_5a5a_5a5a_5a5a_5a5a_5a5a_5a5a;
+        let mut plc = DeepPlc::new().unwrap();
+        let len = plc.memory.len();
+        let mut memory = vec![0; len * 2];
+        memory[len..].fill(GUARD);
+        plc.memory = memory.into_boxed_slice();
+        // SAFETY: as in `new`, with room to spare.
+        assert_eq!(unsafe { lpcnet_plc_init(plc.state()) }, 0);
+        for n in 0..200 {
+            let mut pcm = [0; STEP];
+            if n % 7 < 4 {
+                plc.hear(voice(n * STEP, STEP).first_chunk().unwrap());
+            } else {
+                plc.conceal(&mut pcm);
+            }
+            if n == 100 {
+                plc.reset();
+            }
+        }
+        assert!(plc.memory[len..].iter().all(|word| *word == GUARD));
+        // It is the decoder's other parts that this memory is too large by.
+        assert!(plc.memory[len - 64..len].iter().all(|word| *word == 0), "the state is as large as the decoder");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error() {
+        assert!(Decoder::new(44_100, 5).unwrap_err().is_bad_argument());
+        assert!(Decoder::new(u32::MAX, 5).unwrap_err().is_bad_argument());
+        assert!(Decoder::new(8_000, 11).unwrap_err().is_bad_argument());
+        let mut decoder = Decoder::new(8_000, 5).unwrap();
+        assert!(decoder.decode(&[3], &mut [0; 160], false).unwrap_err().is_invalid_packet());
+        assert!(decoder.decode(&packets()[0], &mut [0; 20], false).unwrap_err().is_bad_argument());
+        assert!(decoder.decode(&[], &mut [0; 7], false).is_err());
+        assert_eq!(decoder.decode(&[], &mut [0; 5_000], false), Ok(960));
+        assert!(decoder.decode(&[], &mut [], false).is_err());
+        assert_eq!(Error(-1).to_string(), "libopus: error -1");
+    }
+}
