@@ -414,7 +414,7 @@ impl TrunkLeg {
         }
     }
 
-    /// Digits in RTP, or in SIP INFO where the peer wants them so.
+    /// Digits in RTP or as tones, or in SIP INFO where the peer wants them so.
     fn send_digits(&mut self, cx: &mut Context, digits: &str, ms: u16) {
         if !self.digits_by_info() {
             cx.media(MediaCommand::Digits { to: self.side, digits: digits.to_owned(), ms });
@@ -432,7 +432,8 @@ impl TrunkLeg {
 
     fn digits_by_info(&self) -> bool {
         let wanted = self.trunk.as_ref().is_some_and(|trunk| trunk.dtmf == DtmfMethod::Info);
-        wanted || self.media.as_ref().is_some_and(|media| media.telephone_event.is_none())
+        let in_media = |media: &RtpMedia| media.telephone_event.is_some() || media.inband.is_some();
+        wanted || self.media.as_ref().is_some_and(|media| !in_media(media))
     }
 
     fn send_next_digit(&mut self, cx: &mut Context) {

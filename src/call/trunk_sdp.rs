@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use rand::RngExt as _;
 
-use super::{Context, DtmfMethod, Trunk};
+use super::{Context, Trunk};
 use crate::sdp::{
     Direction, Network, OwnDescription, OwnNumbers, RtpMedia, RtpSlot, SdpError, SrtpKeys, SrtpLocal, TrunkLocal, trunk,
 };
@@ -43,7 +43,8 @@ impl TrunkDescription {
             codecs: trunk.codecs.clone(),
             numbers: OwnNumbers::default(),
             ptime: trunk.ptime,
-            telephone_event: trunk.dtmf == DtmfMethod::Rfc4733,
+            telephone_event: trunk.telephone_event(),
+            inband: trunk.inband(),
             direction: Direction::SendRecv,
             ssrc: cx.rng.random_range(1..=u32::MAX),
             srtp: SrtpLocal { policy: trunk.srtp, keys: SrtpKeys::new(cx.rng.random()), agreed: None },

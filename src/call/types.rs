@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::{Identity, Network, NumberFormat};
-use crate::sdp::{Codec, SrtpPolicy};
+use crate::sdp::{Codec, InBand, SrtpPolicy};
 use crate::sip::{Credentials, Host, SessionOptions, Target, TrunkDns};
 
 /// The time, as given to every entry of the core: a monotonic instant for timers and the date for records and tokens.
@@ -73,6 +73,10 @@ pub enum DtmfMethod {
     Rfc4733,
     /// In SIP INFO (`application/dtmf-relay`).
     Info,
+    /// As tones in the sound.
+    InBand,
+    /// In RTP; as tones in the sound where the trunk did not negotiate it.
+    Auto,
 }
 
 /// A SIP peer through which numbers are reached and from which calls come: what the configuration says of it. What is
@@ -101,6 +105,8 @@ pub struct Trunk {
     pub number_format: NumberFormat,
     /// How digits travel.
     pub dtmf: DtmfMethod,
+    /// Whether digits that come as tones are kept out of the sound whole, which delays it (see [`InBand`]).
+    pub dtmf_suppress: bool,
     /// How it is told who calls, and what it is believed.
     pub identity: Identity,
     /// Further networks its requests come from.
@@ -178,6 +184,17 @@ pub struct Register {
 }
 
 impl Trunk {
+    /// Whether telephone-event is offered and taken.
+    pub(super) fn telephone_event(&self) -> bool {
+        matches!(self.dtmf, DtmfMethod::Rfc4733 | DtmfMethod::Auto)
+    }
+
+    /// Digits as tones, where they do not go in RTP.
+    pub(super) fn inband(&self) -> Option<InBand> {
+        let inband = matches!(self.dtmf, DtmfMethod::InBand | DtmfMethod::Auto);
+        inband.then_some(InBand { suppress: self.dtmf_suppress })
+    }
+
     /// A trunk of which nothing is known but its name: no address, and everything else as it is without configuration.
     pub fn new(name: &str) -> Trunk {
         Trunk {
@@ -192,6 +209,7 @@ impl Trunk {
             srtp: SrtpPolicy::default(),
             number_format: NumberFormat::E164,
             dtmf: DtmfMethod::Rfc4733,
+            dtmf_suppress: false,
             identity: Identity::default(),
             sources: Vec::new(),
             media_sources: Vec::new(),

@@ -137,6 +137,9 @@ pub enum Problem {
         /// the key as written in the file
         key: &'static str,
     },
+    /// Tones are to be kept out of the sound of a trunk whose digits are no tones.
+    #[error("trunk \"{0}\": `dtmf_suppress = true` is of use only with `dtmf = \"inband\"` or \"auto\"")]
+    SuppressWithoutTones(String),
     /// Not an address or a network.
     #[error("`{key}`: \"{value}\" is not an address or network such as \"192.0.2.1\" or \"192.0.2.0/24\": {reason}")]
     Network {

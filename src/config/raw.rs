@@ -191,6 +191,7 @@ section! {
         pub ptime: Option<Spanned<usize>>,
         pub number_format: Option<Spanned<String>>,
         pub dtmf: Option<Spanned<String>>,
+        pub dtmf_suppress: Option<Spanned<bool>>,
         pub srtp: Option<Spanned<String>>,
         pub sources: Option<Vec<Spanned<String>>>,
         pub media_sources: Option<Vec<Spanned<String>>>,

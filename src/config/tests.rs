@@ -207,6 +207,14 @@ fn every_mistake_is_told_with_its_line_and_what_to_do() {
         ("[trunk.x]\naddress = \"h\"\nheaders = { X = \"a\\r\\nY: b\" }", "`headers`: \"X\" cannot be set"),
         ("[trunk.x]\naddress = \"h\"\nheaders = { privacy = \"id\" }", "`headers`: \"privacy\" cannot be set"),
         ("[trunk.x]\naddress = \"h\"\nregister = true", "trunk \"x\": `register = true` needs `user`"),
+        (
+            "[trunk.x]\naddress = \"h\"\ndtmf = \"tones\"",
+            "ringback.toml:3:8: `dtmf`: \"tones\" is not known; it takes \"rfc4733\" or \"info\" or \"inband\" or \"auto\"",
+        ),
+        (
+            "[trunk.x]\naddress = \"h\"\ndtmf_suppress = true",
+            "ringback.toml:3:17: trunk \"x\": `dtmf_suppress = true` is of use only with",
+        ),
         ("[trunk.x]\naddress = \"h\"\nexpires = 600", "ringback.toml:3:11: trunk \"x\": `expires` is of use only with"),
         ("[trunk.x]\naddress = \"h\"\ncalls = 0", "ringback.toml:3:9: `calls`: 0 is out of range"),
         ("[trunk.x]\naddress = \"h\"\noptions = 4000", "ringback.toml:3:11: `options`: 4000 is out of range"),

@@ -139,8 +139,14 @@ impl Reader<'_> {
             dtmf: self.word(
                 "dtmf",
                 raw.dtmf.as_ref(),
-                &[("rfc4733", DtmfMethod::Rfc4733), ("info", DtmfMethod::Info)],
+                &[
+                    ("rfc4733", DtmfMethod::Rfc4733),
+                    ("info", DtmfMethod::Info),
+                    ("inband", DtmfMethod::InBand),
+                    ("auto", DtmfMethod::Auto),
+                ],
             )?,
+            dtmf_suppress: raw.dtmf_suppress.as_ref().is_some_and(|suppress| *suppress.get_ref()),
             sources: self.networks("sources", raw.sources.as_deref())?,
             media_sources: self.networks("media_sources", raw.media_sources.as_deref())?,
             headers: self.headers(raw.headers.as_ref())?,
@@ -164,6 +170,11 @@ impl Reader<'_> {
             options_every: (every > 0).then(|| Duration::from_secs(every as u64)),
             ..Trunk::new(name)
         };
+        if let Some(at) = raw.dtmf_suppress.as_ref().filter(|_| trunk.dtmf_suppress)
+            && !matches!(trunk.dtmf, DtmfMethod::InBand | DtmfMethod::Auto)
+        {
+            return Err(self.error(at, Problem::SuppressWithoutTones(name.into())));
+        }
         Ok(TrunkConfig { profile: None, trunk, tls: self.tls_client(name, section, transport)? })
     }
 

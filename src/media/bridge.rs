@@ -15,7 +15,7 @@ use super::queue::{SendQueue, Transmit};
 use super::survey::Survey;
 use super::{LONGEST_FRAME, Port};
 use crate::codec::{Codec, CodecError, Rate};
-use crate::rtp::event::{EventUpdate, char_event, event_char};
+use crate::rtp::event::{EventUpdate, EventUpdates, char_event, event_char};
 use crate::rtp::packet::RtpPacket;
 use crate::sdp::{
     BrowserMedia, Direction, Hears, LegMedia, LegPlan, LegStats, MediaLoss, MediaPlan, MediaReport, MediaStats,
@@ -205,8 +205,8 @@ impl Bridge {
         }
     }
 
-    /// Queues digits to be sent to one side as telephone events; `ms` is the length of each and is held within 40 to
-    /// 1000 ms. A side without telephone-event hears nothing: the plan says so beforehand.
+    /// Queues digits to be sent to one side as telephone events or tones; `ms` is the length of each and is held within 40 to
+    /// 1000 ms. A side whose plan has neither hears nothing: its digits go in signalling.
     pub fn send_digits(&mut self, _now: Instant, to: Side, digits: &str, ms: u16) {
         let ms = ms.clamp(SHORTEST_DIGIT, LONGEST_DIGIT);
         let Some(sender) = self.parties.leg(to).and_then(|leg| leg.outbound.events()) else { return };
@@ -455,12 +455,14 @@ impl Bridge {
         let mut longest = [0; LONGEST_FRAME];
         let pcm = longest.get_mut(..rate.frame()).unwrap_or_default();
         let mut live = false;
+        let mut digits = EventUpdates::new();
         if let Some(Party { leg: source, .. }) = source {
             live = source.live(now);
             // Pulled whether it is heard or not: what was said before stays behind.
             if source.inbound.rate() == rate {
                 source.inbound.pull(now, pcm);
                 source.gauge.meter.frame(pcm);
+                digits = source.inbound.take_tone_digits();
             }
             if !source.direction.receives() || !hears.peer() {
                 pcm.fill(0);
@@ -471,7 +473,11 @@ impl Bridge {
         {
             filler.fill(pcm, rate);
         }
-        target.leg.send(pcm, &mut self.queue);
+        // A tone that was recognised is sent on as what it is from this frame on.
+        digits.into_iter().for_each(|update| self.digit(to.other(), update));
+        if let Some(leg) = self.parties.leg(to) {
+            leg.send(pcm, &mut self.queue);
+        }
     }
 
     /// Notices an RTP peer that is gone. One that holds us, or is held, sends nothing, and need not send RTCP either: its

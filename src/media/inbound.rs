@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 
+use super::digits::ToneReceiver;
 use super::sound::{Sound, SoundStats};
 use super::{FRAME_MS, LONGEST_FRAME};
 use crate::codec::{Codec, CodecError, Rate};
@@ -12,7 +13,7 @@ use crate::rtp::jitter::Kind;
 use crate::rtp::packet::RtpPacket;
 use crate::rtp::playout::{Arrival, Incoming, Playout};
 use crate::rtp::receive::ReceiveStats;
-use crate::sdp::{AcceptedCodec, TelephoneEvent};
+use crate::sdp::{AcceptedCodec, InBand, TelephoneEvent};
 
 /// Payload types in use at once.
 const TYPES: usize = 16;
@@ -58,6 +59,10 @@ pub(super) struct Inbound {
     /// The source of the last event.
     event_ssrc: Option<u32>,
     blocked_until: Option<Instant>,
+    /// Digits as tones, where those are looked for, and what was found.
+    inband: Option<InBand>,
+    tones: Option<ToneReceiver>,
+    tone_digits: EventUpdates,
     heard: Option<Instant>,
     /// The last packet announced that its sender says nothing for a while.
     paused: bool,
@@ -101,6 +106,9 @@ impl Inbound {
             events: EventReceiver::default(),
             event_ssrc: None,
             blocked_until: None,
+            inband: None,
+            tones: None,
+            tone_digits: EventUpdates::new(),
             heard: None,
             paused: false,
             stats: ReceiveStats::default(),
@@ -157,7 +165,9 @@ impl Inbound {
     /// # Errors
     /// A decoder cannot be made; the old rate stays.
     pub fn set_rate(&mut self, rate: Rate) -> Result<(), CodecError> {
-        self.sound.set_rate(rate)
+        self.sound.set_rate(rate)?;
+        self.listen_for_tones(self.inband);
+        Ok(())
     }
 
     /// Whether the sound that plays is of a codec that carries wideband.
@@ -289,7 +299,32 @@ impl Inbound {
 
     /// Ends the digit that is held: nobody is there any more to say when.
     pub fn end_digit(&mut self) -> Option<EventUpdate> {
-        self.events.reset()
+        self.events.reset().or_else(|| self.tones.as_mut().and_then(ToneReceiver::reset))
+    }
+
+    /// Looks for digits as tones in the sound from now on, or no longer.
+    pub fn listen_for_tones(&mut self, inband: Option<InBand>) {
+        self.inband = inband;
+        let rate = self.rate();
+        let suits = |tones: &ToneReceiver| inband.is_some_and(|inband| tones.suits(inband, rate));
+        if self.tones.as_ref().is_some_and(suits) {
+            return;
+        }
+        if let Some(mut before) = self.tones.take() {
+            self.tone_digits.extend(before.reset().filter(|_| !self.tone_digits.is_full()));
+        }
+        self.tones = inband.map(|inband| ToneReceiver::new(inband, rate));
+    }
+
+    /// Whether tones are looked for: the sound has to be decoded here then.
+    #[allow(dead_code)] // for whoever passes sound on undecoded
+    pub fn listens_for_tones(&self) -> bool {
+        self.tones.is_some()
+    }
+
+    /// The news of digits that the last frame brought.
+    pub fn take_tone_digits(&mut self) -> EventUpdates {
+        std::mem::take(&mut self.tone_digits)
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
@@ -319,11 +354,15 @@ impl Inbound {
 
     /// The next 20 ms of sound: a frame of [`rate`](Self::rate). While a digit sounds the sound is silent: the digit goes its own way.
     pub fn pull(&mut self, now: Instant, frame: &mut [i16]) {
+        let concealed = self.sound.stats().concealed_ms;
         // Every step yields sound or takes a packet out of a buffer of bounded size: this ends.
         while self.sound.ready() < frame.len().min(LONGEST_FRAME) {
             self.step(now);
         }
         self.sound.pop(frame);
+        if let Some(tones) = &mut self.tones {
+            tones.frame(frame, self.sound.stats().concealed_ms > concealed, &mut self.tone_digits);
+        }
         if self.events.active() || self.blocked_until.is_some_and(|until| now < until) {
             frame.fill(0);
         }

@@ -166,7 +166,8 @@ impl Leg {
 
     pub fn configure_browser(&mut self, now: Instant, media: &BrowserMedia) -> Result<(), CodecError> {
         self.inbound.configure(now, &media.accepted, media.telephone_event.into_iter(), None)?;
-        self.outbound.configure(media.ssrc, media.send, media.telephone_event, media.ptime, media.opus_fec)?;
+        self.outbound.configure(media.ssrc, media.send, media.ptime, media.opus_fec)?;
+        self.outbound.configure_digits(media.telephone_event, None);
         self.set_direction(media.direction);
         self.cname.clone_from(&media.cname);
         self.mid.clone_from(&media.mid_extension);
@@ -177,7 +178,9 @@ impl Leg {
     pub fn configure_rtp(&mut self, now: Instant, media: &RtpMedia) -> Result<(), CodecError> {
         let events = media.telephone_event.into_iter().chain(media.accepted_events.iter().copied());
         self.inbound.configure(now, &media.accepted, events, media.comfort_noise)?;
-        self.outbound.configure(media.ssrc, media.send, media.telephone_event, media.ptime, media.opus_fec)?;
+        self.inbound.listen_for_tones(media.inband);
+        self.outbound.configure(media.ssrc, media.send, media.ptime, media.opus_fec)?;
+        self.outbound.configure_digits(media.telephone_event, media.inband);
         self.set_direction(media.direction);
         self.alive = now;
         if let Wire::Rtp { latch, rtcp, crypto, .. } = &mut self.wire {
@@ -203,7 +206,7 @@ impl Leg {
     }
 
     /// Sends one frame at the rate of [`Outbound::rate`], or lets its time pass where nothing may be sent.
-    pub fn send(&mut self, pcm: &[i16], queue: &mut SendQueue) {
+    pub fn send(&mut self, pcm: &mut [i16], queue: &mut SendQueue) {
         if !self.direction.sends() {
             return self.pass();
         }

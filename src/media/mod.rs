@@ -15,6 +15,7 @@
 
 mod bridge;
 mod crypto;
+mod digits;
 mod fifo;
 mod filler;
 mod gauge;

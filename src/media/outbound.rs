@@ -6,12 +6,13 @@
 use rand::RngExt;
 use rand::rngs::StdRng;
 
+use super::digits::{DigitSender, DigitStep};
 use super::{FRAME_MS, LONGEST_FRAME};
 use crate::codec::opus::OpusSettings;
 use crate::codec::{Codec, CodecError, Encoder, Rate};
-use crate::rtp::event::{EventSender, EventStep};
+use crate::rtp::event::EventSender;
 use crate::rtp::packet::RtpHeader;
-use crate::sdp::{AcceptedCodec, TelephoneEvent};
+use crate::sdp::{AcceptedCodec, InBand, TelephoneEvent};
 
 /// Samples of the longest packet that we send: 60 ms.
 const LONGEST: usize = 3 * LONGEST_FRAME;
@@ -33,7 +34,7 @@ pub(super) struct Outbound {
     /// Samples that wait for their packet to be full.
     pending: [i16; LONGEST + LONGEST_FRAME],
     pending_len: usize,
-    event: Option<(u8, EventSender)>,
+    digits: Option<DigitSender>,
     marker: bool,
     /// Whether the peer can use redundancy, and the loss it reports in percent, smoothed.
     fec: bool,
@@ -63,7 +64,7 @@ impl Outbound {
             packet_ms: FRAME_MS,
             pending: [0; LONGEST + LONGEST_FRAME],
             pending_len: 0,
-            event: None,
+            digits: None,
             marker: true,
             fec: false,
             loss: 0.0,
@@ -83,14 +84,7 @@ impl Outbound {
     }
 
     /// Takes what was negotiated. Sequence and timestamp go on.
-    pub fn configure(
-        &mut self,
-        ssrc: u32,
-        send: AcceptedCodec,
-        event: Option<TelephoneEvent>,
-        ptime: u8,
-        fec: bool,
-    ) -> Result<(), CodecError> {
+    pub fn configure(&mut self, ssrc: u32, send: AcceptedCodec, ptime: u8, fec: bool) -> Result<(), CodecError> {
         if send.codec != self.send.codec {
             let rate = if send.codec.is_wideband() { self.rate } else { Rate::Narrow };
             self.encoder = encoder(send.codec, rate)?;
@@ -105,12 +99,12 @@ impl Outbound {
             self.packet_ms = packet_ms;
             self.restart();
         }
-        let kept = self.event.take();
-        self.event = event.map(|event| match kept {
-            Some((_, sender)) if sender.clock_rate() == event.clock_rate => (event.payload_type, sender),
-            _ => (event.payload_type, EventSender::new(event.clock_rate)),
-        });
         Ok(())
+    }
+
+    /// How digits are sent: as telephone events, else as tones where those are wanted, else not at all.
+    pub fn configure_digits(&mut self, event: Option<TelephoneEvent>, inband: Option<InBand>) {
+        self.digits = DigitSender::of(event, inband, self.digits.take());
     }
 
     /// The rate of the frames that are taken.
@@ -131,15 +125,21 @@ impl Outbound {
         Ok(())
     }
 
-    /// The sender of digits, where they were negotiated.
+    /// The sender of digits, where they go in RTP, as events or as tones.
     pub fn events(&mut self) -> Option<&mut EventSender> {
-        self.event.as_mut().map(|(_, sender)| sender)
+        self.digits.as_mut().map(DigitSender::events)
+    }
+
+    /// Whether digits are tones in the sound: it has to be encoded here then.
+    #[allow(dead_code)] // for whoever passes sound on undecoded
+    pub fn sends_tones(&self) -> bool {
+        self.digits.as_ref().is_some_and(DigitSender::sends_tones)
     }
 
     /// Drops the digits that sound or wait.
     pub fn forget_events(&mut self) {
-        if let Some((_, sender)) = &mut self.event {
-            *sender = EventSender::new(sender.clock_rate());
+        if let Some(digits) = &mut self.digits {
+            digits.forget();
         }
     }
 
@@ -150,11 +150,10 @@ impl Outbound {
     }
 
     /// Sends one frame of [`rate`](Self::rate): hands each packet that is complete to `sink`, which says whether it went out.
-    pub fn frame(&mut self, pcm: &[i16], mut sink: impl FnMut(Packet<'_>) -> bool) {
-        if let Some((payload_type, sender)) = &mut self.event
-            && let EventStep::Packet(event) = sender.step(self.timestamp, sender.clock_rate() * FRAME_MS / 1_000)
-        {
-            let payload_type = *payload_type;
+    pub fn frame(&mut self, pcm: &mut [i16], mut sink: impl FnMut(Packet<'_>) -> bool) {
+        let rate = self.rate;
+        let step = self.digits.as_mut().map(|digits| digits.step(self.timestamp, rate, pcm));
+        if let Some(DigitStep::Packet { payload_type, event }) = step {
             self.pending_len = 0;
             self.emit(payload_type, event.timestamp, event.marker, &event.payload, &mut sink);
             // The sound after a digit begins a spurt.

@@ -14,8 +14,14 @@ pub const FLASH: u8 = 16;
 const KEYS: &str = "0123456789*#ABCD!";
 /// The power that we claim, 0 to 63 for 0 to -63 dBm0.
 const VOLUME: u8 = 10;
-/// The end of an event is sent three times (RFC 4733 section 2.5.1.4).
+/// The end of an event is sent three times (RFC 4733 section 2.5.1.4), and more often to a peer that tells of loss: the event is
+/// lost only where all of its packets are, and losses come in bursts.
 const END_PACKETS: u8 = 3;
+const END_PACKETS_OVER_LOSS: u8 = 6;
+/// Steps without anything of ours after that; with the repeated ends they make 80 ms between two digits at 20 ms a step.
+const GAP_STEPS: u32 = 2;
+/// The shortest event that we send, in milliseconds: shorter digits are not heard by telephone exchanges.
+const SHORTEST: u16 = 40;
 /// An event without news for so long has ended and its end packets are lost.
 const TIMEOUT: Duration = Duration::from_millis(200);
 /// A segment of a long event holds no more than this many units (RFC 4733 section 2.5.1.3).
@@ -71,6 +77,8 @@ struct Received {
     clock_rate: u32,
     heard: Instant,
     ended: bool,
+    /// Its end was made up for by time: it may sound yet.
+    presumed: bool,
     /// The stream has begun another time line since: timestamps before this one are no older.
     past: bool,
 }
@@ -83,11 +91,13 @@ impl Received {
         EventUpdate::Ended { event: self.event, ms: ms.min(u64::from(u16::MAX)) as u16 }
     }
 
-    /// Whether a packet with this timestamp is the next segment of the same long key press.
+    /// Whether a packet with this timestamp is the next segment of the same long key press. After a silence that was taken for
+    /// its end only one that begins where a segment is full.
     fn continued_at(&self, timestamp: u32) -> bool {
         let ahead = timestamp.wrapping_sub(self.timestamp);
-        !self.ended
-            && (LONGEST_SEGMENT / 2..=LONGEST_SEGMENT + 1).contains(&ahead)
+        let least = if self.presumed { LONGEST_SEGMENT - self.clock_rate / 15 } else { LONGEST_SEGMENT / 2 };
+        (!self.ended || self.presumed)
+            && (least..=LONGEST_SEGMENT + 1).contains(&ahead)
             && self.duration > LONGEST_SEGMENT / 4
     }
 }
@@ -106,9 +116,11 @@ impl EventReceiver {
             let recent = now.saturating_duration_since(current.heard) < RECENT;
             if recent && current.event == event && current.timestamp == timestamp {
                 current.heard = now;
-                if !current.ended {
-                    current.duration = current.duration.max(duration);
-                    if end {
+                current.duration = current.duration.max(duration);
+                if end {
+                    // Now it is known: what comes later is another press.
+                    current.presumed = false;
+                    if !current.ended {
                         updates.push(current.end());
                     }
                 }
@@ -124,7 +136,10 @@ impl EventReceiver {
                 current.duration = duration;
                 current.heard = now;
                 if end {
-                    updates.push(current.end());
+                    current.presumed = false;
+                    if !current.ended {
+                        updates.push(current.end());
+                    }
                 }
                 return updates;
             }
@@ -132,8 +147,17 @@ impl EventReceiver {
                 updates.push(current.end());
             }
         }
-        let mut started =
-            Received { event, timestamp, earlier: 0, duration, clock_rate, heard: now, ended: false, past: false };
+        let mut started = Received {
+            event,
+            timestamp,
+            earlier: 0,
+            duration,
+            clock_rate,
+            heard: now,
+            ended: false,
+            presumed: false,
+            past: false,
+        };
         updates.push(EventUpdate::Started { event });
         if end {
             updates.push(started.end());
@@ -145,6 +169,7 @@ impl EventReceiver {
     /// Ends an event whose end packets were all lost.
     pub fn handle_timeout(&mut self, now: Instant) -> Option<EventUpdate> {
         let current = self.current.as_mut().filter(|c| !c.ended && now >= c.heard + TIMEOUT)?;
+        current.presumed = true;
         Some(current.end())
     }
 
@@ -197,6 +222,8 @@ pub struct EventSender {
     clock_rate: u32,
     queue: ArrayVec<Queued, QUEUE>,
     state: SenderState,
+    least_ms: u16,
+    ends: u8,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -230,7 +257,24 @@ struct Sounding {
 impl EventSender {
     /// A sender whose payload type has this clock.
     pub fn new(clock_rate: u32) -> Self {
-        Self { clock_rate, queue: ArrayVec::new(), state: SenderState::Idle }
+        let queue = ArrayVec::new();
+        Self { clock_rate, queue, state: SenderState::Idle, least_ms: SHORTEST, ends: END_PACKETS }
+    }
+
+    /// The same for events of no less than `ms` milliseconds.
+    pub fn at_least(self, ms: u16) -> Self {
+        Self { least_ms: self.least_ms.max(ms), ..self }
+    }
+
+    /// Whether the peer tells of loss: the ends of events are repeated more often then.
+    pub fn set_lossy(&mut self, lossy: bool) {
+        self.ends = if lossy { END_PACKETS_OVER_LOSS } else { END_PACKETS };
+    }
+
+    /// Drops the events that sound or wait.
+    pub fn forget(&mut self) {
+        self.queue.clear();
+        self.state = SenderState::Idle;
     }
 
     /// The clock of the payload type.
@@ -292,7 +336,7 @@ impl EventSender {
             SenderState::Sounding(sounding) => {
                 let (packet, ended) = sounding.step(units);
                 if ended {
-                    self.state = SenderState::Ending { packet, left: END_PACKETS - 1 };
+                    self.state = SenderState::Ending { packet, left: self.ends - 1 };
                 }
                 EventStep::Packet(packet)
             }
@@ -300,8 +344,7 @@ impl EventSender {
                 let again = EventPacket { marker: false, ..*packet };
                 *left -= 1;
                 if *left == 0 {
-                    // With the repeated end packets that makes 80 ms between two digits at 20 ms a step.
-                    self.state = SenderState::Gap { units: 3 * units };
+                    self.state = SenderState::Gap { units: (GAP_STEPS + 1) * units };
                 }
                 EventStep::Packet(again)
             }
@@ -309,9 +352,9 @@ impl EventSender {
         }
     }
 
-    /// Units of `ms`, 40 ms at the least: shorter digits are not heard by telephone exchanges.
+    /// Units of `ms`, or of the shortest event that may be.
     fn units(&self, ms: u16) -> u32 {
-        u32::from(ms.max(40)) * (self.clock_rate / 1_000)
+        u32::from(ms.max(self.least_ms)) * (self.clock_rate / 1_000)
     }
 }
 

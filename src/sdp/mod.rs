@@ -19,8 +19,8 @@ pub use network::{Network, NetworkError};
 pub use offer_answer::OwnDescription;
 pub use plan::{
     AcceptedCodec, Band, BrowserMedia, Direction, DtlsRole, Fingerprint, FingerprintError, Hears, IceCredentials,
-    LegMedia, LegPlan, LegStats, MediaCommand, MediaLoss, MediaPlan, MediaReport, MediaStats, RtpMedia, RtpSlot, Side,
-    SrtpKey, SrtpPlan, SrtpSuite, TelephoneEvent, Tone,
+    InBand, LegMedia, LegPlan, LegStats, MediaCommand, MediaLoss, MediaPlan, MediaReport, MediaStats, RtpMedia,
+    RtpSlot, Side, SrtpKey, SrtpPlan, SrtpSuite, TelephoneEvent, Tone,
 };
 pub use quality::{CallQuality, FlowQuality, Heard, LegQuality, Mos, NoAudio, Verdict};
 pub use sdes::{SrtpAgreed, SrtpKeys, SrtpLocal, SrtpPolicy};

@@ -283,6 +283,15 @@ pub struct TelephoneEvent {
     pub clock_rate: u32,
 }
 
+/// Digits as tones in the sound of a leg (DTMF, [ITU-T Q.23](https://www.itu.int/rec/T-REC-Q.23)): those that come are told as
+/// digits, those to be sent are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct InBand {
+    /// Whether the other party hears nothing of a tone that came: its sound is held back by 40 ms for that. Else it hears the
+    /// first 40 ms of each, the time that it takes to recognise one.
+    pub suppress: bool,
+}
+
 /// The direction of a media stream, seen from ourselves
 /// ([RFC 3264](https://www.rfc-editor.org/rfc/rfc3264#section-6.1) section 6.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -416,6 +425,8 @@ pub struct RtpMedia {
     pub telephone_event: Option<TelephoneEvent>,
     /// Further payload types under which the peer's digits are taken: ours, where its answer has a number of its own.
     pub accepted_events: Vec<TelephoneEvent>,
+    /// Digits as tones in the sound, both ways; `None`: tones are sound like any other.
+    pub inband: Option<InBand>,
     /// The payload type of comfort noise ([RFC 3389](https://www.rfc-editor.org/rfc/rfc3389)) if the peer named it.
     pub comfort_noise: Option<u8>,
     /// Seen from ourselves.
@@ -444,6 +455,7 @@ impl RtpMedia {
             accepted: vec![send],
             telephone_event: None,
             accepted_events: Vec::new(),
+            inband: None,
             comfort_noise: None,
             direction: Direction::SendRecv,
             ssrc,

@@ -10,7 +10,7 @@ use super::network::Network;
 use super::offer_answer::{
     OWN_OPUS, address, codec_lines, event_for, event_lines, in_common, in_common_wideband_first, refused_line,
 };
-use super::plan::{AcceptedCodec, Direction, RtpMedia, RtpSlot, SrtpPlan, TelephoneEvent};
+use super::plan::{AcceptedCodec, Direction, InBand, RtpMedia, RtpSlot, SrtpPlan, TelephoneEvent};
 use super::sdes::{SrtpAgreed, SrtpLocal, Transport};
 use super::session::{AudioLine, SdpError, parse};
 use crate::codec::Codec;
@@ -80,6 +80,8 @@ pub struct TrunkLocal {
     pub ptime: u8,
     /// Whether digits may go in RTP.
     pub telephone_event: bool,
+    /// Whether digits are tones in the sound where they do not go in RTP.
+    pub inband: Option<InBand>,
     /// What we want, seen from ourselves.
     pub direction: Direction,
     /// The SSRC that we send with.
@@ -101,6 +103,7 @@ impl TrunkLocal {
             numbers: OwnNumbers::default(),
             ptime: 20,
             telephone_event: true,
+            inband: None,
             direction: Direction::SendRecv,
             ssrc,
             srtp: SrtpLocal::off(),
@@ -304,6 +307,7 @@ fn media(local: &TrunkLocal, line: &AudioLine<'_>, common: Vec<AcceptedCodec>) -
         send,
         telephone_event,
         accepted_events,
+        inband: local.inband.filter(|_| telephone_event.is_none()),
         comfort_noise: line.comfort_noise(),
         accepted: common,
         direction: local.direction.answer_to(theirs),

@@ -142,6 +142,28 @@ fn a_long_press_is_split_and_put_together_again() {
     }
 }
 
+/// A burst of losses longer than the silence that passes for an end, across the border of two segments or within one.
+#[test]
+fn a_long_press_with_a_hole_is_one_digit() {
+    for clock in [8_000, 48_000] {
+        let mut sender = EventSender::new(clock);
+        sender.queue(5, 10_000);
+        let packets = run(&mut sender, 77);
+        for hole in (10..480).step_by(3) {
+            let heard: Vec<_> = packets.iter().filter(|(step, _)| !(hole..hole + 12).contains(step)).copied().collect();
+            let start = Instant::now();
+            let (mut receiver, mut updates) = (EventReceiver::default(), Vec::new());
+            for (step, packet) in heard {
+                let at = start + Duration::from_millis(u64::from(step) * 20);
+                updates.extend(receiver.handle_timeout(at));
+                updates.extend(receiver.handle(at, packet.timestamp, &packet.payload, clock));
+            }
+            updates.extend(receiver.handle_timeout(start + Duration::from_secs(60)));
+            assert_eq!(digits(&updates).len(), 1, "a hole at {hole}, {clock} Hz: {updates:?}");
+        }
+    }
+}
+
 #[test]
 fn a_live_key_is_sent_while_it_is_held() {
     let mut sender = EventSender::new(8_000);

@@ -137,6 +137,21 @@ fn answers_are_read() {
     assert_eq!(read_answer(&local(), swapped.as_bytes()).unwrap().send.codec, Codec::Pcma);
 }
 
+/// Digits as tones are for peers that do not negotiate telephone-event.
+#[test]
+fn tones_take_the_place_of_events_that_are_not_agreed_upon() {
+    let inband = Some(InBand { suppress: true });
+    let auto = TrunkLocal { telephone_event: true, inband, ..local() };
+    assert!(offer(&auto).contains("telephone-event"));
+    assert_eq!(read_answer(&auto, ASTERISK.as_bytes()).unwrap().inband, None);
+    assert_eq!(read_answer(&auto, SIPP.as_bytes()).unwrap().inband, inband);
+    let tones = TrunkLocal { telephone_event: false, inband, ..local() };
+    assert!(!offer(&tones).contains("telephone-event"));
+    let media = read_answer(&tones, ASTERISK.as_bytes()).unwrap();
+    assert_eq!((media.telephone_event, media.inband), (None, inband));
+    assert_eq!(read_answer(&local(), SIPP.as_bytes()).unwrap().inband, None);
+}
+
 /// RFC 3264 section 6.1: each side sends with the other's numbers.
 #[test]
 fn digits_under_the_number_of_our_offer_are_taken_where_the_answer_has_another() {
