@@ -211,7 +211,7 @@ impl BrowserLeg {
         }
     }
 
-    fn tell(&self, cx: &mut Context, message: impl FnOnce(String) -> ServerMessage) {
+    pub(super) fn tell(&self, cx: &mut Context, message: impl FnOnce(String) -> ServerMessage) {
         cx.tell(self.socket, message(self.name.clone()));
     }
 

@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use super::audio::Audio;
 use super::established::Next;
 use super::leg::{Happened, Progress, Way};
 use super::party::{Party, Said};
 use super::slots::Slots;
 use super::trunk_leg::TrunkLeg;
 use super::{
-    CallId, Cause, Cdr, Codecs, Context, Direction, Effect, LegRecord, MediaRecord, Origin, Rights, SocketId, Special,
-    TrunkTried,
+    CallId, Cause, Cdr, Codecs, Context, Direction, Effect, LegRecord, LegSound, MediaRecord, Origin, Rights, SocketId,
+    Special, TrunkTried,
 };
 use crate::sdp::{Band, Hears, LegMedia, LegPlan, LegStats, MediaCommand, MediaPlan, MediaStats, RtpSlot, Side};
 
@@ -27,6 +28,7 @@ pub(super) struct Core {
     /// What the user may whose call it is: he who called, or else he who answered.
     pub rights: Option<Rights>,
     pub record: Cdr,
+    pub audio: Audio,
     pub slots: Slots,
     /// The media path's present plan, once started.
     plan: Option<MediaPlan>,
@@ -86,6 +88,7 @@ impl Core {
             rights: None,
             forwards: 70,
             record,
+            audio: Audio::default(),
             slots: Slots::default(),
             plan: None,
             leavers: Vec::new(),
@@ -387,7 +390,9 @@ impl Core {
 
     /// The last of the media path.
     pub(super) fn stopped(&mut self, stats: &MediaStats) {
-        self.record.media = Some(MediaRecord { a: leg_record(&stats.a), b: leg_record(&stats.b) });
+        let mut media = MediaRecord { a: leg_record(&stats.a), b: leg_record(&stats.b) };
+        self.audio.write(&mut media);
+        self.record.media = Some(media);
     }
 
     /// Writes the record and gives the media resources back.
@@ -406,6 +411,9 @@ fn leg_record(leg: &LegStats) -> LegRecord {
         lost: leg.lost,
         jitter_ms: leg.jitter_ms,
         concealed_ms: leg.concealed_ms,
+        accelerated_ms: leg.accelerated_ms,
+        stretched_ms: leg.stretched_ms,
         rejected: leg.rejected,
+        sound: LegSound::default(),
     }
 }

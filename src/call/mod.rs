@@ -10,6 +10,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod audio;
 mod begin;
 pub mod browser_leg;
 pub mod cause;
@@ -45,7 +46,7 @@ pub use directory::{Directory, Phone};
 pub use identity::{Asserted, FromUser, Identity};
 pub use join::{Mail, Transferor};
 pub use number::NumberFormat;
-pub use record::{Cdr, Codecs, LegRecord, MediaRecord, TransferRecord, TrunkTried};
+pub use record::{Cdr, Codecs, LegRecord, LegSound, MediaRecord, NoAudioRecord, Score, TransferRecord, TrunkTried};
 pub use screening::{InboundRequest, Origination, OutboundRequest, PhoneRequest, Rights};
 pub use state::{Call, Event};
 pub use transfer::TransferTo;

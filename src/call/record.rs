@@ -46,6 +46,9 @@ pub struct Cdr {
     /// What became of transfers of the call, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub transfers: Vec<TransferRecord>,
+    /// When one party's sound did not reach the other, and why, in order; the first 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub no_audio: Vec<NoAudioRecord>,
     /// Codecs in use at the end.
     pub codecs: Codecs,
     /// What the media path counted; absent where it never ran or did not report in time.
@@ -66,6 +69,22 @@ pub struct TransferRecord {
     pub how: String,
     /// What came of it: `done`, or the SIP status that stands for the failure.
     pub result: String,
+}
+
+/// A time without sound in one direction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoAudioRecord {
+    /// When it was recognised, Unix milliseconds.
+    pub at: u64,
+    /// The side whose sound was missing: `a` called, `b` was called.
+    pub from: String,
+    /// The side on whose leg it ended.
+    pub leg: String,
+    /// Why: `no-ice`, `no-dtls`, `no-rtp`, `wrong-payload-type`, `stranger`, `not-authentic`, `silent` or `held`.
+    pub cause: String,
+    /// How long it lasted from then, milliseconds; absent where it lasted until the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ms: Option<u64>,
 }
 
 /// One trunk tried for a call.
@@ -117,8 +136,46 @@ pub struct LegRecord {
     pub jitter_ms: u32,
     /// Sound made up for lost packets, milliseconds.
     pub concealed_ms: u64,
+    /// Sound left out to shorten the delay, milliseconds.
+    #[serde(default)]
+    pub accelerated_ms: u64,
+    /// Sound added to lengthen it, milliseconds.
+    #[serde(default)]
+    pub stretched_ms: u64,
     /// Packets refused: from a stranger, or not authentic.
     pub rejected: u64,
+    /// How the side sounded, and what it heard.
+    #[serde(flatten)]
+    pub sound: LegSound,
+}
+
+/// How one side of an answered call sounded; absent where nothing was measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LegSound {
+    /// What it sent us: the E-model's score (ITU-T G.107) second by second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mos_sent: Option<Score>,
+    /// What it heard of the other side, both legs taken together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mos_heard: Option<Score>,
+    /// The mean one-way delay of what it heard, estimated, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay_ms: Option<u16>,
+    /// The mean round trip to it by RTCP, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_ms: Option<u16>,
+    /// Its loudest second, RMS in dB below full scale.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level_db: Option<i8>,
+}
+
+/// A score over a call.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// The mean of all seconds.
+    pub mean: f32,
+    /// The worst second.
+    pub worst: f32,
 }
 
 impl Cdr {
@@ -144,6 +201,7 @@ impl Cdr {
             q850: 16,
             text: String::new(),
             transfers: Vec::new(),
+            no_audio: Vec::new(),
             codecs: Codecs::default(),
             media: None,
         }

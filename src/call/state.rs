@@ -20,7 +20,7 @@ use super::party::{Party, Said};
 use super::screening::{InboundRequest, Origination};
 use super::trunk_leg::TrunkLeg;
 use super::{CallId, Cause, Context, Direction, Lease, LeaseRefusal, Origin, SocketId, Special};
-use crate::sdp::{Hears, LegMedia, MediaLoss, MediaReport, RtpSlot, Side};
+use crate::sdp::{Hears, LegMedia, MediaLoss, MediaReport, Mos, RtpSlot, Side};
 use crate::sip::{SessionId, UaEvent};
 
 /// What happens to a call.
@@ -125,6 +125,16 @@ impl Call {
     /// Whether the parties talk.
     pub fn is_established(&self) -> bool {
         matches!(self.state, State::Established(_))
+    }
+
+    /// The score of the worse direction in the last second, where it is known.
+    pub fn mos(&self) -> Option<Mos> {
+        self.core.audio.present()
+    }
+
+    /// Whether a direction has no sound, for a fault of somebody's.
+    pub fn is_without_audio(&self) -> bool {
+        self.core.audio.is_broken()
     }
 
     /// When [`Event::Tick`] is due.
@@ -371,11 +381,22 @@ impl State {
                 self
             }
             MediaReport::Digit { .. } | MediaReport::Connected(_) | MediaReport::FirstRtp(_) => self,
+            MediaReport::Quality(quality) if established => {
+                core.quality(cx, &quality);
+                self
+            }
+            MediaReport::Audio { from, verdict } if established => {
+                core.audio(cx, from, verdict);
+                self
+            }
             MediaReport::Quality(_) | MediaReport::Audio { .. } => self,
             MediaReport::Lost { side, loss } => match media_lost(loss, established) {
                 // Of a leg that has been replaced meanwhile.
                 _ if core.party(side).is_none_or(|party| party.browser().is_none() != is_rtp(loss)) => self,
-                cause => self.happened(core, cx, side, Happened::Over(cause)),
+                cause => {
+                    core.audio_lost(cx, side, loss);
+                    self.happened(core, cx, side, Happened::Over(cause))
+                }
             },
             MediaReport::Failed => self.release(core, cx, broken("The media path broke"), None),
             // A media path that stopped by itself is lost.

@@ -120,14 +120,14 @@ impl Gauge {
         let share = lost as f32 / expected.max(1) as f32;
         // Chance alone makes runs of 1 / (1 - share) packets.
         let burst_ratio = if gaps > 0 { lost as f32 / gaps as f32 * (1.0 - share) } else { 1.0 };
-        let buffer = inbound.buffered_ms() as f32;
-        let impairment = Impairment::new(codec, concealed / elapsed, burst_ratio, one_way + PACKET_MS + buffer);
+        let delay = one_way + PACKET_MS + inbound.delay_ms(now) as f32;
+        let impairment = Impairment::new(codec, concealed / elapsed, burst_ratio, delay);
         let flow = FlowQuality {
             codec,
             loss_permille: whole(share * 1_000.0),
             jitter_ms: stats.jitter_ms().min(u32::from(u16::MAX)) as u16,
             concealed_ms: Some(whole(concealed * 1_000.0 / elapsed)),
-            buffer_ms: Some(whole(buffer)),
+            buffer_ms: Some(whole(inbound.buffered_ms() as f32)),
             delay_ms: whole(impairment.delay_ms),
             mos: impairment.mos(),
         };

@@ -388,6 +388,7 @@ impl Leg {
 
     /// The leg's counters.
     pub fn stats(&self) -> LegStats {
+        let sound = self.inbound.sound();
         LegStats {
             packets_in: self.inbound.packets,
             bytes_in: self.inbound.bytes,
@@ -395,7 +396,9 @@ impl Leg {
             bytes_out: self.outbound.bytes,
             lost: self.inbound.stats.lost(),
             jitter_ms: self.inbound.stats.jitter_ms(),
-            concealed_ms: self.inbound.concealed_ms(),
+            concealed_ms: sound.concealed_ms,
+            accelerated_ms: sound.accelerated_ms,
+            stretched_ms: sound.stretched_ms,
             rejected: self.inbound.refused.total() + self.srtp_refused(),
         }
     }

@@ -639,6 +639,10 @@ pub struct LegStats {
     pub jitter_ms: u32,
     /// Milliseconds of audio that had to be invented.
     pub concealed_ms: u64,
+    /// Milliseconds of audio that were left out, to shorten the delay.
+    pub accelerated_ms: u64,
+    /// Milliseconds of audio that were added, to lengthen it.
+    pub stretched_ms: u64,
     /// Packets refused: from a source not latched, or not authentic.
     pub rejected: u64,
 }
@@ -654,6 +658,8 @@ impl LegStats {
             lost: self.lost + later.lost,
             jitter_ms: if later.packets_in > 0 { later.jitter_ms } else { self.jitter_ms },
             concealed_ms: self.concealed_ms + later.concealed_ms,
+            accelerated_ms: self.accelerated_ms + later.accelerated_ms,
+            stretched_ms: self.stretched_ms + later.stretched_ms,
             rejected: self.rejected + later.rejected,
         }
     }

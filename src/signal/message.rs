@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::MAX_FRAME;
+use super::quality::{Flow, Grade, Way, Whose};
 use super::values;
 
 /// The longest session token, in bytes.
@@ -142,7 +143,7 @@ pub enum ClientMessage {
 const NO_CONTROLS: &str = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$";
 
 /// What the gateway sends.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ServerMessage {
     /// The session is open.
@@ -229,6 +230,49 @@ pub enum ServerMessage {
         call: String,
         /// Who is there now: a number, a name, or `anonymous`.
         remote: String,
+    },
+    /// How an answered call sounds: once a second. A direction is absent while nothing is known of it: nothing comes, or its
+    /// receiver has not reported yet.
+    Quality {
+        /// The call's id.
+        call: String,
+        /// Both directions taken together.
+        grade: Grade,
+        /// From mouth to ear, the longer of both directions, estimated, in milliseconds; absent while nobody hears anybody.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        delay_ms: Option<u16>,
+        /// From the gateway to this browser, by the browser's own reports.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        down: Option<Flow>,
+        /// From this browser to the gateway.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        up: Option<Flow>,
+        /// From the other side to the gateway.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trunk_down: Option<Flow>,
+        /// From the gateway to the other side, by its own reports, if it sends any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trunk_up: Option<Flow>,
+    },
+    /// One direction of an answered call has no sound, and why. It holds until `audio`, or until another takes its place.
+    NoAudio {
+        /// The call's id.
+        call: String,
+        /// Which direction.
+        way: Way,
+        /// On which leg the sound ends.
+        at: Whose,
+        /// The cause's name, such as `no-rtp`.
+        cause: String,
+        /// The cause in words, for a person.
+        text: String,
+    },
+    /// The sound is back, or nobody expects it any more (a hold).
+    Audio {
+        /// The call's id.
+        call: String,
+        /// Which direction.
+        way: Way,
     },
     /// The call is over; nothing follows for it.
     Ended {
@@ -537,6 +581,9 @@ impl ServerMessage {
             | ServerMessage::Digit { call, .. }
             | ServerMessage::Transfer { call, .. }
             | ServerMessage::Transferred { call, .. }
+            | ServerMessage::Quality { call, .. }
+            | ServerMessage::NoAudio { call, .. }
+            | ServerMessage::Audio { call, .. }
             | ServerMessage::Ended { call, .. } => Some(call),
             ServerMessage::Error { call, .. } => call.as_deref(),
             ServerMessage::Welcome { .. } | ServerMessage::Pong { .. } | ServerMessage::Draining {} => None,

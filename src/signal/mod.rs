@@ -6,11 +6,13 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod message;
+pub mod quality;
 pub mod schema;
 pub mod token;
 pub mod values;
 
 pub use message::{ClientMessage, ErrorCode, Holder, MessageError, Party, ServerMessage, TransferState};
+pub use quality::{Flow, Grade, Way, Whose};
 pub use schema::json_schema;
 pub use token::{Claims, TokenError, TokenVerifier, sign_hs256};
 pub use values::{

@@ -33,7 +33,7 @@ pub use config::{Auth, SwitchConfig, SwitchLimits};
 pub use io::{Input, Output};
 pub use phones::{PhoneRights, PhonesConfig};
 
-pub use status::{RegistrarStatus, RegistrationStatus, Status, TrunkStatus};
+pub use status::{RegistrarStatus, RegistrationStatus, SoundStatus, Status, TrunkStatus};
 
 use crate::call::{Call, Cause, Effect, Event, Origin, Settings, Special, Trunks};
 use crate::signal::ServerMessage;

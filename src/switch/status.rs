@@ -3,12 +3,14 @@
 use serde::Serialize;
 
 use super::{Now, Switch};
+use crate::call::Call;
 use crate::call::trunks::TrunkState;
+use crate::sdp::Mos;
 use crate::sip::register::RegisterState;
 use crate::sip::registrar::RegistrarCounters;
 
 /// How everything stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
     /// New calls are refused.
     pub draining: bool,
@@ -18,12 +20,43 @@ pub struct Status {
     pub calls: usize,
     /// Calls in which the parties talk.
     pub established: usize,
+    /// How the calls sound at present.
+    pub sound: SoundStatus,
     /// SIP messages of strangers dropped since the start.
     pub dropped_sip: u64,
     /// In the order of the configuration.
     pub trunks: Vec<TrunkStatus>,
     /// Where there is a registrar.
     pub registrar: Option<RegistrarStatus>,
+}
+
+/// How the calls sound, by the worse direction of each in its last second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct SoundStatus {
+    /// Calls of which it is known.
+    pub measured: usize,
+    /// The mean of their scores (ITU-T G.107).
+    pub mos_mean: Option<f32>,
+    /// The worst of them.
+    pub mos_worst: Option<f32>,
+    /// Calls in which a direction has no sound, for a fault of somebody's.
+    pub without_audio: usize,
+}
+
+impl SoundStatus {
+    fn of<'a>(calls: impl Iterator<Item = &'a Call>) -> SoundStatus {
+        let (mut status, mut sum) = (SoundStatus::default(), 0.0);
+        for call in calls.filter(|call| call.is_established()) {
+            status.without_audio += usize::from(call.is_without_audio());
+            let Some(mos) = call.mos().map(Mos::value) else { continue };
+            status.measured += 1;
+            sum += f64::from(mos);
+            status.mos_worst = Some(status.mos_worst.map_or(mos, |worst| worst.min(mos)));
+        }
+        let mean = |sum: f64| ((sum / status.measured as f64 * 100.0).round() / 100.0) as f32;
+        status.mos_mean = (status.measured > 0).then(|| mean(sum));
+        status
+    }
 }
 
 /// How a trunk stands.
@@ -117,6 +150,7 @@ impl Switch {
             sockets: stats.sockets,
             calls: stats.calls,
             established: stats.established,
+            sound: SoundStatus::of(self.calls.values()),
             dropped_sip: stats.dropped_sip,
             trunks: trunks.map(|(at, state)| TrunkStatus { state, registration: registration(at) }).collect(),
             registrar: self.phones.as_ref().map(|phones| phones.counters(now.instant).into()),
