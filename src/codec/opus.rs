@@ -212,7 +212,9 @@ impl OpusEncoder {
     }
 
     fn apply(&mut self) -> Result<(), CodecError> {
-        self.inner.set_bitrate(Bitrate::Bits(self.settings.bitrate))?;
+        // Redundancy takes its bits from the sound: with a third more neither suffers (docs/decisions/0009).
+        let bitrate = if self.settings.fec.is_some() { self.settings.bitrate / 3 * 4 } else { self.settings.bitrate };
+        self.inner.set_bitrate(Bitrate::Bits(bitrate))?;
         self.inner.set_complexity(self.settings.complexity)?;
         self.inner.set_inband_fec(self.settings.fec.is_some())?;
         self.inner.set_packet_loss_perc(i32::from(self.settings.fec.unwrap_or(0).min(100)))?;

@@ -333,7 +333,7 @@ impl Leg {
                 RtcpItem::Sender { info, .. } => inbound.stats.sender_report(now, info.ntp),
                 // One in our own name is our own, which the peer sends back.
                 RtcpItem::Report { from, block } if block.ssrc == outbound.ssrc() && from != outbound.ssrc() => {
-                    outbound.peer_loss(block.fraction_lost);
+                    outbound.peer_loss(now, block.fraction_lost);
                     gauge.peer_report(now, middle, block);
                 }
                 RtcpItem::Report { .. } | RtcpItem::Bye { .. } => {}

@@ -27,6 +27,7 @@ mod outbound;
 mod party;
 mod quality;
 mod queue;
+mod redundancy;
 mod sound;
 mod survey;
 #[cfg(test)]

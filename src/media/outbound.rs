@@ -3,10 +3,13 @@
 //! The time line is exact: each frame advances it by 20 ms whether or not something is sent, so a timestamp is always the
 //! time it stands for. Sequence numbers count packets sent.
 
+use std::time::Instant;
+
 use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::digits::{DigitSender, DigitStep};
+use super::redundancy::Redundancy;
 use super::{FRAME_MS, LONGEST_FRAME};
 use crate::codec::opus::OpusSettings;
 use crate::codec::{Codec, CodecError, Encoder, Rate};
@@ -36,9 +39,9 @@ pub(super) struct Outbound {
     pending_len: usize,
     digits: Option<DigitSender>,
     marker: bool,
-    /// Whether the peer can use redundancy, and the loss it reports in percent, smoothed.
+    /// Whether the peer can use redundancy, and how much it needs.
     fec: bool,
-    loss: f32,
+    redundancy: Redundancy,
     /// Packets sent, and their payload bytes.
     pub packets: u64,
     pub bytes: u64,
@@ -67,7 +70,7 @@ impl Outbound {
             digits: None,
             marker: true,
             fec: false,
-            loss: 0.0,
+            redundancy: Redundancy::new(),
             packets: 0,
             bytes: 0,
         })
@@ -99,6 +102,7 @@ impl Outbound {
             self.packet_ms = packet_ms;
             self.restart();
         }
+        self.apply_redundancy();
         Ok(())
     }
 
@@ -120,6 +124,7 @@ impl Outbound {
         if rate != self.rate {
             self.encoder = encoder(self.send.codec, rate)?;
             self.rate = rate;
+            self.apply_redundancy();
             self.restart();
         }
         Ok(())
@@ -238,14 +243,18 @@ impl Outbound {
         (self.timestamp, self.send.codec.clock_rate())
     }
 
-    /// Takes the loss that the peer reports, in 256ths: redundancy follows it.
-    pub fn peer_loss(&mut self, fraction: u8) {
-        let percent = f32::from(fraction) * 100.0 / 256.0;
-        // Up at once, down slowly.
-        self.loss = if percent > self.loss { percent } else { self.loss * 0.8 + percent * 0.2 };
-        let expected = (self.fec && self.loss >= 1.0).then_some((self.loss.ceil() as u8).min(30));
+    /// Takes the loss that the peer reports, in 256ths: redundancy follows it, of sound and of digits.
+    pub fn peer_loss(&mut self, now: Instant, fraction: u8) {
+        self.redundancy.reported(now, fraction);
+        self.apply_redundancy();
+    }
+
+    fn apply_redundancy(&mut self) {
         // The encoder goes on as it was when it does not take the setting.
-        let _ = self.encoder.set_fec(expected);
+        let _ = self.encoder.set_fec(self.redundancy.expected().filter(|_| self.fec));
+        if let Some(digits) = &mut self.digits {
+            digits.events().set_lossy(self.redundancy.lossy());
+        }
     }
 }
 

@@ -18,6 +18,8 @@ const EVENTS: u8 = 101;
 enum Command {
     Say(Sound),
     Digit(char),
+    Key(char),
+    Lose(u32),
     Secure(Box<Keys>),
     Stop,
 }
@@ -78,6 +80,18 @@ impl Phone {
         }
     }
 
+    /// Presses these keys, one after another, as tones in the sound: 80 ms each, and a pause of 80 ms.
+    pub async fn key(&self, keys: &str) {
+        for key in keys.chars() {
+            self.commands.send(Command::Key(key)).await.expect("a running phone");
+        }
+    }
+
+    /// From now on its network loses so many packets in a hundred, both ways, at random.
+    pub async fn lose(&self, percent: u32) {
+        self.commands.send(Command::Lose(percent)).await.expect("a running phone");
+    }
+
     pub async fn stop(self) {
         self.commands.send(Command::Stop).await.expect("a running phone");
         self.task.await.expect("a phone that ends well");
@@ -94,9 +108,46 @@ struct Sender {
     /// What is left of the digit being sent, and the timestamp of its start.
     event: Option<(Vec<[u8; 4]>, u32)>,
     pause: u8,
+    /// Keys to be pressed as tones, and the frames that are left of one and its pause.
+    keys: Vec<char>,
+    key_frames: u8,
 }
 
+/// Which packets a network swallows: the same ones in every run.
+struct Network {
+    percent: u32,
+    state: u32,
+}
+
+impl Network {
+    fn swallows(&mut self) -> bool {
+        self.state = self.state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (self.state >> 16) % 100 < self.percent
+    }
+}
+
+/// Frames of a key pressed as a tone, and of the pause after it.
+const KEY_FRAMES: u8 = 4;
+
 impl Sender {
+    fn sound_of_frame(&mut self) -> Sound {
+        if self.key_frames == 0 && !self.keys.is_empty() {
+            self.key_frames = 2 * KEY_FRAMES;
+        }
+        if self.key_frames == 0 {
+            return self.sound;
+        }
+        self.key_frames -= 1;
+        match self.key_frames {
+            0 => {
+                self.keys.remove(0);
+                Sound::Silence
+            }
+            left if left >= KEY_FRAMES => Sound::Key(self.keys[0]),
+            _ => Sound::Silence,
+        }
+    }
+
     fn packet(&mut self) -> Vec<u8> {
         if self.event.is_none() && self.pause == 0 && !self.digits.is_empty() {
             let mut packets = event(self.digits.remove(0), 100, 8000);
@@ -104,7 +155,8 @@ impl Sender {
             self.event = Some((packets, self.timestamp));
         }
         self.sequence = self.sequence.wrapping_add(1);
-        let audio: Vec<u8> = self.voice.frame::<FRAME>(self.sound).iter().map(|&sample| to_ulaw(sample)).collect();
+        let sound = self.sound_of_frame();
+        let audio: Vec<u8> = self.voice.frame::<FRAME>(sound).iter().map(|&sample| to_ulaw(sample)).collect();
         let mut packet = Packet {
             payload_type: 0,
             marker: false,
@@ -147,19 +199,27 @@ async fn run(socket: UdpSocket, mut inbox: mpsc::Receiver<Command>, heard: Heard
         digits: Vec::new(),
         event: None,
         pause: 0,
+        keys: Vec::new(),
+        key_frames: 0,
     };
+    let mut network = Network { percent: 0, state: 7 };
     let (mut peer, mut buffer, mut keys) = (None, [0; 2048], None);
     loop {
         tokio::select! {
             command = inbox.recv() => match command {
                 Some(Command::Say(sound)) => sender.sound = sound,
                 Some(Command::Digit(digit)) => sender.digits.push(digit),
+                Some(Command::Key(key)) => sender.keys.push(key),
+                Some(Command::Lose(percent)) => network.percent = percent,
                 Some(Command::Secure(new)) => keys = Some(new),
                 Some(Command::Stop) | None => return,
             },
             _ = tick.tick() => if let Some(peer) = peer {
-                // Nobody listens any more: that is for the signalling to say.
-                let _ = socket.send_to(&protected(sender.packet(), keys.as_deref_mut()), peer).await;
+                let packet = protected(sender.packet(), keys.as_deref_mut());
+                if !network.swallows() {
+                    // Nobody listens any more: that is for the signalling to say.
+                    let _ = socket.send_to(&packet, peer).await;
+                }
             },
             received = socket.recv_from(&mut buffer) => if let Ok((length, source)) = received {
                 peer = Some(source);
@@ -167,7 +227,7 @@ async fn run(socket: UdpSocket, mut inbox: mpsc::Receiver<Command>, heard: Heard
                     Some(keys) => keys.receiving.unprotect_rtp(&mut buffer[..length]).ok(),
                     None => Some(length),
                 };
-                if let Some(length) = length {
+                if let Some(length) = length.filter(|_| !network.swallows()) {
                     hear(&buffer[..length], &heard);
                 }
             },

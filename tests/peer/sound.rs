@@ -18,22 +18,41 @@ pub enum Sound {
     Silence,
     /// A sine of so many hertz, at -10 dB of full scale.
     Tone(f64),
+    /// The two tones of a key.
+    Key(char),
+}
+
+/// The two frequencies of a key (ITU-T Q.23).
+fn key_tones(key: char) -> [f64; 2] {
+    let place = "123A456B789C*0#D".find(key).expect("a key");
+    [[697.0, 770.0, 852.0, 941.0][place / 4], [1209.0, 1336.0, 1477.0, 1633.0][place % 4]]
 }
 
 /// Makes a [`Sound`] frame by frame, without a jump between frames.
 #[derive(Debug, Default)]
 pub struct Voice {
     phase: f64,
+    second: f64,
 }
 
 impl Voice {
     /// 20 ms; as many samples as the caller wants, of which the rate follows.
     pub fn frame<const N: usize>(&mut self, sound: Sound) -> [i16; N] {
-        let Sound::Tone(hertz) = sound else { return [0; N] };
-        std::array::from_fn(|_| {
-            self.phase = (self.phase + TAU * hertz / (N * 50) as f64) % TAU;
-            (self.phase.sin() * 10_000.0) as i16
-        })
+        let step = |hertz: f64| TAU * hertz / (N * 50) as f64;
+        match sound {
+            Sound::Silence => [0; N],
+            Sound::Tone(hertz) => std::array::from_fn(|_| {
+                self.phase = (self.phase + step(hertz)) % TAU;
+                (self.phase.sin() * 10_000.0) as i16
+            }),
+            Sound::Key(key) => {
+                let [low, high] = key_tones(key).map(step);
+                std::array::from_fn(|_| {
+                    (self.phase, self.second) = ((self.phase + low) % TAU, (self.second + high) % TAU);
+                    ((self.phase.sin() + self.second.sin()) * 6_000.0) as i16
+                })
+            }
+        }
     }
 }
 
@@ -221,6 +240,13 @@ impl Heard {
         }
     }
 
+    /// Waits for these keys as tones in the sound.
+    pub async fn keys(&self, who: &str, expected: &str) {
+        let well = self.until(super::PATIENCE, |r| keys(r.samples()).len() >= expected.len()).await;
+        let got = self.read(|r| keys(r.samples()));
+        assert!(well && got == expected, "{who} should hear the keys {expected}, heard {got:?}");
+    }
+
     /// Waits for these telephone-event digits.
     pub async fn digits(&self, who: &str, expected: &str) {
         let well = self.until(super::PATIENCE, |r| r.digits.len() >= expected.len()).await;
@@ -229,8 +255,43 @@ impl Heard {
     }
 }
 
+/// The keys that sound for 40 ms and more, each once for as long as it goes on.
+pub fn keys(samples: &[i16]) -> String {
+    let key = |frame: &[i16]| {
+        "0123456789*#ABCD".chars().find(|key| {
+            let [low, high] = key_tones(*key).map(|hertz| share(frame, hertz));
+            low > 0.25 && high > 0.25 && low + high > 0.75 && level(frame) > -40.0
+        })
+    };
+    let frames: Vec<_> = samples.chunks_exact(FRAME).map(key).collect();
+    let mut found = String::new();
+    let mut current = None;
+    for pair in frames.windows(2) {
+        match (pair[0], pair[1], current) {
+            (Some(a), Some(b), last) if a == b && last != Some(a) => {
+                found.push(a);
+                current = Some(a);
+            }
+            (None, None, _) => current = None,
+            _ => {}
+        }
+    }
+    found
+}
+
 mod proof {
-    use super::{FRAME, Heard, RATE, Recording, Sound, Voice, level, share};
+    use super::{FRAME, Heard, RATE, Recording, Sound, Voice, keys, level, share};
+
+    #[test]
+    fn keys_are_told_from_one_another_and_from_a_tone() {
+        let mut voice = Voice::default();
+        let mut samples = second(440.0);
+        for key in "55#1".chars() {
+            (0..5).for_each(|_| samples.extend(voice.frame::<FRAME>(Sound::Key(key))));
+            (0..4).for_each(|_| samples.extend(voice.frame::<FRAME>(Sound::Silence)));
+        }
+        assert_eq!(keys(&samples), "55#1");
+    }
 
     fn second(hertz: f64) -> Vec<i16> {
         let mut voice = Voice::default();

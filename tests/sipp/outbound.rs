@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use md5::Digest;
 
+use super::peer::sound::keys;
 use super::peer::{Codecs, PATIENCE, Sound};
 use super::sipp::FILE_TONE;
 use super::{BROWSER_TONE, Plot, Setup};
@@ -160,6 +161,55 @@ async fn digits_as_telephone_events_both_ways() {
             assert_eq!(scene.browser.expect("digit").await["digit"], digit);
         }
         // The conversation goes on after them.
+        scene.talk().await;
+        scene.hang_up(&call).await;
+        scene.finish().await;
+    }
+}
+
+/// A network between the trunk and its phone that loses packets: no digit is lost, none comes twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn digits_as_telephone_events_over_a_network_that_loses_a_tenth() {
+    for percent in [5, 10] {
+        let mut scene = Plot::of(Setup::new("phone-answer")).start().await;
+        let call = scene.dial().await;
+        scene.talk().await;
+        scene.phone.lose(percent).await;
+        scene.browser.press("159").await;
+        scene.phone.heard.digits("the phone", "159").await;
+        scene.browser.digits(&call, "7730*#").await;
+        scene.phone.heard.digits("the phone", "1597730*#").await;
+        scene.phone.press("6688*0").await;
+        for digit in ["6", "6", "8", "8", "*", "0"] {
+            assert_eq!(scene.browser.expect("digit").await["digit"], digit);
+        }
+        scene.browser.heard.digits("the browser", "6688*0").await;
+        scene.phone.lose(0).await;
+        scene.talk().await;
+        scene.hang_up(&call).await;
+        scene.finish().await;
+    }
+}
+
+/// A trunk without telephone-event: its digits are tones, the browser's are events.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn digits_as_tones_both_ways() {
+    for dtmf in ["dtmf = \"inband\"", "dtmf = \"auto\"", "dtmf = \"auto\"\ndtmf_suppress = true"] {
+        let mut scene = Plot::of(Setup::new("phone-inband")).trunk(dtmf).start().await;
+        let call = scene.dial().await;
+        scene.talk().await;
+        scene.browser.press("1559").await;
+        scene.phone.heard.keys("the phone", "1559").await;
+        scene.browser.digits(&call, "*0#").await;
+        scene.phone.heard.keys("the phone", "1559*0#").await;
+        scene.phone.key("2277D").await;
+        for digit in ["2", "2", "7", "7", "D"] {
+            assert_eq!(scene.browser.expect("digit").await["digit"], digit);
+        }
+        scene.browser.heard.digits("the browser", "2277D").await;
+        // Beside the event no tone is heard for as long as it takes to be one.
+        let leaked = scene.browser.heard.read(|recording| keys(recording.samples()));
+        assert!(!dtmf.contains("suppress") || leaked.is_empty(), "{dtmf}: the browser hears {leaked:?}");
         scene.talk().await;
         scene.hang_up(&call).await;
         scene.finish().await;
