@@ -69,8 +69,8 @@ struct Call<'a> {
 /// be made of what arrived from the browser.
 pub fn run(row: &Row, script: &Script, options: &Options) -> Vec<Value> {
     let mut call = Call::new(row, script, options.seed);
-    call.run();
-    let ms = script.ms() + 1_000;
+    let ms = script.ms() + 500;
+    call.run(Duration::from_millis(ms as u64));
     let (phone_start, browser_start) = (call.phone_start.unwrap_or(0), call.browser_start.unwrap_or(0));
     let up = call.at_phone.play(false, phone_start, ms);
     let down = call.at_browser.play(true, browser_start, ms);
@@ -170,8 +170,10 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn run(&mut self) {
-        while let Some((&(due, order), _)) = self.events.first_key_value() {
+    fn run(&mut self, until: Duration) {
+        while let Some((&(due, order), _)) = self.events.first_key_value()
+            && due < until
+        {
             let timeout = self.bridge.poll_timeout().map(|at| at.saturating_duration_since(self.base));
             if let Some(timeout) = timeout.filter(|timeout| *timeout <= due) {
                 self.now = self.now.max(timeout);
@@ -219,9 +221,6 @@ impl<'a> Call<'a> {
 
     /// A receiver report of the browser's about our stream (RFC 3550 section 6.4.2).
     fn report(&mut self) {
-        if self.events.is_empty() {
-            return;
-        }
         self.at(self.now + REPORTS, Event::BrowserReports);
         let Some((lost, highest)) = self.at_browser.report() else { return };
         let mut bytes = vec![0x81, 201, 0, 7];
