@@ -10,12 +10,12 @@ use ringback::media::{Bridge, Means, Port};
 use ringback::sdp::{AcceptedCodec, Hears, LegMedia, LegPlan, MediaPlan, RtpMedia, RtpSlot};
 use serde_json::{Value, json};
 
-use crate::Options;
 use crate::ends::{Speaker, TimeLine, Track};
 use crate::network::Network;
+use crate::peer::rtp::{Packet, from_ulaw, to_ulaw};
 use crate::rows::Row;
-use crate::rtp::{Packet, from_ulaw, to_ulaw};
-use crate::speech::{Script, write_wav};
+use crate::speech::Script;
+use crate::{Options, recorded};
 
 const OPUS: u8 = 111;
 /// Where the browser's and the phone's RTP comes from and goes to; RTCP is one port above.
@@ -41,15 +41,15 @@ enum Event {
     },
 }
 
-struct Call<'a> {
+struct Call {
     base: Instant,
     now: Duration,
     bridge: Bridge,
     events: BTreeMap<(Duration, u64), Event>,
     order: u64,
-    browser: Speaker<'a>,
+    browser: Speaker,
     browser_first: u32,
-    phone: Speaker<'a>,
+    phone: Speaker,
     faster: f64,
     from_browser: Network,
     to_browser: Network,
@@ -60,9 +60,6 @@ struct Call<'a> {
     at_phone: Track,
     at_browser: Track,
     at_gateway: Track,
-    /// The timestamps that stand for time zero.
-    phone_start: Option<u32>,
-    browser_start: Option<u32>,
 }
 
 /// Runs a row and writes what was heard; yields one entry of the list for each direction, and one for the best that could
@@ -71,46 +68,39 @@ pub fn run(row: &Row, script: &Script, options: &Options) -> Vec<Value> {
     let mut call = Call::new(row, script, options.seed);
     let ms = script.ms() + 500;
     call.run(Duration::from_millis(ms as u64));
-    let (phone_start, browser_start) = (call.phone_start.unwrap_or(0), call.browser_start.unwrap_or(0));
-    let up = call.at_phone.play(false, phone_start, ms);
-    let down = call.at_browser.play(true, browser_start, ms);
+    let up = call.at_phone.play(false, call.to_phone_line.zero(), ms);
+    let down = call.at_browser.play(true, call.to_browser_line.zero(), ms);
     // As if the receiver had known the whole stream: laid out by the sender's own timestamps.
-    let ideal: Vec<i16> =
-        call.at_gateway.play(true, call.browser_first, ms).iter().map(|&s| from_ulaw(to_ulaw(s))).collect();
+    let ideal = call.at_gateway.play(true, call.browser_first, ms);
+    let ideal: Vec<i16> = ideal.iter().map(|&sample| from_ulaw(to_ulaw(sample))).collect();
     let stats = call.bridge.stats();
-    let (lost_up, lost_down) = (&call.from_browser, &call.to_browser);
-    let entry = |direction: &str, sound: &[i16], network: &Network, line: Option<&TimeLine>, concealed: u64| {
-        let name = format!("{direction}-{}", row.name);
-        write_wav(&options.out.join(format!("{name}.wav")), sound);
-        let pace = line.map(TimeLine::in_ten_seconds);
-        json!({
-            "row": name,
-            "file": format!("{name}.wav"),
-            "starts_ms": script.starts_ms,
-            "clip_ms": script.clip_ms,
-            "path_ms": row.from_browser.delay_ms,
-            "packets": network.sent,
-            "lost": network.lost,
-            "concealed_ms": concealed,
-            "timestamps_wrong": line.map(|line| line.wrong),
-            "packets_in_10_s": pace,
-        })
+    let entry = |direction: &str, sound: &[i16], network: &Network| {
+        let mut entry = recorded(direction, row, script, options, sound);
+        entry["path_ms"] = row.from_browser.delay_ms.into();
+        (entry["packets"], entry["lost"]) = (network.sent.into(), network.lost.into());
+        entry
     };
-    let path_down = if row.name.starts_with("trunk") { &call.from_phone } else { lost_down };
-    let mut entries = vec![entry("down", &down, path_down, Some(&call.to_browser_line), stats.b.concealed_ms)];
-    if !row.name.starts_with("trunk") {
-        entries.push(entry("up", &up, lost_up, Some(&call.to_phone_line), stats.a.concealed_ms));
-        entries.push(entry("ideal", &ideal, lost_up, None, 0));
+    let line = |mut entry: Value, line: &TimeLine, concealed: u64| {
+        entry["concealed_ms"] = concealed.into();
+        entry["timestamps_wrong"] = line.wrong.into();
+        entry["packets_in_10_s"] = json!(line.in_ten_seconds());
+        entry
+    };
+    let from_phone = if row.is_trunk() { &call.from_phone } else { &call.to_browser };
+    let down = line(entry("down", &down, from_phone), &call.to_browser_line, stats.b.concealed_ms);
+    if row.is_trunk() {
+        return vec![down];
     }
-    entries
+    let up = line(entry("up", &up, &call.from_browser), &call.to_phone_line, stats.a.concealed_ms);
+    vec![down, up, entry("ideal", &ideal, &call.from_browser)]
 }
 
-impl<'a> Call<'a> {
-    fn new(row: &Row, script: &'a Script, seed: u64) -> Call<'a> {
+impl Call {
+    fn new(row: &Row, script: &Script, seed: u64) -> Call {
         let address = |text: &str| text.parse().expect("an address");
         let leg = |slot: u8, remote: &str, payload_type: u8, codec: Codec, ssrc: u32| {
             let send = AcceptedCodec { payload_type, codec };
-            let media = RtpMedia { slot: RtpSlot(slot), ..RtpMedia::new(address(remote), send, ssrc) };
+            let media = RtpMedia { slot: RtpSlot(slot), opus_fec: true, ..RtpMedia::new(address(remote), send, ssrc) };
             Some(LegPlan { media: LegMedia::Rtp(media), hears: Hears::Peer })
         };
         let plan = MediaPlan {
@@ -120,7 +110,7 @@ impl<'a> Call<'a> {
         let base = Instant::now();
         let seeds = |n: u64| seed.wrapping_mul(1_000_003).wrapping_add(n);
         let bridge = Bridge::new(base, plan, &Means::default(), [seed as u8; 32]).expect("a bridge");
-        let browser = Speaker::browser(&script.full, OPUS, row.ptimes, seeds(1));
+        let browser = Speaker::browser(script, row, OPUS, seeds(1));
         let browser_first = browser.timestamp();
         let mut call = Call {
             base,
@@ -129,7 +119,7 @@ impl<'a> Call<'a> {
             events: BTreeMap::new(),
             order: 0,
             browser,
-            phone: Speaker::phone(&script.narrow, row.ptimes, seeds(2)),
+            phone: Speaker::phone(script, row, seeds(2)),
             browser_first,
             faster: 1.0 + row.drift_ppm / 1e6,
             from_browser: Network::new(row.from_browser, seeds(3)),
@@ -140,8 +130,6 @@ impl<'a> Call<'a> {
             at_phone: Track::default(),
             at_browser: Track::default(),
             at_gateway: Track::default(),
-            phone_start: None,
-            browser_start: None,
         };
         call.browser_speaks();
         call.phone_speaks();
@@ -156,17 +144,17 @@ impl<'a> Call<'a> {
 
     /// A packet goes out when the last sample in it was said.
     fn browser_speaks(&mut self) {
-        if let Some((bytes, _)) = self.browser.packet() {
-            let at = Duration::from_secs_f64(self.browser.said_ms() as f64 / 1_000.0 / self.faster);
-            self.at(at, Event::BrowserSays(bytes));
+        if let Some(said) = self.browser.packet() {
+            let at = Duration::from_secs_f64(said.end_ms as f64 / 1_000.0 / self.faster);
+            self.at(at, Event::BrowserSays(self.browser.rtp(&said)));
         }
     }
 
     fn phone_speaks(&mut self) {
-        if let Some((bytes, _)) = self.phone.packet() {
+        if let Some(said) = self.phone.packet() {
             // A little later than the browser: the two have no common beat.
-            let at = Duration::from_secs_f64((self.phone.said_ms() as f64 + 7.3) / 1_000.0 / self.faster);
-            self.at(at, Event::PhoneSays(bytes));
+            let at = Duration::from_secs_f64((said.end_ms as f64 + 7.3) / 1_000.0 / self.faster);
+            self.at(at, Event::PhoneSays(self.phone.rtp(&said)));
         }
     }
 
@@ -241,13 +229,11 @@ impl<'a> Call<'a> {
             match transmit.port {
                 Port::Rtp(RtpSlot(1)) => {
                     let packet = Packet::parse(&bytes).expect("RTP");
-                    self.phone_start.get_or_insert_with(|| start_of(&packet, ms, 8));
                     self.to_phone_line.sent(ms, &packet, 8_000);
                     self.at_phone.add(&packet);
                 }
                 Port::Rtp(_) => {
                     let packet = Packet::parse(&bytes).expect("RTP");
-                    self.browser_start.get_or_insert_with(|| start_of(&packet, ms, 48));
                     self.to_browser_line.sent(ms, &packet, 48_000);
                     for at in self.to_browser.carry(self.now) {
                         self.at(at, Event::Browser { port: transmit.port, bytes: bytes.clone() });
@@ -263,11 +249,6 @@ impl<'a> Call<'a> {
         }
         while self.bridge.poll_report().is_some() {}
     }
-}
-
-/// The timestamp at time zero, of a stream whose first packet of 20 ms went out at `ms`: when its last sample was there.
-fn start_of(packet: &Packet<'_>, ms: f64, per_ms: u32) -> u32 {
-    packet.timestamp.wrapping_sub(((ms - 20.0) * f64::from(per_ms)).round() as i64 as u32)
 }
 
 /// The share lost of the stream `ssrc` by the first report about it in a compound packet.

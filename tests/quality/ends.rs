@@ -1,14 +1,20 @@
 //! The ends of a call: a browser's encoder, and what either end plays.
 
-use opus::{Application, Bitrate, Channels};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use opus::{Application, Bandwidth, Bitrate, Channels};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::rtp::{Packet, from_ulaw, to_ulaw};
+use crate::peer::rtp::{Packet, from_ulaw, to_ulaw};
+use crate::rows::Row;
+use crate::speech::Script;
 
 /// Says a script packet by packet.
-pub struct Speaker<'a> {
-    samples: &'a [i16],
+pub struct Speaker {
+    samples: Arc<[i16]>,
     per_ms: usize,
     said: usize,
     ptimes: &'static [usize],
@@ -16,55 +22,80 @@ pub struct Speaker<'a> {
     opus: Option<Opus>,
     payload_type: u8,
     ssrc: u32,
-    sequence: u16,
+    sequence: u64,
     timestamp: u32,
     first: bool,
+    ready: VecDeque<Said>,
 }
 
-/// An encoder as Chromium sets it up for a call.
+/// One packet of speech.
+pub struct Said {
+    pub payload: Vec<u8>,
+    pub marker: bool,
+    /// Extended: the upper bits count the turns.
+    pub sequence: u64,
+    pub timestamp: u32,
+    /// When its last sample was said, in milliseconds.
+    pub end_ms: usize,
+}
+
+/// What a browser's encoder knows of the loss that its redundancy shall cover.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redundancy {
+    /// So many percent, from the first packet on.
+    Expecting(u8),
+    /// What the gateway reports, as Chromium takes it.
+    AsReported,
+}
+
 struct Opus {
     encoder: opus::Encoder,
+    redundancy: Redundancy,
     /// The share lost by the peer's reports, smoothed.
     loss: Option<f64>,
 }
 
-/// A browser's bitrate for speech.
-const BITRATE: i32 = 32_000;
 /// Chromium's smoothing of reported loss: so much of the old remains after a second (0.9999 to the power of 1000).
 const KEPT_IN_A_SECOND: f64 = 0.904_8;
 
-impl<'a> Speaker<'a> {
-    /// A browser: Opus from 48 kHz with in-band FEC.
-    pub fn browser(samples: &'a [i16], payload_type: u8, ptimes: &'static [usize], seed: u64) -> Speaker<'a> {
+impl Speaker {
+    /// A browser: Opus from 48 kHz with in-band FEC; full band at 32 kbit/s, or `narrow` as our answer asks for it.
+    pub fn browser(script: &Script, row: &Row, payload_type: u8, seed: u64) -> Speaker {
         let mut encoder = opus::Encoder::new(48_000, Channels::Mono, Application::Voip).expect("Opus");
-        encoder.set_bitrate(Bitrate::Bits(BITRATE)).expect("Opus");
+        encoder.set_bitrate(Bitrate::Bits(if row.narrow { 24_000 } else { 32_000 })).expect("Opus");
+        if row.narrow {
+            encoder.set_max_bandwidth(Bandwidth::Narrowband).expect("Opus");
+        }
         encoder.set_complexity(9).expect("Opus");
         encoder.set_inband_fec(true).expect("Opus");
-        let opus = Some(Opus { encoder, loss: None });
-        Speaker { opus, ..Speaker::new(samples, 48, payload_type, ptimes, seed) }
+        if let Redundancy::Expecting(percent) = row.redundancy {
+            encoder.set_packet_loss_perc(percent.into()).expect("Opus");
+        }
+        let opus = Some(Opus { encoder, redundancy: row.redundancy, loss: None });
+        Speaker { opus, ..Speaker::new(script.full.clone(), 48, payload_type, row.ptimes, seed) }
     }
 
     /// A phone: PCMU.
-    pub fn phone(samples: &'a [i16], ptimes: &'static [usize], seed: u64) -> Speaker<'a> {
-        Speaker::new(samples, 8, 0, ptimes, seed)
+    pub fn phone(script: &Script, row: &Row, seed: u64) -> Speaker {
+        Speaker::new(script.narrow.clone(), 8, 0, row.ptimes, seed)
     }
 
-    fn new(samples: &'a [i16], per_ms: usize, payload_type: u8, ptimes: &'static [usize], seed: u64) -> Speaker<'a> {
+    fn new(samples: Arc<[i16]>, per_ms: usize, payload_type: u8, ptimes: &'static [usize], seed: u64) -> Speaker {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x5bea_4e12);
-        // Anywhere, and the upper half at that: a large first timestamp has upset receivers before.
-        let (ssrc, sequence, timestamp) = (rng.random(), rng.random(), rng.random::<u32>() | 1 << 31);
         Speaker {
             samples,
             per_ms,
             said: 0,
             ptimes,
-            rng,
             opus: None,
             payload_type,
-            ssrc,
-            sequence,
-            timestamp,
+            ssrc: rng.random(),
+            sequence: rng.random::<u16>().into(),
+            // Anywhere, and the upper half at that: a large first timestamp has upset receivers before.
+            timestamp: rng.random::<u32>() | 1 << 31,
+            rng,
             first: true,
+            ready: VecDeque::new(),
         }
     }
 
@@ -77,40 +108,78 @@ impl<'a> Speaker<'a> {
         self.timestamp
     }
 
-    /// The next packet and the milliseconds that it sounds; `None` when all is said.
-    pub fn packet(&mut self) -> Option<(Vec<u8>, usize)> {
+    /// Encodes all that can be encoded beforehand, so that a real call costs no time for it.
+    pub fn rehearse(&mut self) {
+        if self.opus.as_ref().is_none_or(|opus| opus.redundancy != Redundancy::AsReported) {
+            while let Some(said) = self.encode() {
+                self.ready.push_back(said);
+            }
+        }
+    }
+
+    /// The next packet; `None` when all is said.
+    pub fn packet(&mut self) -> Option<Said> {
+        self.ready.pop_front().or_else(|| self.encode())
+    }
+
+    fn encode(&mut self) -> Option<Said> {
         let ms = self.ptimes[self.rng.random_range(0..self.ptimes.len())];
         let samples = self.samples.get(self.said..self.said + ms * self.per_ms)?;
         let payload = match &mut self.opus {
             Some(opus) => opus.encoder.encode_vec(samples, 1_200).expect("Opus"),
             None => samples.iter().map(|&sample| to_ulaw(sample)).collect(),
         };
-        let packet = Packet {
-            payload_type: self.payload_type,
+        let length = samples.len();
+        self.said += length;
+        let said = Said {
+            payload,
             marker: std::mem::take(&mut self.first),
             sequence: self.sequence,
             timestamp: self.timestamp,
-            ssrc: self.ssrc,
-            payload: &payload,
+            end_ms: self.said / self.per_ms,
         };
-        let bytes = packet.to_bytes();
-        self.said += samples.len();
-        self.sequence = self.sequence.wrapping_add(1);
-        self.timestamp = self.timestamp.wrapping_add(samples.len() as u32);
-        Some((bytes, ms))
+        self.sequence += 1;
+        self.timestamp = self.timestamp.wrapping_add(length as u32);
+        Some(said)
     }
 
-    /// Milliseconds said.
-    pub fn said_ms(&self) -> usize {
-        self.said / self.per_ms
+    /// A packet as RTP.
+    pub fn rtp(&self, said: &Said) -> Vec<u8> {
+        let Said { payload, marker, sequence, timestamp, .. } = said;
+        let (payload_type, ssrc) = (self.payload_type, self.ssrc);
+        Packet { payload_type, marker: *marker, sequence: *sequence as u16, timestamp: *timestamp, ssrc, payload }
+            .to_bytes()
     }
 
-    /// Takes the loss that the peer reports, a second after the report before: redundancy follows, as in Chromium.
+    /// Takes the loss that the peer reports, about a second after the report before.
     pub fn reported(&mut self, share: f64) {
-        let Some(opus) = &mut self.opus else { return };
+        let Some(opus) = self.opus.as_mut().filter(|opus| opus.redundancy == Redundancy::AsReported) else { return };
         let loss = opus.loss.map_or(share, |before| KEPT_IN_A_SECOND * before + (1.0 - KEPT_IN_A_SECOND) * share);
         opus.loss = Some(loss);
         opus.encoder.set_packet_loss_perc((loss.min(0.2) * 100.0).round() as i32).expect("Opus");
+    }
+}
+
+/// The beat of an end whose clock runs `faster` than ours, and how well a real call kept to it.
+pub struct Paced {
+    begin: Instant,
+    faster: f64,
+    pub late_ms: Vec<f64>,
+}
+
+impl Paced {
+    pub fn new(begin: Instant, faster: f64) -> Paced {
+        Paced { begin, faster, late_ms: Vec::new() }
+    }
+
+    /// A packet goes out when the last sample in it was said.
+    pub fn due(&self, said: &Said) -> Instant {
+        self.begin + Duration::from_secs_f64(said.end_ms as f64 / 1_000.0 / self.faster)
+    }
+
+    /// It went out now, and was due at `at`.
+    pub fn sent(&mut self, at: Instant) {
+        self.late_ms.push(at.elapsed().as_secs_f64() * 1_000.0);
     }
 }
 
@@ -219,9 +288,11 @@ fn play_opus(packets: &[Arrived], start: i64, sound: &mut [i16]) {
 /// What our sender must keep to whatever arrives: 20 ms after 20 ms, each stamped with its own time.
 #[derive(Default)]
 pub struct TimeLine {
+    first: Option<u32>,
     last: Option<(u16, u32)>,
-    /// When each packet went out, in milliseconds.
-    sent_ms: Vec<f64>,
+    /// When each packet went out, and what its timestamp says, both in milliseconds from the first.
+    sent: Vec<(f64, f64)>,
+    clock: u32,
     /// Packets whose timestamp did not go with their number.
     pub wrong: usize,
 }
@@ -229,20 +300,44 @@ pub struct TimeLine {
 impl TimeLine {
     pub fn sent(&mut self, ms: f64, packet: &Packet<'_>, clock: u32) {
         // A stream may find its beat in its first second.
-        if let Some((sequence, timestamp)) = self.last.filter(|_| self.sent_ms.len() > 50) {
+        if let Some((sequence, timestamp)) = self.last.filter(|_| self.sent.len() > 50) {
             let frames = u32::from(packet.sequence.wrapping_sub(sequence));
             let exact = packet.timestamp.wrapping_sub(timestamp) == frames.wrapping_mul(clock / 50);
             self.wrong += usize::from(!exact);
         }
         self.last = Some((packet.sequence, packet.timestamp));
-        self.sent_ms.push(ms);
+        self.clock = clock;
+        let first = *self.first.get_or_insert(packet.timestamp);
+        let stamp = f64::from(packet.timestamp.wrapping_sub(first)) * 1_000.0 / f64::from(clock);
+        self.sent.push((ms, stamp));
     }
 
     /// The fewest and the most packets in any ten seconds.
     pub fn in_ten_seconds(&self) -> (usize, usize) {
-        let last = self.sent_ms.last().copied().unwrap_or_default();
-        let from = self.sent_ms.iter().take_while(|&&ms| ms + 10_000.0 <= last);
-        let counts = from.enumerate().map(|(n, ms)| self.sent_ms[n..].partition_point(|later| *later < ms + 10_000.0));
+        let last = self.sent.last().map_or(0.0, |(ms, _)| *ms);
+        let from = self.sent.iter().take_while(|(ms, _)| ms + 10_000.0 <= last);
+        let counts =
+            from.enumerate().map(|(n, (ms, _))| self.sent[n..].partition_point(|(later, _)| *later < ms + 10_000.0));
         counts.fold((usize::MAX, 0), |(least, most), count| (least.min(count), most.max(count)))
+    }
+
+    /// When a timestamp of zero (the first packet's) would have gone out, had all packets been as prompt as the promptest
+    /// tenth of them.
+    fn origin(&self) -> f64 {
+        let mut origins: Vec<f64> = self.sent.iter().skip(50).map(|(ms, stamp)| ms - stamp).collect();
+        origins.sort_by(f64::total_cmp);
+        origins.get(origins.len() / 10).copied().unwrap_or(0.0)
+    }
+
+    /// The timestamp that stands for time zero: a packet of 20 ms goes out when its last sample is there.
+    pub fn zero(&self) -> u32 {
+        let units = ((self.origin() - 20.0) * f64::from(self.clock) / 1_000.0).round() as i64;
+        self.first.unwrap_or(0).wrapping_sub(units as u32)
+    }
+
+    /// The milliseconds that packets went out later than their timestamps say.
+    pub fn late_ms(&self) -> Vec<f64> {
+        let origin = self.origin();
+        self.sent.iter().skip(50).map(|(ms, stamp)| ms - stamp - origin).collect()
     }
 }

@@ -4,6 +4,7 @@
 //! and `tests/quality/run` call both.
 //!
 //! ```text
+//! cargo test --test quality -- live  --speech FOLDER --out FOLDER [--rows up-3,down] [--clips 5] [--seed 1] [--calls 12]
 //! cargo test --test quality -- bench --speech FOLDER --out FOLDER [--rows up-3,down] [--clips 5] [--seed 1]
 //! ```
 
@@ -12,26 +13,44 @@
 
 mod bench;
 mod ends;
+mod live;
 mod network;
+mod page;
+#[path = "../peer/mod.rs"]
+mod peer;
+mod relay;
 mod rows;
-#[allow(dead_code, unused_imports)] // the suites of real peers use the rest
-#[path = "../peer/rtp.rs"]
-mod rtp;
 mod speech;
+mod trunk;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use serde_json::{Value, json};
+
 use rows::Row;
+use speech::Script;
 
 /// What was asked for.
-struct Options {
+pub struct Options {
     speech: PathBuf,
     out: PathBuf,
     /// Only rows whose names begin with one of these; all when empty.
     rows: Vec<String>,
     clips: usize,
     seed: u64,
+    /// Calls at once.
+    calls: usize,
+}
+
+impl Options {
+    fn rows(&self) -> Vec<Row> {
+        let wanted = |row: &Row| self.rows.is_empty() || self.rows.iter().any(|name| row.name.starts_with(name));
+        let rows: Vec<Row> = rows::all().into_iter().filter(wanted).collect();
+        let names = || rows::all().into_iter().map(|row| row.name).collect::<Vec<_>>().join(" ");
+        assert!(!rows.is_empty(), "no row of that name; there are: {}", names());
+        rows
+    }
 }
 
 fn main() {
@@ -48,34 +67,39 @@ fn main() {
         rows: take("--rows").map(|rows| rows.split(',').map(str::to_owned).collect()).unwrap_or_default(),
         clips: take("--clips").map_or(15, |clips| clips.parse().expect("a number of clips")),
         seed: take("--seed").map_or(1, |seed| seed.parse().expect("a seed")),
+        calls: take("--calls").map_or(12, |calls| calls.parse().expect("a number of calls")),
     };
+    assert!(options.clips > 0 && take("--help").is_none(), "see the head of tests/quality/main.rs");
     std::fs::create_dir_all(&options.out).expect("a folder");
-    match command.as_str() {
-        "bench" => run_bench(&options),
-        other => panic!("no command {other:?}: bench"),
-    }
-}
-
-fn run_bench(options: &Options) {
-    let script = speech::Script::read(&options.speech, options.clips);
-    let wanted = |row: &&Row| options.rows.is_empty() || options.rows.iter().any(|name| row.name.starts_with(name));
-    let rows = rows::all();
-    let rows: Vec<&Row> = rows.iter().filter(wanted).collect();
-    assert!(!rows.is_empty(), "no row of that name; there are: {}", names().join(" "));
-    // Two at a time: each is one thread, and no clock is looked at.
-    let list: Vec<serde_json::Value> = std::thread::scope(|scope| {
-        let halves = rows.chunks(rows.len().div_ceil(2));
-        let threads: Vec<_> = halves
-            .map(|rows| {
-                scope.spawn(|| rows.iter().flat_map(|row| bench::run(row, &script, options)).collect::<Vec<_>>())
-            })
-            .collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("a bench that ends well")).collect()
-    });
+    let list = match command.as_str() {
+        "bench" => in_virtual_time(&options),
+        "live" => live::run(&options),
+        other => panic!("no command {other:?}: bench, live"),
+    };
     let list = serde_json::to_string_pretty(&list).expect("JSON");
     std::fs::write(options.out.join("recordings.json"), list).expect("a list of the recordings");
 }
 
-fn names() -> Vec<String> {
-    rows::all().into_iter().map(|row| row.name).collect()
+/// Two rows at a time: each is one thread, and no clock is looked at.
+fn in_virtual_time(options: &Options) -> Vec<Value> {
+    let rows = options.rows();
+    let one = |row: &Row| bench::run(row, &Script::read(&options.speech, options.clips, row.rounds), options);
+    let one = &one;
+    std::thread::scope(|scope| {
+        let halves = rows.chunks(rows.len().div_ceil(2));
+        let threads: Vec<_> =
+            halves.map(|rows| scope.spawn(move || rows.iter().flat_map(one).collect::<Vec<_>>())).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("a bench that ends well")).collect()
+    })
+}
+
+/// Writes what was heard in one direction of a row, and yields its entry in the list.
+fn recorded(direction: &str, row: &Row, script: &Script, options: &Options, sound: &[i16]) -> Value {
+    let name = format!("{direction}-{}", row.name);
+    let file = format!("{name}.wav");
+    speech::write_wav(&options.out.join(&file), sound);
+    // By our clock; the ends' runs faster.
+    let faster = 1.0 + row.drift_ppm / 1e6;
+    let starts: Vec<i64> = script.starts_ms.iter().map(|&ms| (ms as f64 / faster).round() as i64).collect();
+    json!({ "row": name, "file": file, "starts_ms": starts, "clip_ms": script.clip_ms })
 }

@@ -1,5 +1,6 @@
 //! The calls that are made, and what the network does in each.
 
+use crate::ends::Redundancy;
 use crate::network::Weather;
 
 /// One call, both ways at once: the browser speaks to the phone and the phone to the browser.
@@ -14,17 +15,50 @@ pub struct Row {
     pub drift_ppm: f64,
     /// The lengths of the packets of both ends in milliseconds, in turn at random.
     pub ptimes: &'static [usize],
+    /// How often all clips are said; the last time counts.
+    pub rounds: usize,
+    /// What the browser's encoder expects to be lost.
+    pub redundancy: Redundancy,
+    /// Whether the browser follows our answer to 24 kbit/s of narrowband; 32 kbit/s of all that it hears otherwise.
+    pub narrow: bool,
 }
 
 impl Row {
+    /// Whether no packet comes late by the weather.
+    pub fn is_fine(&self) -> bool {
+        let still = |weather: &Weather| (weather.jitter_ms, weather.stall, weather.reorder) == (0.0, None, 0.0);
+        [self.from_browser, self.to_browser, self.from_phone].iter().all(still)
+    }
+
+    /// Whether the trunk's side of the call is what is judged.
+    pub fn is_trunk(&self) -> bool {
+        self.name.starts_with("trunk")
+    }
+
     fn new(name: &str) -> Row {
         let [from_browser, to_browser, from_phone] = [Weather::FINE; 3];
-        Row { name: name.into(), from_browser, to_browser, from_phone, drift_ppm: 0.0, ptimes: &[20] }
+        Row {
+            name: name.into(),
+            from_browser,
+            to_browser,
+            from_phone,
+            drift_ppm: 0.0,
+            ptimes: &[20],
+            rounds: 1,
+            redundancy: Redundancy::Expecting(10),
+            narrow: false,
+        }
     }
 
     /// Bad weather on the browser's leg, both ways.
     fn browser(name: &str, weather: Weather) -> Row {
         Row { from_browser: weather, to_browser: weather, ..Row::new(name) }
+    }
+
+    /// The same with a browser that does as our answer and our reports say.
+    fn chromium(name: &str, percent: f64) -> Row {
+        let weather = Weather::losing(percent, 1.0);
+        Row { redundancy: Redundancy::AsReported, narrow: true, ..Row::browser(name, weather) }
     }
 
     /// Bad weather on the way from the phone.
@@ -60,8 +94,12 @@ pub fn all() -> Vec<Row> {
         Row::everywhere("reorder", Weather { reorder: 0.05, ..Weather::FINE }),
         Row::everywhere("duplicate", Weather { duplicate: 0.2, jitter_ms: 3.0, ..Weather::FINE }),
         Row::browser("worst", Weather { jitter_ms: 15.0, reorder: 0.02, duplicate: 0.02, ..Weather::losing(5.0, 2.0) }),
-        Row { drift_ppm: 200.0, ..Row::new("drift+200") },
-        Row { drift_ppm: -200.0, ..Row::new("drift-200") },
+        Row::chromium("chromium-0", 0.0),
+        Row::chromium("chromium-1", 1.0),
+        Row::chromium("chromium-3", 3.0),
+        Row::chromium("chromium-10", 10.0),
+        Row { drift_ppm: 200.0, rounds: 5, ..Row::new("drift+200") },
+        Row { drift_ppm: -200.0, rounds: 5, ..Row::new("drift-200") },
         Row { ptimes: &[10], ..Row::new("ptime-10") },
         Row { ptimes: &[60], ..Row::new("ptime-60") },
         Row { ptimes: &[10, 20, 40, 60], ..Row::new("ptime-mixed") },

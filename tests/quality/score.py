@@ -93,7 +93,7 @@ BARS = {
 
 def table(results):
     ideal = {result["row"].removeprefix("ideal-"): result["pesq"] for result in results if result["row"].startswith("ideal-")}
-    lines = [f"{'row':22} {'PESQ':>6} {'bar':>5} {'ideal':>6} {'worst':>6} {'delay p50':>9} {'p99':>6} {'lost':>6} {'conc. ms':>8} {'ts err':>6}  in 10 s"]
+    lines = [f"{'row':22} {'PESQ':>6} {'bar':>5} {'ideal':>6} {'worst':>6} {'delay p50':>9} {'p99':>6} {'lost':>6} {'conc. ms':>8} {'ts err':>6} {'held up':>7}  in 10 s"]
     for result in results:
         row = result["row"]
         if row.startswith("ideal-"):
@@ -105,8 +105,8 @@ def table(results):
         lines.append(
             f"{row:22} {result['pesq']:6.3f}{mark}{number(bar, '5.2f'):>5} {number(best, '6.3f'):>6} {result['worst']:6.2f}"
             f" {number(result['delay_p50'], '9.1f'):>9} {number(result['delay_p99'], '6.1f'):>6}"
-            f" {100 * result['lost'] / max(result['packets'], 1):5.1f}% {result['concealed_ms']:8}"
-            f" {result['timestamps_wrong']:6}  {result['packets_in_10_s']}"
+            f" {100 * result['lost'] / max(result['packets'], 1):5.1f}% {number(result.get('concealed_ms'), '8'):>8}"
+            f" {result['timestamps_wrong']:6} {number(result.get('held_up'), '7.2%'):>7}  {result['packets_in_10_s']}"
         )
     return "\n".join(lines)
 

@@ -1,6 +1,7 @@
 //! What is said in a call: clips of real speech, one after another.
 
 use std::path::Path;
+use std::sync::Arc;
 
 /// Each call begins with this much speech that is not judged, so that buffers and redundancy have found their level.
 const WARM_UP_MS: usize = 4_000;
@@ -9,8 +10,8 @@ const PAUSE_MS: usize = 500;
 
 /// The same sound at the rates that the ends of a call speak with.
 pub struct Script {
-    pub narrow: Vec<i16>,
-    pub full: Vec<i16>,
+    pub narrow: Arc<[i16]>,
+    pub full: Arc<[i16]>,
     /// Where each clip begins.
     pub starts_ms: Vec<usize>,
     pub clip_ms: usize,
@@ -18,14 +19,18 @@ pub struct Script {
 
 impl Script {
     /// The first `clips` clips of a folder made by `speech.py`.
-    pub fn read(folder: &Path, clips: usize) -> Script {
+    ///
+    /// They are said `rounds` times over, and only the last time counts.
+    pub fn read(folder: &Path, clips: usize, rounds: usize) -> Script {
         let clips_at = |rate: usize| -> Vec<Vec<i16>> {
             (0..clips).map(|clip| raw(&folder.join(format!("clip-{clip:02}.{rate}.raw")))).collect()
         };
         let (narrow, full) = (clips_at(8_000), clips_at(48_000));
         let clip_ms = narrow[0].len() / 8;
-        let starts_ms = (0..clips).map(|clip| WARM_UP_MS + clip * (clip_ms + PAUSE_MS)).collect();
-        Script { narrow: joined(&narrow, 8), full: joined(&full, 48), starts_ms, clip_ms }
+        let first = (rounds - 1) * clips;
+        let starts_ms = (first..first + clips).map(|clip| WARM_UP_MS + clip * (clip_ms + PAUSE_MS)).collect();
+        let [narrow, full] = [joined(&narrow, 8, rounds), joined(&full, 48, rounds)].map(Into::into);
+        Script { narrow, full, starts_ms, clip_ms }
     }
 
     pub fn ms(&self) -> usize {
@@ -33,10 +38,10 @@ impl Script {
     }
 }
 
-fn joined(clips: &[Vec<i16>], per_ms: usize) -> Vec<i16> {
+fn joined(clips: &[Vec<i16>], per_ms: usize, rounds: usize) -> Vec<i16> {
     let last = clips.last().expect("a clip");
     let mut samples = last[last.len() - WARM_UP_MS * per_ms..].to_vec();
-    for clip in clips {
+    for clip in (0..rounds).flat_map(|_| clips) {
         samples.extend(clip);
         samples.resize(samples.len() + PAUSE_MS * per_ms, 0);
     }
