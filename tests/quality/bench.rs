@@ -22,7 +22,7 @@ const OPUS: u8 = 111;
 const BROWSER: &str = "192.0.2.1:5000";
 const PHONE: &str = "192.0.2.2:4000";
 /// A browser reports once a second.
-const REPORTS: Duration = Duration::from_secs(1);
+const REPORTS: Duration = Duration::from_secs(5);
 
 enum Event {
     BrowserSays(Vec<u8>),
