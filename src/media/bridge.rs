@@ -34,6 +34,11 @@ const LONGEST_DIGIT: u16 = 1_000;
 /// An RTP peer that talked and then is silent for so long, RTCP included, is gone.
 const RTP_SILENCE: Duration = Duration::from_secs(60);
 
+/// A sender whose packets are passed on and of whom none came for so long is silent: the listener gets our silence.
+const PASSES_ON: Duration = Duration::from_secs(1);
+/// The bit rate that we ask browsers for whose Opus may be passed on: a peer that wants less gets it transcoded.
+const PASSED_BITRATE: u32 = 32_000;
+
 /// Legs with keys that are remembered after they were replaced.
 const RETIRED: usize = 32;
 
@@ -333,18 +338,25 @@ impl Bridge {
     }
 
     fn rtp(&mut self, now: Instant, from: Side, packet: RtpPacket<'_>) {
-        let (Some(Party { leg, .. }), other) = self.parties.pair(from) else { return };
+        let Some(leg) = self.parties.leg(from) else { return };
         leg.alive = now;
         if !leg.direction.receives() {
             // Held: what the peer sends all the same is not heard. It is no loss either.
             leg.inbound.count(now, &packet);
             return;
         }
+        if self.pass_on(now, from, &packet) {
+            return self.heard(from);
+        }
+        let (Some(Party { leg, .. }), other) = self.parties.pair(from) else { return };
         match leg.inbound.packet(now, packet) {
             Taken::Refused => return,
             Taken::Audio { new_stream, first_wideband } => {
-                if new_stream && let (Some(due), Some(other)) = (leg.inbound.due(now), other) {
-                    other.leg.align(due);
+                if let Some(other) = other {
+                    other.leg.relay.rest();
+                    if let Some(due) = leg.inbound.due(now).filter(|_| new_stream) {
+                        other.leg.align(due);
+                    }
                 }
                 if first_wideband {
                     self.match_codecs();
@@ -356,11 +368,35 @@ impl Bridge {
                 }
             }
         }
+        self.heard(from);
+    }
+
+    /// Reports a side's first packet.
+    fn heard(&mut self, from: Side) {
         if let Some(leg) = self.parties.leg(from)
             && !std::mem::replace(&mut leg.heard_once, true)
         {
             self.report(MediaReport::FirstRtp(from));
         }
+    }
+
+    /// Passes a packet of Opus on where the other side speaks it too; `false`: it is to be decoded.
+    fn pass_on(&mut self, now: Instant, from: Side, packet: &RtpPacket<'_>) -> bool {
+        let (Some(source), Some(target)) = self.parties.pair(from) else { return false };
+        if !passes_on(source, target) {
+            return false;
+        }
+        let Leg { inbound, gauge, .. } = &mut source.leg;
+        let Some(passed) = inbound.pass_on(now, packet, |pcm| gauge.meter.frame(pcm)) else { return false };
+        if inbound.digit_sounds(now) || target.leg.outbound.sends_digits() {
+            target.leg.relay.swallow(now, &packet.header);
+        } else {
+            target.leg.pass_on(now, packet, passed.duration, &mut self.queue);
+        }
+        if passed.first_wideband {
+            self.match_codecs();
+        }
+        true
     }
 
     /// Passes a digit on while it is held, and reports it when it ends.
@@ -422,6 +458,7 @@ impl Bridge {
             self.transport_events(side);
         }
         for side in Side::BOTH {
+            let onward = self.loss_onward(now, side);
             if let Some(update) = self.parties.leg(side).and_then(|leg| leg.inbound.handle_timeout(now)) {
                 self.digit(side, update);
             }
@@ -435,12 +472,19 @@ impl Bridge {
             if let Some(leg) = parties.leg(side)
                 && now >= leg.next_report()
             {
-                leg.report(now, rng, false, queue);
+                leg.report(now, rng, false, onward, queue);
             }
         }
         Side::BOTH.into_iter().for_each(|side| self.watch(now, side));
         let Self { parties, reports, survey, .. } = self;
         survey.handle_timeout(now, parties, |report| push(reports, report));
+    }
+
+    /// The loss that the other side reports of what of this one is passed on to it.
+    fn loss_onward(&mut self, now: Instant, side: Side) -> Option<u8> {
+        let (Some(source), Some(target)) = self.parties.pair(side) else { return None };
+        let passed = passes_on(source, target) && target.leg.relay.is_live(now, PASSES_ON);
+        target.leg.gauge.loss_reported(now).filter(|_| passed)
     }
 
     /// Sends one frame to a side: the other side's sound, or what stands for it.
@@ -451,6 +495,13 @@ impl Bridge {
             // A caller whose call rings: sound before the answer, even silent, would stop his ringing tone.
             return target.leg.pass();
         }
+        let passed =
+            source.as_ref().is_some_and(|source| passes_on(source, target)) && target.leg.relay.is_live(now, PASSES_ON);
+        let keys = source.as_ref().is_some_and(|source| source.leg.inbound.digit_sounds(now))
+            || target.leg.outbound.sends_digits();
+        if passed && !keys {
+            return target.leg.pass();
+        }
         let rate = target.leg.outbound.rate();
         let mut longest = [0; LONGEST_FRAME];
         let pcm = longest.get_mut(..rate.frame()).unwrap_or_default();
@@ -459,7 +510,7 @@ impl Bridge {
         if let Some(Party { leg: source, .. }) = source {
             live = source.live(now);
             // Pulled whether it is heard or not: what was said before stays behind.
-            if source.inbound.rate() == rate {
+            if source.inbound.rate() == rate && !passed {
                 source.inbound.pull(now, pcm);
                 source.gauge.meter.frame(pcm);
                 digits = source.inbound.take_tone_digits();
@@ -566,6 +617,18 @@ impl Bridge {
         bridge.apply(now, plan).expect("a plan of known codecs");
         bridge
     }
+}
+
+/// Whether the source's Opus goes to the target as it is: the target speaks it, as much of it as may come, and hears the source;
+/// and we need not hear it, for tones, nor put any in.
+fn passes_on(source: &Party, target: &Party) -> bool {
+    target.leg.outbound.codec() == Codec::Opus
+        && target.media.opus_bitrate().is_none_or(|most| most >= PASSED_BITRATE)
+        && target.hears().peer()
+        && target.leg.direction.sends()
+        && source.leg.direction.receives()
+        && !source.leg.inbound.listens_for_tones()
+        && !target.leg.outbound.sends_tones()
 }
 
 /// Queues a report, while there is room.

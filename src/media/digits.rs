@@ -63,6 +63,11 @@ impl DigitSender {
         &mut self.sender
     }
 
+    /// Whether a digit is sent or waits.
+    pub fn busy(&self) -> bool {
+        self.sender.busy()
+    }
+
     /// Whether the digits are tones.
     pub fn sends_tones(&self) -> bool {
         matches!(self.way, Way::Tones(_))

@@ -76,6 +76,12 @@ impl Fifo {
         self.len = end - from;
     }
 
+    /// Forgets what waits, and the past.
+    pub fn clear(&mut self) {
+        self.samples.fill(0);
+        self.len = 0;
+    }
+
     /// Takes the next frame; what is missing of it is silence.
     pub fn pop(&mut self, frame: &mut [i16]) {
         let past = self.past();

@@ -85,6 +85,12 @@ impl Gauge {
         self.peer = Some((now, block));
     }
 
+    /// The loss in 256ths that the peer reports of what we send, as long as its report holds.
+    pub fn loss_reported(&self, now: Instant) -> Option<u8> {
+        let (at, block) = self.peer?;
+        (now.saturating_duration_since(at) <= REPORT_HOLDS).then_some(block.fraction_lost)
+    }
+
     fn rtt_ms(&self) -> Option<f32> {
         self.round_trip.map(|units| units as f32 * 1_000.0 / 65_536.0)
     }

@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use super::digits::ToneReceiver;
 use super::sound::{Sound, SoundStats};
 use super::{FRAME_MS, LONGEST_FRAME};
-use crate::codec::{Codec, CodecError, Rate};
+use crate::codec::{Codec, CodecError, MAX_PACKET_SAMPLES, Rate};
 use crate::rtp::event::{EventReceiver, EventUpdate, EventUpdates};
 use crate::rtp::jitter::Kind;
 use crate::rtp::packet::RtpPacket;
@@ -21,6 +21,8 @@ const TYPES: usize = 16;
 const GRACE: Duration = Duration::from_secs(2);
 /// Sound is held back this long after a digit: its tail still waits in the buffer.
 const TONE_TAIL: Duration = Duration::from_millis(60);
+/// Of so many packets that are passed on two are decoded, to know how loud the peer is.
+const LISTEN_EVERY: u32 = 25;
 
 #[derive(Debug, Clone, Copy)]
 struct PayloadType {
@@ -55,6 +57,9 @@ pub(super) struct Inbound {
     sound: Sound,
     /// A codec that carries wideband was received.
     heard_wideband: bool,
+    /// The stream is passed on: nothing of it is in the playout. And how many packets of it were.
+    passing: bool,
+    passed: u32,
     events: EventReceiver,
     /// The source of the last event.
     event_ssrc: Option<u32>,
@@ -74,6 +79,15 @@ pub(super) struct Inbound {
     pub bytes: u64,
     /// Packets refused.
     pub refused: Refused,
+}
+
+/// A packet of Opus that goes on as it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Passed {
+    /// How long it sounds, in clock units.
+    pub duration: u32,
+    /// Whether it is the first of a codec that carries wideband.
+    pub first_wideband: bool,
 }
 
 /// Packets refused, by why.
@@ -103,6 +117,8 @@ impl Inbound {
             playout: Playout::new(FRAME_MS),
             sound: Sound::new(seed),
             heard_wideband: false,
+            passing: false,
+            passed: 0,
             events: EventReceiver::default(),
             event_ssrc: None,
             blocked_until: None,
@@ -210,6 +226,43 @@ impl Inbound {
         self.meaning(now, number).is_some()
     }
 
+    /// Whether a digit of the peer's sounds, or its tail: its sound is not heard then.
+    pub fn digit_sounds(&self, now: Instant) -> bool {
+        self.events.active() || self.blocked_until.is_some_and(|until| now < until)
+    }
+
+    /// Takes a packet of Opus whose source is believed and whose payload is passed on; `None` for any other, which is for
+    /// [`packet`](Self::packet). Now and then `meter` is shown what it sounds like.
+    pub fn pass_on(&mut self, now: Instant, packet: &RtpPacket<'_>, meter: impl FnOnce(&[i16])) -> Option<Passed> {
+        let Some(Meaning::Audio(Codec::Opus)) = self.meaning(now, packet.header.payload_type) else { return None };
+        let duration = Codec::Opus.duration(packet.payload).ok()?;
+        if !std::mem::replace(&mut self.passing, true) {
+            self.playout.reset();
+            self.sound.forget();
+        }
+        self.passed = self.passed.wrapping_add(1);
+        let turn = self.passed % LISTEN_EVERY;
+        if turn < 2 {
+            // The first of two only makes the decoder ready.
+            let mut pcm = [0; MAX_PACKET_SAMPLES];
+            let pcm = self.sound.listen(Codec::Opus, packet.payload, &mut pcm);
+            if turn == 1 {
+                meter(pcm);
+            }
+        }
+        self.took(now, packet, Codec::Opus.is_dtx(packet.payload));
+        let first_wideband = !std::mem::replace(&mut self.heard_wideband, true);
+        Some(Passed { duration, first_wideband })
+    }
+
+    fn took(&mut self, now: Instant, packet: &RtpPacket<'_>, paused: bool) {
+        self.count(now, packet);
+        self.packets += 1;
+        self.bytes += packet.payload.len() as u64;
+        self.heard = Some(now);
+        self.paused = paused;
+    }
+
     /// Takes a packet whose source is believed.
     pub fn packet(&mut self, now: Instant, packet: RtpPacket<'_>) -> Taken {
         let header = packet.header;
@@ -255,11 +308,8 @@ impl Inbound {
             self.refused.unknown += 1;
             return taken;
         }
-        self.count(now, &packet);
-        self.packets += 1;
-        self.bytes += packet.payload.len() as u64;
-        self.heard = Some(now);
-        self.paused = paused;
+        self.passing &= matches!(taken, Taken::Event(_));
+        self.took(now, &packet, paused);
         taken
     }
 
@@ -267,8 +317,12 @@ impl Inbound {
     pub fn count(&mut self, now: Instant, packet: &RtpPacket<'_>) {
         let header = packet.header;
         let (ssrc, sequence, timestamp) = (header.ssrc, header.sequence, header.timestamp);
-        let clock_rate = self.playout.clock_rate();
-        match self.meaning(now, header.payload_type) {
+        let meaning = self.meaning(now, header.payload_type);
+        let clock_rate = match meaning {
+            Some(Meaning::Audio(codec)) => codec.clock_rate(),
+            _ => self.playout.clock_rate(),
+        };
+        match meaning {
             Some(Meaning::Event { .. }) => self.stats.untimed_packet(now, ssrc, sequence, timestamp, clock_rate),
             Some(_) => self.stats.packet(now, ssrc, sequence, timestamp, clock_rate),
             None => {}
@@ -363,7 +417,7 @@ impl Inbound {
         if let Some(tones) = &mut self.tones {
             tones.frame(frame, self.sound.stats().concealed_ms > concealed, &mut self.tone_digits);
         }
-        if self.events.active() || self.blocked_until.is_some_and(|until| now < until) {
+        if self.digit_sounds(now) {
             frame.fill(0);
         }
     }

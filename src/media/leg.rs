@@ -13,11 +13,12 @@ use super::inbound::Inbound;
 use super::latch::Latch;
 use super::outbound::{Outbound, Packet};
 use super::queue::{SendQueue, Transmit};
+use super::relay::Relay;
 use super::verdict::{Came, Facts, Link};
 use super::{FRAME_MS, Port};
 use crate::codec::CodecError;
-use crate::rtp::packet::RtpError;
-use crate::rtp::rtcp::{Compound, RtcpItem, SenderInfo};
+use crate::rtp::packet::{RtpError, RtpPacket};
+use crate::rtp::rtcp::{Compound, ReportBlock, RtcpItem, SenderInfo};
 use crate::sdp::{BrowserMedia, Direction, LegStats, RtpMedia, RtpSlot};
 use crate::webrtc::Transport;
 
@@ -101,6 +102,8 @@ pub(super) struct Retired {
 pub(super) struct Leg {
     pub inbound: Inbound,
     pub outbound: Outbound,
+    /// The other party's packets, where they are passed on.
+    pub relay: Relay,
     pub wire: Wire,
     pub direction: Direction,
     /// When the next frame is sent.
@@ -149,6 +152,7 @@ impl Leg {
         Self {
             inbound: Inbound::new(rng.random()),
             outbound,
+            relay: Relay::default(),
             wire,
             direction: Direction::SendRecv,
             next_frame: now,
@@ -221,6 +225,24 @@ impl Leg {
         });
     }
 
+    /// Passes another party's packet of `duration` clock units on.
+    pub fn pass_on(&mut self, now: Instant, packet: &RtpPacket<'_>, duration: u32, queue: &mut SendQueue) {
+        let micros = |time: Duration| time.as_micros() as i64;
+        let ahead = match self.next_frame.checked_duration_since(now) {
+            Some(ahead) => micros(ahead),
+            None => -micros(now.saturating_duration_since(self.next_frame)),
+        };
+        let Self { outbound, relay, wire, mid, .. } = self;
+        let Some(place) = relay.place(now, &packet.header, outbound.line(ahead)) else { return };
+        let extension = mid.as_ref().filter(|_| outbound.packets < PACKETS_WITH_MID);
+        outbound.pass_on(place, packet, duration, |packet| {
+            queue.push(|buf| {
+                let len = write_packet(buf, &packet, extension).ok()?;
+                wire.rtp(buf, len)
+            })
+        });
+    }
+
     /// Lets one frame's time pass without sending.
     pub fn pass(&mut self) {
         self.next_frame += FRAME_TIME;
@@ -257,7 +279,10 @@ impl Leg {
     }
 
     /// Sends a report, with BYE when we leave, and plans the next at a random time (RFC 3550 section 6.3).
-    pub fn report(&mut self, now: Instant, rng: &mut StdRng, bye: bool, queue: &mut SendQueue) {
+    ///
+    /// `onward`: the loss that the other party reports of what is passed on to it, in 256ths. Gaps are passed on too, so that is
+    /// all the loss on the way, and the sender's redundancy is to cover it.
+    pub fn report(&mut self, now: Instant, rng: &mut StdRng, bye: bool, onward: Option<u8>, queue: &mut SendQueue) {
         let seconds = self.report_interval * (0.5 + rng.random::<f64>());
         self.next_report = now + Duration::from_secs_f64(seconds);
         let sent = self.outbound.packets > self.reported;
@@ -269,7 +294,10 @@ impl Leg {
         let compound = Compound {
             ssrc: self.outbound.ssrc(),
             sender: sent.then(|| self.sender_info(now)),
-            report: self.inbound.stats.report(now),
+            report: self.inbound.stats.report(now).map(|block| ReportBlock {
+                fraction_lost: block.fraction_lost.max(onward.unwrap_or_default()),
+                ..block
+            }),
             cname: &self.cname,
             bye,
         };
@@ -282,7 +310,7 @@ impl Leg {
 
     /// Says goodbye to the peer: the leg is over.
     pub fn leave(&mut self, now: Instant, rng: &mut StdRng, queue: &mut SendQueue) {
-        self.report(now, rng, true, queue);
+        self.report(now, rng, true, None, queue);
         if let Wire::Browser(transport) = &mut self.wire {
             transport.close();
         }

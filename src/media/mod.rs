@@ -28,6 +28,7 @@ mod party;
 mod quality;
 mod queue;
 mod redundancy;
+mod relay;
 mod sound;
 mod survey;
 #[cfg(test)]

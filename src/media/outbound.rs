@@ -10,11 +10,12 @@ use rand::rngs::StdRng;
 
 use super::digits::{DigitSender, DigitStep};
 use super::redundancy::Redundancy;
+use super::relay::{Line, Place};
 use super::{FRAME_MS, LONGEST_FRAME};
 use crate::codec::opus::OpusSettings;
 use crate::codec::{Codec, CodecError, Encoder, Rate};
 use crate::rtp::event::EventSender;
-use crate::rtp::packet::RtpHeader;
+use crate::rtp::packet::{RtpHeader, RtpPacket};
 use crate::sdp::{AcceptedCodec, InBand, TelephoneEvent};
 
 /// Samples of the longest packet that we send: 60 ms.
@@ -38,6 +39,11 @@ pub(super) struct Outbound {
     pending: [i16; LONGEST + LONGEST_FRAME],
     pending_len: usize,
     digits: Option<DigitSender>,
+    /// The end of what was sent, on our time line.
+    end: Option<u32>,
+    /// Packets of our own were sent: in this step, and since the last that was passed on.
+    emitted: bool,
+    interrupted: bool,
     marker: bool,
     /// Whether the peer can use redundancy, and how much it needs.
     fec: bool,
@@ -68,6 +74,9 @@ impl Outbound {
             pending: [0; LONGEST + LONGEST_FRAME],
             pending_len: 0,
             digits: None,
+            end: None,
+            emitted: false,
+            interrupted: false,
             marker: true,
             fec: false,
             redundancy: Redundancy::new(),
@@ -156,6 +165,10 @@ impl Outbound {
 
     /// Sends one frame of [`rate`](Self::rate): hands each packet that is complete to `sink`, which says whether it went out.
     pub fn frame(&mut self, pcm: &mut [i16], mut sink: impl FnMut(Packet<'_>) -> bool) {
+        if let Some(end) = self.end.filter(|end| end.wrapping_sub(self.timestamp) as i32 > 0) {
+            // What was passed on ends in the middle of this frame's time.
+            self.timestamp = end;
+        }
         let rate = self.rate;
         let step = self.digits.as_mut().map(|digits| digits.step(self.timestamp, rate, pcm));
         if let Some(DigitStep::Packet { payload_type, event }) = step {
@@ -202,6 +215,56 @@ impl Outbound {
 
     fn advance(&mut self, ms: u32) {
         self.timestamp = self.timestamp.wrapping_add(self.units(ms));
+        if std::mem::take(&mut self.emitted) {
+            self.end = Some(self.timestamp);
+            self.interrupted = true;
+        }
+    }
+
+    /// Our time line as it is `ahead` microseconds before the next frame (after it, where that is negative).
+    pub fn line(&self, ahead: i64) -> Line {
+        let units = ahead * i64::from(self.send.codec.clock_rate() / 1_000) / 1_000;
+        Line {
+            now: self.timestamp.wrapping_sub(units as u32),
+            end: self.end,
+            next: self.sequence,
+            interrupted: self.interrupted,
+        }
+    }
+
+    /// Sends another party's packet of `duration` clock units in its place; `sink` says whether it went out.
+    pub fn pass_on(
+        &mut self,
+        place: Place,
+        packet: &RtpPacket<'_>,
+        duration: u32,
+        sink: impl FnOnce(Packet<'_>) -> bool,
+    ) {
+        let header = RtpHeader {
+            marker: packet.header.marker || place.first,
+            payload_type: self.send.payload_type,
+            sequence: place.sequence,
+            timestamp: place.timestamp,
+            ssrc: self.ssrc,
+        };
+        if !sink(Packet { header, payload: packet.payload }) {
+            return;
+        }
+        self.packets += 1;
+        self.bytes += packet.payload.len() as u64;
+        if let Some(shift) = place.newest {
+            self.sequence = place.sequence.wrapping_add(1);
+            self.timestamp = self.timestamp.wrapping_add(shift as u32);
+            let end = place.timestamp.wrapping_add(duration);
+            let before = self.end.filter(|before| before.wrapping_sub(end) as i32 > 0);
+            self.end = before.or(Some(end));
+            self.interrupted = false;
+        }
+    }
+
+    /// Whether digits are sent or wait.
+    pub fn sends_digits(&self) -> bool {
+        self.digits.as_ref().is_some_and(DigitSender::busy)
     }
 
     /// Milliseconds in units of the RTP clock, wrapping as timestamps do.
@@ -222,6 +285,7 @@ impl Outbound {
             self.sequence = self.sequence.wrapping_add(1);
             self.packets += 1;
             self.bytes += payload.len() as u64;
+            self.emitted = true;
         } else {
             // It did not go out (no keys yet, say): the first that does begins the spurt.
             self.marker |= marker;

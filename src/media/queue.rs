@@ -3,8 +3,8 @@
 use super::Port;
 use std::net::SocketAddr;
 
-/// Room for one datagram of ours: 60 ms of G.711 or any narrowband Opus, a header with extension, an authentication tag.
-const SLOT: usize = 640;
+/// Room for one datagram of ours: what is passed on may be as large as the network takes.
+const SLOT: usize = 1_500;
 /// Datagrams held: a fifth of a second of both directions.
 const SLOTS: usize = 24;
 

@@ -116,6 +116,21 @@ impl Sound {
         SoundStats { concealed_ms: self.concealed / 8, accelerated_ms, stretched_ms }
     }
 
+    /// Forgets what waits: the stream goes another way from now on.
+    pub fn forget(&mut self) {
+        self.fifo.clear();
+        self.silence = Silence::Digital;
+        self.silent = true;
+    }
+
+    /// Decodes a packet that is not played, to see how loud it is; the samples in `pcm`.
+    pub fn listen<'a>(&mut self, codec: Codec, payload: &[u8], pcm: &'a mut [i16; MAX_PACKET_SAMPLES]) -> &'a [i16] {
+        let Some(index) = self.decoders.iter().position(|d| d.codec() == codec) else { return &[] };
+        self.current = index;
+        let len = self.decoders.get_mut(index).and_then(|decoder| decoder.decode(payload, pcm).ok());
+        pcm.get(..len.unwrap_or_default()).unwrap_or_default()
+    }
+
     /// Samples that are ready to be played.
     pub fn ready(&self) -> usize {
         self.fifo.len()

@@ -5,6 +5,7 @@ mod digits;
 mod hold;
 mod network;
 mod plans;
+mod relay;
 mod sides;
 mod sound;
 mod verdict;
@@ -293,11 +294,17 @@ fn converse(lab: &mut Lab, packets: usize, mut lost: impl FnMut(usize) -> bool) 
 
 /// Timestamps stand exactly for the time sent, and no number is left out.
 fn assert_exact_time_line(sent: &[Sent], clock_per_ms: u32) {
+    assert_time_line(sent, clock_per_ms, 0);
+}
+
+/// The same, but they may be ahead by so many milliseconds: what is passed on begins behind the end of what was sent.
+fn assert_time_line(sent: &[Sent], clock_per_ms: u32, ahead_ms: u64) {
     let first = &sent[0];
     for packet in sent {
-        let media = packet.header.timestamp.wrapping_sub(first.header.timestamp);
-        let time = (packet.at - first.at).as_micros() as u64;
-        assert_eq!(u64::from(media) * 1_000, time * u64::from(clock_per_ms), "at {:?}", packet.at);
+        let media = u64::from(packet.header.timestamp.wrapping_sub(first.header.timestamp)) * 1_000;
+        let time = (packet.at - first.at).as_micros() as u64 * u64::from(clock_per_ms);
+        let latest = time + ahead_ms * 1_000 * u64::from(clock_per_ms);
+        assert!((time..=latest).contains(&media), "{media} for {time} at {:?}", packet.at);
     }
     for pair in sent.windows(2) {
         assert_eq!(pair[1].header.sequence, pair[0].header.sequence.wrapping_add(1));

@@ -204,6 +204,14 @@ impl Playout {
         }
     }
 
+    /// Forgets the stream: the next packet begins one.
+    pub fn reset(&mut self) {
+        self.ssrc = None;
+        self.buffer.reset();
+        self.delay.reset();
+        self.state = State::Starting;
+    }
+
     /// The RTP clock of the stream, in which the durations of [`Step`] are.
     pub fn clock_rate(&self) -> u32 {
         self.clock_rate

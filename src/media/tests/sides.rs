@@ -197,8 +197,10 @@ fn every_kind_of_leg_talks_to_every_other() {
         let mut line = Line::new(a, b);
         line.talk(100);
         line.assert_tones();
+        // What is passed on begins behind the silence of before.
+        let ahead_ms = if line.ends.iter().all(|end| end.codec() == Codec::Opus) { 20 } else { 0 };
         for end in &line.ends {
-            assert_exact_time_line(&end.heard, end.codec().clock_rate() / 1_000);
+            assert_time_line(&end.heard, end.codec().clock_rate() / 1_000, ahead_ms);
             assert!(end.heard.iter().all(|sent| sent.header.ssrc == end.hz as u32));
         }
         line.reports.retain(|report| !matches!(report, MediaReport::Quality(_)));
@@ -246,7 +248,7 @@ fn a_leg_takes_the_place_of_another_while_the_other_side_goes_on() {
     line.replace(1, End::browser(Side::B, Codec::Opus, 700.0));
     line.talk(100);
     line.assert_tones();
-    assert_exact_time_line(&line.ends[0].heard, 48);
+    assert_time_line(&line.ends[0].heard, 48, 20);
     assert!(line.ends[0].heard.iter().all(|sent| sent.header.ssrc == 440));
     assert!(line.gone.iter().all(|end| end.left), "each was told goodbye");
     // Now the caller: a browser gives way to an RTP leg in the slot that the first callee had.
@@ -254,13 +256,13 @@ fn a_leg_takes_the_place_of_another_while_the_other_side_goes_on() {
     line.replace(0, End::rtp(0, Codec::Pcmu, 1_900.0));
     line.talk(100);
     line.assert_tones();
-    assert_exact_time_line(&line.ends[1].heard, 48);
+    assert_time_line(&line.ends[1].heard, 48, 20);
     // The same slot, but another party.
     line.gone.clear();
     line.replace(0, End::rtp(0, Codec::Pcmu, 2_300.0));
     line.talk(100);
     line.assert_tones();
-    assert_exact_time_line(&line.ends[1].heard, 48);
+    assert_time_line(&line.ends[1].heard, 48, 20);
     assert!(line.ends[1].heard.iter().all(|sent| sent.header.ssrc == 700));
     // What all legs of a side did is counted.
     let stats = line.bridge.stats();

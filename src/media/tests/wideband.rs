@@ -77,8 +77,10 @@ fn what_lies_above_the_telephones_band_arrives_both_ways() {
     for codec in [Codec::G722, Codec::Opus] {
         let mut lab = Lab::new(wide_plan(codec, &[Codec::Pcmu]));
         converse_wide(&mut lab, 100, Voice::new(Codec::Opus, HIGH), Voice::new(codec, 6_000.0), 0);
-        assert_exact_time_line(&lab.to_trunk, codec.clock_rate() / 1_000);
-        assert_exact_time_line(&lab.to_browser, 48);
+        // Opus is passed on.
+        let ahead_ms = if codec == Codec::Opus { 20 } else { 0 };
+        assert_time_line(&lab.to_trunk, codec.clock_rate() / 1_000, ahead_ms);
+        assert_time_line(&lab.to_browser, 48, ahead_ms);
         let (at_trunk, at_browser) = (hear_wide(&lab.to_trunk, codec), hear_wide(&lab.to_browser, Codec::Opus));
         let levels = (loud(&at_trunk, Rate::Wide, HIGH), loud(&at_browser, Rate::Wide, 6_000.0));
         assert!(levels.0 > 5_000.0 && levels.1 > 5_000.0, "{codec:?}: {levels:?}");
