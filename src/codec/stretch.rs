@@ -49,7 +49,7 @@ impl Ease {
         match self {
             Ease::Unheard => (0.92, 0.04, 200),
             Ease::Soon => (0.8, 0.2, 60),
-            Ease::Now => (0.5, 0.6, 0),
+            Ease::Now => (0.5, 1.5, 0),
         }
     }
 }
@@ -124,7 +124,8 @@ impl Stretcher {
             return end;
         }
         self.since = 0;
-        self.asked = 0;
+        // Who had to wait long need not do so again for the next piece.
+        self.asked /= 2;
         let blend = self.rate.samples(BLEND_MS).min(period.lag);
         if by > 0 {
             self.added += period.lag as u64;

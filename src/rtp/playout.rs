@@ -48,8 +48,8 @@ const MOST_WAIT_US: i64 = 1_000_000;
 const CALM: Duration = Duration::from_millis(500);
 /// So many packets without redundancy are a stream without it.
 const FEC_MEMORY: u16 = 500;
-/// So many packets in steps larger than before are a stream in larger steps.
-const GRID_MEMORY: u16 = 100;
+/// So many packets that are longer than before are a stream of longer packets.
+const LENGTH_MEMORY: u16 = 100;
 /// Gaps are filled in pieces of this: what Opus and the concealers work in.
 const PIECE_MS: u32 = 10;
 
@@ -145,6 +145,37 @@ enum State {
     Playing,
 }
 
+/// How long packets are: the shortest, and what they all have in common with frames (the step in which slack comes), in
+/// milliseconds. A shorter one counts at once, longer ones when there are no others any more.
+#[derive(Debug, Clone, Copy)]
+struct Lengths {
+    now: (u32, u32),
+    /// The same of the packets since the last review, and their number.
+    since: (u32, u32),
+    packets: u16,
+    /// No packet was seen.
+    first: bool,
+}
+
+impl Lengths {
+    fn new(frame_ms: u32) -> Self {
+        Self { now: (frame_ms, frame_ms), since: (u32::MAX, frame_ms), packets: 0, first: true }
+    }
+
+    fn packet(&mut self, frame_ms: u32, ms: u32) {
+        let grid = gcd(frame_ms, ms);
+        self.since = (self.since.0.min(ms), self.since.1.min(grid));
+        self.packets += 1;
+        self.now = if self.first { self.since } else { (self.now.0.min(ms), self.now.1.min(grid)) };
+        self.first = false;
+        if self.packets >= LENGTH_MEMORY {
+            self.now = self.since;
+            self.since = (u32::MAX, frame_ms);
+            self.packets = 0;
+        }
+    }
+}
+
 /// The receiver of one stream.
 #[derive(Debug, Clone)]
 pub struct Playout {
@@ -168,11 +199,7 @@ pub struct Playout {
     expected: i64,
     /// Time already filled beyond `expected`, in clock units.
     filled: i64,
-    /// Packet length of the stream in milliseconds.
-    packet_ms: u32,
-    /// The step in which slack comes, in milliseconds: what packets and frames have in common. And how many packets would
-    /// have allowed a larger one.
-    grid: (u32, u16),
+    lengths: Lengths,
     quiet: bool,
     /// Nothing is shortened before.
     calm: Option<Instant>,
@@ -197,8 +224,7 @@ impl Playout {
             state: State::Starting,
             expected: 0,
             filled: 0,
-            packet_ms: frame_ms,
-            grid: (frame_ms, 0),
+            lengths: Lengths::new(frame_ms),
             quiet: false,
             calm: None,
         }
@@ -310,7 +336,7 @@ impl Playout {
         self.late = (0, 0);
         self.quiet = false;
         self.fec = 0;
-        self.grid = (self.frame_ms, 0);
+        self.lengths = Lengths::new(self.frame_ms);
         self.calm = None;
     }
 
@@ -326,14 +352,7 @@ impl Playout {
             return;
         }
         self.fec = if entry.fec { FEC_MEMORY } else { self.fec.saturating_sub(1) };
-        self.packet_ms = (entry.duration / (self.clock_rate / 1_000)).max(1);
-        let common = gcd(self.frame_ms, self.packet_ms);
-        let (grid, larger) = self.grid;
-        self.grid = match larger.saturating_add(1) {
-            _ if common <= grid => (common, 0),
-            GRID_MEMORY.. => (common, 0),
-            larger => (grid, larger),
-        };
+        self.lengths.packet(self.frame_ms, (entry.duration / (self.clock_rate / 1_000)).max(1));
     }
 
     fn media_us(&self, timestamp: i64) -> i64 {
@@ -343,12 +362,12 @@ impl Playout {
 
     /// The slack that is needed: what the network's jitter takes, and one packet to look ahead for redundancy.
     pub fn target_us(&self, now: Instant) -> i64 {
-        let look_ahead = if self.fec > 0 { self.packet_ms.min(60) } else { 0 };
+        let look_ahead = if self.fec > 0 { self.lengths.now.0.min(60) } else { 0 };
         self.delay.jitter_us(now) + i64::from(look_ahead) * 1_000
     }
 
     fn grid_us(&self) -> i64 {
-        i64::from(self.grid.0) * 1_000
+        i64::from(self.lengths.now.1) * 1_000
     }
 
     /// How late a packet of `timestamp` may be when its sound begins `ready_us` from now, as all the packets that follow it:
@@ -541,7 +560,8 @@ impl Playout {
         if self.span() <= self.units(LONGEST_SPAN_MS) {
             return;
         }
-        let keep = self.units((self.target_us(now) / 1_000) as u32 + self.packet_ms).min(self.units(LONGEST_SPAN_MS));
+        let keep =
+            self.units((self.target_us(now) / 1_000) as u32 + self.lengths.now.0).min(self.units(LONGEST_SPAN_MS));
         while self.span() > keep && self.buffer.len() > 1 {
             self.discard_first();
         }
