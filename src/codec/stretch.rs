@@ -47,8 +47,9 @@ impl Ease {
     /// milliseconds, between which the first are heard as one.
     fn demands(self) -> (f32, f32, usize) {
         match self {
-            Ease::Unheard => (0.92, 0.04, 200),
-            Ease::Soon => (0.8, 0.2, 60),
+            // (For the first seconds there is no such likeness: a pause between words is waited for.)
+            Ease::Unheard => (1.1, 0.05, 200),
+            Ease::Soon => (1.0, 0.2, 60),
             Ease::Now => (0.5, 1.5, 0),
         }
     }

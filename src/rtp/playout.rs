@@ -32,13 +32,16 @@ const LATE_RUN: u8 = 5;
 const LARGEST_TIME_JUMP: u32 = 60;
 /// More sound than this is never held.
 const LONGEST_SPAN_MS: u32 = 600;
-/// Slack aimed at above what is needed, and what must be left of it after a step back.
+/// Slack aimed at above what is needed.
 const MARGIN_US: i64 = 2_000;
+/// What must be left above that after a step back: so much, and this part of what is needed, which is an estimate.
 const HYSTERESIS_US: i64 = 4_000;
+const HYSTERESIS_PART: i64 = 8;
 /// Time that gives no slack, because it is less than a step, is taken back from here on.
 const LARGEST_SLOP_US: i64 = 5_000;
-/// Slack that is missing by less than this is worth no haste.
+/// Slack that is missing by less than this, or this part of what is needed, is worth no haste.
 const SMALL_LACK_US: i64 = 2_000;
+const SMALL_LACK_PART: i64 = 8;
 /// Delay above what is needed: from here on it is worth being heard, and from there on worth any haste.
 const LARGE_SURPLUS_US: i64 = 20_000;
 const HUGE_SURPLUS_US: i64 = 60_000;
@@ -46,6 +49,8 @@ const HUGE_SURPLUS_US: i64 = 60_000;
 const MOST_WAIT_US: i64 = 1_000_000;
 /// Nothing is shortened for so long after the buffer ran dry.
 const CALM: Duration = Duration::from_millis(500);
+/// A small surplus of delay is taken back when it has lasted so long.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// So many packets without redundancy are a stream without it.
 const FEC_MEMORY: u16 = 500;
 /// So many packets that are longer than before are a stream of longer packets.
@@ -203,6 +208,8 @@ pub struct Playout {
     quiet: bool,
     /// Nothing is shortened before.
     calm: Option<Instant>,
+    /// Since when there is a step of slack more than needed.
+    surplus: Option<Instant>,
 }
 
 impl Playout {
@@ -227,6 +234,7 @@ impl Playout {
             lengths: Lengths::new(frame_ms),
             quiet: false,
             calm: None,
+            surplus: None,
         }
     }
 
@@ -338,6 +346,7 @@ impl Playout {
         self.fec = 0;
         self.lengths = Lengths::new(self.frame_ms);
         self.calm = None;
+        self.surplus = None;
     }
 
     /// Learns from a packet: the `first` one after a start or a pause, or one of many.
@@ -525,29 +534,33 @@ impl Playout {
     }
 
     /// Whether the head's sound should take longer or less (see the [module](self)).
-    fn pace(&self, now: Instant, ready_us: u32, timestamp: i64) -> Pace {
+    fn pace(&mut self, now: Instant, ready_us: u32, timestamp: i64) -> Pace {
         let need = self.target_us(now);
         let slack = self.slack_us(now, ready_us, timestamp);
         let grid = self.grid_us();
         // What is ready beyond whole steps delays the sound and gives no slack.
         let slop = i64::from(ready_us) % grid;
         let spare = slack - need - MARGIN_US;
+        let surplus = spare - HYSTERESIS_US.max(need / HYSTERESIS_PART);
+        let since = if surplus >= grid { *self.surplus.get_or_insert(now) } else { now };
+        self.surplus = (surplus >= grid).then_some(since);
         if slack < need {
             let lack = need - slack;
-            let hurry = if lack <= SMALL_LACK_US { Hurry::Unheard } else { Hurry::Soon };
+            let hurry = if lack <= SMALL_LACK_US.max(need / SMALL_LACK_PART) { Hurry::Unheard } else { Hurry::Soon };
             return Pace { by_us: (lack + grid - 1) / grid * grid - slop, hurry };
         }
         if self.calm.is_some_and(|calm| now < calm) {
             return Pace::default();
         }
-        let surplus = spare - HYSTERESIS_US;
         if surplus >= grid && self.buffer.len() > 1 {
-            let hurry = match surplus - grid {
-                HUGE_SURPLUS_US.. => Hurry::Now,
-                LARGE_SURPLUS_US.. => Hurry::Soon,
-                _ => Hurry::Unheard,
+            let by_us = -(surplus / grid * grid + slop);
+            return match surplus - grid {
+                HUGE_SURPLUS_US.. => Pace { by_us, hurry: Hurry::Now },
+                LARGE_SURPLUS_US.. => Pace { by_us, hurry: Hurry::Soon },
+                // What is needed is an estimate: it may be more again soon.
+                _ if now.saturating_duration_since(since) < PATIENCE => Pace::default(),
+                _ => Pace { by_us, hurry: Hurry::Unheard },
             };
-            return Pace { by_us: -(surplus / grid * grid + slop), hurry };
         }
         if slop >= LARGEST_SLOP_US && spare >= 0 {
             return Pace { by_us: -slop, hurry: Hurry::Unheard };

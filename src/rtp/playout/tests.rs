@@ -122,8 +122,8 @@ fn reordered_and_doubled_packets() {
     assert_eq!(bench.nth(20, 2), Arrival::Stored);
     assert_eq!(bench.nth(21, 1), Arrival::Stored);
     assert_eq!(bench.nth(22, 1), Arrival::Dropped);
-    assert_eq!(bench.play(25, 3), [P(0), P(1), P(2)]);
-    assert_eq!(bench.nth(80, 1), Arrival::Dropped);
+    assert_eq!(bench.play(35, 3), [P(0), P(1), P(2)]);
+    assert_eq!(bench.nth(90, 1), Arrival::Dropped);
 }
 
 #[test]
