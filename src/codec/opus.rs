@@ -301,7 +301,7 @@ impl OpusEncoder {
     }
 
     fn apply(&mut self) -> Result<(), CodecError> {
-        // Redundancy takes its bits from the sound: with a third more neither suffers (docs/decisions/0009).
+        // Redundancy takes its bits from the sound: with a third more neither suffers (docs/decisions/0011).
         let bitrate = if self.settings.fec.is_some() { self.settings.bitrate / 3 * 4 } else { self.settings.bitrate };
         self.inner.set_bitrate(Bitrate::Bits(bitrate))?;
         self.inner.set_complexity(self.settings.complexity)?;

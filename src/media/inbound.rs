@@ -371,7 +371,6 @@ impl Inbound {
     }
 
     /// Whether tones are looked for: the sound has to be decoded here then.
-    #[allow(dead_code)] // for whoever passes sound on undecoded
     pub fn listens_for_tones(&self) -> bool {
         self.tones.is_some()
     }

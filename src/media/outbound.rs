@@ -145,7 +145,6 @@ impl Outbound {
     }
 
     /// Whether digits are tones in the sound: it has to be encoded here then.
-    #[allow(dead_code)] // for whoever passes sound on undecoded
     pub fn sends_tones(&self) -> bool {
         self.digits.as_ref().is_some_and(DigitSender::sends_tones)
     }

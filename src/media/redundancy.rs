@@ -1,4 +1,4 @@
-//! How much redundancy a stream of ours needs, by what its receiver reports (docs/decisions/0009-redundancy-by-reports.md).
+//! How much redundancy a stream of ours needs, by what its receiver reports (docs/decisions/0011-redundancy-by-reports.md).
 
 use std::time::{Duration, Instant};
 

@@ -4,6 +4,7 @@
 //! and `tests/quality/run` call both.
 //!
 //! ```text
+//! cargo test --test quality -- talk-off /usr/share/asterisk/sounds
 //! cargo test --test quality -- live  --speech FOLDER --out FOLDER [--rows up-3,down] [--clips 5] [--seed 1] [--calls 12]
 //! cargo test --test quality -- bench --speech FOLDER --out FOLDER [--rows up-3,down] [--clips 5] [--seed 1]
 //! ```
@@ -21,6 +22,7 @@ mod peer;
 mod relay;
 mod rows;
 mod speech;
+mod talk_off;
 mod trunk;
 
 use std::collections::HashMap;
@@ -56,6 +58,12 @@ impl Options {
 fn main() {
     let mut words = std::env::args().skip(1);
     let command = words.next().unwrap_or_default();
+    if command == "talk-off" {
+        let sounds = words.next().expect("the folder of the prompts");
+        let (seconds, found) = talk_off::listen(sounds.as_ref());
+        println!("{found} digits in {} minutes of speech, at 8 and at 16 kHz", seconds / 60);
+        std::process::exit(i32::from(found > 0 || seconds < 600));
+    }
     let mut options = HashMap::new();
     while let Some(name) = words.next() {
         options.insert(name, words.next().expect("a value for each option"));

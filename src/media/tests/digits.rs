@@ -52,6 +52,8 @@ struct Dial {
     codec: Codec,
     /// Whether the trunk, in both directions, has tones in place of events.
     tones: bool,
+    /// Whether the trunk speaks Opus as the browser does: their sound is passed on undecoded.
+    passed_on: bool,
     ms: u16,
     loss: Loss,
     seed: u32,
@@ -59,13 +61,16 @@ struct Dial {
 
 impl Dial {
     fn new(from: Side, codec: Codec) -> Self {
-        Self { from, codec, tones: false, ms: 100, loss: NO_LOSS, seed: 1 }
+        Self { from, codec, tones: false, passed_on: false, ms: 100, loss: NO_LOSS, seed: 1 }
     }
 
     fn event(self, side: Side) -> Option<TelephoneEvent> {
         match side {
             Side::A => Some(TelephoneEvent { payload_type: 110, clock_rate: self.codec.clock_rate() }),
-            Side::B => (!self.tones).then_some(TelephoneEvent { payload_type: 101, clock_rate: 8_000 }),
+            Side::B => {
+                let clock_rate = if self.passed_on { 48_000 } else { 8_000 };
+                (!self.tones).then_some(TelephoneEvent { payload_type: 101, clock_rate })
+            }
         }
     }
 
@@ -78,6 +83,10 @@ impl Dial {
     fn run(self, digits: &str) -> (Lab, String) {
         let mut plan = plan(self.codec, Codec::Pcmu);
         (trunk_of(&mut plan).telephone_event, trunk_of(&mut plan).inband) = (self.event(Side::B), self.inband(Side::B));
+        if self.passed_on {
+            trunk_of(&mut plan).send = accepted(96, Codec::Opus);
+            trunk_of(&mut plan).accepted = vec![accepted(96, Codec::Opus), accepted(0, Codec::Pcmu)];
+        }
         let mut lab = Lab::new(plan);
         converse(&mut lab, 25, |_| false);
         // As we send ourselves; a key of 40 ms is one where that is wanted.
@@ -90,6 +99,7 @@ impl Dial {
         // 25 packets were sent before, with these first numbers.
         let (clock, first, origin) = match self.from {
             Side::A => (self.codec.clock_rate(), 65_525_u16, (u32::MAX - 48_000).wrapping_add(24_000)),
+            Side::B if self.passed_on => (48_000, 65_425, (u32::MAX - 8_000).wrapping_add(4_000)),
             Side::B => (8_000, 65_425, (u32::MAX - 8_000).wrapping_add(4_000)),
         };
         let (mut tongue, mut n) = (Tongue::new(440.0), 0_u32);
@@ -109,6 +119,7 @@ impl Dial {
                     (payload_type, event.timestamp, event.payload.to_vec())
                 }
                 _ if self.from == Side::A && self.codec == Codec::Opus => (111, timestamp, tongue.packet(n as usize)),
+                _ if self.passed_on => (96, timestamp, tongue.packet(n as usize)),
                 _ => (0, timestamp, companded(Law::Mu, &pcm)),
             };
             if !lost {
@@ -128,7 +139,7 @@ impl Dial {
         match self.from.other() {
             Side::A => event_digits(lab, &lab.to_browser, 110, self.codec.clock_rate()),
             Side::B if self.tones => tone_digits(&lab.trunk_pcm()),
-            Side::B => event_digits(lab, &lab.to_trunk, 101, 8_000),
+            Side::B => event_digits(lab, &lab.to_trunk, 101, if self.passed_on { 48_000 } else { 8_000 }),
         }
     }
 }
@@ -170,10 +181,12 @@ const DIALLED: &str = "0123456789*#ABCD5500";
 fn a_digit_of_which_one_packet_arrives_is_sent_on_once_at_any_loss() {
     let mut gone = 0;
     for loss in LOSSES {
-        for (from, codec) in [(Side::A, Codec::Opus), (Side::A, Codec::Pcmu), (Side::B, Codec::Opus)] {
+        let paths = [(Side::A, Codec::Opus), (Side::A, Codec::Pcmu), (Side::B, Codec::Opus)].map(|path| (path, false));
+        let passed_on = [Side::A, Side::B].map(|from| ((from, Codec::Opus), true));
+        for ((from, codec), passed_on) in paths.into_iter().chain(passed_on) {
             for (ms, seeds) in [(40, 4), (100, 4), (2_000, 1)] {
                 for seed in 0..seeds {
-                    let dial = Dial { ms, loss, seed: seed * 31 + 7, ..Dial::new(from, codec) };
+                    let dial = Dial { ms, loss, passed_on, seed: seed * 31 + 7, ..Dial::new(from, codec) };
                     let (lab, arrived) = dial.run(DIALLED);
                     let heard = dial.heard(&lab);
                     assert_eq!(text(&heard), arrived, "{dial:?}");
