@@ -59,7 +59,9 @@ pub fn run(options: &Options) -> Vec<Value> {
         );
         let setup = Setup { rtp_ports: 200, log: "ringback=info,warn", ..Setup::new(&lines, PLAN) };
         let studio = Studio { gateway: Gateway::start(setup).await, trunk };
-        let mut done = studio.rows(options, options.rows(), options.calls).await;
+        let (alone, together): (Vec<Row>, Vec<Row>) = options.rows().into_iter().partition(|row| row.alone);
+        let mut done = studio.rows(options, together, options.calls).await;
+        done.extend(studio.rows(options, alone, 1).await);
         for _ in 0..AGAIN {
             let again: Vec<Row> = options.rows().into_iter().filter(|row| is_spoilt(&done, row)).collect();
             if again.is_empty() {
