@@ -39,10 +39,12 @@ tiers = [["out"]]
 "#;
 
 const OPUS: u8 = 111;
-/// A packet of ours, of the gateway's or of the relay's that is later than this was held up by the machine.
+/// A packet of ours or of the gateway's that is later than this was held up by the machine.
 const LATE_MS: f64 = 10.0;
-/// A call in which more than this share of the packets was held up by the machine says nothing about the gateway.
+/// A call in which more than this share of the packets was held up, or one packet for so long, says nothing about the
+/// gateway. (score.py has the same two.)
 const SPOILT: f64 = 0.01;
+const SPOILT_MS: f64 = 40.0;
 /// Such a call is made again so often, and alone.
 const AGAIN: usize = 1;
 
@@ -85,7 +87,9 @@ fn is_of(entry: &Value, row: &Row) -> bool {
 }
 
 fn is_spoilt(done: &[Value], row: &Row) -> bool {
-    done.iter().any(|entry| is_of(entry, row) && entry["held_up"].as_f64().is_none_or(|share| share > SPOILT))
+    let over = |entry: &Value, name: &str, limit: f64| entry[name].as_f64().is_none_or(|value| value > limit);
+    let spoilt = |entry: &Value| over(entry, "held_up", SPOILT) || over(entry, "held_up_ms", SPOILT_MS);
+    done.iter().any(|entry| is_of(entry, row) && spoilt(entry))
 }
 
 struct Studio {
@@ -256,7 +260,7 @@ fn mean(values: &[f64]) -> f64 {
 impl Call {
     fn entries(mut self, row: &Row, script: &Script, options: &Options) -> Vec<Value> {
         let ms = script.ms() + 500;
-        let held_up = self.held_up();
+        let (held_up, longest) = self.held_up();
         let up = self.at_phone.play(false, self.phone_path.line.zero(), ms);
         let down = self.at_browser.play(true, self.browser_path.line.zero(), ms);
         let entry = |direction: &str, sound: &[i16], from: &Passed, late: &[f64], to: &Passed, counts: (u64, u64)| {
@@ -266,7 +270,7 @@ impl Call {
             (entry["packets"], entry["lost"]) = (counts.0.into(), counts.1.into());
             entry["timestamps_wrong"] = to.line.wrong.into();
             entry["packets_in_10_s"] = json!(to.line.in_ten_seconds());
-            entry["held_up"] = held_up.into();
+            (entry["held_up"], entry["held_up_ms"]) = (held_up.into(), longest.into());
             entry
         };
         let (browser, phone) = (&self.browser_path, &self.phone_path);
@@ -276,11 +280,12 @@ impl Call {
         if row.is_trunk() { vec![down] } else { vec![down, up] }
     }
 
-    /// The share of packets that the machine held up: ours on their way out, or the gateway's.
-    fn held_up(&self) -> f64 {
+    /// The share of packets that the machine held up, ours on their way out or the gateway's, and for how long at most.
+    fn held_up(&self) -> (f64, f64) {
         let lines = [self.browser_path.line.late_ms(), self.phone_path.line.late_ms()];
         let all = lines.iter().chain([&self.browser_late, &self.phone_late]);
         let share = |late: &Vec<f64>| late.iter().filter(|ms| **ms > LATE_MS).count() as f64 / late.len().max(1) as f64;
-        all.map(share).fold(0.0, f64::max)
+        let longest = all.clone().flatten().fold(0.0, |longest: f64, ms| longest.max(*ms));
+        (all.map(share).fold(0.0, f64::max), longest)
     }
 }
