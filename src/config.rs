@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use toml::Spanned;
+use tracing_subscriber::EnvFilter;
 
 use crate::dialplan::{Plan, PlanFile};
 use crate::net::tls::TlsServer;
@@ -60,6 +61,10 @@ pub struct Config {
     pub limits: Limits,
     /// How long SIGTERM waits for calls to end by themselves before it hangs up.
     pub grace: Duration,
+    /// The Unix socket by which `ringback reload` and its like reach the gateway; `None`: there is none.
+    pub control: Option<PathBuf>,
+    /// Where the dialogs that stand are written down, so that the next start can end those left behind; `None`: nowhere.
+    pub journal: Option<PathBuf>,
     /// The embedded default: run the test phone beside the gateway.
     pub test_phone: bool,
 }
@@ -225,6 +230,8 @@ impl Config {
             log: Log { json: false, level: "info".into() },
             limits: Limits::default(),
             grace: Duration::ZERO,
+            control: None,
+            journal: None,
             test_phone: true,
         })
     }
@@ -348,11 +355,23 @@ impl Reader<'_> {
             log: self.log(&raw.log)?,
             limits: self.limits(&raw.limits)?,
             grace: Duration::from_secs(raw.shutdown.grace_seconds.unwrap_or(0)),
+            control: self.own_file(raw.control.socket.as_deref(), "RUNTIME_DIRECTORY", "control.sock"),
+            journal: self.own_file(raw.journal.file.as_deref(), "STATE_DIRECTORY", "calls.journal"),
             test_phone: false,
             http,
             sip,
             trunks,
         })
+    }
+
+    /// A file of the gateway's own: as configured, else in the folder that the service manager made for such.
+    fn own_file(&self, configured: Option<&str>, folder: &str, name: &str) -> Option<PathBuf> {
+        let managed = || {
+            let folders = std::env::var(folder).ok()?;
+            let first = folders.split(':').next().filter(|first| !first.is_empty())?;
+            Some(Path::new(first).join(name))
+        };
+        configured.map(|file| self.beside(file)).or_else(managed)
     }
 
     fn http(&self, raw: &raw::Http) -> Result<Http, ConfigError> {
@@ -504,7 +523,12 @@ impl Reader<'_> {
                 }
             },
         };
-        Ok(Log { json, level: raw.level.clone().unwrap_or_else(|| "info".into()) })
+        let level = raw.level.as_ref().map_or("info", |level| level.get_ref());
+        if let (Err(_), Some(at)) = (EnvFilter::try_new(level), &raw.level) {
+            let takes = "a level, or a filter such as \"info,ringback::sip=debug\"".into();
+            return Err(self.error(at, Problem::Word { key: "level", value: level.into(), takes }));
+        }
+        Ok(Log { json, level: level.to_owned() })
     }
 
     fn limits(&self, raw: &raw::Limits) -> Result<Limits, ConfigError> {

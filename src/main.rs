@@ -3,19 +3,22 @@
 #![allow(clippy::disallowed_methods)] // the shell: this is where time comes from
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use ringback::config::{Auth, Config, Log};
+use ringback::config::{Auth, Config, LoadError, Log};
 use ringback::dialplan::{Caller, Decision};
-use ringback::gateway::{Gateway, Ready};
+use ringback::gateway::{Ask, Gateway, Ready, Source, control};
 use ringback::signal::Claims;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, fmt, reload};
 
 /// The gateway between WebRTC and the telephone network: a browser calls a phone and a phone calls a browser.
 ///
@@ -36,7 +39,7 @@ enum Command {
     Run {
         /// Where to serve page and WebSockets, instead of [http] listen
         #[arg(long, value_name = "ADDRESS:PORT")]
-        listen: Option<std::net::SocketAddr>,
+        listen: Option<SocketAddr>,
     },
     /// Check the configuration and run the dial plans' tests, then exit
     Check,
@@ -67,6 +70,27 @@ enum Command {
         #[arg(long)]
         caller_id: Option<String>,
     },
+    /// Make the running gateway read its configuration anew; calls go on
+    Reload {
+        /// Its control socket, instead of [control] socket
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+    },
+    /// Make the running gateway refuse new calls and end with its last one
+    Drain {
+        /// Seconds after which calls are hung up, instead of [shutdown] grace_seconds
+        #[arg(long, value_name = "SECONDS")]
+        grace: Option<u64>,
+        /// Its control socket, instead of [control] socket
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+    },
+    /// Print how the running gateway stands, as JSON
+    Status {
+        /// Its control socket, instead of [control] socket
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+    },
     /// Print the JSON Schema of the browser protocol
     Schema,
 }
@@ -93,11 +117,25 @@ fn told(error: &anyhow::Error) -> String {
 fn start(arguments: Arguments) -> anyhow::Result<()> {
     let file = arguments.config.as_deref();
     match arguments.command {
-        None => run(load(file)?),
-        Some(Command::Run { listen }) => {
-            let mut config = load(file)?;
-            config.http.listen = listen.unwrap_or(config.http.listen);
-            run(config)
+        None => run(file, None),
+        Some(Command::Run { listen }) => run(file, listen),
+        Some(Command::Reload { socket }) => {
+            let answer = ask(file, socket, "reload")?;
+            for key in answer["needs_restart"].as_array().into_iter().flatten() {
+                println!("taken at the next start only: {}", key.as_str().unwrap_or_default());
+            }
+            println!("reloaded");
+            Ok(())
+        }
+        Some(Command::Drain { grace, socket }) => {
+            let command = grace.map_or_else(|| "drain".to_owned(), |seconds| format!("drain {seconds}"));
+            ask(file, socket, &command)?;
+            println!("draining: new calls are refused, and the gateway ends with its last one");
+            Ok(())
+        }
+        Some(Command::Status { socket }) => {
+            println!("{}", serde_json::to_string_pretty(&ask(file, socket, "status")?)?);
+            Ok(())
         }
         Some(Command::Check) => check(file),
         Some(Command::Route { user, number, class, json }) => route(&load(file)?, user, &number, class, json),
@@ -112,10 +150,36 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 fn load(file: Option<&Path>) -> anyhow::Result<Config> {
-    Ok(match file {
-        Some(path) => Config::load(path)?,
-        None => Config::embedded()?,
-    })
+    Ok(configured(file, None)?)
+}
+
+/// Asks the running gateway by its control socket: the one given, the one that the configuration names (which may be
+/// wrong in all other respects), or the usual one.
+fn ask(file: Option<&Path>, socket: Option<PathBuf>, command: &str) -> anyhow::Result<serde_json::Value> {
+    let named = || {
+        let file = file?;
+        let text = std::fs::read_to_string(file).ok()?;
+        Some(file.parent().unwrap_or(Path::new(".")).join(socket_in(&text)?))
+    };
+    let managed = || Some(Path::new(&std::env::var_os("RUNTIME_DIRECTORY")?).join("control.sock"));
+    let socket = socket.or_else(named).or_else(managed).unwrap_or_else(|| control::DEFAULT_SOCKET.into());
+    let answer = control::ask(&socket, command).with_context(|| {
+        format!("no gateway answers at {} (see [control] socket, or say --socket PATH)", socket.display())
+    })?;
+    match answer["error"].as_str() {
+        Some(error) => anyhow::bail!("{error}"),
+        None => Ok(answer),
+    }
+}
+
+/// `[control] socket` of a file that may be wrong in all other respects, and no TOML.
+fn socket_in(text: &str) -> Option<&str> {
+    let mut lines = text.lines().map(str::trim).skip_while(|line| *line != "[control]").skip(1);
+    let value = lines.by_ref().take_while(|line| !line.starts_with('[')).find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == "socket").then_some(value.trim())
+    })?;
+    value.strip_prefix('"')?.split_once('"').map(|(socket, _)| socket)
 }
 
 fn check(file: Option<&Path>) -> anyhow::Result<()> {
@@ -173,8 +237,21 @@ fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-fn run(config: Config) -> anyhow::Result<()> {
-    start_log(&config.log)?;
+/// The configuration as the program runs by it, now and at each reload.
+fn configured(file: Option<&Path>, listen: Option<SocketAddr>) -> Result<Config, LoadError> {
+    let mut config = match file {
+        Some(path) => Config::load(path)?,
+        None => Config::embedded()?,
+    };
+    config.http.listen = listen.unwrap_or(config.http.listen);
+    Ok(config)
+}
+
+fn run(file: Option<&Path>, listen: Option<SocketAddr>) -> anyhow::Result<()> {
+    let config = configured(file, listen)?;
+    let set_log = start_log(&config.log)?;
+    let path = file.map(Path::to_owned);
+    let source = path.map(|path| Source::new(move || configured(Some(&path), listen), set_log));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2) // one for the driver, one for the transports: media has threads of its own
         .enable_all()
@@ -185,37 +262,55 @@ fn run(config: Config) -> anyhow::Result<()> {
         announce(gateway.ready());
         let mut terminate = signal(SignalKind::terminate()).context("cannot take SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot take SIGINT")?;
-        let (ask, stop) = mpsc::channel(2);
+        let mut hangup = signal(SignalKind::hangup()).context("cannot take SIGHUP")?;
+        let (ask, asks) = mpsc::channel(4);
+        let reloads = source.is_some(); // without a file it is the end of the terminal
         let signals = async move {
             // The first asks to stop, the second not to wait for calls, the third not to wait for anything.
-            for asked in 1.. {
-                tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-                if asked > 2 {
+            let mut stops = 0;
+            loop {
+                let asked = tokio::select! {
+                    _ = terminate.recv() => Ask::Stop,
+                    _ = interrupt.recv() => Ask::Stop,
+                    _ = hangup.recv() => if reloads { Ask::Reload } else { Ask::Stop },
+                };
+                stops += u32::from(asked == Ask::Stop);
+                if stops > 2 {
                     return;
                 }
-                let _ = ask.try_send(()); // it has room for both; the driver may be gone already
+                let _ = ask.try_send(asked); // the driver may be gone already; a reload beyond its room is one too many
             }
         };
         tokio::select! {
-            () = gateway.run(stop) => Ok(()),
+            () = gateway.run(asks, source) => Ok(()),
             () = signals => Err(anyhow::anyhow!("asked three times to stop: ended at once, calls may be left behind")),
         }
     })
 }
 
 /// Logs go to standard error; standard output is for CDRs and answers.
-fn start_log(log: &Log) -> anyhow::Result<()> {
+///
+/// Gives what sets the filter anew.
+fn start_log(log: &Log) -> anyhow::Result<impl Fn(&Log) -> Result<(), String> + Send + Sync + 'static> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(filter) => EnvFilter::try_new(filter).context("RUST_LOG")?,
         Err(_) => EnvFilter::try_new(&log.level).context("[log] level")?,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(filter);
     if log.json {
-        builder.json().init();
+        registry.with(lines.json()).init();
     } else {
-        builder.with_ansi(std::io::stderr().is_terminal()).init();
+        registry.with(lines.with_ansi(std::io::stderr().is_terminal())).init();
     }
-    Ok(())
+    Ok(move |log: &Log| {
+        if std::env::var_os("RUST_LOG").is_some() {
+            return Ok(()); // it goes first, as at the start
+        }
+        let filter = EnvFilter::try_new(&log.level).map_err(|error| error.to_string())?;
+        handle.reload(filter).map_err(|error| error.to_string())
+    })
 }
 
 /// Tells a person where to go, and a test what was bound.
@@ -232,6 +327,13 @@ fn announce(ready: &Ready) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_control_socket_is_found_in_a_broken_file() {
+        let text = "[limits\nsocket = \"no\"\n [control]\n# socket = \"x\"\nsocket = \"run/c.sock\" # here\n[log]\n= =";
+        assert_eq!(socket_in(text), Some("run/c.sock"));
+        assert_eq!(socket_in("[control]\n[log]\nsocket = \"no\""), None);
+    }
 
     #[test]
     fn a_cause_is_told_once() {

@@ -102,7 +102,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("tokio", &["net", "gateway", "testphone", "main"]),
     ("tokio_rustls", &["gateway", "net"]),
     ("tokio_util", &["gateway", "testphone", "main"]),
-    ("tracing_subscriber", &["main", "gateway"]),
+    ("tracing_subscriber", &["main", "config", "gateway"]),
     ("x509_cert", &["net"]),
 ];
 

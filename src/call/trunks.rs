@@ -20,6 +20,21 @@ const LONGEST_QUARANTINE: Duration = Duration::from_secs(300);
 /// The shortest.
 const SHORTEST_QUARANTINE: Duration = Duration::from_secs(1);
 
+/// Which trunk. A number is never used again, so that what is still under way for a trunk that is gone finds nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TrunkId(u64);
+
+/// What a new configuration means for a trunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It stands as before, or differs in what the next call asks for anew.
+    Stays(TrunkId),
+    /// It is new.
+    Comes(TrunkId),
+    /// It is not there any more, or is reached otherwise: calls of its that stand go on.
+    Leaves(TrunkId),
+}
+
 /// Why a trunk takes no call now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -90,14 +105,19 @@ pub struct TargetState {
 /// The trunks as they stand.
 #[derive(Debug, Default)]
 pub struct Trunks {
+    /// In the order of the configuration, then those that leave.
     entries: Vec<Entry>,
-    sessions: BTreeMap<SessionId, usize>,
-    suspects: Vec<usize>,
+    sessions: BTreeMap<SessionId, TrunkId>,
+    suspects: Vec<TrunkId>,
+    last: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
+    id: TrunkId,
     trunk: Arc<Trunk>,
+    /// Not of the configuration any more: no call begins here, and it is forgotten when the last one has ended.
+    leaving: bool,
     located: Located,
     /// Until when a target stands behind the others.
     quarantine: BTreeMap<Target, Instant>,
@@ -115,28 +135,60 @@ struct Entry {
 impl Trunks {
     /// All of them held for up and registered until the contrary is known.
     pub fn new(trunks: Vec<Trunk>) -> Trunks {
-        let entry = |trunk: Trunk| Entry {
-            located: Located::fixed(trunk.targets.iter().cloned()),
-            trunk: Arc::new(trunk),
-            quarantine: BTreeMap::new(),
-            down: BTreeSet::new(),
-            up: true,
-            registered: None,
-            calls: 0,
-            refused: 0,
-            debt: None,
-        };
-        Trunks { entries: trunks.into_iter().map(entry).collect(), ..Trunks::default() }
+        let mut all = Trunks::default();
+        all.reload(trunks);
+        all
+    }
+
+    /// These are the trunks from now on. One that is reached and registered with as before keeps what is known of it. Of
+    /// the changes those of trunks that leave come first.
+    pub fn reload(&mut self, trunks: Vec<Trunk>) -> Vec<Change> {
+        let mut before: Vec<Entry> = std::mem::take(&mut self.entries);
+        let mut changes = Vec::new();
+        for trunk in trunks {
+            let alike =
+                |entry: &Entry| !entry.leaving && entry.trunk.name == trunk.name && entry.trunk.is_where(&trunk);
+            let entry = match before.iter().position(alike) {
+                Some(at) => {
+                    let mut entry = before.remove(at);
+                    changes.push(Change::Stays(entry.id));
+                    entry.trunk = Arc::new(trunk);
+                    entry
+                }
+                None => {
+                    self.last += 1;
+                    changes.push(Change::Comes(TrunkId(self.last)));
+                    Entry::new(TrunkId(self.last), trunk)
+                }
+            };
+            self.entries.push(entry);
+        }
+        let leaves = before.iter().filter(|entry| !entry.leaving).map(|entry| Change::Leaves(entry.id));
+        let changes = leaves.chain(changes).collect();
+        self.entries.extend(before.into_iter().map(|entry| Entry { leaving: true, ..entry }));
+        changes
+    }
+
+    /// Forgets a trunk that is not of the configuration any more and has no calls; `false`: it has some.
+    pub fn forget(&mut self, id: TrunkId) -> bool {
+        self.entries.retain(|entry| entry.id != id || !entry.leaving || entry.calls > 0);
+        self.at(id).is_none()
     }
 
     /// The trunk of that name.
     pub fn get(&self, name: &str) -> Option<&Arc<Trunk>> {
-        self.entries.iter().map(|entry| &entry.trunk).find(|trunk| trunk.name == name)
+        self.named(name).map(|entry| &entry.trunk)
     }
 
     /// In the order of the configuration.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Trunk>> {
-        self.entries.iter().map(|entry| &entry.trunk)
+    pub fn iter(&self) -> impl Iterator<Item = (TrunkId, &Arc<Trunk>)> {
+        self.present().map(|entry| (entry.id, &entry.trunk))
+    }
+
+    /// Whether calls may go to any trunk, or there is none at all.
+    pub fn any_usable(&self) -> bool {
+        let usable = |entry: &Entry| !entry.located.is_empty() && entry.up && entry.registered != Some(false);
+        self.present().any(usable) || self.present().next().is_none()
     }
 
     /// Whether a call may be begun through a trunk now. A yes counts as one call of this second; the call itself counts
@@ -145,6 +197,7 @@ impl Trunks {
     /// # Errors
     /// [`Refused`]: try the next one.
     pub fn admit(&mut self, now: Instant, name: &str) -> Result<(), Refused> {
+        let calls = self.calls_of(name);
         let entry = self.entry(name).ok_or(Refused::Unknown)?;
         if entry.located.is_empty() {
             return Err(Refused::Unresolved);
@@ -155,7 +208,7 @@ impl Trunks {
         if !entry.up {
             return Err(Refused::Down);
         }
-        entry.take(now)
+        entry.take(now, calls)
     }
 
     /// Whether a trunk's own call may be taken: its limits alone.
@@ -163,23 +216,29 @@ impl Trunks {
     /// # Errors
     /// [`Refused`]: 503 with [`Refused::retry_after`].
     pub fn admit_inbound(&mut self, now: Instant, name: &str) -> Result<(), Refused> {
-        self.entry(name).ok_or(Refused::Unknown)?.take(now)
+        let calls = self.calls_of(name);
+        self.entry(name).ok_or(Refused::Unknown)?.take(now, calls)
     }
 
     /// A session with a trunk has begun: it counts until [`Trunks::closed`].
     pub fn began(&mut self, session: SessionId, name: &str) {
-        let Some(at) = self.position(name) else { return };
-        if self.sessions.insert(session, at).is_none()
-            && let Some(entry) = self.entries.get_mut(at)
+        let Some(id) = self.named(name).map(|entry| entry.id) else { return };
+        if self.sessions.insert(session, id).is_none()
+            && let Some(entry) = self.at_mut(id)
         {
             entry.calls = entry.calls.saturating_add(1);
         }
     }
 
+    /// The trunk of a session that has begun and not closed.
+    pub fn of_session(&self, session: SessionId) -> Option<&Arc<Trunk>> {
+        self.at(*self.sessions.get(&session)?).map(|entry| &entry.trunk)
+    }
+
     /// A session has closed.
     pub fn closed(&mut self, session: SessionId) {
-        let at = self.sessions.remove(&session);
-        if let Some(entry) = at.and_then(|at| self.entries.get_mut(at)) {
+        let id = self.sessions.remove(&session);
+        if let Some(entry) = id.and_then(|id| self.at_mut(id)) {
             entry.calls = entry.calls.saturating_sub(1);
         }
     }
@@ -192,14 +251,14 @@ impl Trunks {
         }
     }
 
-    /// All targets of the trunk at a position.
-    pub fn all_targets(&self, at: usize) -> impl Iterator<Item = &Target> {
-        self.entries.get(at).into_iter().flat_map(|entry| entry.located.targets())
+    /// All targets of a trunk.
+    pub fn all_targets(&self, id: TrunkId) -> impl Iterator<Item = &Target> {
+        self.at(id).into_iter().flat_map(|entry| entry.located.targets())
     }
 
-    /// What was found out about the trunk at a position, and about its targets.
-    pub fn set_health(&mut self, at: usize, up: bool, is_target_up: impl Fn(&Target) -> bool) {
-        let Some(entry) = self.entries.get_mut(at) else { return };
+    /// What was found out about a trunk, and about its targets.
+    pub fn set_health(&mut self, id: TrunkId, up: bool, is_target_up: impl Fn(&Target) -> bool) {
+        let Some(entry) = self.at_mut(id) else { return };
         let trunk = &entry.trunk.name;
         let down: BTreeSet<Target> = entry.located.targets().filter(|target| !is_target_up(target)).cloned().collect();
         for target in entry.down.difference(&down) {
@@ -219,32 +278,32 @@ impl Trunks {
 
     /// The best target that neither failed lately nor is down.
     pub fn fresh_target(&self, now: Instant, rng: &mut StdRng, name: &str) -> Option<Target> {
-        let entry = self.entries.iter().find(|entry| entry.trunk.name == name)?;
+        let entry = self.named(name)?;
         let fresh = |target: &Target| {
             !entry.down.contains(target) && entry.quarantine.get(target).is_none_or(|until| *until <= now)
         };
         entry.located.order(rng).into_iter().find(fresh)
     }
 
-    /// Whether the trunk at a position has us registered, where that is wanted; gives what was known before.
-    pub fn set_registered(&mut self, at: usize, registered: bool) -> Option<bool> {
-        let entry = self.entries.get_mut(at)?;
+    /// Whether a trunk has us registered, where that is wanted; gives what was known before.
+    pub fn set_registered(&mut self, id: TrunkId, registered: bool) -> Option<bool> {
+        let entry = self.at_mut(id)?;
         entry.registered.replace(registered)
     }
 
     /// How the trunks stand, in the order of the configuration.
-    pub fn states(&self, now: Instant) -> impl Iterator<Item = TrunkState> {
-        self.entries.iter().map(move |entry| entry.state(now))
+    pub fn states(&self, now: Instant) -> impl Iterator<Item = (TrunkId, TrunkState)> {
+        self.present().map(move |entry| (entry.id, entry.state(now, self.calls_of(&entry.trunk.name))))
     }
 
-    /// The positions of trunks at which calls found nobody since the last time.
-    pub fn take_suspects(&mut self) -> Vec<usize> {
+    /// The trunks at which calls found nobody since the last time.
+    pub fn take_suspects(&mut self) -> Vec<TrunkId> {
         std::mem::take(&mut self.suspects)
     }
 
     /// Where to call, in the order to try: by priority, within one drawn by weight, and those that failed lately last.
     pub fn targets(&self, now: Instant, rng: &mut StdRng, name: &str) -> Vec<Target> {
-        let Some(entry) = self.entries.iter().find(|entry| entry.trunk.name == name) else { return Vec::new() };
+        let Some(entry) = self.named(name) else { return Vec::new() };
         let mut targets = entry.located.order(rng);
         let failed = |target: &Target| entry.quarantine.get(target).filter(|until| **until > now).copied();
         targets.sort_by_key(|target| (entry.down.contains(target), failed(target)));
@@ -255,14 +314,14 @@ impl Trunks {
     /// as long as its Retry-After says (1 s to 5 min; RFC 3261 section 21.5.4).
     pub fn failed(&mut self, now: Instant, name: &str, target: &Target, retry_after: Option<Duration>) {
         let until = now + retry_after.map_or(QUARANTINE, |it| it.clamp(SHORTEST_QUARANTINE, LONGEST_QUARANTINE));
-        let Some(at) = self.position(name) else { return };
-        let Some(entry) = self.entries.get_mut(at) else { return };
+        let Some(entry) = self.entry(name) else { return };
+        let id = entry.id;
         if entry.located.targets().any(|known| known == target) {
             entry.quarantine.insert(target.clone(), until);
             tracing::info!(trunk = name, remote = %target.remote, "the trunk's target does not answer");
         }
-        if !self.suspects.contains(&at) {
-            self.suspects.push(at);
+        if !self.suspects.contains(&id) {
+            self.suspects.push(id);
         }
     }
 
@@ -274,33 +333,67 @@ impl Trunks {
         let alike = |target: &Target| {
             target.remote.ip().to_canonical() == source.to_canonical() && target.transport == flow.transport
         };
-        let found = self.entries.iter().find(|entry| entry.located.targets().any(exact));
-        let found = found.or_else(|| self.entries.iter().find(|entry| entry.located.targets().any(alike)));
-        found.or_else(|| self.entries.iter().find(|entry| entry.sends_from(source))).map(|entry| entry.trunk.clone())
+        let found = self.present().find(|entry| entry.located.targets().any(exact));
+        let found = found.or_else(|| self.present().find(|entry| entry.located.targets().any(alike)));
+        found.or_else(|| self.present().find(|entry| entry.sends_from(source))).map(|entry| entry.trunk.clone())
     }
 
     /// Whether this is the very address and port of a trunk's target.
     pub fn have_target_at(&self, flow: Flow) -> bool {
         let exact = |target: &Target| target.remote == flow.remote && target.transport == flow.transport;
-        self.entries.iter().any(|entry| entry.located.targets().any(exact))
+        self.present().any(|entry| entry.located.targets().any(exact))
     }
 
-    /// Whether any trunk may send from `source`.
+    /// Whether any trunk may send from `source`; one that leaves may, for the calls that it still has.
     pub fn know(&self, source: IpAddr) -> bool {
         self.entries.iter().any(|entry| entry.sends_from(source))
     }
 
-    fn entry(&mut self, name: &str) -> Option<&mut Entry> {
-        self.entries.iter_mut().find(|entry| entry.trunk.name == name)
+    /// Those of the configuration.
+    fn present(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| !entry.leaving)
     }
 
-    fn position(&self, name: &str) -> Option<usize> {
-        self.entries.iter().position(|entry| entry.trunk.name == name)
+    fn named(&self, name: &str) -> Option<&Entry> {
+        self.present().find(|entry| entry.trunk.name == name)
+    }
+
+    fn entry(&mut self, name: &str) -> Option<&mut Entry> {
+        self.entries.iter_mut().find(|entry| !entry.leaving && entry.trunk.name == name)
+    }
+
+    fn at(&self, id: TrunkId) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.id == id)
+    }
+
+    fn at_mut(&mut self, id: TrunkId) -> Option<&mut Entry> {
+        self.entries.iter_mut().find(|entry| entry.id == id)
+    }
+
+    /// Its calls, and those of what had its name before.
+    fn calls_of(&self, name: &str) -> u32 {
+        self.entries.iter().filter(|entry| entry.trunk.name == name).map(|entry| entry.calls).sum()
     }
 }
 
 impl Entry {
-    fn state(&self, now: Instant) -> TrunkState {
+    fn new(id: TrunkId, trunk: Trunk) -> Entry {
+        Entry {
+            id,
+            located: Located::fixed(trunk.targets.iter().cloned()),
+            trunk: Arc::new(trunk),
+            leaving: false,
+            quarantine: BTreeMap::new(),
+            down: BTreeSet::new(),
+            up: true,
+            registered: None,
+            calls: 0,
+            refused: 0,
+            debt: None,
+        }
+    }
+
+    fn state(&self, now: Instant, calls: u32) -> TrunkState {
         let state = |target: &Target| TargetState {
             address: target.remote,
             transport: target.transport.uri_name(),
@@ -310,7 +403,7 @@ impl Entry {
         TrunkState {
             name: self.trunk.name.clone(),
             up: self.up,
-            calls: self.calls,
+            calls,
             refused: self.refused,
             targets: self.located.targets().map(state).collect(),
         }
@@ -323,14 +416,14 @@ impl Entry {
             || self.trunk.sources.iter().any(|network| network.contains(source))
     }
 
-    fn take(&mut self, now: Instant) -> Result<(), Refused> {
-        let taken = self.within_limits(now);
+    fn take(&mut self, now: Instant, calls: u32) -> Result<(), Refused> {
+        let taken = self.within_limits(now, calls);
         self.refused = self.refused.saturating_add(u64::from(taken.is_err()));
         taken
     }
 
-    fn within_limits(&mut self, now: Instant) -> Result<(), Refused> {
-        if self.trunk.limits.calls.is_some_and(|most| self.calls >= most) {
+    fn within_limits(&mut self, now: Instant, calls: u32) -> Result<(), Refused> {
+        if self.trunk.limits.calls.is_some_and(|most| calls >= most) {
             return Err(Refused::TooManyCalls);
         }
         if let Some(rate) = self.trunk.limits.calls_per_second.filter(|rate| *rate > 0) {

@@ -195,6 +195,22 @@ impl Trunk {
         inband.then_some(InBand { suppress: self.dtmf_suppress })
     }
 
+    /// Whether the other one is reached, and registered with, in the same way.
+    pub fn is_where(&self, other: &Trunk) -> bool {
+        let account = |trunk: &Trunk| {
+            let register = trunk.register.clone()?;
+            Some((register, trunk.credentials.clone(), trunk.domain.clone()))
+        };
+        self.dns == other.dns && self.targets == other.targets && account(self) == account(other)
+    }
+
+    /// Whether a registration of this one takes the place of the other's: the same Contact of the same user, there.
+    pub fn registers_as(&self, other: &Trunk) -> bool {
+        let binding = |trunk: &Trunk| trunk.register.as_ref().map(|it| (it.user.clone(), it.contact_user.clone()));
+        let place = |trunk: &Trunk| (trunk.dns.clone(), trunk.targets.clone(), trunk.domain.clone());
+        binding(self).is_some() && binding(self) == binding(other) && place(self) == place(other)
+    }
+
     /// A trunk of which nothing is known but its name: no address, and everything else as it is without configuration.
     pub fn new(name: &str) -> Trunk {
         Trunk {

@@ -32,6 +32,10 @@ pub struct File {
     pub registrar: Option<Spanned<Registrar>>,
     #[serde(default)]
     pub profiles: Profiles,
+    #[serde(default)]
+    pub control: Control,
+    #[serde(default)]
+    pub journal: Journal,
 }
 
 /// `[registrar]`
@@ -131,12 +135,26 @@ pub struct Cdr {
     pub file: Option<String>,
 }
 
+/// `[control]`
+#[derive(Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Control {
+    pub socket: Option<String>,
+}
+
+/// `[journal]`
+#[derive(Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Journal {
+    pub file: Option<String>,
+}
+
 /// `[log]`
 #[derive(Debug, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
     pub format: Option<Spanned<String>>,
-    pub level: Option<String>,
+    pub level: Option<Spanned<String>>,
 }
 
 /// `[limits]`

@@ -44,6 +44,11 @@ impl Dns {
         Dns { servers: servers.into(), listeners: listeners.into(), under_way: HashMap::new(), tasks }
     }
 
+    /// Asks these from the next look-up on.
+    pub(super) fn set_servers(&mut self, servers: &[SocketAddr]) {
+        self.servers = servers.into();
+    }
+
     /// Looks a trunk's name up; the answer comes as an event. An address needs nobody to be asked: its answer is given
     /// at once, so that a trunk of that kind is known before the first message is read. A look-up that is still under way
     /// is given up.

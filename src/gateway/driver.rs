@@ -7,11 +7,15 @@ use rand::rngs::StdRng;
 use tokio::sync::mpsc;
 
 use super::cdr::CdrWriter;
+use super::journal::{Found as LeftFound, Journal};
+use super::life::{Found, Reason, Teller};
 use super::pool::{MediaPool, Report};
 use super::sip::Sip;
+use super::start::{Settings, tls_clients};
 use super::ws::Frame;
-use super::{Event, Queues, Tasks};
+use super::{Ask, Event, Queues, Tasks};
 use crate::call::Now;
+use crate::config::Config;
 use crate::sdp::MediaReport;
 use crate::sip::{Flow, Transport};
 use crate::switch::{CallId, Input, Output, SocketId, Switch};
@@ -20,6 +24,9 @@ use crate::switch::{CallId, Input, Output, SocketId, Switch};
 const BATCH: usize = 128;
 /// How long calls may take to end once they are hung up: long enough for a BYE and its retransmissions over a bad link.
 const RELEASE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Stands for a grace time that is beyond all clocks.
+const LONGEST_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What the driver holds.
 pub(super) struct Driver {
@@ -32,11 +39,20 @@ pub(super) struct Driver {
     pub(super) cdr: CdrWriter,
     pub(super) rng: StdRng,
     pub(super) tasks: Tasks,
+    pub(super) settings: Settings,
+    pub(super) teller: Teller,
+    pub(super) phase: Phase,
+    pub(super) journal: Option<Journal>,
+    /// The dialogs that an earlier gateway has left behind, with the name under which each trunk's certificate is looked
+    /// for; by number.
+    pub(super) left: Vec<LeftFound>,
+    /// Where the wish for a reload goes.
+    pub(super) reloads: mpsc::Sender<super::reload::Request>,
 }
 
 /// How far the shutdown is (docs/architecture.md, "Threads"): a state, not a Drop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Serving,
     /// New calls are refused; the others may end by themselves until then.
     Draining(Instant),
@@ -46,42 +62,137 @@ enum Phase {
 }
 
 impl Driver {
-    /// Runs until `ask` fired and the calls are over: at the first ask calls get `grace` to end by themselves, then they
-    /// are hung up; a second ask hangs them up at once.
-    pub(super) async fn run(mut self, mut ask: mpsc::Receiver<()>, grace: Duration) {
-        let mut phase = Phase::Serving;
+    /// Runs until it is asked to stop and the calls are over: at the first ask calls get the grace time to end by
+    /// themselves, then they are hung up; a second ask hangs them up at once.
+    pub(super) async fn run(mut self, mut asks: mpsc::Receiver<Ask>) {
         self.input(Input::Start);
         self.carry_out();
+        self.end_left();
+        self.tell();
+        self.teller.ready();
         let (mut sip, mut batch) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
-        while phase != Phase::Over {
-            let deadlines = [self.switch.poll_timeout(), phase.deadline(), Some(self.sip.poll_timeout())];
+        while self.phase != Phase::Over {
+            let own = Some(self.sip.poll_timeout().min(self.teller.poll_timeout()));
+            let deadlines = [self.switch.poll_timeout(), self.phase.deadline(), own];
             let deadline = deadlines.into_iter().flatten().min();
             tokio::select! {
-                Some(()) = ask.recv() => phase = self.asked_to_stop(phase, grace),
+                Some(ask) = asks.recv() => self.asked(ask),
                 _ = self.queues.trunks.recv_many(&mut sip, BATCH) => self.events(&mut sip),
                 _ = self.queues.browsers.recv_many(&mut batch, BATCH) => self.events(&mut batch),
                 Some((call, report)) = self.reports.recv() => self.input(Input::Media { call, report }),
                 () = sleep_until(deadline) => self.timeout(),
             }
             let idle = self.carry_out();
-            phase = self.advance(phase, idle);
+            self.advance(idle);
         }
         self.finish().await;
     }
 
-    fn asked_to_stop(&mut self, phase: Phase, grace: Duration) -> Phase {
-        match phase {
-            Phase::Serving => {
-                tracing::info!(grace_seconds = grace.as_secs(), "stopping: new calls are refused");
-                self.input(Input::Drain);
-                Phase::Draining(now().instant + grace)
+    /// Ends what a gateway before this one has left behind.
+    fn end_left(&mut self) {
+        for number in 0..self.left.len() {
+            let Some(found) = self.left.get(number) else { return };
+            let mut left = found.left.clone();
+            match left.dialog.flow().and_then(|flow| self.settings.way(flow)) {
+                Some(flow) => {
+                    left.dialog.from = flow.local;
+                    if flow.transport == Transport::Tls
+                        && let Some(trunk) = &left.trunk
+                    {
+                        self.sip.connections.expect(trunk, flow.remote, self.settings.tls_name(trunk));
+                    }
+                    self.input(Input::LeftBehind { number, left: Box::new(left) });
+                    self.carry_out();
+                }
+                None => {
+                    tracing::warn!(remote = %left.dialog.to, "no listener reaches a call that was left behind");
+                    self.left_ended(number);
+                }
             }
-            Phase::Draining(_) => Phase::Draining(now().instant),
-            phase => phase,
         }
     }
 
-    fn advance(&mut self, phase: Phase, idle: bool) -> Phase {
+    fn left_ended(&mut self, number: usize) {
+        if let (Some(journal), Some(found)) = (&mut self.journal, self.left.get(number)) {
+            journal.over(found.id.clone());
+        }
+    }
+
+    fn asked(&mut self, ask: Ask) {
+        match (ask, self.phase) {
+            (Ask::Reload, _) => {
+                if self.reloads.try_send(None).is_err() {
+                    tracing::warn!("a reload is asked for too often");
+                }
+            }
+            (Ask::Stop, Phase::Serving) => self.drain(None),
+            (Ask::Stop, Phase::Draining(_)) => self.phase = Phase::Draining(now().instant),
+            (Ask::Stop, Phase::Releasing(_) | Phase::Over) => {}
+        }
+    }
+
+    /// New calls are refused; the others have so long to end by themselves. A later word on it counts.
+    fn drain(&mut self, grace: Option<Duration>) {
+        let grace = grace.unwrap_or(self.settings.grace);
+        let until = now().instant.checked_add(grace).unwrap_or_else(|| now().instant + LONGEST_GRACE);
+        match self.phase {
+            Phase::Serving => {
+                tracing::info!(grace_seconds = grace.as_secs(), "stopping: new calls are refused");
+                self.teller.stopping();
+                self.input(Input::Drain);
+                self.phase = Phase::Draining(until);
+                self.tell();
+            }
+            Phase::Draining(_) => self.phase = Phase::Draining(until),
+            Phase::Releasing(_) | Phase::Over => {}
+        }
+    }
+
+    /// Tells health checks and the service manager how it stands.
+    fn tell(&mut self) {
+        let now = now().instant;
+        let mut reasons = Vec::new();
+        if self.phase != Phase::Serving {
+            reasons.push(Reason::Draining);
+        }
+        if !self.switch.has_usable_trunk() {
+            reasons.push(Reason::NoTrunk);
+        }
+        if !self.pool.runs() {
+            reasons.push(Reason::NoWorker);
+        }
+        let stats = self.switch.stats();
+        let left = match self.phase {
+            Phase::Serving => None,
+            phase => Some(phase.deadline().unwrap_or(now).saturating_duration_since(now)),
+        };
+        self.teller.tell(now, Found { reasons, calls: stats.calls, established: stats.established, left });
+    }
+
+    /// Takes a new configuration; gives what of it is for the next start. What is refused is refused whole.
+    fn reload(&mut self, config: Config) -> Result<Vec<&'static str>, String> {
+        if self.phase != Phase::Serving {
+            return Err("the gateway is draining".into());
+        }
+        let for_restart = self.settings.bound.needs_restart(&config);
+        let writer = self.settings.check(&config).and_then(|()| self.cdr.replaced(&config.cdr));
+        if let Some(before) = writer.map_err(|error| error.to_string())? {
+            self.tasks.tracker.spawn(before.finish());
+        }
+        self.settings.take(&config);
+        self.pool.reload(&config.media);
+        self.sip.dns.set_servers(&config.sip.dns);
+        let is_trunk = |name: &str| config.trunks.iter().any(|trunk| trunk.trunk.name == name);
+        self.sip.connections.reload(tls_clients(&config), is_trunk);
+        self.input(Input::Reload(Box::new(self.settings.switch(config))));
+        Ok(for_restart)
+    }
+
+    fn advance(&mut self, idle: bool) {
+        self.phase = self.next_phase(self.phase, idle);
+    }
+
+    fn next_phase(&mut self, phase: Phase, idle: bool) -> Phase {
         let now = now().instant;
         match phase {
             Phase::Serving => Phase::Serving,
@@ -126,6 +237,8 @@ impl Driver {
             }
             // Gone meanwhile: whoever asked does not wait any more.
             Event::Status { answer } => drop(answer.send(self.switch.status(now()))),
+            Event::Reload { config, answer } => drop(answer.send(self.reload(*config))),
+            Event::Drain { grace } => self.drain(grace),
             Event::SipAccepted { connection, reply } => {
                 let admission = self.switch.admits(now().instant, connection.flow.remote.ip());
                 let flow = connection.flow;
@@ -149,6 +262,9 @@ impl Driver {
         self.sip.handle_timeout(now.instant, &mut self.rng);
         if self.sip.wants_sweep(now.instant) {
             self.sip.sweep(now.instant, self.switch.uses(now.instant));
+        }
+        if self.teller.poll_timeout() <= now.instant {
+            self.tell();
         }
     }
 
@@ -180,6 +296,12 @@ impl Driver {
                     }
                 }
                 Output::KeepAlive { flow, on } => self.sip.keep_alive(now().instant, &mut self.rng, flow, on),
+                Output::Dialog { session, left } => {
+                    if let Some(journal) = &mut self.journal {
+                        journal.note(now().unix_ms, session, left.map(|left| *left));
+                    }
+                }
+                Output::LeftEnded { number } => self.left_ended(number),
                 Output::Cdr(cdr) => self.cdr.write(&cdr),
                 Output::Idle => idle = true,
             }
@@ -221,6 +343,9 @@ impl Driver {
         }
         self.pool.stop();
         self.cdr.finish().await;
+        if let Some(journal) = self.journal {
+            journal.finish().await;
+        }
     }
 }
 

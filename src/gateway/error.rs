@@ -42,6 +42,22 @@ pub enum GatewayError {
         /// what the system said
         source: std::io::Error,
     },
+    /// The control socket cannot be had.
+    #[error("cannot listen on {}: {source}; choose another by [control] socket", path.display())]
+    Control {
+        /// where
+        path: std::path::PathBuf,
+        /// what the system said; in use: another gateway answers there
+        source: std::io::Error,
+    },
+    /// The journal cannot be had.
+    #[error("cannot write the journal {}: {source}; choose another place by [journal] file", path.display())]
+    Journal {
+        /// where
+        path: std::path::PathBuf,
+        /// what the system said; busy: another gateway has it
+        source: std::io::Error,
+    },
     /// The built-in test phone could not start.
     #[error("cannot start the test phone: {0}")]
     TestPhone(#[source] std::io::Error),

@@ -16,9 +16,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use include_dir::{Dir, include_dir};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::life::Life;
 use super::{Tasks, ws};
 use crate::switch::SocketId;
 
@@ -32,11 +33,19 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self' ws
 /// What the handlers share.
 pub(super) struct App {
     pub(super) tasks: Tasks,
-    pub(super) origins: Origins,
+    pub(super) door: watch::Receiver<Door>,
     pub(super) sockets: Arc<Semaphore>,
     next_socket: AtomicU64,
-    softphone: bool,
-    about: About,
+    life: watch::Receiver<Life>,
+}
+
+/// Who is let in and what is shown: a reload may change it.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) origins: Origins,
+    /// Serve the softphone page.
+    pub(super) softphone: bool,
+    pub(super) about: About,
 }
 
 /// `GET /softphone.json`: what the page should know of its gateway.
@@ -49,15 +58,13 @@ pub(super) struct About {
 }
 
 impl App {
-    pub(super) fn new(tasks: Tasks, origins: Origins, sockets: usize, softphone: bool, about: About) -> App {
-        App {
-            tasks,
-            origins,
-            sockets: Arc::new(Semaphore::new(sockets)),
-            next_socket: AtomicU64::new(1),
-            softphone,
-            about,
-        }
+    pub(super) fn new(
+        tasks: Tasks,
+        door: watch::Receiver<Door>,
+        sockets: Arc<Semaphore>,
+        life: watch::Receiver<Life>,
+    ) -> App {
+        App { tasks, door, sockets, next_socket: AtomicU64::new(1), life }
     }
 
     pub(super) fn next_socket(&self) -> SocketId {
@@ -126,6 +133,9 @@ const PAGE_CONNECTIONS: usize = 256;
 /// How long a request's head may take, and how long a connection may wait for the next one.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 
+/// A driver that has not turned for so long is stuck: it does so once a second at least.
+const STALLED_AFTER: Duration = Duration::from_secs(5);
+
 /// How long the answer to `/status` may take.
 const STATUS_WITHIN: Duration = Duration::from_secs(2);
 
@@ -136,7 +146,8 @@ pub(super) async fn serve(listener: TcpListener, app: App) {
     let connections = Arc::new(Semaphore::new(app.sockets.available_permits().saturating_add(PAGE_CONNECTIONS)));
     let router = Router::new()
         .route("/phone", get(ws::upgrade))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
         .route("/softphone.json", get(about))
         .route("/status", get(status))
         .fallback(get(page))
@@ -192,7 +203,25 @@ async fn connection(stream: TcpStream, router: Router, stop: CancellationToken, 
 }
 
 async fn about(State(app): State<Arc<App>>) -> Json<About> {
-    Json(app.about)
+    let about = app.door.borrow().about;
+    Json(about)
+}
+
+/// Whether the gateway lives: its driver has turned lately. What restarts it should ask this.
+async fn healthz(State(app): State<Arc<App>>) -> Response {
+    let stalled = app.life.borrow().beat.elapsed() > STALLED_AFTER;
+    let headers = [(header::CACHE_CONTROL, "no-store")];
+    if stalled {
+        return (StatusCode::SERVICE_UNAVAILABLE, headers, "stalled\n").into_response();
+    }
+    (headers, "ok\n").into_response()
+}
+
+/// Whether new calls should be sent here. What balances load should ask this.
+async fn readyz(State(app): State<Arc<App>>) -> Response {
+    let readiness = app.life.borrow().readiness.clone();
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, [(header::CACHE_CONTROL, "no-store")], Json(readiness)).into_response()
 }
 
 /// How everything stands, for this machine alone.
@@ -226,7 +255,7 @@ async fn page(State(app): State<Arc<App>>, uri: Uri) -> Response {
         "" => "index.html",
         name => name,
     };
-    let file = if app.softphone { WEB.get_file(name) } else { None };
+    let file = if app.door.borrow().softphone { WEB.get_file(name) } else { None };
     let Some(file) = file else {
         return (StatusCode::NOT_FOUND, "not found\n").into_response();
     };

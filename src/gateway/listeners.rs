@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::watch;
 
 use super::GatewayError;
 use super::sip_stream::StreamListener;
 use crate::config::{Config, Sip};
 use crate::net;
-use crate::net::tls::Identity;
+use crate::net::tls::{Identity, TlsServer};
 use crate::sip::{Advertised, Host, Listener, Transport};
 
 /// A certificate that runs out so soon is spoken of at the start.
@@ -20,6 +21,8 @@ const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 pub(super) struct Listeners {
     pub(super) udp: Vec<(SocketAddr, Arc<UdpSocket>)>,
     pub(super) streams: Vec<StreamListener>,
+    /// What TLS listeners show.
+    pub(super) tls: Option<Arc<watch::Sender<TlsServer>>>,
 }
 
 impl Listeners {
@@ -37,11 +40,12 @@ impl Listeners {
             let (local, listener) = listen(address, "SIP over TCP", "[sip] tcp")?;
             streams.push(StreamListener { local, listener, tls: None });
         }
+        let tls = sip.tls_server.clone().map(|server| Arc::new(watch::Sender::new(server)));
         for &address in &sip.tls {
             let (local, listener) = listen(address, "SIP over TLS", "[sip] tls")?;
-            streams.push(StreamListener { local, listener, tls: sip.tls_server.clone() });
+            streams.push(StreamListener { local, listener, tls: tls.as_ref().map(|tls| tls.subscribe()) });
         }
-        Ok(Listeners { udp, streams })
+        Ok(Listeners { udp, streams, tls })
     }
 
     /// The addresses of one transport's listeners.

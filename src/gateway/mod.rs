@@ -5,12 +5,17 @@
 //! has a bound, stated where it is made.
 
 mod cdr;
+pub mod control;
 mod dns;
 mod driver;
 mod error;
 mod http;
+mod journal;
+mod life;
 mod listeners;
+mod notify;
 mod pool;
+mod reload;
 mod sip;
 mod sip_stream;
 mod sip_udp;
@@ -26,6 +31,7 @@ use tokio_util::task::TaskTracker;
 use crate::switch::{Input, SocketId};
 
 pub use error::GatewayError;
+pub use reload::{Outcome, Source};
 pub use start::{Gateway, Ready};
 
 /// What browsers may have waiting for the driver; past it their sockets are not read.
@@ -42,6 +48,10 @@ enum Event {
     SocketOpened { socket: SocketId, peer: std::net::SocketAddr, outbox: mpsc::Sender<ws::Frame> },
     /// Somebody on this machine asks how everything stands.
     Status { answer: oneshot::Sender<crate::switch::Status> },
+    /// Work by this configuration from now on; the answer says what became of it.
+    Reload { config: Box<crate::config::Config>, answer: oneshot::Sender<Result<Vec<&'static str>, String>> },
+    /// Take no new calls, and end with the last one; without a grace time as configured.
+    Drain { grace: Option<std::time::Duration> },
     /// A peer has opened a SIP connection. It is served if the answer is yes.
     SipAccepted { connection: sip_stream::Connection, reply: oneshot::Sender<bool> },
     /// The peer of an accepted connection is reached at this address, and by this connection (RFC 5923).
@@ -66,6 +76,15 @@ impl Tasks {
         let tasks = Tasks { events, sip, stop: CancellationToken::new(), tracker: TaskTracker::new() };
         (tasks, Queues { browsers, trunks })
     }
+}
+
+/// What the operator asks for by a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Stop: at the first ask calls get their grace time to end by themselves, at the second they are hung up.
+    Stop,
+    /// Read the configuration anew.
+    Reload,
 }
 
 /// The driver's ends of the queues.

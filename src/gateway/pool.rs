@@ -108,6 +108,19 @@ impl MediaPool {
         Ok((pool, queue))
     }
 
+    /// What calls that begin from now on are told of our addresses, and what is played to those on hold. What is bound
+    /// stays.
+    pub(super) fn reload(&mut self, media: &Media) {
+        self.advertise.clone_from(&media.advertise);
+        self.rtp_advertise = media.rtp_advertise;
+        self.workers.iter().for_each(|worker| worker.set_music(media.hold_music.clone()));
+    }
+
+    /// Whether any media thread runs.
+    pub(super) fn runs(&self) -> bool {
+        self.workers.iter().any(WorkerHandle::is_running)
+    }
+
     /// The UDP addresses that browsers reach, one a worker.
     pub(super) fn browser_addresses(&self) -> Vec<SocketAddr> {
         self.workers.iter().map(WorkerHandle::browser_address).collect()

@@ -9,22 +9,26 @@ use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, TryRng};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::cdr::CdrWriter;
 use super::dns::Dns;
-use super::driver::Driver;
-use super::http::{self, About, App, Origins};
+use super::driver::{self, Driver, Phase};
+use super::http::{self, About, App, Door, Origins};
+use super::journal::Journal;
+use super::life::{Life, Teller};
 use super::listeners::{Listeners, bind_error, warn_of_tls};
+use super::notify::Notifier;
 use super::pool::MediaPool;
+use super::reload::{self, Bound};
 use super::sip::Sip;
 use super::sip_stream::{self, Connections};
-use super::{GatewayError, Tasks, sip_udp};
+use super::{Ask, GatewayError, Source, Tasks, control, sip_udp};
 use crate::codec::Codec;
-use crate::config::{Auth, Config, TEST_PHONE_TRUNK, TrunkConfig};
-use crate::net::tls::{TlsClient, Trust};
+use crate::config::{Auth, Config, Limits, TEST_PHONE_TRUNK, TrunkConfig};
+use crate::net::tls::{TlsClient, TlsServer, Trust};
 use crate::sdp::{Band, CodecPolicy};
-use crate::sip::{Advertised, Target, Timers, Transport, UaConfig};
+use crate::sip::{Advertised, Flow, Listener, Target, Timers, Transport, UaConfig};
 use crate::switch::{self, Switch, SwitchConfig, SwitchLimits, Trunk};
 use crate::testphone;
 use crate::testphone::TestPhone;
@@ -38,7 +42,9 @@ pub struct Gateway {
     listeners: Listeners,
     test_phone: Option<TestPhone>,
     tasks: Tasks,
-    grace: Duration,
+    control: Option<control::Door>,
+    reloads: mpsc::Receiver<reload::Request>,
+    notifier: Arc<Notifier>,
     ready: Ready,
 }
 
@@ -78,6 +84,10 @@ impl Gateway {
         let identity = Identity::generate()?;
         let (pool, reports) = MediaPool::start(&config.media, config.limits.calls, &identity)?;
         let cdr = CdrWriter::start(&config.cdr)?;
+        let longest_call = SwitchLimits::default().longest_call;
+        let opened = config.journal.as_deref().map(|path| Journal::open(path, driver::now().unix_ms, longest_call));
+        let (journal, left) = opened.transpose()?.unzip();
+        let control = config.control.as_deref().map(control::Door::open).transpose()?;
         let (tasks, queues) = Tasks::new();
 
         let mut trunks: Vec<Trunk> = config.trunks.iter().map(|trunk| trunk.trunk.clone()).collect();
@@ -97,16 +107,35 @@ impl Gateway {
             sip_tls: listeners.of(Transport::Tls),
             test_phone: test_phone.as_ref().map(TestPhone::sip_address),
         };
-        let origins = Origins { allowed: config.http.origins.clone(), loopback_only: open };
-        let about = About { testphone: config.test_phone, open };
-        let app = App::new(tasks.clone(), origins, config.limits.sockets, config.http.softphone, about);
-        let grace = config.grace;
+        let now = driver::now().instant;
+        let notifier = Arc::new(Notifier::from_environment());
+        let (life, watched) = watch::channel(Life::starting(now));
+        let teller = Teller::new(now, life, notifier.clone());
+        let (settings, door) = Settings::new(&config, &listeners);
+        let app = App::new(tasks.clone(), door, settings.sockets.clone(), watched);
+        let (reload, reloads) = mpsc::channel(reload::QUEUE);
         let sip = sip(&config, &listeners, &tasks, &mut seeds);
         let advertise = listeners.advertised(&config)?;
         let switch = Switch::new(switch_config(config, advertise, trunks, &identity, &mut seeds));
         let sockets = HashMap::new();
-        let driver = Driver { switch, queues, reports, pool, sip, sockets, cdr, rng: seeds, tasks: tasks.clone() };
-        Ok(Gateway { driver, http, app, listeners, test_phone, tasks, grace, ready })
+        let driver = Driver {
+            switch,
+            queues,
+            reports,
+            pool,
+            sip,
+            sockets,
+            cdr,
+            rng: seeds,
+            tasks: tasks.clone(),
+            settings,
+            teller,
+            phase: Phase::Serving,
+            journal,
+            left: left.unwrap_or_default(),
+            reloads: reload,
+        };
+        Ok(Gateway { driver, http, app, listeners, test_phone, tasks, control, reloads, notifier, ready })
     }
 
     /// Where it is reached.
@@ -114,11 +143,18 @@ impl Gateway {
         &self.ready
     }
 
-    /// Serves until `stop` yields, then ends calls cleanly and takes everything down.
+    /// Serves until it is asked to stop, then ends calls cleanly and takes everything down. Reloads come from `source`.
     ///
     /// Every wait of the end has its limit: see the driver and the servers.
-    pub async fn run(self, stop: mpsc::Receiver<()>) {
+    pub async fn run(self, asks: mpsc::Receiver<Ask>, source: Option<Source>) {
         let tasks = self.tasks;
+        if let Some(door) = self.control {
+            tasks.tracker.spawn(door.serve(self.driver.reloads.clone(), tasks.clone()));
+        }
+        tasks.tracker.spawn(reload::serve(source, self.reloads, tasks.clone(), self.notifier));
+        if let Some(shown) = self.listeners.tls {
+            tasks.tracker.spawn(reload::watch_certificate(shown, tasks.clone()));
+        }
         for (local, socket) in self.listeners.udp {
             tasks.tracker.spawn(sip_udp::receive(socket, local, tasks.clone()));
         }
@@ -127,7 +163,7 @@ impl Gateway {
         for listener in self.listeners.streams {
             tasks.tracker.spawn(sip_stream::accept(listener, places.clone(), limits, tasks.clone()));
         }
-        let driver = self.driver.run(stop, self.grace);
+        let driver = self.driver.run(asks);
         tokio::join!(http::serve(self.http, self.app), driver);
         if let Some(phone) = self.test_phone {
             phone.stop().await;
@@ -135,17 +171,137 @@ impl Gateway {
     }
 }
 
+/// How trunks that say so are verified, by their names.
+pub(super) fn tls_clients(config: &Config) -> HashMap<String, TlsClient> {
+    let own = |trunk: &TrunkConfig| Some((trunk.trunk.name.clone(), trunk.tls.clone()?));
+    config.trunks.iter().filter_map(own).collect()
+}
+
+/// What a reload changes outside of the switch, and what it cannot change.
+pub(super) struct Settings {
+    pub(super) bound: Bound,
+    /// How long calls may take to end by themselves.
+    pub(super) grace: Duration,
+    /// The places of WebSockets.
+    pub(super) sockets: Arc<Semaphore>,
+    places: usize,
+    door: watch::Sender<Door>,
+    shown: Option<Arc<watch::Sender<TlsServer>>>,
+    http: SocketAddr,
+    /// What requests can be sent from.
+    reach: Vec<Listener>,
+    /// The names that trunks are looked up by.
+    names: HashMap<String, String>,
+}
+
+impl Settings {
+    fn new(config: &Config, listeners: &Listeners) -> (Settings, watch::Receiver<Door>) {
+        let (door, opened) = watch::channel(door(config));
+        let name = |trunk: &TrunkConfig| Some((trunk.trunk.name.clone(), trunk.trunk.dns.as_ref()?.host.clone()));
+        let places = config.limits.sockets;
+        let settings = Settings {
+            bound: Bound::of(config),
+            grace: config.grace,
+            sockets: Arc::new(Semaphore::new(places)),
+            places,
+            door,
+            shown: listeners.tls.clone(),
+            http: config.http.listen,
+            reach: listeners.reach(),
+            names: config.trunks.iter().filter_map(name).collect(),
+        };
+        (settings, opened)
+    }
+
+    /// A flow of an earlier gateway from where it can be had now: its listener, or another that is alike.
+    pub(super) fn way(&self, flow: Flow) -> Option<Flow> {
+        let like =
+            |reach: &&Listener| reach.transport == flow.transport && reach.local.is_ipv4() == flow.remote.is_ipv4();
+        let same = self.reach.iter().filter(like).find(|reach| reach.local == flow.local);
+        let found = same.or_else(|| self.reach.iter().find(like))?;
+        Some(Flow { local: found.local, ..flow })
+    }
+
+    /// The name that a trunk's certificate is looked for by.
+    pub(super) fn tls_name(&self, trunk: &str) -> Option<&str> {
+        self.names.get(trunk).map(String::as_str)
+    }
+
+    /// What is right in itself may not suit what is bound.
+    pub(super) fn check(&self, config: &Config) -> Result<(), GatewayError> {
+        match config.auth {
+            Auth::Open if !self.http.ip().is_loopback() => Err(GatewayError::OpenToTheWorld(self.http)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn take(&mut self, config: &Config) {
+        warn_of_tls(config, SystemTime::now());
+        self.grace = config.grace;
+        self.door.send_replace(door(config));
+        let wanted = config.limits.sockets;
+        if wanted > self.places {
+            self.sockets.add_permits(wanted - self.places);
+            self.places = wanted;
+        } else {
+            // Those in use stay; the switch counts all the same.
+            self.places -= self.sockets.forget_permits(self.places - wanted);
+        }
+        if let (Some(shown), Some(new)) = (&self.shown, &config.sip.tls_server) {
+            shown.send_replace(new.clone());
+        }
+    }
+
+    /// What the switch is told.
+    pub(super) fn switch(&self, config: Config) -> switch::Reload {
+        let mut limits = switch_limits(&config.limits);
+        limits.calls = limits.calls.min(self.bound.calls);
+        switch::Reload {
+            trunks: config.trunks.into_iter().map(|trunk| trunk.trunk).collect(),
+            phones: config.phones,
+            plan: config.plan,
+            auth: switch_auth(config.auth),
+            limits,
+        }
+    }
+}
+
+fn door(config: &Config) -> Door {
+    let open = matches!(config.auth, Auth::Open);
+    Door {
+        origins: Origins { allowed: config.http.origins.clone(), loopback_only: open },
+        softphone: config.http.softphone,
+        about: About { testphone: config.test_phone, open },
+    }
+}
+
+fn switch_auth(auth: Auth) -> switch::Auth {
+    match auth {
+        Auth::Open => switch::Auth::Open,
+        Auth::Token { verifier, .. } => switch::Auth::Token(verifier),
+    }
+}
+
+fn switch_limits(limits: &Limits) -> SwitchLimits {
+    SwitchLimits {
+        calls: limits.calls,
+        sockets: limits.sockets,
+        sockets_per_user: limits.sockets_per_user,
+        calls_per_socket: limits.calls_per_socket,
+        ..SwitchLimits::default()
+    }
+}
+
 /// The driver's side of the SIP transports. Trunks are reached only where their media can go as well.
 fn sip(config: &Config, listeners: &Listeners, tasks: &Tasks, seeds: &mut StdRng) -> Sip {
-    let own = |trunk: &TrunkConfig| Some((trunk.trunk.name.clone(), trunk.tls.clone()?));
-    let clients = config.trunks.iter().filter_map(own).collect();
     // For a trunk that the DNS says is reached by TLS, and for the parties of its calls.
     let default_client = TlsClient::new(Trust::System, None, None)
         .inspect_err(|error| tracing::debug!(%error, "TLS to peers that no trunk describes"))
         .ok();
     let mut seed = [0; 32];
     seeds.fill_bytes(&mut seed);
-    let connections = Connections::new(tasks.clone(), sip_stream::Limits::default(), clients, default_client, seed);
+    let connections =
+        Connections::new(tasks.clone(), sip_stream::Limits::default(), tls_clients(config), default_client, seed);
     let mut reach = listeners.reach();
     reach.retain(|listener| config.media.serves(listener.local.ip()));
     let dns = Dns::new(&config.sip.dns, reach, tasks.clone());
@@ -174,22 +330,13 @@ fn switch_config(
 ) -> SwitchConfig {
     let mut seed = [0; 32];
     seeds.fill_bytes(&mut seed);
-    let limits = SwitchLimits {
-        calls: config.limits.calls,
-        sockets: config.limits.sockets,
-        sockets_per_user: config.limits.sockets_per_user,
-        calls_per_socket: config.limits.calls_per_socket,
-        ..SwitchLimits::default()
-    };
+    let limits = switch_limits(&config.limits);
     SwitchConfig {
         trunks,
         phones: config.phones,
         plan: config.plan,
         fingerprint: identity.fingerprint(),
-        auth: match config.auth {
-            Auth::Open => switch::Auth::Open,
-            Auth::Token { verifier, .. } => switch::Auth::Token(verifier),
-        },
+        auth: switch_auth(config.auth),
         ua: UaConfig {
             user_agent: concat!("Ringback/", env!("CARGO_PKG_VERSION")).into(),
             timers: Timers::default(),

@@ -64,7 +64,8 @@ pub(super) async fn upgrade(
     headers: HeaderMap,
     ws: WebSocketUpgrade,
 ) -> Response {
-    if let Err(refusal) = app.origins.check(&headers) {
+    let checked = app.door.borrow().origins.check(&headers);
+    if let Err(refusal) = checked {
         tracing::warn!(%peer, origin = ?headers.get(header::ORIGIN), "WebSocket refused: {refusal}");
         return (StatusCode::FORBIDDEN, refusal.to_string()).into_response();
     }

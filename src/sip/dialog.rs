@@ -112,6 +112,11 @@ impl Dialog {
         }
     }
 
+    /// The way that the next request takes.
+    pub fn route_set(&self) -> &[NameAddr] {
+        &self.route_set
+    }
+
     /// Where the next request goes: the first route, or without one the peer's Contact.
     pub fn next_hop(&self) -> &Uri {
         self.route_set.first().map_or(&self.remote_target, |route| &route.uri)

@@ -29,8 +29,8 @@ pub use message::{Message, Method, ParseError, ParseErrorKind, Request, Response
 pub use target::{ResolveError, Target, TrunkDns};
 pub use transaction::Timers;
 pub use ua::{
-    Advertised, Body, DialogInfo, EndedBy, Failure, Invite, OutOfDialog, ReferId, ReferTo, Refresher, Reliable,
-    Replaces, RequestId, ServerRequestId, SessionId, SessionOptions, SessionTimer, UaConfig, UaError, UaEvent,
-    UaOutput, UserAgent,
+    Advertised, Body, DialogInfo, DialogNote, EndedBy, Failure, Invite, LeftDialog, OutOfDialog, ReferId, ReferTo,
+    Refresher, Reliable, Replaces, RequestId, ServerRequestId, SessionId, SessionOptions, SessionTimer, UaConfig,
+    UaError, UaEvent, UaOutput, UserAgent,
 };
 pub use uri::{Host, Params, Scheme, Uri, UriError};

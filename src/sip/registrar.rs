@@ -102,6 +102,14 @@ impl RegistrarConfig {
     }
 }
 
+impl RegistrarConfig {
+    /// Those that every user's secret has.
+    fn common_algorithms(&self) -> Vec<Algorithm> {
+        let all_have = |algorithm: &Algorithm| self.users.values().all(|secret| secret.has(*algorithm));
+        self.algorithms.iter().copied().filter(all_have).collect()
+    }
+}
+
 /// Where a user can be reached.
 #[derive(Clone, Debug)]
 pub struct Binding {
@@ -164,10 +172,8 @@ struct Wish {
 impl Registrar {
     /// A registrar without bindings. `seed` must be secret and used once.
     pub fn new(config: RegistrarConfig, seed: [u8; 32]) -> Registrar {
-        let all_have = |algorithm: &Algorithm| config.users.values().all(|secret| secret.has(*algorithm));
-        let algorithms = config.algorithms.iter().copied().filter(all_have).collect();
         Registrar {
-            authority: Authority::new(&config.realm, algorithms, seed),
+            authority: Authority::new(&config.realm, config.common_algorithms(), seed),
             bindings: BTreeMap::new(),
             next_expiry: None,
             known: BTreeMap::new(),
@@ -175,6 +181,31 @@ impl Registrar {
             guessed: Throttle::new(config.per_user),
             counters: RegistrarCounters::default(),
             config,
+        }
+    }
+
+    /// Works by this configuration from now on. Bindings stay, but for those of users who are gone or have another secret.
+    /// What is known of guessing stays as well.
+    pub fn reload(&mut self, config: RegistrarConfig, seed: [u8; 32]) {
+        let algorithms = config.common_algorithms();
+        if self.config.realm != config.realm || self.config.common_algorithms() != algorithms {
+            self.authority = Authority::new(&config.realm, algorithms, seed);
+        }
+        let before = std::mem::replace(&mut self.config, config);
+        let same = |user: &String| {
+            let secret = self.config.users.get(user);
+            secret.is_some() && secret == before.users.get(user)
+        };
+        self.bindings.retain(|user, bindings| {
+            // The newest stay.
+            bindings.sort_by_key(|binding| std::cmp::Reverse(binding.refreshed));
+            bindings.truncate(self.config.max_bindings);
+            same(user)
+        });
+        self.known.clear();
+        for binding in self.bindings.values().flatten() {
+            let until = self.known.entry(binding.flow.remote.ip().to_canonical()).or_insert(binding.until);
+            *until = binding.until.max(*until);
         }
     }
 

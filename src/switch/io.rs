@@ -3,9 +3,23 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use super::Reload;
 use crate::call::{CallId, Cdr, Lease, LeaseRefusal, SocketId};
 use crate::sdp::{MediaCommand, MediaReport, RtpSlot};
-use crate::sip::{Flow, Located, ResolveError, TrunkDns};
+use crate::sip::{Flow, LeftDialog, Located, ResolveError, SessionId, TrunkDns};
+
+/// A dialog with the trunk that it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// The trunk's name, whose credentials answer a challenge; none where it is a phone's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trunk: Option<String>,
+    /// The dialog.
+    #[serde(flatten)]
+    pub dialog: LeftDialog,
+}
 
 /// What happens to the switch.
 #[derive(Clone, Debug)]
@@ -82,6 +96,16 @@ pub enum Input {
     },
     /// The shell is ready, and said so once: look-ups, probes and registrations of trunks begin.
     Start,
+    /// Work by this configuration from now on. What stands goes on as it was begun.
+    Reload(Box<Reload>),
+    /// A dialog that a gateway before this one has left behind: it is ended, and [`Output::LeftEnded`] says when that is
+    /// done.
+    LeftBehind {
+        /// Its number, of the shell's own choice.
+        number: usize,
+        /// What was noted of it.
+        left: Box<Left>,
+    },
     /// Take no new calls; [`Output::Idle`] says when the last one has ended.
     Drain,
     /// End every call.
@@ -159,6 +183,18 @@ pub enum Output {
         flow: Flow,
         /// From now on, or no longer.
         on: bool,
+    },
+    /// A dialog stands, or is otherwise than before; or (`None`) it is over.
+    Dialog {
+        /// Whose.
+        session: SessionId,
+        /// What the next start would need to end it.
+        left: Option<Box<Left>>,
+    },
+    /// An [`Input::LeftBehind`] is done with: its peer has answered, or never will.
+    LeftEnded {
+        /// Which.
+        number: usize,
     },
     /// The record of a call that is over, once for every call.
     Cdr(Box<Cdr>),

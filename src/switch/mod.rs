@@ -11,7 +11,9 @@ mod calls;
 mod config;
 mod directory;
 mod io;
+mod left;
 mod phones;
+mod reload;
 mod sessions;
 mod status;
 mod timers;
@@ -30,8 +32,9 @@ pub use crate::call::{
     NumberFormat, Redirects, Refer, ReferIn, Register, SocketId, Trunk, TrunkLimits, TrunkTried,
 };
 pub use config::{Auth, SwitchConfig, SwitchLimits};
-pub use io::{Input, Output};
+pub use io::{Input, Left, Output};
 pub use phones::{PhoneRights, PhonesConfig};
+pub use reload::Reload;
 
 pub use status::{RegistrarStatus, RegistrationStatus, SoundStatus, Status, TrunkStatus};
 
@@ -64,6 +67,7 @@ pub struct Switch {
     draining: bool,
     idle_told: bool,
     dropped_sip: u64,
+    left: left::LeftBehind,
 }
 
 /// Who opens a connection to us.
@@ -130,6 +134,8 @@ impl Switch {
         let mut registrar_seed = [0; 32];
         rng.fill_bytes(&mut registrar_seed);
         let ua = UaConfig { registrar: config.phones.is_some(), ..config.ua };
+        let mut ua = UserAgent::new(ua, seed);
+        ua.note_dialogs();
         Switch {
             settings,
             keepers: Keepers::new(trunks.iter()),
@@ -138,7 +144,7 @@ impl Switch {
             limits,
             hello_timeout: config.hello_timeout,
             phones: config.phones.map(|phones| Phones::new(phones, registrar_seed)),
-            ua: UserAgent::new(ua, seed),
+            ua,
             rng,
             sessions: Sessions::default(),
             calls: BTreeMap::new(),
@@ -149,6 +155,7 @@ impl Switch {
             draining: false,
             idle_told: false,
             dropped_sip: 0,
+            left: left::LeftBehind::default(),
         }
     }
 
@@ -172,6 +179,8 @@ impl Switch {
             Input::Media { call, report } => self.call_event(now, call, Event::Media(report)),
             Input::Resolved { trunk, result, ttl } => self.resolved(now, &trunk, result, ttl),
             Input::Start => self.start(now),
+            Input::LeftBehind { number, left } => self.end_left(now, number, &left),
+            Input::Reload(new) => self.reload(now, *new),
             Input::Drain => self.drain(now),
             Input::HangupAll => self.hangup_all(now),
         }
@@ -202,10 +211,15 @@ impl Switch {
         self.output.pop_front()
     }
 
+    /// Whether any trunk takes calls now, or there is none.
+    pub fn has_usable_trunk(&self) -> bool {
+        self.trunks.any_usable()
+    }
+
     /// Whether a connection from `source` is to be taken.
     pub fn admits(&self, now: Instant, source: IpAddr) -> Admission {
         match &self.phones {
-            _ if self.trunks.know(source) || self.ua.knows(source) => Admission::Peer,
+            _ if self.trunks.know(source) || self.ua.knows(source) || self.left.knows(source) => Admission::Peer,
             Some(phones) if phones.knows(source, now) => Admission::Peer,
             Some(_) => Admission::Stranger,
             None => Admission::Refused,
@@ -263,7 +277,9 @@ impl Switch {
                 UaOutput::Event(event) => self.ua_event(now, event),
             }
         }
+        self.note_dialogs();
         self.ask_suspects(now);
+        self.let_go();
         let idle = self.calls.is_empty() && self.ua.session_count() == 0 && self.keepers.are_over();
         if self.draining && idle && !std::mem::replace(&mut self.idle_told, true) {
             self.output.push_back(Output::Idle);

@@ -52,6 +52,13 @@ impl Phones {
         Phones { registrar: Registrar::new(registrar, seed), rights, calls_per_user, calls: BTreeMap::new() }
     }
 
+    /// The registrar and its users are these from now on.
+    pub fn reload(&mut self, config: PhonesConfig, seed: [u8; 32]) {
+        let PhonesConfig { registrar, rights, calls_per_user, phone: _ } = config;
+        self.registrar.reload(registrar, seed);
+        (self.rights, self.calls_per_user) = (rights, calls_per_user);
+    }
+
     /// Whether a message of a stranger may be read: a REGISTER, or anything from where a phone is registered.
     pub fn welcome(&self, now: Instant, source: IpAddr, bytes: &[u8]) -> bool {
         bytes.starts_with(b"REGISTER ") || self.registrar.knows(source, now)

@@ -144,7 +144,7 @@ impl Switch {
                 }
             })
         };
-        let trunks = self.trunks.states(now.instant).enumerate();
+        let trunks = self.trunks.states(now.instant);
         Status {
             draining: self.draining,
             sockets: stats.sockets,

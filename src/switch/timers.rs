@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use crate::call::trunks::TrunkId;
 use crate::call::{CallId, SocketId};
 
 /// Whose deadline.
@@ -12,8 +13,8 @@ pub(super) enum Owner {
     Socket(SocketId),
     /// A call's own.
     Call(CallId),
-    /// A trunk's keeper, by its position.
-    Trunk(usize),
+    /// A trunk's keeper.
+    Trunk(TrunkId),
 }
 
 /// The deadlines of everything but the user agent, which keeps its own.

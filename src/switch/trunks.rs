@@ -15,7 +15,7 @@ impl Switch {
     pub(super) fn sip(&mut self, now: Now, flow: Flow, bytes: &[u8]) {
         let source = flow.remote.ip();
         let phone = || self.phones.as_ref().is_some_and(|phones| phones.welcome(now.instant, source, bytes));
-        if !self.trunks.know(source) && !self.ua.knows(source) && !phone() {
+        if !self.trunks.know(source) && !self.ua.knows(source) && !self.left.knows(source) && !phone() {
             tracing::debug!(remote = %flow.remote, "SIP of a stranger dropped");
             self.dropped_sip = self.dropped_sip.saturating_add(1);
             return;
@@ -29,6 +29,7 @@ impl Switch {
                 self.incoming(now, session, request, flow, replaces);
             }
             UaEvent::Request { id, request, flow } => self.phone_registers(now, id, &request, flow),
+            UaEvent::Answer { request, .. } if self.left_ended(request) => {}
             UaEvent::Answer { request, cseq, result } => self.trunk_answered(now, request, cseq, result),
             event => {
                 let Some(session) = crate::call::session_of(&event) else { return };

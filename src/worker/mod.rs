@@ -21,9 +21,9 @@ mod tests;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
 use mio::{Poll, Waker};
@@ -109,7 +109,25 @@ pub struct WorkerHandle {
     commands: SyncSender<Command>,
     waker: Arc<Waker>,
     shared: Arc<Shared>,
+    means: Arc<Shelf>,
     thread: JoinHandle<()>,
+}
+
+/// What calls are opened with: read once a call, written at a reload.
+#[derive(Default)]
+#[allow(clippy::disallowed_types)] // nothing on the way of a packet takes it
+struct Shelf(std::sync::RwLock<Means>);
+
+impl Shelf {
+    fn get(&self) -> Means {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl std::fmt::Debug for Shelf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shelf")
+    }
 }
 
 /// A media thread's stack: a call's bridge is built on it and moved, several times over where nothing is optimised.
@@ -124,7 +142,11 @@ fn commands_at_most(max_calls: usize) -> usize {
 impl WorkerHandle {
     /// Binds the browsers' socket and starts the thread.
     pub fn spawn(config: WorkerConfig, means: Means, reports: Reports) -> Result<Self, WorkerError> {
-        Self::spawn_with(config, reports, move |now, plan, seed| Bridge::new(now, plan, &means, seed).ok())
+        let means = Arc::new(Shelf(means.into()));
+        let shelf = means.clone();
+        let worker =
+            Self::spawn_with(config, reports, move |now, plan, seed| Bridge::new(now, plan, &shelf.get(), seed).ok())?;
+        Ok(Self { means, ..worker })
     }
 
     /// The same with any kind of call: the tests' have faults.
@@ -151,12 +173,17 @@ impl WorkerHandle {
             .stack_size(STACK)
             .spawn(move || engine.run())
             .map_err(WorkerError::Start)?;
-        Ok(Self { browser_address, max_calls, commands, waker, shared, thread })
+        Ok(Self { browser_address, max_calls, commands, waker, shared, means: Arc::default(), thread })
     }
 
     /// Where the browsers' socket is bound.
     pub fn browser_address(&self) -> SocketAddr {
         self.browser_address
+    }
+
+    /// What calls that are opened from now on play to those on hold.
+    pub fn set_music(&self, music: Option<Arc<[i16]>>) {
+        self.means.0.write().unwrap_or_else(PoisonError::into_inner).music = music;
     }
 
     /// Opens a call. Its sockets are the worker's until [`MediaCommand::Stop`], whose [`MediaReport::Stopped`] says

@@ -4,8 +4,11 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cli;
+mod killed;
+mod reload;
 mod session;
 mod shutdown;
 mod support;
 mod transports;
+mod uas;
 mod wire;

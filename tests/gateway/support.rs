@@ -59,8 +59,18 @@ impl Gateway {
         Gateway::start(&["--config", file, "run", "--listen", "127.0.0.1:0"])
     }
 
+    /// The same with the variables of a service manager.
+    pub fn managed(file: &Path, variables: &[(&str, &str)]) -> Gateway {
+        let mut command = ringback(&["--config", file.to_str().expect("UTF-8"), "run", "--listen", "127.0.0.1:0"]);
+        command.envs(variables.iter().copied());
+        Gateway::spawn(command)
+    }
+
     fn start(arguments: &[&str]) -> Gateway {
-        let mut command = ringback(arguments);
+        Gateway::spawn(ringback(arguments))
+    }
+
+    fn spawn(mut command: Command) -> Gateway {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let stdout = lines(child.stdout.take().expect("piped"));
         let log = lines(child.stderr.take().expect("piped"));
@@ -75,8 +85,12 @@ impl Gateway {
 
     /// Asks it to stop, as an init system does.
     pub fn terminate(&self) {
+        self.signal(nix::sys::signal::Signal::SIGTERM);
+    }
+
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it runs");
+        nix::sys::signal::kill(pid, signal).expect("it runs");
     }
 
     pub fn wait(&mut self) -> ExitStatus {

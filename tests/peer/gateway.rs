@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -41,7 +42,7 @@ pub struct Gateway {
     records: mpsc::Receiver<Value>,
     log: Arc<Mutex<String>>,
     readers: Vec<JoinHandle<()>>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// What a test says about its gateway.
@@ -103,51 +104,25 @@ level = "{log}"
             log = setup.log,
         );
         write(folder.path(), "ringback.toml", &config);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ringback"))
-            .arg("--config")
-            .arg(folder.path().join("ringback.toml"))
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the gateway's program");
-        let log = Arc::new(Mutex::new(String::new()));
-        let (lines, mut ready) = mpsc::channel(4096);
-        let (written, records) = mpsc::channel(256);
-        let stderr = child.stderr.take().expect("stderr");
-        let stdout = child.stdout.take().expect("stdout");
-        let (kept, count) = (log.clone(), Arc::new(AtomicUsize::new(0)));
-        let written_so_far = count.clone();
-        let readers = vec![
-            tokio::spawn(read(stderr, move |line| {
-                kept.lock().unwrap_or_else(PoisonError::into_inner).push_str(&format!("{line}\n"));
-                // Once it is ready nobody asks for the log's lines any more.
-                let _ = lines.try_send(line);
-            })),
-            tokio::spawn(read(stdout, move |line| {
-                if let Ok(record) = serde_json::from_str(&line) {
-                    count.fetch_add(1, Ordering::Relaxed);
-                    let _ = written.try_send(record);
-                }
-            })),
-        ];
-        let address = timeout(PATIENCE, async {
-            while let Some(line) = ready.recv().await {
-                if let Some(at) = line.find("Ringback is ready: open http://") {
-                    return line[at..].rsplit("://").next().map(|rest| rest.trim_end_matches('/').to_owned());
-                }
-            }
-            None
-        });
-        let address = address.await.ok().flatten();
-        let text = || log.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let address = address.unwrap_or_else(|| panic!("the gateway did not become ready:\n{config}\n{}", text()));
-        let port = address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
-        let http = SocketAddr::from(([127, 0, 0, 1], port));
+        let child = launch(folder.path());
+        let (http, child, written, records, log, readers) = listen(child, &config).await;
         let rtp_ports = rtp..rtp + setup.rtp_ports;
-        Gateway { http, sip, rtp_ports, child, written: written_so_far, records, log, readers, _folder: folder }
+        Gateway { http, sip, rtp_ports, child, written, records, log, readers, folder }
+    }
+
+    /// Kills the program without a word and starts it again, with the same configuration; gives how long it took to
+    /// listen again.
+    pub async fn killed_and_started(&mut self) -> Duration {
+        self.child.kill().await.expect("it runs");
+        for reader in self.readers.drain(..) {
+            reader.await.expect("a log that can be read");
+        }
+        let begun = Instant::now();
+        let child = launch(self.folder.path());
+        let (http, child, written, records, log, readers) = listen(child, "killed and started again").await;
+        (self.http, self.child, self.written, self.records) = (http, child, written, records);
+        (self.log, self.readers) = (log, readers);
+        begun.elapsed()
     }
 
     /// The next call record.
@@ -200,6 +175,58 @@ impl Drop for Gateway {
             eprintln!("the gateway's log:\n{}", self.log());
         }
     }
+}
+
+fn launch(folder: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_ringback"))
+        .arg("--config")
+        .arg(folder.join("ringback.toml"))
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the gateway's program")
+}
+
+type Listening = (SocketAddr, Child, Arc<AtomicUsize>, mpsc::Receiver<Value>, Arc<Mutex<String>>, Vec<JoinHandle<()>>);
+
+/// Waits until it says that it is ready.
+async fn listen(mut child: Child, config: &str) -> Listening {
+    let log = Arc::new(Mutex::new(String::new()));
+    let (lines, mut ready) = mpsc::channel(4096);
+    let (written, records) = mpsc::channel(256);
+    let stderr = child.stderr.take().expect("stderr");
+    let stdout = child.stdout.take().expect("stdout");
+    let (kept, count) = (log.clone(), Arc::new(AtomicUsize::new(0)));
+    let written_so_far = count.clone();
+    let readers = vec![
+        tokio::spawn(read(stderr, move |line| {
+            kept.lock().unwrap_or_else(PoisonError::into_inner).push_str(&format!("{line}\n"));
+            // Once it is ready nobody asks for the log's lines any more.
+            let _ = lines.try_send(line);
+        })),
+        tokio::spawn(read(stdout, move |line| {
+            if let Ok(record) = serde_json::from_str(&line) {
+                count.fetch_add(1, Ordering::Relaxed);
+                let _ = written.try_send(record);
+            }
+        })),
+    ];
+    let address = timeout(PATIENCE, async {
+        while let Some(line) = ready.recv().await {
+            if let Some(at) = line.find("Ringback is ready: open http://") {
+                return line[at..].rsplit("://").next().map(|rest| rest.trim_end_matches('/').to_owned());
+            }
+        }
+        None
+    });
+    let address = address.await.ok().flatten();
+    let text = || log.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let address = address.unwrap_or_else(|| panic!("the gateway did not become ready:\n{config}\n{}", text()));
+    let port = address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    (SocketAddr::from(([127, 0, 0, 1], port)), child, written_so_far, records, log, readers)
 }
 
 /// So many ports, an even number, that no other test of this process was given.

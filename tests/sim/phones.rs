@@ -8,6 +8,7 @@ use ringback::sip::registrar::{RegistrarConfig, Secret};
 use ringback::sip::{Credentials, Flow, Headers, Message, Method, Request, Response};
 use ringback::switch::{Input, PhoneRights, PhonesConfig, SwitchConfig, Trunk};
 
+use crate::reload::reload;
 use crate::support::browser::kind;
 use crate::support::raw::{self, Raw};
 use crate::support::world::{GATEWAY, address, config};
@@ -421,4 +422,28 @@ fn an_invite_with_replaces_is_refused_while_draining_or_full() {
         world.finish();
         assert!(world.cdr().transfers.is_empty());
     }
+}
+
+/// A user who is gone, or has another password, has no phone any more; all others keep theirs.
+#[test]
+fn a_reload_keeps_the_phones_of_users_who_stay() {
+    let mut world = world(with_phones());
+    assert_eq!(register(&mut world, PHONE, "alice", PASSWORD, 1).unwrap().status, 200);
+    assert_eq!(register(&mut world, "198.51.100.8:5062", "bob", PASSWORD, 1).unwrap().status, 200);
+    let bindings = |world: &World| world.switch.status(world.time()).registrar.map(|registrar| registrar.bindings);
+    assert_eq!(bindings(&world), Some(2));
+    let mut new = with_phones();
+    let users = &mut new.phones.as_mut().unwrap().registrar.users;
+    users.insert("bob".into(), Secret::Password("another password".into()));
+    users.insert("carol".into(), Secret::Password(PASSWORD.into()));
+    world.input(reload(new));
+    assert_eq!(bindings(&world), Some(1), "bob's password is another");
+    assert_eq!(register(&mut world, "198.51.100.8:5062", "bob", PASSWORD, 11).unwrap().status, 401);
+    assert_eq!(register(&mut world, "198.51.100.8:5062", "carol", PASSWORD, 21).unwrap().status, 200);
+    world.input(reload(config(41)));
+    assert_eq!(bindings(&world), None, "no registrar any more");
+    assert!(send(&mut world, address(PHONE), request(Method::Register, "alice", 31, &[])).is_none());
+    world.input(reload(with_phones()));
+    assert_eq!(register(&mut world, PHONE, "alice", PASSWORD, 41).unwrap().status, 200);
+    world.finish();
 }

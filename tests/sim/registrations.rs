@@ -6,6 +6,7 @@ use std::rc::Rc;
 use ringback::sip::{Credentials, Located, Message, Method, Request};
 use ringback::switch::{Input, Register, RegistrationStatus, SwitchConfig};
 
+use crate::reload::reload;
 use crate::support::raw::{self, Raw};
 use crate::support::world::{GATEWAY, ONE, TWO, address, config, target};
 use crate::support::{Habits, World, call};
@@ -242,4 +243,46 @@ fn the_end_waits_two_seconds_for_a_registrar_and_no_longer() {
     assert_eq!(world.idle, 1);
     world.finish();
     assert_eq!(world.sent(GATEWAY, "INVITE"), 0);
+}
+
+/// A registration that is wanted as before goes on; one that is wanted otherwise is taken back, or another takes its place.
+#[test]
+fn a_reload_begins_and_ends_registrations() {
+    let manner: Rc<RefCell<Manner>> = Rc::default();
+    let mut world = world(&manner);
+    world.input(Input::Start);
+    world.run(100);
+    let asked = |world: &World| {
+        let requests = world.raws[&address(ONE)].requests(&Method::Register);
+        let one = |request: &&Request| {
+            let contact = request.headers.contacts().unwrap().remove(0).uri.decoded_user().unwrap();
+            (contact, request.headers.expires().unwrap().unwrap())
+        };
+        requests.iter().skip(2).filter(|it| it.headers.get("Authorization").is_some()).map(one).collect::<Vec<_>>()
+    };
+    world.input(reload(registering()));
+    world.run(100);
+    assert_eq!(registers(&world, ONE).len(), 2, "as before");
+    // Another time for the same Contact: it takes the place of the old one, which is not taken back.
+    let mut longer = registering();
+    longer.trunks[0].register.as_mut().unwrap().expires = 900;
+    world.input(reload(longer));
+    world.run(200);
+    assert_eq!(asked(&world), [("4711".to_owned(), 900)]);
+    // Another Contact.
+    let mut other = registering();
+    other.trunks[0].register.as_mut().unwrap().contact_user = "desk".into();
+    world.input(reload(other.clone()));
+    world.run(200);
+    assert_eq!(asked(&world)[1..], [("4711".to_owned(), 0), ("desk".to_owned(), 600)]);
+    let state = world.switch.status(world.time()).trunks[0].registration;
+    assert!(matches!(state, Some(RegistrationStatus::Registered { .. })), "{state:?}");
+    // None any more.
+    other.trunks[0].register = None;
+    world.input(reload(other));
+    world.run(200);
+    assert_eq!(asked(&world)[3..], [("desk".to_owned(), 0)]);
+    assert_eq!((world.switch.status(world.time()).trunks[0].registration, world.kept_alive.len()), (None, 0));
+    world.input(Input::Drain);
+    world.finish();
 }

@@ -11,6 +11,7 @@
 
 mod extensions;
 mod inbound;
+mod killed;
 mod outbound;
 #[path = "../peer/mod.rs"]
 mod peer;
@@ -19,7 +20,6 @@ mod redirection;
 mod registration;
 #[allow(dead_code)] // a vocabulary, of which each test uses its part
 mod scene;
-mod silence;
 #[allow(dead_code)]
 mod sipp;
 mod srtp;

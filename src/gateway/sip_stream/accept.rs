@@ -41,7 +41,8 @@ pub(in crate::gateway) async fn accept(
             continue;
         };
         let flow = Flow { transport, local, remote, id: next_id() };
-        let (tls, tracker, tasks) = (listening.tls.clone(), tasks.tracker.clone(), tasks.clone());
+        let tls = listening.tls.as_ref().map(|tls| tls.borrow().clone());
+        let (tracker, tasks) = (tasks.tracker.clone(), tasks.clone());
         tracker.spawn(async move {
             serve(stream, flow, tls, limits, tasks).await;
             drop(place);

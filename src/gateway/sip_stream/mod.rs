@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{Event, Tasks};
 use crate::net::tls::{TlsClient, TlsServer};
@@ -87,8 +87,8 @@ impl Limits {
 pub(super) struct StreamListener {
     pub(super) local: SocketAddr,
     pub(super) listener: TcpListener,
-    /// `None`: TCP without TLS.
-    pub(super) tls: Option<TlsServer>,
+    /// What the next handshake shows; `None`: TCP without TLS.
+    pub(super) tls: Option<watch::Receiver<TlsServer>>,
 }
 
 impl StreamListener {
@@ -158,6 +158,15 @@ impl Connections {
             targets: HashMap::new(),
             rng: StdRng::from_seed(seed),
         }
+    }
+
+    /// How trunks are verified from the next connection on: [`Connections::resolved`] takes it to their addresses.
+    /// Connections that stand stay; those to the addresses of trunks that are gone are closed when nothing uses them.
+    pub(super) fn reload(&mut self, clients: HashMap<String, TlsClient>, is_trunk: impl Fn(&str) -> bool) {
+        self.clients = clients;
+        self.targets.retain(|trunk, _| is_trunk(trunk));
+        self.tls_peers.values_mut().for_each(|peers| peers.retain(|peer| is_trunk(&peer.trunk)));
+        self.tls_peers.retain(|_, peers| !peers.is_empty());
     }
 
     /// A peer has connected; `false`: it is not to be let in, and is not kept.
@@ -256,6 +265,17 @@ impl Connections {
             }
         }
         conflicts
+    }
+
+    /// A trunk that was reached there before may be spoken to there, although its name is not looked up yet; the name is
+    /// that of its certificate.
+    pub(super) fn expect(&mut self, trunk: &str, remote: SocketAddr, name: Option<&str>) {
+        let client = self.clients.get(trunk).or(self.default_client.as_ref());
+        if let (Some(client), false) = (client, self.tls_peers.contains_key(&remote)) {
+            let server_name = name.map_or_else(|| remote.ip().to_string(), str::to_owned);
+            let peer = TlsPeer { trunk: trunk.to_owned(), client: client.clone(), server_name };
+            self.tls_peers.insert(remote, vec![peer]);
+        }
     }
 
     /// Sends on the flow's own connection, another one to the same peer, or a new one (RFC 3261 section 18.2.2).

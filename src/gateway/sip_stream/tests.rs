@@ -62,7 +62,9 @@ impl Side {
                     self.connections.closed(flow);
                     return input;
                 }
-                Event::SocketOpened { .. } | Event::Status { .. } => panic!("no browser here"),
+                Event::SocketOpened { .. } | Event::Status { .. } | Event::Reload { .. } | Event::Drain { .. } => {
+                    panic!("no browser and no operator here")
+                }
             }
         }
     }
@@ -75,6 +77,7 @@ impl Side {
     async fn listen(&self, limits: Limits, tls: Option<TlsServer>) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let local = listener.local_addr().unwrap();
+        let tls = tls.map(|tls| tokio::sync::watch::Sender::new(tls).subscribe());
         let listening = StreamListener { local, listener, tls };
         self.tasks.tracker.spawn(accept(listening, places(&limits), limits, self.tasks.clone()));
         local

@@ -5,6 +5,7 @@
 mod verify;
 
 use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -73,6 +74,8 @@ pub enum TlsError {
 pub struct Identity {
     certified: Arc<CertifiedKey>,
     file: PathBuf,
+    key: PathBuf,
+    stamp: FileStamp,
     expires: SystemTime,
 }
 
@@ -88,6 +91,7 @@ impl Identity {
     /// # Errors
     /// [`TlsError`]: which file, and what is wrong with it.
     pub fn read(certificate: &Path, key: &Path) -> Result<Identity, TlsError> {
+        let stamp = FileStamp::of(certificate, key); // before it is read: what is written meanwhile counts as new
         let chain = read_certificates(certificate)?;
         let damaged = |what: String| TlsError::Damaged { path: certificate.to_owned(), what };
         let own = chain.first().ok_or_else(|| TlsError::NoCertificate(certificate.to_owned()))?;
@@ -99,7 +103,23 @@ impl Identity {
             }
             error => TlsError::Rustls(error),
         })?;
-        Ok(Identity { certified: Arc::new(certified), file: certificate.to_owned(), expires })
+        Ok(Identity {
+            certified: Arc::new(certified),
+            file: certificate.to_owned(),
+            key: key.to_owned(),
+            stamp,
+            expires,
+        })
+    }
+
+    /// What its two files look like now: another value than at some time means that one of them was written since.
+    pub fn stamp(&self) -> FileStamp {
+        FileStamp::of(&self.file, &self.key)
+    }
+
+    /// What they looked like when they were read.
+    pub fn read_as(&self) -> FileStamp {
+        self.stamp
     }
 
     /// The file of the chain.
@@ -110,6 +130,19 @@ impl Identity {
     /// When the certificate runs out.
     pub fn expires(&self) -> SystemTime {
         self.expires
+    }
+}
+
+/// What a certificate's and a key's file look like: time, length and number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileStamp([Option<(SystemTime, u64, u64)>; 2]);
+
+impl FileStamp {
+    fn of(certificate: &Path, key: &Path) -> FileStamp {
+        FileStamp([certificate, key].map(|path| {
+            let metadata = std::fs::metadata(path).ok()?;
+            Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+        }))
     }
 }
 
@@ -144,14 +177,14 @@ fn provider() -> Arc<CryptoProvider> {
 pub struct TlsServer {
     config: Arc<ServerConfig>,
     identity: Identity,
-    authenticates: bool,
+    client_ca: Option<Vec<CertificateDer<'static>>>,
 }
 
 impl fmt::Debug for TlsServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsServer")
             .field("identity", &self.identity)
-            .field("authenticates", &self.authenticates)
+            .field("authenticates", &self.authenticates())
             .finish_non_exhaustive()
     }
 }
@@ -163,8 +196,7 @@ impl TlsServer {
     /// [`TlsError`]
     pub fn new(identity: Identity, client_ca: Option<Vec<CertificateDer<'static>>>) -> Result<TlsServer, TlsError> {
         let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-        let authenticates = client_ca.is_some();
-        let builder = match client_ca {
+        let builder = match client_ca.clone() {
             None => builder.with_no_client_auth(),
             Some(certificates) => {
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store(certificates)?), provider());
@@ -173,7 +205,15 @@ impl TlsServer {
             }
         };
         let config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified.clone())));
-        Ok(TlsServer { config: Arc::new(config), identity, authenticates })
+        Ok(TlsServer { config: Arc::new(config), identity, client_ca })
+    }
+
+    /// The same with the certificate and the key that are in the files now.
+    ///
+    /// # Errors
+    /// [`TlsError`]: go on with the old ones.
+    pub fn reread(&self) -> Result<TlsServer, TlsError> {
+        TlsServer::new(Identity::read(&self.identity.file, &self.identity.key)?, self.client_ca.clone())
     }
 
     /// For the handshake.
@@ -188,7 +228,7 @@ impl TlsServer {
 
     /// Whether clients have proved who they are.
     pub fn authenticates(&self) -> bool {
-        self.authenticates
+        self.client_ca.is_some()
     }
 }
 

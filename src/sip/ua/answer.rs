@@ -87,7 +87,7 @@ pub(super) fn start(
         reliably: Reliably::default(),
         accepting: None,
     });
-    Some(Session { common, state })
+    Some(Session { common, state, told: None })
 }
 
 impl Ringing {

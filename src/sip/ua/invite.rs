@@ -132,7 +132,7 @@ pub(super) fn start(core: &mut Core, now: Instant, id: SessionId, invite: Invite
         ending: None,
         timer,
     });
-    Ok(Session { common, state })
+    Ok(Session { common, state, told: None })
 }
 
 /// Replaces (RFC 3891 section 4: an INVITE that cannot replace shall not become a call beside) and Referred-By (RFC 3892).

@@ -1,7 +1,7 @@
 //! The user agent: calls, from the SIP messages that make them. Sans-IO and deterministic.
 //!
 //! One procedure, one file: `invite` (caller), `answer` (callee), `forks`, `prack`, `update`, `cancel`, `bye`, `reinvite`,
-//! `session_timer`, `info`, `options`, `refer` (with `refer_to`), `replaces`, `auth`; `out_of_dialog` has what belongs to
+//! `session_timer`, `info`, `options`, `refer` (with `refer_to`), `replaces`, `auth`, `left`; `out_of_dialog` has what belongs to
 //! no call; `inspect` holds what every request must pass, `capabilities` what Allow and Supported say.
 //!
 //! **Drain rule**: after every call that takes `now`, poll [`UserAgent::poll_output`] until it gives `None`, then ask
@@ -19,6 +19,7 @@ mod info;
 mod inspect;
 mod invite;
 mod large;
+mod left;
 mod options;
 mod out_of_dialog;
 mod prack;
@@ -33,11 +34,12 @@ mod tests;
 mod types;
 mod update;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Instant;
 
 pub use invite::check_headers;
+pub use left::{DialogNote, LeftDialog};
 pub use out_of_dialog::{OutOfDialog, RequestId, ServerRequestId};
 pub use refer_to::ReferTo;
 pub use replaces::Replaces;
@@ -50,7 +52,7 @@ use self::core::{Core, Purpose};
 use self::session::{Session, State};
 use super::schedule::Schedule;
 use super::transaction::{ClientFailure, ClientId, ServerId, TransactionOutput, earlier};
-use super::{Flow, Message, Method, NameAddr, Request, Response};
+use super::{Credentials, Flow, Message, Method, NameAddr, Request, Response};
 
 /// How often a request is sent again with something left out or changed.
 const MAX_AMENDED: u8 = 3;
@@ -70,6 +72,8 @@ pub struct UserAgent {
     next_session: u64,
     next_request: u64,
     draining: bool,
+    /// What of dialogs is to be told; `None`: nobody asks.
+    notes: Option<VecDeque<DialogNote>>,
 }
 
 impl UserAgent {
@@ -85,6 +89,7 @@ impl UserAgent {
             next_session: 0,
             next_request: 0,
             draining: false,
+            notes: None,
         }
     }
 
@@ -162,6 +167,11 @@ impl UserAgent {
     /// How many transactions live. Some outlive their session, to absorb retransmissions.
     pub fn transaction_count(&self) -> usize {
         self.core.layer.len()
+    }
+
+    /// Whether REGISTERs are taken for a registrar ([`UaConfig::registrar`]).
+    pub fn take_registers(&mut self, on: bool) {
+        self.core.config.registrar = on;
     }
 
     /// While on, new INVITE and OPTIONS are answered with 503; calls that exist go on.
@@ -297,6 +307,38 @@ impl UserAgent {
         self.sessions.get(&id)?.dialog().map(DialogInfo::of)
     }
 
+    /// From now on [`UserAgent::poll_note`] tells of dialogs; poll it until it is dry.
+    pub fn note_dialogs(&mut self) {
+        self.notes.get_or_insert_default();
+    }
+
+    /// A dialog that stands, or has ended.
+    pub fn poll_note(&mut self) -> Option<DialogNote> {
+        self.notes.as_mut()?.pop_front()
+    }
+
+    /// Ends a dialog that a user agent before this one has left behind, by BYE with this Reason. Challenges are answered
+    /// inside; the end is [`UaEvent::Answer`].
+    ///
+    /// # Errors
+    /// What was noted is no dialog, or there is no room for a transaction.
+    pub fn end_left(
+        &mut self,
+        now: Instant,
+        left: &LeftDialog,
+        reason: &str,
+        credentials: Option<Credentials>,
+    ) -> Result<RequestId, UaError> {
+        if self.core.layer.is_full() {
+            return Err(UaError::Full);
+        }
+        self.next_request += 1;
+        let id = RequestId(self.next_request);
+        left::end(&mut self.core, now, id, left, reason, credentials)?;
+        self.run(now);
+        Ok(id)
+    }
+
     /// Sends a request outside of any dialog. Challenges are answered inside; the end is [`UaEvent::Answer`].
     pub fn request(&mut self, now: Instant, wish: OutOfDialog) -> Result<RequestId, UaError> {
         if self.core.layer.is_full() {
@@ -361,6 +403,9 @@ impl UserAgent {
         let before = session.next_hops();
         let result = what(session, &mut self.core);
         self.schedule.set(id, session.deadline());
+        if let Some(notes) = &mut self.notes {
+            notes.extend(left::note(session));
+        }
         let after = session.next_hops();
         if before != after {
             for ip in before {

@@ -9,6 +9,7 @@ use super::bye::Releasing;
 use super::core::{Core, Purpose, address_of, next_flow, next_flow_anew};
 use super::established::Established;
 use super::invite::Inviting;
+use super::left;
 use super::types::{Body, SessionId, SessionOptions, UaError};
 use crate::sip::transaction::{ClientFailure, ClientId, ServerId};
 use crate::sip::{Credentials, Dialog, Flow, Headers, Method, NameAddr, Request, Response, Transport};
@@ -59,6 +60,8 @@ pub(super) enum State {
 pub(super) struct Session {
     pub(super) common: Common,
     pub(super) state: State,
+    /// What was last told of its dialog.
+    pub(super) told: Option<left::Told>,
 }
 
 impl Session {

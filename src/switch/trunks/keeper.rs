@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::health::{Health, says_alive};
 use super::registering::Registering;
 use crate::call::Trunk;
+use crate::call::trunks::{Change, TrunkId};
 use crate::sip::register::RegisterEvent;
 use crate::sip::transaction::ClientFailure;
 use crate::sip::{Located, Method, NameAddr, OutOfDialog, RequestId, ResolveError, Response, Target, Uri};
@@ -22,7 +23,7 @@ const PROBER: &str = "ringback";
 pub(in crate::switch) struct Keepers {
     keepers: Vec<Keeper>,
     /// What was asked by requests under way.
-    asked: BTreeMap<RequestId, (usize, Asked)>,
+    asked: BTreeMap<RequestId, (TrunkId, Asked)>,
 }
 
 /// What a request was for.
@@ -35,7 +36,10 @@ pub(super) enum Asked {
 /// What is done for one trunk.
 #[derive(Debug)]
 struct Keeper {
+    id: TrunkId,
     trunk: Arc<Trunk>,
+    /// Only its registration is still to be taken back.
+    leaving: bool,
     /// When its name is to be looked up again.
     look_up: Option<Instant>,
     health: Option<Health>,
@@ -44,39 +48,51 @@ struct Keeper {
 
 impl Keepers {
     /// One for each trunk; nothing is done before [`Switch::start`].
-    pub fn new<'a>(trunks: impl Iterator<Item = &'a Arc<Trunk>>) -> Keepers {
-        let keeper = |trunk: &Arc<Trunk>| Keeper {
-            trunk: trunk.clone(),
-            look_up: None,
-            health: trunk.options_every.map(Health::new),
-            registering: None,
-        };
-        Keepers { keepers: trunks.map(keeper).collect(), asked: BTreeMap::new() }
+    pub fn new<'a>(trunks: impl Iterator<Item = (TrunkId, &'a Arc<Trunk>)>) -> Keepers {
+        Keepers { keepers: trunks.map(|(id, trunk)| Keeper::new(id, trunk.clone())).collect(), asked: BTreeMap::new() }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.keepers.len()
+    pub(super) fn ids(&self) -> Vec<TrunkId> {
+        self.keepers.iter().map(|keeper| keeper.id).collect()
     }
 
-    pub fn trunk(&self, at: usize) -> Option<Arc<Trunk>> {
-        self.keepers.get(at).map(|keeper| keeper.trunk.clone())
+    fn get(&self, at: TrunkId) -> Option<&Keeper> {
+        self.keepers.iter().find(|keeper| keeper.id == at)
     }
 
-    pub fn registering(&self, at: usize) -> Option<&Registering> {
-        self.keepers.get(at)?.registering.as_ref()
+    fn get_mut(&mut self, at: TrunkId) -> Option<&mut Keeper> {
+        self.keepers.iter_mut().find(|keeper| keeper.id == at)
     }
 
-    pub(super) fn registering_mut(&mut self, at: usize) -> Option<&mut Registering> {
-        self.keepers.get_mut(at)?.registering.as_mut()
+    /// The present trunk of a name.
+    fn named(&self, name: &str) -> Option<TrunkId> {
+        self.keepers.iter().find(|keeper| !keeper.leaving && keeper.trunk.name == name).map(|keeper| keeper.id)
     }
 
-    pub(super) fn set_registering(&mut self, at: usize, registering: Option<Registering>) {
-        if let Some(keeper) = self.keepers.get_mut(at) {
+    pub fn trunk(&self, at: TrunkId) -> Option<Arc<Trunk>> {
+        self.get(at).map(|keeper| keeper.trunk.clone())
+    }
+
+    /// Whether it is not of the configuration any more.
+    pub(super) fn is_leaving(&self, at: TrunkId) -> bool {
+        self.get(at).is_none_or(|keeper| keeper.leaving)
+    }
+
+    pub fn registering(&self, at: TrunkId) -> Option<&Registering> {
+        self.get(at)?.registering.as_ref()
+    }
+
+    pub(super) fn registering_mut(&mut self, at: TrunkId) -> Option<&mut Registering> {
+        self.get_mut(at)?.registering.as_mut()
+    }
+
+    pub(super) fn set_registering(&mut self, at: TrunkId, registering: Option<Registering>) {
+        if let Some(keeper) = self.get_mut(at) {
             keeper.registering = registering;
         }
     }
 
-    pub(super) fn ask(&mut self, request: RequestId, at: usize, asked: Asked) {
+    pub(super) fn ask(&mut self, request: RequestId, at: TrunkId, asked: Asked) {
         self.asked.insert(request, (at, asked));
     }
 
@@ -87,6 +103,11 @@ impl Keepers {
 }
 
 impl Keeper {
+    fn new(id: TrunkId, trunk: Arc<Trunk>) -> Keeper {
+        let health = trunk.options_every.map(Health::new);
+        Keeper { id, trunk, leaving: false, look_up: None, health, registering: None }
+    }
+
     fn deadline(&self) -> Option<Instant> {
         let health = self.health.as_ref().and_then(Health::deadline);
         let registering = self.registering.as_ref().and_then(Registering::deadline);
@@ -97,20 +118,79 @@ impl Keeper {
 impl Switch {
     /// The shell is ready: look-ups, probes and registrations begin.
     pub(in crate::switch) fn start(&mut self, now: Now) {
-        for at in 0..self.keepers.keepers.len() {
-            let Some(keeper) = self.keepers.keepers.get_mut(at) else { continue };
-            if keeper.trunk.dns.is_some() {
-                keeper.look_up = Some(now.instant);
+        for at in self.keepers.ids() {
+            self.start_keeping(now, at);
+        }
+    }
+
+    fn start_keeping(&mut self, now: Now, at: TrunkId) {
+        let Some(keeper) = self.keepers.get_mut(at) else { return };
+        if keeper.trunk.dns.is_some() {
+            keeper.look_up = Some(now.instant);
+        }
+        self.new_targets(now, at);
+        self.keep(now, at);
+    }
+
+    /// The trunks are others now: [`Trunks::reload`](crate::call::Trunks::reload) has said which. All names are looked up
+    /// again.
+    pub(in crate::switch) fn keep_others(&mut self, now: Now, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Stays(at) => self.keep_as(now, at),
+                Change::Comes(at) => {
+                    if let Some((_, trunk)) = self.trunks.iter().find(|(id, _)| *id == at) {
+                        tracing::info!(trunk = trunk.name, "the trunk is new, or is reached otherwise");
+                        self.keepers.keepers.push(Keeper::new(at, trunk.clone()));
+                    }
+                    self.start_keeping(now, at);
+                }
+                Change::Leaves(at) => self.leave(now, at),
             }
-            self.new_targets(now, at);
-            self.keep(now, at);
+        }
+    }
+
+    /// The trunk stays, and this is what is known of it from now on.
+    fn keep_as(&mut self, now: Now, at: TrunkId) {
+        let known = self.trunks.iter().find(|(id, _)| *id == at).map(|(_, trunk)| trunk.clone());
+        let (Some(trunk), Some(keeper)) = (known, self.keepers.get_mut(at)) else { return };
+        let before = std::mem::replace(&mut keeper.trunk, trunk.clone());
+        if before.options_every != trunk.options_every {
+            keeper.health = trunk.options_every.map(Health::new);
+            self.trunks.set_health(at, true, |_| true);
+        }
+        self.start_keeping(now, at);
+    }
+
+    /// The trunk is not of the configuration any more. A registration is taken back, unless another takes its place.
+    fn leave(&mut self, now: Now, at: TrunkId) {
+        let Some(keeper) = self.keepers.get_mut(at) else { return };
+        keeper.leaving = true;
+        (keeper.look_up, keeper.health) = (None, None);
+        let trunk = keeper.trunk.clone();
+        tracing::info!(trunk = trunk.name, "the trunk is gone, or is reached otherwise: its calls go on");
+        if self.trunks.iter().any(|(_, other)| other.registers_as(&trunk)) {
+            self.drop_registration(at);
+        } else {
+            self.deregister(now, at);
+        }
+        self.set_deadline(at);
+    }
+
+    /// Forgets the trunks that have left and of which nothing is left.
+    pub(in crate::switch) fn let_go(&mut self) {
+        let over = |keeper: &&Keeper| keeper.leaving && keeper.registering.as_ref().is_none_or(Registering::is_over);
+        let over: Vec<TrunkId> = self.keepers.keepers.iter().filter(over).map(|keeper| keeper.id).collect();
+        for at in over.into_iter().filter(|at| self.trunks.forget(*at)) {
+            self.keepers.keepers.retain(|keeper| keeper.id != at);
+            self.timers.set(Owner::Trunk(at), None);
         }
     }
 
     /// Nothing more is begun for any trunk, and registrations are taken back.
     pub(in crate::switch) fn stop_keeping(&mut self, now: Now) {
-        for at in 0..self.keepers.keepers.len() {
-            if let Some(keeper) = self.keepers.keepers.get_mut(at) {
+        for at in self.keepers.ids() {
+            if let Some(keeper) = self.keepers.get_mut(at) {
                 (keeper.look_up, keeper.health) = (None, None);
             }
             self.deregister(now, at);
@@ -119,8 +199,8 @@ impl Switch {
     }
 
     /// Does what is due for a trunk.
-    pub(in crate::switch) fn keep(&mut self, now: Now, at: usize) {
-        let Some(keeper) = self.keepers.keepers.get_mut(at) else { return };
+    pub(in crate::switch) fn keep(&mut self, now: Now, at: TrunkId) {
+        let Some(keeper) = self.keepers.get_mut(at) else { return };
         if keeper.look_up.is_some_and(|due| due <= now.instant) {
             keeper.look_up = None;
             if let Some(name) = keeper.trunk.dns.clone() {
@@ -145,7 +225,7 @@ impl Switch {
         result: Result<Located, ResolveError>,
         ttl: Duration,
     ) {
-        let Some(at) = self.keepers.keepers.iter().position(|keeper| keeper.trunk.name == trunk) else { return };
+        let Some(at) = self.keepers.named(trunk) else { return };
         match result {
             Ok(located) => {
                 tracing::debug!(trunk, targets = located.targets().count(), ?ttl, "found");
@@ -155,7 +235,7 @@ impl Switch {
             // A last good answer stays of use.
             Err(error) => tracing::warn!(trunk, %error, "the trunk's name is not found"),
         }
-        if let Some(keeper) = self.keepers.keepers.get_mut(at).filter(|_| !self.draining) {
+        if let Some(keeper) = self.keepers.get_mut(at).filter(|_| !self.draining) {
             keeper.look_up = Some(now.instant + ttl);
         }
         self.keep(now, at);
@@ -173,7 +253,7 @@ impl Switch {
         match asked {
             Asked::Health(target) => {
                 let alive = result.is_ok_and(|response| says_alive(response.status));
-                let health = self.keepers.keepers.get_mut(at).and_then(|keeper| keeper.health.as_mut());
+                let health = self.keepers.get_mut(at).and_then(|keeper| keeper.health.as_mut());
                 if let Some(health) = health {
                     health.answered(now.instant, &mut self.rng, &target, alive);
                 }
@@ -186,8 +266,8 @@ impl Switch {
 
     /// A trunk has shown that it is there.
     pub(in crate::switch) fn trunk_alive(&mut self, name: &str) {
-        let Some(at) = self.keepers.keepers.iter().position(|keeper| keeper.trunk.name == name) else { return };
-        if let Some(health) = self.keepers.keepers.get_mut(at).and_then(|keeper| keeper.health.as_mut()) {
+        let Some(at) = self.keepers.named(name) else { return };
+        if let Some(health) = self.keepers.get_mut(at).and_then(|keeper| keeper.health.as_mut()) {
             health.alive();
         }
         self.note_health(at);
@@ -196,15 +276,15 @@ impl Switch {
     /// Calls found nobody at these trunks: they are asked at once.
     pub(in crate::switch) fn ask_suspects(&mut self, now: Now) {
         for at in self.trunks.take_suspects() {
-            if let Some(health) = self.keepers.keepers.get_mut(at).and_then(|keeper| keeper.health.as_mut()) {
+            if let Some(health) = self.keepers.get_mut(at).and_then(|keeper| keeper.health.as_mut()) {
                 health.suspect(now.instant);
             }
             self.set_deadline(at);
         }
     }
 
-    fn new_targets(&mut self, now: Now, at: usize) {
-        let Some(keeper) = self.keepers.keepers.get_mut(at) else { return };
+    fn new_targets(&mut self, now: Now, at: TrunkId) {
+        let Some(keeper) = self.keepers.get_mut(at) else { return };
         if let Some(health) = &mut keeper.health {
             health.set_targets(now.instant, &mut self.rng, self.trunks.all_targets(at));
         }
@@ -214,17 +294,17 @@ impl Switch {
         self.register_at(now, at);
     }
 
-    fn note_health(&mut self, at: usize) {
-        let Some(health) = self.keepers.keepers.get(at).and_then(|keeper| keeper.health.as_ref()) else { return };
+    fn note_health(&mut self, at: TrunkId) {
+        let Some(health) = self.keepers.get(at).and_then(|keeper| keeper.health.as_ref()) else { return };
         self.trunks.set_health(at, health.is_up(), |target| health.is_target_up(target));
     }
 
-    pub(super) fn set_deadline(&mut self, at: usize) {
-        let deadline = self.keepers.keepers.get(at).and_then(Keeper::deadline);
+    pub(super) fn set_deadline(&mut self, at: TrunkId) {
+        let deadline = self.keepers.get(at).and_then(Keeper::deadline);
         self.timers.set(Owner::Trunk(at), deadline);
     }
 
-    fn probe(&mut self, now: Now, at: usize, trunk: &Trunk, target: Target) {
+    fn probe(&mut self, now: Now, at: TrunkId, trunk: &Trunk, target: Target) {
         let Some(options) = self.options_request(trunk, &target) else { return };
         match self.ua.request(now.instant, options) {
             Ok(request) => {

@@ -7,6 +7,7 @@ use rand::Rng as _;
 use super::health::says_alive;
 use super::keeper::Asked;
 use crate::call::Trunk;
+use crate::call::trunks::TrunkId;
 use crate::sip::register::{RegisterConfig, RegisterEvent, RegisterOutput, RegisterState, Registration};
 use crate::sip::transaction::ClientFailure;
 use crate::sip::{Flow, NameAddr, Target, Transport, Uri};
@@ -43,10 +44,13 @@ impl Registering {
 
 impl Switch {
     /// A trunk's targets are known, or are others now: registers at the first, or moves there if the present one is gone.
-    pub(super) fn register_at(&mut self, now: Now, at: usize) {
-        let Some(trunk) = self.keepers.trunk(at).filter(|trunk| trunk.register.is_some() && !self.draining) else {
+    pub(super) fn register_at(&mut self, now: Now, at: TrunkId) {
+        let Some(trunk) = self.keepers.trunk(at).filter(|trunk| trunk.register.is_some()) else {
             return;
         };
+        if self.draining || self.keepers.is_leaving(at) {
+            return;
+        }
         match self.keepers.registering(at) {
             Some(present) => {
                 let gone = !self.trunks.all_targets(at).any(|target| *target == present.target);
@@ -81,8 +85,8 @@ impl Switch {
     }
 
     /// To the best target that has not failed lately, if there is one other than the present.
-    fn move_registration(&mut self, now: Now, at: usize, trunk: &Trunk) {
-        let Some(register) = &trunk.register else { return };
+    fn move_registration(&mut self, now: Now, at: TrunkId, trunk: &Trunk) {
+        let Some(register) = trunk.register.as_ref().filter(|_| !self.keepers.is_leaving(at)) else { return };
         let fresh = self.trunks.fresh_target(now.instant, &mut self.rng, &trunk.name);
         let Some(present) = self.keepers.registering(at) else { return };
         let Some(target) = fresh.filter(|fresh| *fresh != present.target) else { return };
@@ -96,7 +100,7 @@ impl Switch {
     }
 
     /// Something happens to a trunk's registration.
-    pub(super) fn registration(&mut self, now: Now, at: usize, event: RegisterEvent) {
+    pub(super) fn registration(&mut self, now: Now, at: TrunkId, event: RegisterEvent) {
         if let Some(registering) = self.keepers.registering_mut(at) {
             registering.machine.handle(now.instant, event);
         }
@@ -104,7 +108,7 @@ impl Switch {
     }
 
     /// Does what is due for a trunk's registration.
-    pub(super) fn registration_due(&mut self, now: Now, at: usize) {
+    pub(super) fn registration_due(&mut self, now: Now, at: TrunkId) {
         let Some(registering) = self.keepers.registering_mut(at) else { return };
         if registering.give_up.is_some_and(|give_up| give_up <= now.instant) {
             tracing::warn!(remote = %registering.target.remote, "a registration was not taken back in time");
@@ -115,7 +119,7 @@ impl Switch {
         self.registration_output(now, at);
     }
 
-    fn registration_output(&mut self, now: Now, at: usize) {
+    fn registration_output(&mut self, now: Now, at: TrunkId) {
         while let Some(output) = self.keepers.registering_mut(at).and_then(|present| present.machine.poll_output()) {
             match output {
                 RegisterOutput::Send(request) => match self.ua.request(now.instant, request) {
@@ -133,7 +137,7 @@ impl Switch {
         }
     }
 
-    fn registration_state(&mut self, now: Now, at: usize, state: RegisterState) {
+    fn registration_state(&mut self, now: Now, at: TrunkId, state: RegisterState) {
         let Some(trunk) = self.keepers.trunk(at) else { return };
         let Some(target) = self.keepers.registering(at).map(|present| present.target.clone()) else { return };
         let (name, remote) = (trunk.name.as_str(), target.remote);
@@ -188,7 +192,7 @@ impl Switch {
         if let Some(phones) = &mut self.phones {
             phones.connection_closed(flow);
         }
-        for at in 0..self.keepers.len() {
+        for at in self.keepers.ids() {
             let over = |present: &Registering| {
                 present.target.remote == flow.remote && present.target.transport == flow.transport
             };
@@ -200,10 +204,19 @@ impl Switch {
     }
 
     /// Takes a trunk's registration back.
-    pub(super) fn deregister(&mut self, now: Now, at: usize) {
+    pub(super) fn deregister(&mut self, now: Now, at: TrunkId) {
         if let Some(registering) = self.keepers.registering_mut(at) {
             registering.give_up = Some(now.instant + GOODBYE);
         }
         self.registration(now, at, RegisterEvent::Stop);
+    }
+
+    /// Forgets a registration in whose place another one comes.
+    pub(super) fn drop_registration(&mut self, at: TrunkId) {
+        if let Some(present) = self.keepers.registering(at) {
+            let flow = present.target.flow();
+            self.keep_alive(&flow, false);
+        }
+        self.keepers.set_registering(at, None);
     }
 }

@@ -14,8 +14,8 @@ use ringback::sdp::{
     CodecPolicy, Fingerprint, MediaCommand, MediaPlan, MediaReport, MediaStats, RtpMedia, RtpSlot, Side,
 };
 use ringback::signal::ServerMessage;
-use ringback::sip::{Flow, Located, ResolveError, Target, Timers, Transport, UaConfig};
-use ringback::switch::{Auth, Input, Output, Switch, SwitchConfig, SwitchLimits, Trunk};
+use ringback::sip::{Flow, Located, ResolveError, SessionId, Target, Timers, Transport, UaConfig};
+use ringback::switch::{Auth, Input, Left, Output, Switch, SwitchConfig, SwitchLimits, Trunk};
 use serde_json::json;
 
 use super::browser::Page;
@@ -163,6 +163,10 @@ pub struct World {
     pub media: BTreeMap<CallId, MediaPath>,
     pub cdrs: Vec<Cdr>,
     pub idle: usize,
+    /// The dialogs that stand, as they are told.
+    pub journal: BTreeMap<SessionId, Left>,
+    /// Those left behind that are done with.
+    pub left_ended: Vec<usize>,
     /// What the name servers say of trunks that have a name.
     pub dns: BTreeMap<String, Result<Located, ResolveError>>,
     /// The flows that are to be kept alive.
@@ -245,6 +249,8 @@ impl World {
             media: BTreeMap::new(),
             cdrs: Vec::new(),
             idle: 0,
+            journal: BTreeMap::new(),
+            left_ended: Vec::new(),
             dns: BTreeMap::new(),
             kept_alive: Vec::new(),
             lease_after: Some(1),
@@ -463,6 +469,11 @@ impl World {
                     self.kept_alive.push(flow);
                 }
             }
+            Output::Dialog { session, left } => match left {
+                Some(left) => drop(self.journal.insert(session, *left)),
+                None => drop(self.journal.remove(&session)),
+            },
+            Output::LeftEnded { number } => self.left_ended.push(number),
             Output::Idle => self.idle += 1,
         }
     }
@@ -609,6 +620,7 @@ impl World {
             (0, 0, 0, 0),
             "something is left\n{story}"
         );
+        assert!(self.journal.is_empty(), "the journal would have the next start end {:?}\n{story}", self.journal);
         let mut ids: Vec<&str> = self.cdrs.iter().map(|cdr| cdr.call.as_str()).collect();
         let calls = ids.len();
         ids.sort_unstable();

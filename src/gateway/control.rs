@@ -1,0 +1,141 @@
+//! The operator's way in: a Unix socket that the gateway's own user and root may open. One command a connection, a line
+//! each way: `reload`, `drain [SECONDS]`, `status`; the answer is one JSON object.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::reload::Request;
+use super::{Event, GatewayError, Tasks};
+
+/// Where the socket is looked for when nothing says where.
+pub const DEFAULT_SOCKET: &str = "/run/ringback/control.sock";
+/// Commands at once.
+const AT_ONCE: usize = 8;
+/// The longest command.
+const LONGEST: u64 = 1024;
+/// How long a command may take to arrive, and its answer to be read.
+const WITHIN: Duration = Duration::from_secs(5);
+/// How long the answer to a command may take to be found: a reload reads files and looks at large plans.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+
+/// The socket; [`Door::serve`] removes its file in the end.
+pub(super) struct Door {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Door {
+    /// Binds it, in the place of one that a gateway which is gone has left behind.
+    pub(super) fn open(path: &Path) -> Result<Door, GatewayError> {
+        let failed = |source| GatewayError::Control { path: path.to_owned(), source };
+        if path.exists() {
+            match BlockingStream::connect(path) {
+                Ok(_) => return Err(failed(io::ErrorKind::AddrInUse.into())),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path).map_err(failed)?;
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        Ok(Door { listener, path: path.to_owned() })
+    }
+
+    /// Answers until the stop token fires.
+    pub(super) async fn serve(self, reloads: mpsc::Sender<Request>, tasks: Tasks) {
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        loop {
+            let accepted = tokio::select! {
+                () = tasks.stop.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "control accept");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let Ok(place) = places.clone().try_acquire_owned() else { continue };
+            let (reloads, tracker, tasks) = (reloads.clone(), tasks.tracker.clone(), tasks.clone());
+            tracker.spawn(async move {
+                let served = tokio::select! {
+                    () = tasks.stop.cancelled() => Ok(()),
+                    served = one(stream, &reloads, &tasks) => served,
+                };
+                if let Err(error) = served {
+                    tracing::debug!(%error, "a command was not served");
+                }
+                drop(place);
+            });
+        }
+        let _ = std::fs::remove_file(&self.path); // it may be gone already
+    }
+}
+
+async fn one(mut stream: UnixStream, reloads: &mpsc::Sender<Request>, tasks: &Tasks) -> io::Result<()> {
+    let (read, mut write) = stream.split();
+    let mut line = String::new();
+    timeout(WITHIN, tokio::io::BufReader::new(read.take(LONGEST)).read_line(&mut line)).await??;
+    let mut words = line.split_ascii_whitespace();
+    let command = (words.next().unwrap_or_default(), words.next(), words.next());
+    let found = timeout(ANSWERED_WITHIN, answer(command, reloads, tasks)).await;
+    let answer = found.ok().flatten().unwrap_or_else(|| json!({"error": "the gateway does not answer, or ends"}));
+    timeout(WITHIN, write.write_all(format!("{answer}\n").as_bytes())).await?
+}
+
+/// `None`: the gateway ends.
+async fn answer(
+    command: (&str, Option<&str>, Option<&str>),
+    reloads: &mpsc::Sender<Request>,
+    tasks: &Tasks,
+) -> Option<Value> {
+    match command {
+        ("reload", None, None) => {
+            let (answer, answered) = oneshot::channel();
+            reloads.send(Some(answer)).await.ok()?;
+            serde_json::to_value(answered.await.ok()?).ok()
+        }
+        ("drain", seconds, None) => {
+            let grace = match seconds.map(str::parse) {
+                None => None,
+                Some(Ok(seconds)) => Some(Duration::from_secs(seconds)),
+                Some(Err(_)) => return Some(json!({"error": "drain takes a number of seconds"})),
+            };
+            tasks.sip.send(Event::Drain { grace }).await.ok()?;
+            Some(json!({"draining": true}))
+        }
+        ("status", None, None) => {
+            let (answer, answered) = oneshot::channel();
+            tasks.events.send(Event::Status { answer }).await.ok()?;
+            serde_json::to_value(answered.await.ok()?).ok()
+        }
+        _ => Some(json!({"error": "commands are: reload, drain [SECONDS], status"})),
+    }
+}
+
+/// Asks a running gateway; gives its answer.
+///
+/// # Errors
+/// There is no such socket, it is not ours to open, or nobody answers.
+pub fn ask(socket: &Path, command: &str) -> io::Result<Value> {
+    let mut stream = BlockingStream::connect(socket)?;
+    stream.set_read_timeout(Some(ANSWERED_WITHIN + WITHIN))?;
+    stream.set_write_timeout(Some(WITHIN))?;
+    writeln!(stream, "{command}")?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    serde_json::from_str(&line).map_err(io::Error::other)
+}

@@ -1,0 +1,317 @@
+//! The dead man's journal: the dialogs that stand, in a file, so that the next start can end those that a killed gateway
+//! has left behind.
+//!
+//! Append-only, one JSON object a line: `{"id":..,"at":..,"dialog":{..}}` for a dialog that stands (again, when its peer has
+//! moved), `{"id":..,"over":true}` for one that is over. When what is over outweighs what stands, the file is written anew
+//! beside itself and renamed. It is written by a thread of its own and never synced: it shall outlive the process, not the
+//! machine's power, with which the calls' media ends too.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use super::GatewayError;
+use crate::sip::SessionId;
+use crate::switch::Left;
+
+/// Lines that may wait for the disk. What is lost beyond it costs a BYE at the next start, or sends one in vain.
+const QUEUE: usize = 10_000;
+/// The file is written anew when it has so much that is over, and four times of what stands.
+const SLACK: usize = 256 * 1024;
+/// More than this of a file is not read: no journal of ours is so long.
+const LONGEST: u64 = 256 * 1024 * 1024;
+/// How long the last lines may take to be written at the end.
+const FINISH_WITHIN: Duration = Duration::from_secs(5);
+
+/// One line.
+#[derive(Debug, Serialize, Deserialize)]
+struct Line {
+    id: String,
+    /// Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dialog: Option<Left>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    over: bool,
+}
+
+/// A dialog that an earlier gateway noted and did not end.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Found {
+    pub(super) id: String,
+    pub(super) left: Left,
+}
+
+/// The writer's handle.
+pub(super) struct Journal {
+    /// Tells the dialogs of this run from those of earlier ones.
+    run: u64,
+    queue: SyncSender<Note>,
+    thread: JoinHandle<()>,
+    done: oneshot::Receiver<()>,
+    lost: u64,
+}
+
+/// For the thread: a line by its id, or that it is over.
+type Note = (String, Option<String>);
+
+impl Journal {
+    /// Takes the file, alone, and gives what stands in it. `now` in Unix milliseconds; what is older than `longest`, the
+    /// longest call, cannot stand any more.
+    pub(super) fn open(path: &Path, now: u64, longest: Duration) -> Result<(Journal, Vec<Found>), GatewayError> {
+        let failed = |source| GatewayError::Journal { path: path.to_owned(), source };
+        let file = open(path).map_err(failed)?;
+        let standing = read(&file, now / 1000, longest).map_err(failed)?;
+        let found = standing.values().map(|(found, _)| found.clone()).collect();
+        let lines = standing.into_iter().map(|(id, (_, line))| (id, line)).collect();
+        let mut book = Book { path: path.to_owned(), file, lines, written: 0, live: 0, broken: false };
+        book.write_anew().map_err(failed)?;
+        let (queue, notes) = sync_channel(QUEUE);
+        let (written, done) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || {
+                book.keep(&notes);
+                let _ = written.send(()); // nobody waits any more: the time was up
+            })
+            .map_err(failed)?;
+        Ok((Journal { run: now, queue, thread, done, lost: 0 }, found))
+    }
+
+    /// A dialog of this run stands, or is over.
+    pub(super) fn note(&mut self, now: u64, session: SessionId, left: Option<Left>) {
+        let id = format!("{:x}-{:x}", self.run, session.0);
+        match left {
+            None => self.send((id, None)),
+            Some(left) => {
+                let line = Line { id: id.clone(), at: Some(now / 1000), dialog: Some(left), over: false };
+                match serde_json::to_string(&line) {
+                    Ok(line) => self.send((id, Some(line))),
+                    Err(error) => tracing::error!(%error, "a dialog cannot be noted"),
+                }
+            }
+        }
+    }
+
+    /// A dialog of an earlier run is done with.
+    pub(super) fn over(&mut self, id: String) {
+        self.send((id, None));
+    }
+
+    fn send(&mut self, note: Note) {
+        if self.queue.try_send(note).is_err() {
+            self.lost += 1;
+            if self.lost.is_power_of_two() {
+                tracing::warn!(lost = self.lost, "the journal is behind: notes are lost");
+            }
+        }
+    }
+
+    /// Writes what waits and ends the thread.
+    pub(super) async fn finish(self) {
+        drop(self.queue);
+        if tokio::time::timeout(FINISH_WITHIN, self.done).await.is_err() {
+            tracing::error!("the journal could not be written within {FINISH_WITHIN:?}");
+        } else if self.thread.join().is_err() {
+            tracing::error!("the journal's writer panicked");
+        }
+    }
+}
+
+/// The thread's side.
+struct Book {
+    path: PathBuf,
+    file: File,
+    /// What stands.
+    lines: BTreeMap<String, String>,
+    /// Bytes in the file, and those of what stands.
+    written: usize,
+    live: usize,
+    /// The last write has failed, perhaps in the middle of a line.
+    broken: bool,
+}
+
+impl Book {
+    fn keep(&mut self, notes: &Receiver<Note>) {
+        for note in notes {
+            if let Err(error) = self.take(note) {
+                if !std::mem::replace(&mut self.broken, true) {
+                    tracing::error!(%error, path = %self.path.display(), "the journal cannot be written: calls left \
+                        behind by a crash would not be ended");
+                }
+            } else if std::mem::replace(&mut self.broken, false) {
+                tracing::info!("the journal is written again");
+            }
+        }
+        if let Err(error) = self.write_anew() {
+            tracing::warn!(%error, "the journal is not tidied");
+        }
+    }
+
+    fn take(&mut self, (id, line): Note) -> io::Result<()> {
+        let text = match line {
+            Some(line) => {
+                self.live += line.len() + 1;
+                let text = format!("{line}\n");
+                let before = self.lines.insert(id, line);
+                self.live -= before.map_or(0, |line| line.len() + 1);
+                text
+            }
+            None => {
+                // A line of which nothing stands need not be taken back.
+                let Some(before) = self.lines.remove(&id) else { return Ok(()) };
+                self.live -= before.len() + 1;
+                let over = Line { id, at: None, dialog: None, over: true };
+                serde_json::to_string(&over).map_err(io::Error::other)? + "\n"
+            }
+        };
+        self.written += text.len();
+        if self.broken || self.written > SLACK + self.live * 5 {
+            return self.write_anew();
+        }
+        self.file.write_all(text.as_bytes())
+    }
+
+    /// Writes what stands to a new file and puts it in the place of the old one.
+    fn write_anew(&mut self) -> io::Result<()> {
+        let beside = self.path.with_extension("new");
+        let _ = std::fs::remove_file(&beside); // of an attempt that was cut short
+        let mut file = open(&beside)?;
+        let text: String = self.lines.values().flat_map(|line| [line.as_str(), "\n"]).collect();
+        file.write_all(text.as_bytes())?;
+        std::fs::rename(&beside, &self.path)?;
+        (self.file, self.written, self.live) = (file, text.len(), text.len());
+        Ok(())
+    }
+}
+
+/// For appending, for its owner's eyes, and for one process alone.
+fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.try_lock().map_err(|error| match error {
+        std::fs::TryLockError::WouldBlock => io::Error::new(io::ErrorKind::ResourceBusy, "another gateway has it open"),
+        std::fs::TryLockError::Error(error) => error,
+    })?;
+    Ok(file)
+}
+
+/// What stands in a file, with its lines. A line that cannot be read, such as the last of a full disk, is passed over.
+fn read(mut file: &File, now: u64, longest: Duration) -> io::Result<BTreeMap<String, (Found, String)>> {
+    let mut bytes = Vec::new();
+    Read::by_ref(&mut file).take(LONGEST).read_to_end(&mut bytes)?;
+    let mut standing = BTreeMap::new();
+    let mut stale = 0;
+    for text in String::from_utf8_lossy(&bytes).lines() {
+        let Ok(line) = serde_json::from_str::<Line>(text) else { continue };
+        match line {
+            Line { id, over: true, .. } => drop(standing.remove(&id)),
+            Line { id, at: Some(at), dialog: Some(left), .. } => {
+                if now.saturating_sub(at) > longest.as_secs() {
+                    stale += 1;
+                    standing.remove(&id);
+                } else {
+                    standing.insert(id.clone(), (Found { id, left }, text.to_owned()));
+                }
+            }
+            _ => {}
+        }
+    }
+    if stale > 0 {
+        tracing::info!(stale, "dialogs of the journal are older than any call can be: dropped");
+    }
+    Ok(standing)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+    use crate::sip::LeftDialog;
+
+    const LONGEST_CALL: Duration = Duration::from_secs(43_200);
+    const NOW: u64 = 1_800_000_000_000;
+
+    fn left(call: &str) -> Left {
+        let dialog = LeftDialog {
+            call_id: call.into(),
+            local: "<sip:a@192.0.2.1>;tag=1".into(),
+            remote: "<sip:b@192.0.2.9>;tag=2".into(),
+            target: "sip:b@192.0.2.9".into(),
+            routes: Vec::new(),
+            cseq: 1,
+            transport: "udp".into(),
+            from: "192.0.2.1:5060".parse().unwrap(),
+            to: "192.0.2.9:5060".parse().unwrap(),
+        };
+        Left { trunk: Some("one".into()), dialog }
+    }
+
+    fn calls(found: &[Found]) -> Vec<&str> {
+        found.iter().map(|found| found.left.dialog.call_id.as_str()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_stands_is_found_again_and_what_is_old_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (mut journal, found) = Journal::open(&path, NOW, LONGEST_CALL).unwrap();
+        assert!(found.is_empty());
+        assert!(matches!(Journal::open(&path, NOW, LONGEST_CALL), Err(GatewayError::Journal { .. })), "it is taken");
+        for (session, call) in [(1, "a"), (2, "b"), (3, "c")] {
+            journal.note(NOW, SessionId(session), Some(left(call)));
+        }
+        journal.note(NOW, SessionId(2), None);
+        journal.note(NOW, SessionId(3), Some(left("c, moved")));
+        journal.finish().await;
+        // The machine was off in the middle of a line.
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"id\":\"x\",\"at\":1").unwrap();
+        let (mut journal, found) = Journal::open(&path, NOW + 60_000, LONGEST_CALL).unwrap();
+        assert_eq!(calls(&found), ["a", "c, moved"]);
+        assert_eq!(found[0].left, left("a"));
+        // Another run's first session is another.
+        journal.note(NOW + 60_000, SessionId(1), Some(left("d")));
+        journal.over(found[1].id.clone());
+        journal.finish().await;
+        let later = NOW + LONGEST_CALL.as_secs() * 1000 + 30_000;
+        let (journal, found) = Journal::open(&path, later, LONGEST_CALL).unwrap();
+        assert_eq!(calls(&found), ["d"]);
+        journal.finish().await;
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_file_has_a_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let file = open(&path).unwrap();
+        let mut book = Book { path: path.clone(), file, lines: BTreeMap::new(), written: 0, live: 0, broken: false };
+        let line = |id: &str| {
+            let line = Line { id: id.into(), at: Some(NOW / 1000), dialog: Some(left(id)), over: false };
+            serde_json::to_string(&line).unwrap()
+        };
+        let mut longest = 0;
+        for n in 0..5_000 {
+            let id = format!("{n}");
+            book.take((id.clone(), Some(line(&id)))).unwrap();
+            if n >= 10 {
+                book.take((format!("{}", n - 10), None)).unwrap();
+            }
+            longest = longest.max(std::fs::metadata(&path).unwrap().len());
+        }
+        assert!(longest < 300_000, "{longest}");
+        let again = read(&File::open(&path).unwrap(), NOW / 1000, LONGEST_CALL).unwrap();
+        assert_eq!(again.len(), 10);
+    }
+}

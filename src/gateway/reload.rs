@@ -1,0 +1,181 @@
+//! A new configuration without an end of the old one's calls: read and checked whole in a task of its own, taken by the
+//! driver, or refused whole.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+use super::notify::Notifier;
+use super::{Event, Tasks};
+use crate::config::{Config, LoadError, Log};
+use crate::net::tls::{FileStamp, TlsServer};
+
+/// Reloads that may wait for their turn.
+pub(super) const QUEUE: usize = 8;
+/// How long the driver may take to answer.
+const TAKEN_WITHIN: Duration = Duration::from_secs(30);
+/// How often the certificate's files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Reads the configuration, as at the start.
+type Load = Box<dyn Fn() -> Result<Config, LoadError> + Send + Sync>;
+/// Sets the filter of the log; the error in words.
+type SetLog = Box<dyn Fn(&Log) -> Result<(), String> + Send + Sync>;
+
+/// Where a new configuration comes from.
+pub struct Source {
+    load: Load,
+    log: SetLog,
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    /// `load` reads and checks all of it; `log` sets the log's filter.
+    pub fn new(
+        load: impl Fn() -> Result<Config, LoadError> + Send + Sync + 'static,
+        log: impl Fn(&Log) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Source {
+        Source { load: Box::new(load), log: Box::new(log) }
+    }
+}
+
+/// What became of a reload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// Whether the new configuration is taken; if not, everything is as before.
+    pub reloaded: bool,
+    /// What differs and is taken at the next start only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub needs_restart: Vec<&'static str>,
+    /// What is wrong, with file and line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// One who asks for a reload, and may want to hear of it.
+pub(super) type Request = Option<oneshot::Sender<Outcome>>;
+
+/// Serves reloads one after the other.
+pub(super) async fn serve(
+    source: Option<Source>,
+    mut asked: mpsc::Receiver<Request>,
+    tasks: Tasks,
+    tell: Arc<Notifier>,
+) {
+    let source = source.map(Arc::new);
+    loop {
+        let request = tokio::select! {
+            () = tasks.stop.cancelled() => return,
+            request = asked.recv() => request,
+        };
+        let Some(request) = request else { return };
+        tell.reloading();
+        let outcome = match reload(source.clone(), &tasks).await {
+            Ok(needs_restart) => {
+                tracing::info!("the configuration is reloaded");
+                for key in &needs_restart {
+                    tracing::warn!(key, "the new value is taken at the next start only");
+                }
+                Outcome { reloaded: true, needs_restart, error: None }
+            }
+            Err(error) => {
+                tracing::error!("the configuration is NOT reloaded, the old one holds: {error}");
+                Outcome { reloaded: false, needs_restart: Vec::new(), error: Some(error) }
+            }
+        };
+        tell.ready();
+        if let Some(answer) = request {
+            let _ = answer.send(outcome); // who asked may be gone
+        }
+    }
+}
+
+async fn reload(source: Option<Arc<Source>>, tasks: &Tasks) -> Result<Vec<&'static str>, String> {
+    let source = source.ok_or("there is no configuration file: the gateway was started without one")?;
+    let reader = source.clone();
+    let read = tokio::task::spawn_blocking(move || (reader.load)()).await;
+    let config = read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let log = config.log.clone();
+    let (answer, answered) = oneshot::channel();
+    let told = tasks.sip.send(Event::Reload { config: Box::new(config), answer }).await;
+    told.map_err(|_| "the gateway ends")?;
+    let needs_restart = match tokio::time::timeout(TAKEN_WITHIN, answered).await {
+        Ok(Ok(taken)) => taken?,
+        _ => return Err("the gateway does not take it in time".into()),
+    };
+    if let Err(error) = (source.log)(&log) {
+        tracing::error!(error, "the log's filter stays as it was");
+    }
+    Ok(needs_restart)
+}
+
+/// Takes a certificate that is renewed in its files, without being told. One that is no good leaves the old one.
+pub(super) async fn watch_certificate(shown: Arc<tokio::sync::watch::Sender<TlsServer>>, tasks: Tasks) {
+    let mut looked: Option<FileStamp> = None;
+    loop {
+        tokio::select! {
+            () = tasks.stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        let server = shown.borrow().clone();
+        let known = looked.unwrap_or_else(|| server.identity().read_as());
+        let look = tokio::task::spawn_blocking(move || {
+            let stamp = server.identity().stamp();
+            let changed = stamp != known && stamp != server.identity().read_as();
+            (stamp, changed.then(|| server.reread()))
+        });
+        let Ok((stamp, reread)) = look.await else { continue };
+        looked = Some(stamp);
+        match reread {
+            None => {}
+            Some(Ok(new)) => {
+                tracing::info!(file = %new.identity().file().display(), "the certificate was renewed: it is shown from now on");
+                shown.send_replace(new);
+            }
+            Some(Err(error)) => tracing::error!(%error, "the certificate's files changed, but the old one is shown on"),
+        }
+    }
+}
+
+/// What is bound or sized at the start, and what of a new configuration differs from it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Bound {
+    keys: Vec<(&'static str, String)>,
+    /// Calls for which tables are sized.
+    pub(super) calls: usize,
+}
+
+impl Bound {
+    pub(super) fn of(config: &Config) -> Bound {
+        let (http, sip, media) = (&config.http, &config.sip, &config.media);
+        let keys = vec![
+            ("[http] listen", format!("{:?}", http.listen)),
+            ("[sip] udp", format!("{:?}", sip.udp)),
+            ("[sip] tcp", format!("{:?}", sip.tcp)),
+            ("[sip] tls", format!("{:?}", sip.tls)),
+            ("[sip] advertise", format!("{:?}", sip.advertise)),
+            ("[media] browser", format!("{:?}", media.browser)),
+            ("[media] rtp_address", format!("{:?}", media.rtp_address)),
+            ("[media] rtp_ports", format!("{:?}", media.rtp_ports)),
+            ("[media] workers", format!("{:?}", media.workers)),
+            ("[log] format", format!("{:?}", config.log.json)),
+            ("[control] socket", format!("{:?}", config.control)),
+            ("[journal] file", format!("{:?}", config.journal)),
+        ];
+        Bound { keys, calls: config.limits.calls }
+    }
+
+    /// The keys of a new configuration that differ.
+    pub(super) fn needs_restart(&self, config: &Config) -> Vec<&'static str> {
+        let new = Bound::of(config);
+        let differs = self.keys.iter().zip(&new.keys).filter(|(old, new)| old != new).map(|(_, (key, _))| *key);
+        differs.chain((new.calls > self.calls).then_some("[limits] calls (above that of the start)")).collect()
+    }
+}

@@ -1,0 +1,61 @@
+//! A new configuration while calls stand: what is begun after it goes by it, what stands goes on as it was begun.
+
+use std::sync::Arc;
+
+use rand::Rng as _;
+
+use super::phones::Phones;
+use super::{Auth, Now, PhonesConfig, Switch, SwitchLimits, Trunk};
+use crate::dialplan::Plan;
+
+/// What of a switch can be changed while it runs.
+#[derive(Clone, Debug)]
+pub struct Reload {
+    /// The trunks. One of a known name that is reached and registered with as before keeps its health and its registration;
+    /// any other is a new one, and that of its name leaves: no call begins there, its registration is taken back, its calls
+    /// go on and count for the limits of the new one.
+    pub trunks: Vec<Trunk>,
+    /// The registrar; a phone of a user whose password is the same stays registered.
+    pub phones: Option<PhonesConfig>,
+    /// The dial plan.
+    pub plan: Arc<Plan>,
+    /// How browsers are let in from now on; sessions that are open stay.
+    pub auth: Auth,
+    /// How much there may be of everything. What there is already stays, where it is more.
+    pub limits: SwitchLimits,
+}
+
+impl Switch {
+    /// Takes a new configuration; a switch that drains does not.
+    pub(super) fn reload(&mut self, now: Now, new: Reload) {
+        if self.draining {
+            return;
+        }
+        let Reload { trunks, phones, plan, auth, limits } = new;
+        self.settings.plan = plan;
+        self.settings.ringback = limits.ringback;
+        self.settings.digits_to_browser = limits.digits_to_browser;
+        self.settings.ring_for = limits.ring_for;
+        self.settings.longest_call = limits.longest_call;
+        self.settings.trunk_silence = limits.trunk_silence;
+        self.settings.lease_within = limits.lease_within;
+        self.settings.stats_within = limits.stats_within;
+        self.limits = limits;
+        self.auth = auth;
+        self.reload_phones(phones);
+        let changes = self.trunks.reload(trunks);
+        self.keep_others(now, changes);
+    }
+
+    fn reload_phones(&mut self, phones: Option<PhonesConfig>) {
+        let phone = phones.as_ref().map_or_else(|| Trunk::new("phone"), |phones| phones.phone.clone());
+        self.settings.phones = Arc::new(phone);
+        self.ua.take_registers(phones.is_some());
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        match (&mut self.phones, phones) {
+            (Some(present), Some(new)) => present.reload(new, seed),
+            (present, new) => *present = new.map(|new| Phones::new(new, seed)),
+        }
+    }
+}
