@@ -38,7 +38,7 @@ fn codecs(c: &mut Criterion) {
         })
     });
     c.bench_function("g711 conceal 20 ms", |b| {
-        let mut concealer = Concealer::new(Rate::Narrow);
+        let mut concealer = Concealer::new(Rate::Narrow).unwrap();
         b.iter(|| {
             let mut frame = voice(3);
             concealer.good(&mut frame);
@@ -67,7 +67,7 @@ fn codecs(c: &mut Criterion) {
             packet
         })
         .collect();
-    let mut decoder = OpusDecoder::new(8_000).unwrap();
+    let mut decoder = OpusDecoder::new(Rate::Narrow).unwrap();
     let mut pcm = [0; 960];
     let mut n = 0;
     c.bench_function("opus decode 20 ms, narrowband", |b| {

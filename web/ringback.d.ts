@@ -93,6 +93,11 @@ export interface CallEvents {
   digit(digit: string): void;
   /** Loudness in dB below full scale (0 loudest, -100 silence), 20 times a second. */
   level(inDb: number, outDb: number): void;
+  /** Once a second of an answered call: how it sounds, on both legs. */
+  quality(quality: Quality): void;
+  /** Something is wrong with the sound, and what may help; it holds until `cleared`. */
+  warning(warning: Warning): void;
+  cleared(code: string): void;
   /** The last event of every call. */
   end(ended: Ended): void;
 }
@@ -114,6 +119,10 @@ export class Call {
   readonly muted: boolean;
   readonly held: boolean;
   readonly heldByThem: boolean;
+  /** How the call sounded in the last second; `null` before the first. */
+  readonly quality: Quality | null;
+  /** What is wrong with the sound at present. */
+  readonly warnings: Warning[];
   /** How it ended; `null` before. */
   readonly ended: Ended | null;
   readonly remoteStream: MediaStream;
@@ -136,6 +145,52 @@ export class Call {
   on<K extends keyof CallEvents>(event: K, listener: CallEvents[K]): () => void;
 }
 
+/** One direction of one leg, over about the last second. */
+export interface Leg {
+  codec: string;
+  lossPct: number;
+  jitterMs: number;
+  /** The round trip on this leg. */
+  rttMs?: number;
+  /** Sound that its receiver had to invent. */
+  concealedPct?: number;
+  /** Sound that waits in its receiver's buffer. */
+  bufferMs?: number;
+  /** One way, estimated. */
+  delayMs: number;
+  /** 1 to 5, by the E-model (ITU-T G.107). */
+  mos: number;
+  /** Loudness in dB below full scale, of what the gateway receives. */
+  levelDb?: number;
+}
+
+export interface Quality {
+  /** Of the worse direction from mouth to ear; `lost`: one has no sound, and a warning says why. */
+  readonly grade: 'excellent' | 'good' | 'fair' | 'poor' | 'lost';
+  /** From the gateway to this browser, and back; absent while nothing is known of it. */
+  readonly down?: Leg;
+  readonly up?: Leg;
+  /** From the other side to the gateway, and back. */
+  readonly trunkDown?: Leg;
+  readonly trunkUp?: Leg;
+  /** From mouth to ear, the longer of both directions, estimated. */
+  readonly delayMs?: number;
+}
+
+export interface Warning {
+  /** `down-…` or `up-…` and the cause of `no-audio` (`down-no-rtp`, `up-silent`), `high-loss` or `high-delay`. */
+  readonly code: string;
+  readonly text: string;
+  readonly causes: string[];
+  readonly remedies: string[];
+  /** Of a direction without sound: which one, and the gateway's word for why. */
+  readonly way?: 'down' | 'up';
+  readonly cause?: string;
+  /** Of what is measured: the value, in percent or milliseconds, and what it should not exceed. */
+  readonly value?: number;
+  readonly limit?: number;
+}
+
 export type Timing =
   | 'microphone' | 'offer' | 'answer' | 'ringing' | 'early' | 'answered'
   | 'ice' | 'connected'
@@ -153,6 +208,8 @@ export interface Ended {
   readonly remedies: string[];
   /** From answer to end. */
   readonly durationMs: number;
+  /** The last second's, of an answered call. */
+  readonly quality?: Quality;
 }
 
 export class PhoneError extends Error {

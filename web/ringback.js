@@ -19,6 +19,13 @@ const SILENCE_DB = -100;
 /** Above the noise a codec makes out of digital silence, below any tone or voice. */
 const SOUND_DB = -55;
 const LEVEL_EVERY_MS = 50;
+/** Above `limit` for `raise` seconds in a row a warning is due, at or below `calm` for `clear` seconds it is over. */
+const QUALITY_WARNINGS = [
+  { code: 'high-loss', limit: 5, calm: 2, raise: 3, clear: 5, read: (q) => Math.max(...[q.down, q.up, q.trunkDown, q.trunkUp].map((leg) => leg?.lossPct ?? 0)) },
+  { code: 'high-delay', limit: 400, calm: 300, raise: 3, clear: 5, read: (q) => q.delayMs ?? 0 },
+];
+/** How long sound has to show itself once we are not muted any more, before its absence is told. */
+const UNMUTED_MS = 2000;
 /** What one `digits` message takes. */
 const DIGIT_MS = { least: 40, usual: 100, most: 1000 };
 const MAX_DIGITS = 64;
@@ -53,6 +60,27 @@ const HELP = {
   'bad-sdp': ['The gateway cannot use what this browser offers.', ['The browser offers no audio codec that the gateway knows.'], ['Use a current browser; Opus, PCMU or PCMA must be allowed.']],
   'forbidden': ['The gateway does not allow that.', ['The token excludes it.'], ['Ask the person who runs the gateway.']],
   'too-fast': ['Too many requests in a short time.', [], ['Wait a moment.']],
+  // why there is no sound (`no-audio`: its cause, and whose leg it is)
+  'no-ice-us': ['Nothing gets through between this browser and the gateway.', ['A firewall, VPN or proxy blocks UDP.', 'The gateway announces an address that cannot be reached from here.'], ['Allow UDP to the gateway’s media port, or try another network.', 'Set `advertise` under [media] to the address that browsers can reach.']],
+  'no-ice-them': ['Nothing gets through between the other browser and the gateway.', ['A firewall, VPN or proxy on their side blocks UDP.'], ['Ask them to try another network.']],
+  'no-dtls-us': ['The encryption between this browser and the gateway does not come up.', ['Only small packets get through: a VPN or tunnel loses the larger ones.'], ['Try without the VPN, or on another network.']],
+  'no-dtls-them': ['The encryption between the other browser and the gateway does not come up.', ['A VPN or tunnel on their side loses the larger packets.'], ['Ask them to try another network.']],
+  'no-rtp-us': ['They cannot hear you: nothing arrives from this browser.', ['The network between this browser and the gateway has failed.', 'The browser has stopped recording.'], ['Check the network.', 'Hang up, reload the page and call again.']],
+  'no-rtp-them': ['You cannot hear them: nothing arrives from their side.', ['A firewall before the gateway blocks UDP from the telephone network.', 'The telephone network was told an address of the gateway that it cannot reach.'], ['Open `rtp_ports` under [media] for UDP.', 'Set `rtp_advertise` under [media] to the address that the trunk can reach.']],
+  'wrong-payload-type-us': ['They cannot hear you: this browser sends a coding that was not agreed.', ['The page or an extension has changed what was negotiated.'], ['Reload the page and call again.']],
+  'wrong-payload-type-them': ['You cannot hear them: their side sends a coding that was not agreed.', ['A fault of the telephone network’s equipment.'], ['Compare `codecs` of the trunk with what the provider supports.', 'Send the call id to the provider.']],
+  'stranger-us': ['They cannot hear you: your sound comes from an address that is not known.', ['The network between this browser and the gateway has changed.'], ['Hang up and call again.']],
+  'stranger-them': ['You cannot hear them: sound comes from an address that is not theirs, and is refused.', ['The provider sends sound from other machines than it announced.'], ['Add the network of the provider’s media servers to `media_sources` of the trunk.']],
+  'not-authentic-us': ['They cannot hear you: this browser’s sound is under another key than was agreed.', ['Something on the way changes the packets.'], ['Hang up and call again.']],
+  'not-authentic-them': ['You cannot hear them: their sound is under another key than was agreed.', ['A fault of the telephone network’s SRTP.'], ['Compare `srtp` of the trunk with what the provider supports.', 'Send the call id to the provider.']],
+  'silent-us': ['They hear nothing but silence: your microphone gives no sound.', ['It is muted by a switch of its own or in the system’s settings.', 'Another microphone is in use than the one you speak into.'], ['Look for a mute switch on the headset.', 'Choose the right microphone in the browser or in the system’s sound settings.']],
+  'silent-them': ['You hear nothing but silence: their microphone gives no sound.', ['They are muted, or the line was opened without anybody there.'], ['Ask them in another way to look for a mute switch.']],
+  'held-us': ['They cannot hear you: this browser neither sends nor takes sound.', ['The page has stopped the sound of this call.'], ['Reload the page and call again.']],
+  'held-them': ['The other side holds the call.', ['They sent the call to hold, or their telephone answered it so.'], ['Wait until they take the call back.']],
+  'no-audio': ['There is no sound in one direction.', [], ['Hang up and call again. If it stays, send the call id to the person who runs the gateway.']],
+  // how good it is
+  'high-loss': ['Sound is getting lost on the way.', ['The network is overloaded, or the wireless signal is weak.'], ['Move closer to the access point, or use a cable.', 'Stop downloads and video on the same line.']],
+  'high-delay': ['Sound takes long to arrive: you may talk over each other.', ['The way to the gateway or to the other side is long or congested.'], ['Stop uploads and downloads on the same line.', 'Try without the VPN.']],
   // how calls end (`cause` of `ended`)
   'normal': ['The call has ended.', [], []],
   'answered-elsewhere': ['Answered elsewhere.', [], []],
@@ -181,6 +209,36 @@ class Meter {
   }
 
   close() { this.#source.disconnect(); }
+}
+
+/** One direction of one leg as the protocol has it, in the client's words. */
+function readLeg(leg) {
+  if (!leg) return undefined;
+  const { codec, loss_pct: lossPct, jitter_ms: jitterMs, rtt_ms: rttMs, concealed_pct: concealedPct, buffer_ms: bufferMs } = leg;
+  return { codec, lossPct, jitterMs, rttMs, concealedPct, bufferMs, delayMs: leg.delay_ms, mos: leg.mos, levelDb: leg.level_db };
+}
+
+function readQuality({ grade, delay_ms: delayMs, down, up, trunk_down: trunkDown, trunk_up: trunkUp }) {
+  return { grade, delayMs, down: readLeg(down), up: readLeg(up), trunkDown: readLeg(trunkDown), trunkUp: readLeg(trunkUp) };
+}
+
+/** Notices what stays bad for a while, and what has been well again for a while. */
+class QualityWatch {
+  #rule; #bad = 0; #well = 0; #on = false;
+
+  constructor(rule) { this.#rule = rule; }
+
+  get code() { return this.#rule.code; }
+
+  /** Takes one second; a warning while it is due, else `null`. */
+  look(quality) {
+    const { code, limit, calm, raise, clear, read } = this.#rule;
+    const value = read(quality);
+    this.#bad = value > limit ? this.#bad + 1 : 0;
+    this.#well = value <= calm ? this.#well + 1 : 0;
+    this.#on = this.#on ? this.#well < clear : this.#bad >= raise;
+    return this.#on ? { code, ...help(code), value, limit } : null;
+  }
 }
 
 function preferCodecs(transceiver, names) {
@@ -453,6 +511,8 @@ export class Call extends Emitter {
   #phone; #state = 'new'; #pc = null; #microphone = null; #ownMicrophone = true; #element = null;
   #meters = null; #levelTimer = null; #sdp; #clicked = performance.now();
   #muted = false; #held = false; #heldByThem = false; #holding = []; #transfer = null; #digitQueue = Promise.resolve();
+  #quality = null; #heardBefore = null; #missing = new Map(); #warnings = new Map(); #unmuted = 0;
+  #watches = QUALITY_WARNINGS.map((rule) => new QualityWatch(rule));
   #ended = null; #giveUp; #over = new Promise((_, reject) => { this.#giveUp = reject; });
 
   constructor(phone, { key, direction, id, sdp, to, remote }) {
@@ -480,6 +540,10 @@ export class Call extends Emitter {
   get held() { return this.#held; }
   get heldByThem() { return this.#heldByThem; }
   get ended() { return this.#ended; }
+  /** How the call sounded in the last second; `null` before the first. */
+  get quality() { return this.#quality; }
+  /** What is wrong with the sound at present. */
+  get warnings() { return [...this.#warnings.values()]; }
   /** The connection underneath, for statistics; do not negotiate on it. */
   get peerConnection() { return this.#pc; }
 
@@ -567,7 +631,9 @@ export class Call extends Emitter {
     if (this.#ended || this.#muted === on) return;
     this.#muted = on;
     this.#applyMute();
+    this.#unmuted = Date.now();
     this._emit('mute', on);
+    this.#judgeSoon();
   }
 
   /** Puts the other side on hold, or takes it back. Resolves when the phone network has agreed. */
@@ -619,6 +685,9 @@ export class Call extends Emitter {
       case 'digit': return this._emit('digit', message.digit);
       case 'transfer': return this.#onTransfer(message);
       case 'transferred': return this.#onTransferred(message);
+      case 'quality': return this.#onQuality(message);
+      case 'no-audio': return this.#onNoAudio(message);
+      case 'audio': return this.#onAudio(message);
       case 'ended': return this._end(message);
       default: return this.#phone._log('debug', `unknown message ${message.type}`, this.id);
     }
@@ -654,6 +723,8 @@ export class Call extends Emitter {
     if (by === 'us') {
       this.#held = on;
       this.#applyMute();
+      this.#unmuted = Date.now();
+      this.#judgeSoon();
       for (const waiting of this.#holding.splice(0)) waiting.resolve();
     } else {
       this.#heldByThem = on;
@@ -677,6 +748,83 @@ export class Call extends Emitter {
   #onTransferred({ remote }) {
     this.remote = Object.freeze({ number: remote });
     this._emit('transferred', this.remote);
+  }
+
+  // -- how it sounds
+
+  async #onQuality(message) {
+    const quality = readQuality(message);
+    if (quality.down) Object.assign(quality.down, await this.#ownHearing());
+    if (this.#ended) return;
+    this.#quality = Object.freeze(quality);
+    this._emit('quality', this.#quality);
+    for (const watch of this.#watches) this.#setWarning(watch.code, watch.look(quality));
+  }
+
+  /** What only the browser knows of the sound it plays. */
+  async #ownHearing() {
+    const stats = await this.#pc?.getStats?.().catch(() => null);
+    const stream = [...(stats?.values() ?? [])].find(({ type, kind }) => type === 'inbound-rtp' && kind === 'audio');
+    if (!stream?.totalSamplesReceived) return {};
+    const { totalSamplesReceived: all, concealedSamples = 0, silentConcealedSamples: silent = 0, jitterBufferDelay, jitterBufferEmittedCount } = stream;
+    const now = { all, concealed: concealedSamples - silent, delay: jitterBufferDelay ?? 0, emitted: jitterBufferEmittedCount ?? 0 };
+    const before = this.#heardBefore ?? { all: 0, concealed: 0, delay: 0, emitted: 0 };
+    this.#heardBefore = now;
+    const part = (value, whole) => (whole > 0 ? value / whole : 0);
+    return {
+      concealedPct: Math.round(1000 * Math.max(0, part(now.concealed - before.concealed, now.all - before.all))) / 10,
+      bufferMs: Math.round(1000 * part(now.delay - before.delay, now.emitted - before.emitted)),
+    };
+  }
+
+  #onNoAudio({ way, at, cause, text }) {
+    this.#phone._log('warn', `no sound ${way}: ${cause} (${at})`, this.id);
+    this.#missing.set(way, { way, at, cause, text });
+    this.#judge();
+  }
+
+  #onAudio({ way }) {
+    this.#missing.delete(way);
+    this.#judge();
+  }
+
+  /** Who mutes himself knows why he is not heard, and is given a moment to be heard afterwards. */
+  #isExpected({ way, cause }) {
+    if (way !== 'up' || cause !== 'silent') return false;
+    return this.#muted || this.#held || Date.now() - this.#unmuted < UNMUTED_MS;
+  }
+
+  #judgeSoon() {
+    this.#judge();
+    setTimeout(() => this.#judge(), UNMUTED_MS);
+  }
+
+  #judge() {
+    if (this.#ended) return;
+    for (const way of ['down', 'up']) {
+      const missing = this.#missing.get(way);
+      const present = missing && !this.#isExpected(missing) ? missing : null;
+      const code = present && `${way}-${present.cause}`;
+      for (const known of [...this.#warnings.keys()]) {
+        if (known.startsWith(`${way}-`) && known !== code) this.#setWarning(known, null);
+      }
+      if (present) this.#setWarning(code, this.#noAudioWarning(code, present));
+    }
+  }
+
+  #noAudioWarning(code, { way, at, cause, text }) {
+    const known = HELP[`${cause}-${at}`];
+    return { code, ...help(known ? `${cause}-${at}` : 'no-audio'), ...(known ? {} : { text }), way, cause };
+  }
+
+  #setWarning(code, warning) {
+    const before = this.#warnings.get(code);
+    if (!warning) {
+      if (this.#warnings.delete(code)) this._emit('cleared', code);
+      return;
+    }
+    this.#warnings.set(code, Object.freeze(warning));
+    if (!before) this._emit('warning', warning);
   }
 
   /** An error of the gateway about this call: no call ends by it, except one whose `call` or `accept` was refused. */
@@ -704,7 +852,7 @@ export class Call extends Emitter {
     const known = help(cause);
     this.#ended = Object.freeze({
       by, cause, sip, q850, text: text || known.text, causes: known.causes, remedies: known.remedies,
-      durationMs: this.answeredAt ? Date.now() - this.answeredAt : 0,
+      durationMs: this.answeredAt ? Date.now() - this.answeredAt : 0, quality: this.#quality ?? undefined,
     });
     this.#giveUp(new PhoneError('normal'));
     this.#release();

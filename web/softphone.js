@@ -23,6 +23,7 @@ const STATES = {
 const PHONE_STATES = {
   offline: 'Offline', connecting: 'Connecting…', reconnecting: 'Reconnecting…', closed: 'Stopped',
 };
+const GRADES = { excellent: 'Excellent sound', good: 'Good sound', fair: 'Fair sound', poor: 'Poor sound', lost: 'No sound' };
 /** Ends of calls that are nobody's problem. */
 const USUAL_ENDS = new Set(['normal', 'answered-elsewhere', 'transferred', 'cancelled', 'declined']);
 
@@ -157,6 +158,12 @@ function takeCall(taken) {
   call.on('hold', showCall);
   call.on('mute', showCall);
   call.on('level', showLevels);
+  call.on('quality', showQuality);
+  call.on('warning', ({ text, remedies }) => {
+    showWarning();
+    say([text, ...remedies].join(' ').replaceAll('`', ''));
+  });
+  call.on('cleared', showWarning);
   call.on('transfer', showCall);
   call.on('transferred', ({ number }) => {
     $('remote').textContent = number;
@@ -215,7 +222,39 @@ function showLevels(inDb, outDb) {
   $('meter-out').style.setProperty('--level', `${percent(outDb)}%`);
 }
 
+/** Both legs, each by its worse direction. */
+function showQuality({ grade, delayMs, down, up, trunkDown, trunkUp }) {
+  $('quality').dataset.grade = grade;
+  $('grade').textContent = GRADES[grade] ?? grade;
+  $('quality-delay').textContent = delayMs === undefined ? '' : `· ${delayMs} ms`;
+  $('leg-up').textContent = leg(up, down);
+  $('leg-down').textContent = leg(trunkDown, trunkUp);
+  $('quality').hidden = $('legs').hidden = false;
+}
+
+function leg(from, to) {
+  const known = [from, to].filter(Boolean);
+  if (known.length === 0) return 'nothing comes';
+  const most = (name) => Math.max(...known.map((way) => way[name] ?? 0));
+  const { codec, rttMs } = known[0];
+  const facts = [codec, `${most('lossPct').toFixed(1)} % lost`, `jitter ${most('jitterMs')} ms`];
+  if (rttMs !== undefined) facts.push(`there and back ${rttMs} ms`);
+  return [...facts, `MOS ${Math.min(...known.map(({ mos }) => mos)).toFixed(1)}`].join(' · ');
+}
+
+/** The oldest of what is wrong. */
+function showWarning() {
+  const [warning] = call?.warnings ?? [];
+  $('warning').hidden = !warning;
+  if (!warning) return;
+  $('warning').dataset.code = warning.code;
+  $('warning-title').textContent = warning.text;
+  fill($('warning-causes'), warning.causes);
+  fill($('warning-remedies'), warning.remedies);
+}
+
 function showCallView(remote) {
+  $('quality').hidden = $('legs').hidden = $('warning').hidden = true;
   document.body.dataset.view = 'call';
   $('remote').textContent = remote;
   $('digits-sent').textContent = '';

@@ -1,205 +1,139 @@
-//! Loss concealment for waveform codecs, G.711 and G.722, after the idea of [ITU-T G.711 Appendix I](https://www.itu.int/rec/T-REC-G.711-199909-I!AppI):
-//! the last pitch periods are repeated, fading, until packets come again.
+//! Loss concealment for waveform codecs, G.711 and G.722: what deep PLC says ([`super::deep`]), joined to what arrives.
 //!
-//! Unlike the appendix it holds nothing back: the appendix delays every sample by 3.75 ms to blend the start of a loss, here
-//! the step at that joint is taken away by a short decaying correction instead.
+//! Where the packet after the gap is there already, what is said is stretched or pressed by up to 1.5 ms so that it meets that
+//! packet in step: most of what is heard of a concealed loss is the jump at its end.
 
-use super::Rate;
+use super::deep::Speaker;
+use super::{CodecError, Rate};
 
-// All lengths are in samples at 8 kHz; at 16 kHz they double.
-
-/// Samples of the past that are kept: the longest pitch three times over, and a quarter to blend with.
-const HISTORY: usize = 400;
-/// The span of pitch periods looked for: 200 to 66 Hz.
-const SHORTEST_PITCH: usize = 40;
-const LONGEST_PITCH: usize = 120;
-/// The stretch of signal that is compared with its own past.
-const WINDOW: usize = 160;
-/// The synthesis is re-planned, with one period more, every 10 ms.
-const STEP: usize = 80;
-/// Samples over which two plans are blended.
-const BLEND: usize = 30;
-/// After 10 ms the level falls by a fifth each 10 ms: silence after 60 ms.
-const FADE_PER_SAMPLE: f32 = 0.2 / STEP as f32;
+/// Milliseconds, times eight, over which what was said goes over into what arrives.
+const BLEND: usize = 60;
+/// How far what was said may be moved to meet the next packet, and how much of both is compared, in samples at 8 kHz.
+const REACH: usize = 12;
+const COMPARED: usize = 80;
+/// Below this likeness the two do not belong together, and nothing is moved.
+const ALIKE: f32 = 0.5;
+/// The longest gap that is fitted to what follows: 60 ms.
+const LONGEST_MS: usize = 60;
+/// Room for it at 16 kHz.
+const ROOM: usize = 16 * LONGEST_MS + 2 * (BLEND + COMPARED + REACH);
 
 /// Conceals loss in one mono stream. Every frame that is heard goes through it: good ones by [`good`](Self::good),
-/// missing ones by [`conceal`](Self::conceal).
-#[derive(Debug, Clone)]
+/// missing ones by [`conceal`](Self::conceal) or [`lead_to`](Self::lead_to).
+#[derive(Debug)]
 pub struct Concealer {
-    /// 1 at 8 kHz, 2 at 16.
-    scale: usize,
-    /// What was heard last, concealment included.
-    history: Box<[i16]>,
-    /// The history as it stood when the loss began.
-    source: Box<[i16]>,
-    /// The signal that is repeated: the first `length` samples.
-    cycle: Box<[i16]>,
-    length: usize,
-    position: usize,
-    pitch: usize,
-    periods: usize,
-    /// Samples concealed since the last good one.
-    lost: usize,
+    rate: Rate,
+    speaker: Speaker,
+    /// What was meant to follow the last gap, when it was fitted to the next packet.
+    tail: Option<[i16; BLEND * 2]>,
+    concealing: bool,
 }
 
 impl Concealer {
     /// A concealer that has heard nothing yet and would conceal with silence.
-    pub fn new(rate: Rate) -> Self {
-        let scale = rate.scale();
-        let zeros = |len: usize| vec![0; len * scale].into_boxed_slice();
-        Self {
-            scale,
-            history: zeros(HISTORY),
-            source: zeros(HISTORY),
-            cycle: zeros(LONGEST_PITCH * 3),
-            length: 1,
-            position: 0,
-            pitch: SHORTEST_PITCH * scale,
-            periods: 0,
-            lost: 0,
-        }
+    ///
+    /// # Errors
+    /// [`CodecError::Library`] when libopus was built without deep PLC.
+    pub fn new(rate: Rate) -> Result<Self, CodecError> {
+        let speaker = Speaker::new(rate).ok_or(CodecError::Library)?;
+        Ok(Self { rate, speaker, tail: None, concealing: false })
     }
 
     /// Takes a frame that arrived; right after a loss its first milliseconds are blended with the concealment.
     pub fn good(&mut self, pcm: &mut [i16]) {
-        if self.lost > 0 {
-            let step = STEP * self.scale;
-            let steps = self.lost / step;
-            let blend = (self.pitch / 4 + 32 * self.scale * steps.saturating_sub(1)).min(step).min(pcm.len());
-            for (n, sample) in pcm.iter_mut().take(blend).enumerate() {
-                let old = f32::from(self.next_sample()) * self.gain();
-                self.lost += 1;
-                let part = (n + 1) as f32 / (blend + 1) as f32;
-                *sample = (f32::from(*sample) * part + old * (1.0 - part)) as i16;
-            }
-            self.lost = 0;
+        let blend = (BLEND * self.rate.scale()).min(pcm.len());
+        if let Some(tail) = self.tail.take() {
+            join(pcm, tail.get(..blend).unwrap_or_default());
+        } else if self.speaker.speaking() {
+            let mut tail = [0; BLEND * 2];
+            let tail = tail.get_mut(..blend).unwrap_or_default();
+            self.speaker.speak(tail);
+            join(pcm, tail);
         }
-        self.remember(pcm);
+        self.speaker.stop();
+        self.concealing = false;
+        self.speaker.hear(pcm);
     }
 
     /// Fills `out` with what may have been said where nothing arrived.
     pub fn conceal(&mut self, out: &mut [i16]) {
-        for chunk in out.chunks_mut(STEP * self.scale) {
-            self.plan();
-            for (n, sample) in chunk.iter_mut().enumerate() {
-                let mut value = f32::from(self.next_sample());
-                if self.lost < self.pitch / 4 {
-                    value += self.step_at_joint(n);
-                }
-                *sample = (value * self.gain()) as i16;
-                self.lost += 1;
-            }
-            self.remember(chunk);
+        self.tail = None;
+        self.speaker.speak(out);
+        self.speaker.remember(out);
+        self.concealing = true;
+    }
+
+    /// Fills `out`, the gap right before `next`, so that it leads there.
+    pub fn lead_to(&mut self, next: &[i16], out: &mut [i16]) {
+        let scale = self.rate.scale();
+        let (blend, reach, compared) = (BLEND * scale, REACH * scale, COMPARED * scale);
+        let (Some(next), true) =
+            (next.get(..compared), out.len() <= self.rate.samples(LONGEST_MS) && out.len() > reach)
+        else {
+            return self.conceal(out);
+        };
+        let mut said = [0; ROOM];
+        let said = said.get_mut(..out.len() + compared.max(blend) + reach + 1).unwrap_or_default();
+        self.speaker.speak(said);
+        let moved = best_move(said, out.len(), next, reach);
+        let mut tail = [0; BLEND * 2];
+        for (n, sample) in out.iter_mut().chain(tail.iter_mut().take(blend)).enumerate() {
+            *sample = said_at(said, n, moved);
         }
+        self.speaker.remember(out);
+        self.speaker.stop();
+        self.tail = Some(tail);
+        self.concealing = true;
     }
 
     /// Whether the last frame was concealed.
     pub fn concealing(&self) -> bool {
-        self.lost > 0
-    }
-
-    fn gain(&self) -> f32 {
-        (1.0 - FADE_PER_SAMPLE * (self.lost / self.scale).saturating_sub(STEP) as f32).max(0.0)
-    }
-
-    /// The synthesis repeats the last period, but the signal did not stop at the end of one that looked exactly like it:
-    /// the difference is let die away within a quarter of a period.
-    fn step_at_joint(&self, n: usize) -> f32 {
-        let quarter = self.pitch / 4;
-        let last = self.source[self.source.len() - 1];
-        let before_cycle = self.source[self.source.len() - 1 - self.pitch];
-        let part = 1.0 - (n + 1) as f32 / (quarter + 1) as f32;
-        (f32::from(last) - f32::from(before_cycle)) * part
-    }
-
-    fn next_sample(&mut self) -> i16 {
-        let sample = self.cycle.get(self.position).copied().unwrap_or(0);
-        self.position += 1;
-        if self.position >= self.length {
-            self.position = 0;
-        }
-        sample
-    }
-
-    /// Called every 10 ms of a loss: the first time finds the pitch, then up to three periods are taken in, because one
-    /// period alone, repeated, buzzes.
-    fn plan(&mut self) {
-        if self.lost == 0 {
-            self.source.copy_from_slice(&self.history);
-            self.pitch = find_pitch(&self.source, self.scale);
-            self.periods = 1;
-            self.position = 0;
-            self.build();
-        } else if self.periods < 3 {
-            let mut old = [0; BLEND];
-            let resume = self.position;
-            for sample in &mut old {
-                *sample = self.next_sample();
-            }
-            self.periods += 1;
-            self.position = resume % self.pitch;
-            self.build();
-            // The new cycle starts out as the old one and glides into its own shape.
-            let start = self.position;
-            for (n, sample) in old.iter().enumerate() {
-                let part = (n + 1) as f32 / (BLEND + 1) as f32;
-                if let Some(new) = self.cycle.get_mut(start + n) {
-                    *new = (f32::from(*new) * part + f32::from(*sample) * (1.0 - part)) as i16;
-                }
-            }
-        }
-    }
-
-    /// Copies the last periods into the cycle and blends its end with what preceded its start, so that it runs in a circle.
-    fn build(&mut self) {
-        self.length = self.pitch * self.periods;
-        let start = self.source.len() - self.length;
-        self.cycle[..self.length].copy_from_slice(&self.source[start..]);
-        let quarter = self.pitch / 4;
-        for n in 0..quarter {
-            let part = (n + 1) as f32 / (quarter + 1) as f32;
-            let end = &mut self.cycle[self.length - quarter + n];
-            let before = self.source[start - quarter + n];
-            *end = (f32::from(*end) * (1.0 - part) + f32::from(before) * part) as i16;
-        }
-    }
-
-    fn remember(&mut self, pcm: &[i16]) {
-        let len = self.history.len();
-        let new = &pcm[pcm.len().saturating_sub(len)..];
-        self.history.copy_within(new.len().., 0);
-        self.history[len - new.len()..].copy_from_slice(new);
+        self.concealing
     }
 }
 
-/// The lag at which the last 20 ms look most like what came before them.
-fn find_pitch(history: &[i16], scale: usize) -> usize {
-    let (shortest, longest) = (SHORTEST_PITCH * scale, LONGEST_PITCH * scale);
-    // Every other lag and sample first, then the neighbours of the best in full.
-    let coarse = best_lag(history, scale, (shortest..=longest).step_by(2 * scale), 2 * scale);
-    let fine = coarse.saturating_sub(2 * scale - 1).max(shortest)..=(coarse + 2 * scale - 1).min(longest);
-    best_lag(history, scale, fine, 1)
+/// Goes over from `old` into `pcm`.
+fn join(pcm: &mut [i16], old: &[i16]) {
+    let steps = old.len() as f32 + 1.0;
+    for (n, (sample, old)) in pcm.iter_mut().zip(old).enumerate() {
+        let part = (n + 1) as f32 / steps;
+        *sample = (f32::from(*sample) * part + f32::from(*old) * (1.0 - part)) as i16;
+    }
 }
 
-fn best_lag(history: &[i16], scale: usize, lags: impl Iterator<Item = usize>, stride: usize) -> usize {
-    let start = history.len() - WINDOW * scale;
-    let recent = &history[start..];
-    let (mut best, mut best_score) = (SHORTEST_PITCH * scale, 0.0_f32);
-    for lag in lags {
-        let past = &history[start - lag..history.len() - lag];
-        let (mut cross, mut energy) = (0_i64, 1_i64);
-        for (now, then) in recent.iter().zip(past).step_by(stride) {
-            cross += i64::from(*now) * i64::from(*then);
-            energy += i64::from(*then) * i64::from(*then);
+/// How a gap's speech is moved at its end, in samples, and how long the gap is.
+#[derive(Clone, Copy)]
+struct Move {
+    by: f32,
+    gap: usize,
+}
+
+/// The move by which `said` fits best onto `next` at the end of the gap.
+fn best_move(said: &[i16], gap: usize, next: &[i16], reach: usize) -> Move {
+    let (mut best, mut most) = (0.0, ALIKE);
+    for start in gap - reach..=gap + reach {
+        let Some(place) = said.get(start..start + next.len()) else { continue };
+        let (mut cross, mut mine, mut theirs) = (0.0_f32, 1.0_f32, 1.0_f32);
+        for (a, b) in place.iter().zip(next) {
+            let (a, b) = (f32::from(*a), f32::from(*b));
+            cross += a * b;
+            mine += a * a;
+            theirs += b * b;
         }
-        if cross > 0 {
-            let score = cross as f32 * (cross as f32 / energy as f32);
-            if score > best_score {
-                (best, best_score) = (lag, score);
-            }
+        let likeness = cross / (mine * theirs).sqrt();
+        if likeness > most {
+            (best, most) = (start as f32 - gap as f32, likeness);
         }
     }
-    best
+    Move { by: best, gap }
+}
+
+/// The sample of `said` that is heard at `n`: the move grows along the gap.
+fn said_at(said: &[i16], n: usize, moved: Move) -> i16 {
+    let at = n as f32 + moved.by * (n as f32 / moved.gap as f32).min(1.0);
+    let sample = |index: usize| said.get(index).copied().map_or(0.0, f32::from);
+    let (whole, part) = (at as usize, at.fract());
+    (sample(whole) * (1.0 - part) + sample(whole + 1) * part) as i16
 }
 
 #[cfg(test)]
@@ -208,81 +142,141 @@ mod tests {
     use super::*;
     use crate::codec::tone::{amplitude, rms};
 
-    fn voice(start: usize, len: usize) -> Vec<i16> {
-        // A 125 Hz pulse train with formants, roughly: harmonics that fall off.
+    /// Harmonics that fall off, and their level swells: something like a voice.
+    fn voice(rate: Rate, hz: f32, start: usize, len: usize) -> Vec<i16> {
         (start..start + len)
             .map(|n| {
-                let t = n as f32 / 8_000.0;
+                let t = n as f32 / rate.hz() as f32;
                 (1..12)
-                    .map(|h| 3_000.0 / h as f32 * (std::f32::consts::TAU * 125.0 * h as f32 * t + h as f32).sin())
+                    .map(|h| 2_000.0 / h as f32 * (std::f32::consts::TAU * hz * h as f32 * t + h as f32).sin())
                     .sum::<f32>() as i16
             })
             .collect()
     }
 
-    #[test]
-    fn a_lost_frame_of_a_steady_voice_is_hardly_missed() {
-        let mut concealer = Concealer::new(Rate::Narrow);
-        for frame in 0..5 {
-            concealer.good(&mut voice(frame * 160, 160));
+    fn after_speech(rate: Rate, hz: f32) -> Concealer {
+        let mut concealer = Concealer::new(rate).unwrap();
+        for frame in 0..20 {
+            concealer.good(&mut voice(rate, hz, frame * rate.frame(), rate.frame()));
         }
-        let (mut out, truth) = ([0; 160], voice(800, 160));
-        concealer.conceal(&mut out);
-        let error: Vec<i16> = out.iter().zip(&truth).map(|(a, b)| a.saturating_sub(*b)).collect();
-        assert!(rms(&error[..80]) < 0.15 * rms(&truth[..80]), "{} of {}", rms(&error[..80]), rms(&truth));
-        assert!(rms(&error) < 0.35 * rms(&truth), "{} of {}", rms(&error), rms(&truth));
-        let mut next = voice(960, 160);
-        let clean = next.clone();
-        concealer.good(&mut next);
-        assert_eq!(next[80..], clean[80..]);
-        let steepest = clean.windows(2).map(|w| (i32::from(w[1]) - i32::from(w[0])).abs()).max().unwrap();
-        let joint = (i32::from(next[0]) - i32::from(out[159])).abs();
-        assert!(joint <= steepest * 3 / 2, "{joint} against {steepest}");
+        concealer
+    }
+
+    fn error(one: &[i16], other: &[i16]) -> f32 {
+        rms(&one.iter().zip(other).map(|(a, b)| a.saturating_sub(*b)).collect::<Vec<_>>())
     }
 
     #[test]
-    fn a_long_loss_fades_to_silence() {
-        let mut concealer = Concealer::new(Rate::Narrow);
-        for frame in 0..5 {
-            concealer.good(&mut voice(frame * 160, 160));
+    fn a_lost_frame_of_a_steady_voice_is_hardly_missed() {
+        for rate in [Rate::Narrow, Rate::Wide] {
+            let frame = rate.frame();
+            let mut concealer = after_speech(rate, 125.0);
+            let (mut out, truth) = (vec![0; frame], voice(rate, 125.0, 20 * frame, frame));
+            concealer.conceal(&mut out);
+            assert!(concealer.concealing());
+            let quarter = frame / 4;
+            let missed = error(&out[..quarter], &truth[..quarter]) / rms(&truth);
+            assert!(missed < 0.5, "{rate:?}: {missed}");
+            let level = rms(&out) / rms(&truth);
+            assert!((0.6..1.4).contains(&level), "{rate:?}: {level}");
+            // What arrives next is untouched after the blend, and does not jump.
+            let clean = voice(rate, 125.0, 21 * frame, frame);
+            let mut next = clean.clone();
+            concealer.good(&mut next);
+            let blend = BLEND * rate.scale();
+            assert!(!concealer.concealing() && next[blend..] == clean[blend..]);
+            let steepest = |pcm: &[i16]| pcm.windows(2).map(|w| w[1].abs_diff(w[0])).max().unwrap();
+            assert!(next[0].abs_diff(out[frame - 1]) <= steepest(&clean) * 2, "{rate:?}");
         }
-        let mut out = [0; 1_600];
-        concealer.conceal(&mut out);
-        assert!(rms(&out[..160]) > 1_000.0);
-        assert!(rms(&out[320..480]) < rms(&out[..160]) / 2.0);
-        assert!(out[500..].iter().all(|s| *s == 0));
+    }
+
+    #[test]
+    fn a_gap_leads_to_the_packet_behind_it() {
+        // The voice rises by a semitone in the gap: what was said before does not meet it.
+        let rate = Rate::Narrow;
+        let mut next = voice(rate, 132.5, 21 * 160, 160);
+        let (mut led, mut blind) = (vec![0; 160], vec![0; 160]);
+        let mut concealer = after_speech(rate, 125.0);
+        concealer.lead_to(&next.clone(), &mut led);
+        let clean = next.clone();
+        concealer.good(&mut next);
+        let (with, mut unled) = (error(&next[..60], &clean[..60]), clean.clone());
+        let mut concealer = after_speech(rate, 125.0);
+        concealer.conceal(&mut blind);
+        concealer.good(&mut unled);
+        let without = error(&unled[..60], &clean[..60]);
+        assert!(with < without, "{with} against {without}");
+        assert!(rms(&led) > 0.5 * rms(&clean));
+    }
+
+    #[test]
+    fn a_long_loss_fades_into_the_noise_behind_it() {
+        let mut state = 1_u32;
+        let mut noise = |len: usize| -> Vec<i16> {
+            (0..len)
+                .map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (i32::from((state >> 16) as i16) * 60 / 32_768) as i16
+                })
+                .collect()
+        };
+        let mut concealer = Concealer::new(Rate::Narrow).unwrap();
+        for frame in 0..50 {
+            // Half a second of nothing but noise, then speech over it.
+            let speech = voice(Rate::Narrow, 125.0, frame * 160, 160);
+            let mut pcm = noise(160);
+            if frame >= 25 {
+                pcm.iter_mut().zip(speech).for_each(|(sample, voice)| *sample += voice);
+            }
+            concealer.good(&mut pcm);
+        }
+        let mut out = [0; 8_000];
+        for frame in out.chunks_mut(160) {
+            concealer.conceal(frame);
+        }
+        let level = rms(&out[2_000..]);
+        assert!(rms(&out[..160]) > 1_000.0, "{}", rms(&out[..160]));
+        assert!((15.0..70.0).contains(&level), "{level}, of 35");
     }
 
     #[test]
     fn a_tone_keeps_its_frequency() {
-        let sine = |start: usize, len: usize| -> Vec<i16> {
-            (start..start + len)
-                .map(|n| (8_000.0 * (std::f32::consts::TAU * 440.0 * n as f32 / 8_000.0).sin()) as i16)
-                .collect()
+        let mut concealer = Concealer::new(Rate::Narrow).unwrap();
+        let sine = |start: usize| -> Vec<i16> {
+            let wave = |n: usize| (std::f32::consts::TAU * 440.0 * n as f32 / 8_000.0).sin();
+            (start..start + 160).map(|n| (8_000.0 * wave(n)) as i16).collect()
         };
-        let mut concealer = Concealer::new(Rate::Narrow);
-        for frame in 0..4 {
-            concealer.good(&mut sine(frame * 160, 160));
+        for frame in 0..20 {
+            concealer.good(&mut sine(frame * 160));
         }
         let mut out = [0; 160];
         concealer.conceal(&mut out);
-        assert!(amplitude(&out, 8_000, 440.0) > 6_500.0, "{}", amplitude(&out, 8_000, 440.0));
+        // A vocoder of speech does not hold a pure tone's level, but it holds the tone.
+        let level = amplitude(&out, 8_000, 440.0);
+        assert!(level > 3_000.0 && amplitude(&out, 8_000, 600.0) < level / 2.0, "{level}");
     }
 
     #[test]
     fn silence_stays_silence_and_any_length_is_taken() {
-        let mut concealer = Concealer::new(Rate::Narrow);
-        let mut out = [9; 37];
-        concealer.conceal(&mut out);
-        assert_eq!(out, [0; 37]);
-        assert!(concealer.concealing());
-        concealer.good(&mut []);
-        concealer.good(&mut [i16::MAX; 1_000]);
-        concealer.good(&mut [i16::MIN; 3]);
-        let mut out = [0; 4_000];
-        concealer.conceal(&mut out);
-        concealer.conceal(&mut []);
-        concealer.good(&mut [i16::MIN; 5]);
-        assert!(!concealer.concealing());
+        for rate in [Rate::Narrow, Rate::Wide] {
+            let mut concealer = Concealer::new(rate).unwrap();
+            let mut out = [9; 37];
+            concealer.conceal(&mut out);
+            assert!(out.iter().all(|sample| sample.abs() < 20), "{out:?}");
+            concealer.good(&mut []);
+            concealer.good(&mut [i16::MAX; 1_000]);
+            concealer.good(&mut [i16::MIN; 3]);
+            let mut out = [0; 4_000];
+            concealer.conceal(&mut out);
+            concealer.conceal(&mut []);
+            for len in [0, 1, 12, 24, 25, 160, 480, 481, 960, 961, 1_920] {
+                let mut out = vec![0; len];
+                concealer.lead_to(&[i16::MIN; 160], &mut out);
+                concealer.lead_to(&[i16::MAX; 3], &mut out);
+                concealer.lead_to(&[], &mut out);
+                concealer.good(&mut vec![i16::MIN; len]);
+            }
+            assert!(!concealer.concealing());
+        }
     }
 }

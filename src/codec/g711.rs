@@ -17,8 +17,11 @@ pub struct G711Decoder {
 
 impl G711Decoder {
     /// A decoder of a stream in `law`.
-    pub fn new(law: Law) -> Self {
-        Self { law, concealer: Box::new(Concealer::new(Rate::Narrow)), transparent: false }
+    ///
+    /// # Errors
+    /// [`CodecError::Library`] when libopus was built without deep PLC.
+    pub fn new(law: Law) -> Result<Self, CodecError> {
+        Ok(Self { law, concealer: Box::new(Concealer::new(Rate::Narrow)?), transparent: false })
     }
 
     /// The law of the stream.
@@ -47,6 +50,13 @@ impl G711Decoder {
         }
         self.concealer.good(out);
         Ok(payload.len())
+    }
+
+    /// Fills all of `out`, lost right before `next`, so that it leads there.
+    pub fn lead_to(&mut self, next: &[u8], out: &mut [i16]) {
+        let mut pcm = [0; 160];
+        let len = self.law.decode(next, &mut pcm);
+        self.concealer.lead_to(pcm.get(..len).unwrap_or_default(), out);
     }
 
     /// Fills all of `out` where nothing arrived.

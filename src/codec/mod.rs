@@ -5,6 +5,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod conceal;
+mod deep;
 pub mod dtmf;
 pub mod g711;
 pub mod g722;
@@ -122,10 +123,10 @@ impl Decoder {
     /// [`CodecError::Unsupported`] for G.711 at the wide rate, which it has no sound for.
     pub fn new(codec: Codec, rate: Rate) -> Result<Self, CodecError> {
         match (codec, rate) {
-            (Codec::Opus, _) => Ok(Decoder::Opus(OpusDecoder::new(rate.hz())?)),
-            (Codec::G722, _) => Ok(Decoder::G722(G722Decoder::new(rate))),
-            (Codec::Pcmu, Rate::Narrow) => Ok(Decoder::G711(G711Decoder::new(Law::Mu))),
-            (Codec::Pcma, Rate::Narrow) => Ok(Decoder::G711(G711Decoder::new(Law::A))),
+            (Codec::Opus, _) => Ok(Decoder::Opus(OpusDecoder::new(rate)?)),
+            (Codec::G722, _) => Ok(Decoder::G722(G722Decoder::new(rate)?)),
+            (Codec::Pcmu, Rate::Narrow) => Ok(Decoder::G711(G711Decoder::new(Law::Mu)?)),
+            (Codec::Pcma, Rate::Narrow) => Ok(Decoder::G711(G711Decoder::new(Law::A)?)),
             (Codec::Pcmu | Codec::Pcma, Rate::Wide) => Err(CodecError::Unsupported(codec)),
         }
     }
@@ -144,8 +145,7 @@ impl Decoder {
         match self {
             Decoder::G711(_) => Rate::Narrow,
             Decoder::G722(decoder) => decoder.rate(),
-            Decoder::Opus(decoder) if decoder.sample_rate() > SAMPLE_RATE => Rate::Wide,
-            Decoder::Opus(_) => Rate::Narrow,
+            Decoder::Opus(decoder) => decoder.rate(),
         }
     }
 
@@ -166,11 +166,26 @@ impl Decoder {
         }
     }
 
-    /// Fills all of `out` with the audio lost right before `next`, from the redundancy in `next` where the codec has any.
+    /// Fills all of `out` with the audio lost right before `next`: from the redundancy in `next` where it has any, else so that
+    /// it leads there (G.711), else as [`conceal`](Self::conceal) does.
     pub fn recover(&mut self, next: &[u8], out: &mut [i16]) {
         match self {
             Decoder::Opus(decoder) => {
                 if decoder.decode_fec(next, out).is_err() {
+                    out.fill(0);
+                }
+            }
+            Decoder::G711(decoder) => decoder.lead_to(next, out),
+            Decoder::G722(decoder) => decoder.conceal(out),
+        }
+    }
+
+    /// Fills all of `out` where the sender is silent on purpose (discontinuous transmission): with the background that the
+    /// codec keeps, where it keeps one.
+    pub fn rest(&mut self, out: &mut [i16]) {
+        match self {
+            Decoder::Opus(decoder) => {
+                if decoder.rest(out).is_err() {
                     out.fill(0);
                 }
             }

@@ -3,56 +3,145 @@
 //! The decoder of libopus renders any Opus stream, full band and stereo included, at 8 or 16 kHz mono: there is no resampler
 //! on this path. The encoder takes 8 kHz and writes narrowband, or takes 16 kHz and writes wideband.
 
+use super::deep::Speaker;
 use super::{CodecError, Rate};
 use opus::{Application, Bandwidth, Bitrate, Channels};
 
+/// The configurations below this one are SILK at 8 or 12 kHz (RFC 6716 section 3.1).
+const FIRST_WIDEBAND: u8 = 8;
 /// The longest time one Opus packet may cover, in milliseconds (RFC 6716 section 3.4).
 pub const MAX_PACKET_MS: u32 = 120;
 
-/// From this complexity on the decoder conceals by deep PLC wherever the stream's speech is wideband: a lost packet costs
-/// 0.4 ms then, a good one 2 us (docs/decisions/0009-deep-concealment.md).
+/// From this complexity on the decoder conceals by deep PLC wherever the stream's speech is sampled at 16 kHz
+/// (docs/decisions/0010-deep-concealment.md).
 const COMPLEXITY: u8 = 5;
+/// The first milliseconds of a loss that SILK conceals itself, and how long it takes to go over to deep PLC.
+const SILK_MS: usize = 20;
+const CROSSING_MS: usize = 5;
 
 /// A mono decoder of any Opus stream.
+///
+/// Where the stream is wideband, libopus conceals by deep PLC itself. Where its speech is sampled at 8 or 12 kHz it cannot:
+/// what is lost longer than one packet is spoken by [`super::deep`] then.
 #[derive(Debug)]
 pub struct OpusDecoder {
     inner: opus_plc::Decoder,
-    sample_rate: u32,
+    rate: Rate,
+    speaker: Box<Speaker>,
+    /// The last packet's speech was sampled below 16 kHz.
+    narrow: bool,
+    /// Samples concealed in a row.
+    lost: usize,
 }
 
 impl OpusDecoder {
-    /// A decoder that renders at `sample_rate` Hz: 8000, 12000, 16000, 24000 or 48000.
-    pub fn new(sample_rate: u32) -> Result<Self, CodecError> {
-        let inner = opus_plc::Decoder::new(sample_rate, COMPLEXITY)?;
-        Ok(Self { inner, sample_rate })
+    /// A decoder that renders at `rate`.
+    ///
+    /// # Errors
+    /// [`CodecError::Library`] without memory, or when libopus was built without deep PLC.
+    pub fn new(rate: Rate) -> Result<Self, CodecError> {
+        let inner = opus_plc::Decoder::new(rate.hz(), COMPLEXITY)?;
+        let speaker = Box::new(Speaker::new(rate).ok_or(CodecError::Library)?);
+        Ok(Self { inner, rate, speaker, narrow: false, lost: 0 })
     }
 
     /// Decodes one packet; returns the number of samples written to `out`.
+    ///
+    /// # Errors
+    /// [`CodecError::Malformed`] for a packet that is none, [`CodecError::BufferSize`] when `out` is too short for it.
     pub fn decode(&mut self, packet: &[u8], out: &mut [i16]) -> Result<usize, CodecError> {
-        if packet.is_empty() {
-            // To libopus an empty packet means "lost", and it would fill the whole of `out`.
-            return Err(CodecError::Malformed);
-        }
-        Ok(self.inner.decode(packet, out, false)?)
+        // To libopus an empty packet means "lost", and it would fill the whole of `out`.
+        let toc = *packet.first().ok_or(CodecError::Malformed)?;
+        let len = self.inner.decode(packet, out, false)?;
+        self.arrived(toc, out.get_mut(..len).unwrap_or_default());
+        Ok(len)
     }
 
     /// Fills all of `out` with the audio lost right before `next`, from the redundancy inside `next`; what that does not
     /// cover is concealed. The length must be a multiple of 2.5 ms.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode), and [`CodecError::BufferSize`] for another length.
     pub fn decode_fec(&mut self, next: &[u8], out: &mut [i16]) -> Result<usize, CodecError> {
-        if next.is_empty() {
-            return self.conceal(out);
-        }
-        Ok(self.inner.decode(next, out, true)?)
+        let Some(toc) = next.first().filter(|_| has_redundancy(next)) else { return self.conceal(out) };
+        let len = self.inner.decode(next, out, true)?;
+        self.arrived(*toc, out);
+        Ok(len)
     }
 
     /// Fills all of `out` by continuing what was heard. The length must be a multiple of 2.5 ms.
+    ///
+    /// # Errors
+    /// [`CodecError::BufferSize`] for another length.
     pub fn conceal(&mut self, out: &mut [i16]) -> Result<usize, CodecError> {
+        let len = self.rest(out)?;
+        let (before, silk) = (self.lost, self.rate.samples(SILK_MS));
+        self.lost += len;
+        if !self.narrow {
+            return Ok(len);
+        }
+        if self.lost > silk {
+            self.speak(out, before, silk);
+        }
+        self.speaker.remember(out);
+        Ok(len)
+    }
+
+    /// Fills all of `out` while the sender is silent on purpose. The length must be a multiple of 2.5 ms.
+    ///
+    /// # Errors
+    /// [`CodecError::BufferSize`] for another length.
+    pub fn rest(&mut self, out: &mut [i16]) -> Result<usize, CodecError> {
         Ok(self.inner.decode(&[], out, false)?)
     }
 
-    /// The rate at which this decoder renders, in Hz.
-    pub fn sample_rate(&self) -> u32 {
-        self.sample_rate
+    /// The rate at which this decoder renders.
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// Takes sound that was sent, after a loss or not.
+    fn arrived(&mut self, toc: u8, pcm: &mut [i16]) {
+        self.narrow = toc >> 3 < FIRST_WIDEBAND;
+        if self.speaker.speaking() {
+            let mut tail = [0; 160];
+            let len = self.rate.samples(CROSSING_MS).min(pcm.len());
+            let tail = tail.get_mut(..len).unwrap_or_default();
+            self.speaker.speak(tail);
+            cross(tail, pcm, |n| n + 1, len);
+            if let Some(start) = pcm.get_mut(..len) {
+                start.copy_from_slice(tail);
+            }
+            self.speaker.stop();
+        }
+        self.lost = 0;
+        if self.narrow {
+            self.speaker.hear(pcm);
+        }
+    }
+
+    /// Goes over, after `silk` samples of a loss, from what SILK made up to what deep PLC says. `out` begins `before` samples
+    /// into the loss.
+    fn speak(&mut self, out: &mut [i16], before: usize, silk: usize) {
+        if !self.speaker.speaking() {
+            self.speaker.start(before);
+        }
+        let crossing = self.rate.samples(CROSSING_MS);
+        let mut said = [0; 160];
+        for (n, piece) in out.chunks_mut(160).enumerate() {
+            let at = before + n * 160;
+            let said = said.get_mut(..piece.len()).unwrap_or_default();
+            self.speaker.speak(said);
+            cross(piece, said, |n| (at + n + 1).saturating_sub(silk), crossing);
+        }
+    }
+}
+
+/// Goes over from what stands in `pcm` to `new` within `length` samples; `gone` says how far it has gone at a sample of `pcm`.
+fn cross(pcm: &mut [i16], new: &[i16], gone: impl Fn(usize) -> usize, length: usize) {
+    for (n, (sample, new)) in pcm.iter_mut().zip(new).enumerate() {
+        let part = (gone(n) as f32 / (length + 1) as f32).min(1.0);
+        *sample = (f32::from(*sample) * (1.0 - part) + f32::from(*new) * part) as i16;
     }
 }
 
@@ -241,7 +330,7 @@ mod tests {
     #[test]
     fn a_tone_survives_both_ways() {
         let mut encoder = OpusEncoder::new(Rate::Narrow, OpusSettings::default()).unwrap();
-        let mut decoder = OpusDecoder::new(8_000).unwrap();
+        let mut decoder = OpusDecoder::new(Rate::Narrow).unwrap();
         let (mut packet, mut pcm, mut heard) = ([0; 400], [0; 960], Vec::new());
         for frame in 0..50 {
             let n = encoder.encode(&sine(440.0, 8_000.0, 8_000.0, frame * 160, 160), &mut packet).unwrap();
@@ -259,7 +348,7 @@ mod tests {
     #[test]
     fn a_full_band_stereo_stream_comes_out_at_8_khz() {
         let mut encoder = opus::Encoder::new(48_000, Channels::Stereo, Application::Audio).unwrap();
-        let mut decoder = OpusDecoder::new(8_000).unwrap();
+        let mut decoder = OpusDecoder::new(Rate::Narrow).unwrap();
         let (mut packet, mut pcm, mut heard) = ([0; 1_500], [0; 960], Vec::new());
         for frame in 0..25 {
             let mono = sine(1_000.0, 48_000.0, 8_000.0, frame * 960, 960);
@@ -287,7 +376,8 @@ mod tests {
             packets.push(packet);
         }
         let lost = 10;
-        let (mut with, mut without) = (OpusDecoder::new(8_000).unwrap(), OpusDecoder::new(8_000).unwrap());
+        let (mut with, mut without) =
+            (OpusDecoder::new(Rate::Narrow).unwrap(), OpusDecoder::new(Rate::Narrow).unwrap());
         let mut pcm = [0; 960];
         for packet in &packets[..lost] {
             with.decode(packet, &mut pcm).unwrap();
@@ -339,7 +429,7 @@ mod tests {
 
     #[test]
     fn rubbish_is_an_error_or_noise_but_never_a_panic() {
-        let mut decoder = OpusDecoder::new(8_000).unwrap();
+        let mut decoder = OpusDecoder::new(Rate::Narrow).unwrap();
         let mut pcm = [0; 960];
         assert_eq!(decoder.decode(&[], &mut pcm), Err(CodecError::Malformed));
         let mut state = 1_u32;

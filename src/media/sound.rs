@@ -163,7 +163,7 @@ impl Sound {
             }
             Step::Conceal { duration } => self.invent(ticks(duration, clock_rate), missed, Decoder::conceal),
             Step::Silence { duration } => match self.silence {
-                Silence::Decoder => self.invent(ticks(duration, clock_rate), false, Decoder::conceal),
+                Silence::Decoder => self.invent(ticks(duration, clock_rate), false, Decoder::rest),
                 _ => self.hush(ticks(duration, clock_rate)),
             },
         }

@@ -33,7 +33,32 @@ pub enum Codecs {
     Pcmu,
 }
 
+/// What is wrong with a browser's transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// UDP is blocked.
+    Blocked,
+    /// Connectivity checks pass, DTLS does not.
+    NoDtls,
+    /// Everything but its sound passes.
+    NoRtp,
+    /// Its description names another certificate than it has.
+    WrongFingerprint,
+}
+
+impl Fault {
+    /// Whether a datagram gets through (RFC 7983 section 7).
+    fn lets(self, datagram: &[u8]) -> bool {
+        match (self, datagram.first()) {
+            (Fault::Blocked, _) | (Fault::NoDtls, Some(20..=63)) => false,
+            (Fault::NoRtp, Some(128..=191)) => datagram.get(1).is_some_and(|kind| (192..=223).contains(kind)),
+            _ => true,
+        }
+    }
+}
+
 enum Command {
+    Fault(Fault),
     Send(Value),
     Call {
         call: String,
@@ -71,7 +96,7 @@ impl Browser {
         let connecting = timeout(PATIENCE, tokio_tungstenite::connect_async(request)).await;
         let (socket, _) = connecting.expect("a WebSocket in time").expect("a WebSocket");
         let (heard, (commands, inbox), (out, messages)) = (Heard::default(), mpsc::channel(64), mpsc::channel(256));
-        let page = Page { socket, out, heard: heard.clone(), media: None };
+        let page = Page { socket, out, heard: heard.clone(), media: None, fault: None };
         let task = tokio::spawn(page.run(inbox));
         let mut browser = Browser { heard, commands, messages, history: Vec::new(), calls: 0, task };
         let mut first = hello;
@@ -88,6 +113,11 @@ impl Browser {
 
     async fn command(&self, command: Command) {
         self.commands.send(command).await.expect("a page that is still open");
+    }
+
+    /// Has this fault from now on; before a call.
+    pub async fn fails(&self, fault: Fault) {
+        self.command(Command::Fault(fault)).await;
     }
 
     /// Sends a message as it is.
@@ -181,6 +211,7 @@ struct Page {
     out: mpsc::Sender<Value>,
     heard: Heard,
     media: Option<Media>,
+    fault: Option<Fault>,
 }
 
 /// What woke the page.
@@ -223,9 +254,14 @@ impl Page {
 
     async fn command(&mut self, command: Command) {
         match command {
+            Command::Fault(fault) => self.fault = Some(fault),
             Command::Send(message) => self.send(message).await,
             Command::Call { call, to, codecs } => {
-                let (media, sdp) = Media::offer(codecs, self.heard.clone()).await;
+                let (mut media, mut sdp) = Media::offer(codecs, self.heard.clone()).await;
+                media.fault = self.fault;
+                if self.fault == Some(Fault::WrongFingerprint) {
+                    sdp = another_fingerprint(&sdp);
+                }
                 self.media = Some(media);
                 self.send(json!({ "type": "call", "call": call, "to": to, "sdp": sdp })).await;
             }
@@ -270,7 +306,17 @@ struct Format {
     clock: u32,
 }
 
+/// The same description with another certificate's digest.
+fn another_fingerprint(sdp: &str) -> String {
+    let line = |line: &str| match line.split_once("a=fingerprint:sha-256 ") {
+        Some((_, digest)) => format!("a=fingerprint:sha-256 {}", digest.chars().rev().collect::<String>()),
+        None => line.to_owned(),
+    };
+    sdp.lines().map(line).collect::<Vec<_>>().join("\r\n") + "\r\n"
+}
+
 struct Media {
+    fault: Option<Fault>,
     rtc: Rtc,
     socket: UdpSocket,
     local: SocketAddr,
@@ -315,6 +361,7 @@ impl Media {
         let local = socket.local_addr().expect("an address");
         rtc.add_local_candidate(Candidate::host(local, "udp").expect("a host candidate"));
         Media {
+            fault: None,
             rtc,
             socket,
             local,
@@ -418,6 +465,7 @@ impl Media {
         loop {
             match self.rtc.poll_output().unwrap_or_else(|error| panic!("the browser's media engine: {error}")) {
                 Output::Timeout(at) => return self.next = at,
+                Output::Transmit(send) if self.fault.is_some_and(|fault| !fault.lets(&send.contents)) => {}
                 Output::Transmit(send) => {
                     let _ = self.socket.send_to(&send.contents, send.destination).await;
                 }

@@ -15,7 +15,19 @@ use super::sound::{FRAME, Heard, Sound, Voice};
 /// telephone-event's payload type in the scenarios of `tests/sipp`.
 const EVENTS: u8 = 101;
 
+/// What is wrong with a phone's sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A firewall lets nothing out.
+    Blocked,
+    /// It sends a payload type that nobody agreed to.
+    WrongType,
+    /// It comes from a machine that nobody named.
+    Elsewhere,
+}
+
 enum Command {
+    Fault(Fault),
     Say(Sound),
     Digit(char),
     Key(char),
@@ -68,6 +80,11 @@ impl Phone {
         self.commands.send(Command::Say(sound)).await.expect("a running phone");
     }
 
+    /// Has this fault from now on.
+    pub async fn fails(&self, fault: Fault) {
+        self.commands.send(Command::Fault(fault)).await.expect("a running phone");
+    }
+
     /// Speaks SRTP from now on, and hears nothing else.
     pub async fn secure(&self, keys: Keys) {
         self.commands.send(Command::Secure(Box::new(keys))).await.expect("a running phone");
@@ -111,6 +128,7 @@ struct Sender {
     /// Keys to be pressed as tones, and the frames that are left of one and its pause.
     keys: Vec<char>,
     key_frames: u8,
+    fault: Option<Fault>,
 }
 
 /// Which packets a network swallows: the same ones in every run.
@@ -158,7 +176,7 @@ impl Sender {
         let sound = self.sound_of_frame();
         let audio: Vec<u8> = self.voice.frame::<FRAME>(sound).iter().map(|&sample| to_ulaw(sample)).collect();
         let mut packet = Packet {
-            payload_type: 0,
+            payload_type: if self.fault == Some(Fault::WrongType) { 97 } else { 0 },
             marker: false,
             sequence: self.sequence,
             timestamp: self.timestamp,
@@ -201,12 +219,16 @@ async fn run(socket: UdpSocket, mut inbox: mpsc::Receiver<Command>, heard: Heard
         pause: 0,
         keys: Vec::new(),
         key_frames: 0,
+        fault: None,
     };
     let mut network = Network { percent: 0, state: 7 };
+    // Another machine of the phone's, which its description does not name.
+    let elsewhere = UdpSocket::bind("127.0.0.9:0").await.expect("a free UDP port");
     let (mut peer, mut buffer, mut keys) = (None, [0; 2048], None);
     loop {
         tokio::select! {
             command = inbox.recv() => match command {
+                Some(Command::Fault(fault)) => sender.fault = Some(fault),
                 Some(Command::Say(sound)) => sender.sound = sound,
                 Some(Command::Digit(digit)) => sender.digits.push(digit),
                 Some(Command::Key(key)) => sender.keys.push(key),
@@ -216,10 +238,13 @@ async fn run(socket: UdpSocket, mut inbox: mpsc::Receiver<Command>, heard: Heard
             },
             _ = tick.tick() => if let Some(peer) = peer {
                 let packet = protected(sender.packet(), keys.as_deref_mut());
-                if !network.swallows() {
-                    // Nobody listens any more: that is for the signalling to say.
-                    let _ = socket.send_to(&packet, peer).await;
-                }
+                // Nobody listens any more: that is for the signalling to say.
+                let _ = match sender.fault {
+                    _ if network.swallows() => Ok(0),
+                    Some(Fault::Blocked) => Ok(0),
+                    Some(Fault::Elsewhere) => elsewhere.send_to(&packet, peer).await,
+                    _ => socket.send_to(&packet, peer).await,
+                };
             },
             received = socket.recv_from(&mut buffer) => if let Ok((length, source)) = received {
                 peer = Some(source);

@@ -20,6 +20,7 @@ mod redirection;
 mod registration;
 #[allow(dead_code)] // a vocabulary, of which each test uses its part
 mod scene;
+mod silence;
 #[allow(dead_code)]
 mod sipp;
 mod srtp;

@@ -5,9 +5,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ringback::rtp::srtp::Profile;
 
+use super::peer::Sound;
 use super::peer::phone::Keys;
 use super::scene::Scene;
-use super::{Plot, Setup};
+use super::{BROWSER_TONE, Plot, Setup, silence};
 
 /// A suite, its name in SDP and its tag in our offers.
 const CM_80: (Profile, &str, u8) = (Profile::Aes128CmSha1_80, "AES_CM_128_HMAC_SHA1_80", 1);
@@ -25,14 +26,19 @@ fn inline(profile: Profile) -> String {
 }
 
 /// Gives the phone its key and that of the gateway, as it stands in the messages.
-async fn exchange_keys(scene: &Scene, (profile, name, _): (Profile, &str, u8)) {
+async fn exchange_keys(scene: &Scene, suite: (Profile, &str, u8)) {
+    keys_of(scene, suite, &own_key(suite.0)).await;
+}
+
+/// The same with another key of the phone's than its description has.
+async fn keys_of(scene: &Scene, (profile, name, _): (Profile, &str, u8), used: &[u8]) {
     scene.sipp().until("ACK sip:").await;
     let own = inline(profile);
     let lines = scene.sipp().lines("a=crypto:");
     let mut keys = lines.iter().filter_map(|line| line.split_once(' ')?.1.strip_prefix(name)?.strip_prefix(" inline:"));
     let theirs = keys.find(|key| !key.starts_with(&own)).expect("the gateway's key");
     let theirs = STANDARD.decode(theirs).expect("base64");
-    scene.phone.secure(Keys::new(profile, &own_key(profile), &theirs)).await;
+    scene.phone.secure(Keys::new(profile, used, &theirs)).await;
 }
 
 /// A browser calls the phone, which chooses this suite; the browser holds the call and takes it back.
@@ -102,4 +108,20 @@ async fn best_effort_with_a_phone_that_has_none() {
     scene.talk().await;
     scene.hang_up(&call).await;
     scene.finish().await;
+}
+
+/// The phone uses another key than its description has: nobody hears it, and the browser is told why.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_key_than_was_agreed_is_told() {
+    let (profile, name, tag) = CM_80;
+    let crypto = format!("{tag} {name} inline:{}", inline(profile));
+    let words = Setup::new("phone-secure").word("PROTO", "RTP/SAVP").word("SUITE", name).word("AGAIN", &crypto);
+    let mut scene = Plot::of(words.word("CRYPTO", crypto)).trunk("srtp = \"required\"").start().await;
+    let call = scene.dial().await;
+    scene.browser.say(Sound::Tone(BROWSER_TONE)).await;
+    keys_of(&scene, CM_80, &[7; 30]).await;
+    silence::is_told(&mut scene, ("down", "them", "not-authentic")).await;
+    scene.hang_up(&call).await;
+    silence::is_recorded(&mut scene, ("b", "b", "not-authentic")).await;
+    scene.strike().await;
 }

@@ -210,3 +210,73 @@ test('only an answered call is transferred', async () => {
   const call = await called();
   await assert.rejects(call.transfer('603'), /answered call/);
 });
+
+// -- how it sounds
+
+const LEG = { codec: 'opus', loss_pct: 0.5, jitter_ms: 3, rtt_ms: 20, delay_ms: 60, mos: 4.37 };
+
+/** What a call told its page of sound. */
+function soundOf(call) {
+  const told = [];
+  call.on('quality', ({ grade }) => told.push(grade));
+  call.on('warning', ({ code }) => told.push(`+${code}`));
+  call.on('cleared', (code) => told.push(`-${code}`));
+  return told;
+}
+
+test('quality is told as the page knows it, with what only the browser knows', async () => {
+  const call = await active();
+  call.peerConnection.getStats = async () => new Map([['i', {
+    type: 'inbound-rtp', kind: 'audio', totalSamplesReceived: 48_000, concealedSamples: 960, silentConcealedSamples: 480,
+    jitterBufferDelay: 40, jitterBufferEmittedCount: 1000,
+  }]]);
+  const told = new Promise((resolve) => { call.on('quality', resolve); });
+  hear(call, 'quality', { grade: 'good', delay_ms: 118, down: LEG, trunk_down: { ...LEG, codec: 'PCMU', buffer_ms: 20 } });
+  const { grade, delayMs, down, up, trunkDown } = await told;
+  assert.deepEqual([grade, delayMs, up], ['good', 118, undefined]);
+  assert.deepEqual([down.lossPct, down.jitterMs, down.rttMs, down.mos, down.concealedPct, down.bufferMs], [0.5, 3, 20, 4.37, 1, 40]);
+  assert.deepEqual([trunkDown.codec, trunkDown.bufferMs, trunkDown.concealedPct], ['PCMU', 20, undefined]);
+  assert.equal(call.quality.grade, 'good');
+  hear(call, 'ended', { by: 'them', cause: 'normal', text: '' });
+  assert.equal(call.ended.quality.grade, 'good');
+});
+
+test('each reason for silence has its words, and is cleared', async () => {
+  const call = await active();
+  const told = soundOf(call);
+  for (const cause of ['no-ice', 'no-dtls', 'no-rtp', 'wrong-payload-type', 'stranger', 'not-authentic', 'silent', 'held']) {
+    for (const [way, at] of [['down', 'them'], ['down', 'us']]) {
+      hear(call, 'no-audio', { way, at, cause, text: 'as the gateway says it' });
+      const [warning] = call.warnings;
+      assert.equal(warning.code, `${way}-${cause}`);
+      assert.notEqual(warning.text, 'as the gateway says it', `${cause} at ${at} has words of the page's own`);
+      assert.ok(warning.causes.length > 0 && warning.remedies.length > 0, warning.code);
+    }
+  }
+  assert.deepEqual(told.slice(0, 4), ['+down-no-ice', '-down-no-ice', '+down-no-dtls', '-down-no-dtls']);
+  hear(call, 'audio', { way: 'down' });
+  assert.deepEqual([told.at(-1), call.warnings], ['-down-held', []]);
+  hear(call, 'no-audio', { way: 'up', at: 'us', cause: 'of-a-later-version', text: 'as the gateway says it' });
+  assert.equal(call.warnings[0].text, 'as the gateway says it');
+});
+
+test('one who mutes himself is not told that he is silent', async () => {
+  const call = await active();
+  const told = soundOf(call);
+  call.mute();
+  hear(call, 'no-audio', { way: 'up', at: 'us', cause: 'silent', text: '' });
+  assert.deepEqual(told, []);
+  call.mute(false);
+  hear(call, 'audio', { way: 'up' });
+  assert.deepEqual(told, []);
+});
+
+test('loss that stays is warned of, and is over when it has stayed away', async () => {
+  const call = await active();
+  const told = soundOf(call);
+  for (const loss_pct of [9, 0, 9, 9, 9, 3, 0, 0, 0, 0, 0]) {
+    hear(call, 'quality', { grade: 'fair', up: { ...LEG, loss_pct } });
+    await settled();
+  }
+  assert.deepEqual(told.filter((word) => word !== 'fair'), ['+high-loss', '-high-loss']);
+});

@@ -1,0 +1,157 @@
+//! "Why is there no audio": calls that are broken in truth, each of which is told to the browser and written down.
+
+use super::peer::browser::Fault as BrowserFault;
+use super::peer::phone::Fault as PhoneFault;
+use super::peer::{Codecs, Sound};
+use super::scene::{PHONE_TONE, Scene};
+use super::{BROWSER_TONE, Plot, Setup};
+
+/// The first verdict that the browser is told: way, leg and cause.
+pub async fn is_told(scene: &mut Scene, expected: (&str, &str, &str)) {
+    let told = scene.browser.expect("no-audio").await;
+    assert_eq!((told["way"].as_str(), told["at"].as_str(), told["cause"].as_str()), some(expected), "{told}");
+    assert!(told["text"].as_str().is_some_and(|text| text.len() > 10), "{told}");
+}
+
+/// The first one in the call's record: from, leg and cause, within three seconds of the answer by the gateway's clock.
+pub async fn is_recorded(scene: &mut Scene, expected: (&str, &str, &str)) {
+    let record = scene.gateway.record().await;
+    let first = &record["no_audio"][0];
+    assert_eq!((first["from"].as_str(), first["leg"].as_str(), first["cause"].as_str()), some(expected), "{record}");
+    let after = first["at"].as_u64().unwrap() - record["answer"].as_u64().unwrap();
+    assert!(after <= 3_000, "{after} ms after the answer");
+    assert!(scene.gateway.log().contains(expected.2), "it is logged");
+}
+
+fn some<'a>((a, b, c): (&'a str, &'a str, &'a str)) -> (Option<&'a str>, Option<&'a str>, Option<&'a str>) {
+    (Some(a), Some(b), Some(c))
+}
+
+/// The phone's sound is broken in this way; the browser's is well.
+async fn phone_fails(fault: Option<PhoneFault>, sound: Sound, cause: &str) {
+    let mut scene = Plot::of(Setup::new("phone-answer")).start().await;
+    if let Some(fault) = fault {
+        scene.phone.fails(fault).await;
+    }
+    scene.phone.say(sound).await;
+    let call = scene.dial().await;
+    scene.browser.say(Sound::Tone(BROWSER_TONE)).await;
+    is_told(&mut scene, ("down", "them", cause)).await;
+    scene.hang_up(&call).await;
+    is_recorded(&mut scene, ("b", "b", cause)).await;
+    scene.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_phone_behind_a_firewall_sends_no_rtp() {
+    phone_fails(Some(PhoneFault::Blocked), Sound::Tone(PHONE_TONE), "no-rtp").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_phone_that_sends_another_payload_type() {
+    let fault = Some(PhoneFault::WrongType);
+    phone_fails(fault, Sound::Tone(PHONE_TONE), "wrong-payload-type").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_phone_whose_sound_comes_from_a_stranger() {
+    phone_fails(Some(PhoneFault::Elsewhere), Sound::Tone(PHONE_TONE), "stranger").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_phone_that_says_digital_silence() {
+    phone_fails(None, Sound::Silence, "silent").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_phone_that_answers_and_holds_at_once() {
+    let mut scene = Plot::of(Setup::new("phone-direction").word("DIRECTION", "inactive")).start().await;
+    let call = scene.dial().await;
+    scene.browser.say(Sound::Tone(BROWSER_TONE)).await;
+    // It takes nothing, and it sends nothing.
+    is_told(&mut scene, ("up", "them", "held")).await;
+    is_told(&mut scene, ("down", "them", "held")).await;
+    scene.hang_up(&call).await;
+    is_recorded(&mut scene, ("a", "b", "held")).await;
+    scene.strike().await;
+}
+
+/// The browser's transport is broken in this way; the phone's sound is well.
+async fn browser_fails(fault: BrowserFault, way: &str, cause: &str) {
+    let mut scene = Plot::of(Setup::new("phone-answer")).start().await;
+    scene.browser.fails(fault).await;
+    scene.phone.say(Sound::Tone(PHONE_TONE)).await;
+    let call = scene.dial().await;
+    scene.browser.say(Sound::Tone(BROWSER_TONE)).await;
+    loop {
+        let told = scene.browser.expect("no-audio").await;
+        if told["way"] == way {
+            assert_eq!((told["at"].as_str(), told["cause"].as_str()), (Some("us"), Some(cause)), "{told}");
+            break;
+        }
+    }
+    scene.hang_up(&call).await;
+    let record = scene.gateway.record().await;
+    let causes = record["no_audio"].as_array().unwrap();
+    assert!(causes.iter().any(|row| row["cause"] == cause && row["leg"] == "a"), "{record}");
+    scene.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_whose_udp_is_blocked() {
+    browser_fails(BrowserFault::Blocked, "up", "no-ice").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_whose_dtls_is_lost() {
+    browser_fails(BrowserFault::NoDtls, "up", "no-dtls").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_whose_sound_is_lost() {
+    browser_fails(BrowserFault::NoRtp, "up", "no-rtp").await;
+}
+
+/// DTLS that fails ends the call; its record says why nobody heard anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_with_another_certificate_than_announced() {
+    let mut scene = Plot::of(Setup::new("phone-ring")).start().await;
+    scene.browser.fails(BrowserFault::WrongFingerprint).await;
+    scene.browser.call("101", Codecs::All).await;
+    scene.browser.ended("network").await;
+    let record = scene.gateway.record().await;
+    assert_eq!((&record["cause"], &record["no_audio"][0]["cause"]), (&"media-lost".into(), &"no-dtls".into()));
+    scene.strike().await;
+}
+
+/// A call that is well has no verdict and good scores, in its messages and its record.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_well_is_told_so() {
+    let mut scene = Plot::of(Setup::new("phone-answer")).start().await;
+    let call = scene.dial().await;
+    scene.talk().await;
+    let quality = loop {
+        let quality = scene.browser.expect("quality").await;
+        // The browser's own reports come a little later than the first second.
+        if quality["down"].is_object() && quality["up"].is_object() && quality["trunk_down"].is_object() {
+            break quality;
+        }
+    };
+    assert!(["excellent", "good"].contains(&quality["grade"].as_str().unwrap()), "{quality}");
+    assert_eq!(
+        (quality["up"]["codec"].as_str(), quality["trunk_down"]["codec"].as_str()),
+        (Some("opus"), Some("PCMU"))
+    );
+    assert!(
+        quality["up"]["mos"].as_f64().unwrap() > 4.0 && quality["up"]["level_db"].as_i64().unwrap() > -30,
+        "{quality}"
+    );
+    scene.hang_up(&call).await;
+    assert!(!scene.browser.kinds().iter().any(|kind| kind == "no-audio"), "{:?}", scene.browser.kinds());
+    let record = scene.gateway.record().await;
+    assert!(
+        record.get("no_audio").is_none() && record["media"]["a"]["mos_heard"]["mean"].as_f64().unwrap() > 4.0,
+        "{record}"
+    );
+    scene.strike().await;
+}
