@@ -577,7 +577,11 @@ impl Reader<'_> {
             let text = std::fs::read_to_string(&path).map_err(|e| unreadable(&path, e))?;
             files.push(PlanFile { name: path.display().to_string(), text });
         }
-        Plan::load(&files, trunks).map_err(LoadError::Plan)
+        // A table's name is a path relative to the file that names it.
+        let mut read = |file: &str, name: &str| {
+            std::fs::read_to_string(Path::new(file).parent().unwrap_or(Path::new(".")).join(name))
+        };
+        Plan::load_with(&files, trunks, &mut read).map_err(LoadError::Plan)
     }
 }
 

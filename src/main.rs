@@ -45,10 +45,22 @@ enum Command {
     Check,
     /// Explain what would happen if USER called NUMBER, and why
     Route {
-        /// Who calls
+        /// Who calls; with --trunk the caller's number
         user: String,
-        /// What they dial
+        /// What they dial; with --trunk the number called
         number: String,
+        /// A call that this trunk brings, instead of a user's
+        #[arg(long, value_name = "TRUNK")]
+        trunk: Option<String>,
+        /// When, by the plan's clocks ("2026-11-20 10:00") or with an offset ("2026-11-20T10:00:00Z"); now if absent
+        #[arg(long, value_name = "TIME")]
+        at: Option<String>,
+        /// The user's own number
+        #[arg(long, value_name = "NUMBER")]
+        caller_id: Option<String>,
+        /// What the rule's web hook would answer, JSON; nobody is asked
+        #[arg(long, value_name = "JSON")]
+        answer: Option<String>,
         /// The user's class, where the plan knows classes
         #[arg(long)]
         class: Option<String>,
@@ -138,7 +150,11 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
             Ok(())
         }
         Some(Command::Check) => check(file),
-        Some(Command::Route { user, number, class, json }) => route(&load(file)?, user, &number, class, json),
+        Some(Command::Route { user, number, trunk, at, caller_id, answer, class, json }) => {
+            let caller = Caller { user, class, caller_id, ..Caller::default() };
+            let question = RouteQuestion { caller, number, trunk, at, answer };
+            route(&load(file)?, &question, json)
+        }
         Some(Command::Token { user, expires, destinations, caller_id }) => {
             token(&load(file)?, user, expires, destinations, caller_id)
         }
@@ -191,13 +207,37 @@ fn check(file: Option<&Path>) -> anyhow::Result<()> {
     if let Some(phones) = &config.phones {
         println!("phones of {} users register as {}", phones.registrar.users.len(), phones.registrar.realm);
     }
+    println!("{}", config.plan.summary());
     println!("{name}: good. {} trunks; every dial plan test passed.", config.trunks.len());
     Ok(())
 }
 
-fn route(config: &Config, user: String, number: &str, class: Option<String>, json: bool) -> anyhow::Result<()> {
-    let caller = Caller { user, class, ..Caller::default() };
-    let routed = config.plan.route_out(&caller, number, i64::try_from(unix_now()).unwrap_or(i64::MAX));
+/// What `ringback route` is asked.
+struct RouteQuestion {
+    caller: Caller,
+    number: String,
+    trunk: Option<String>,
+    at: Option<String>,
+    answer: Option<String>,
+}
+
+fn route(config: &Config, question: &RouteQuestion, json: bool) -> anyhow::Result<()> {
+    let RouteQuestion { caller, number, trunk, at, answer } = question;
+    let at = match at {
+        Some(at) => config.plan.moment(at).map_err(|why| anyhow::anyhow!("--at: {why}"))?,
+        None => i64::try_from(unix_now()).unwrap_or(i64::MAX),
+    };
+    let mut routed = match trunk {
+        Some(trunk) => config.plan.route_in(trunk, number, &caller.user, at),
+        None => config.plan.route_out(caller, number, at),
+    };
+    if let Some(answer) = answer {
+        let (decision, wrong) = config.plan.answered(routed.decision, Some(answer));
+        routed.decision = decision;
+        if let Some(wrong) = wrong {
+            eprintln!("ringback: --answer is none: {wrong}");
+        }
+    }
     if json {
         println!("{}", serde_json::to_string_pretty(&routed)?);
     } else {

@@ -90,6 +90,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("futures_util", &["gateway", "testphone"]),
     ("hickory_resolver", &["gateway"]),
     ("include_dir", &["gateway"]),
+    ("jiff", &["dialplan"]),
     ("jsonwebtoken", &["signal"]),
     ("mio", &["net", "testphone", "worker"]),
     ("nix", &["net", "worker", "gateway", "main"]),

@@ -6,12 +6,13 @@ use super::hunt::Hunt;
 use super::party::Party;
 use super::route::{Hop, Route};
 use super::screening::{
-    self, Destination, InboundRequest, Origination, OutboundRequest, PhoneRequest, Refused, Screened, Wish,
+    self, Behalf, Destination, InboundRequest, Origination, OutboundRequest, PhoneRequest, Refused, Screened, Wish,
 };
-use super::state::{Routing, State};
+use super::state::{Asking, Routing, State};
 use super::trunk_leg::TrunkLeg;
 use super::trunk_sdp::SDP;
-use super::{CallId, Cause, Cdr, Context, Direction, Origin, Special, TrunkTried};
+use super::{CallId, Cause, Cdr, Context, Direction, Effect, Origin, Special, TrunkTried};
+use crate::dialplan::Decision;
 use crate::sdp::Side;
 use crate::sip::Request;
 
@@ -28,14 +29,14 @@ fn of_browser(cx: &mut Context, id: CallId, request: OutboundRequest) -> (Core, 
     let OutboundRequest { socket, name, to, offer, from, rights, refused } = request;
     let record = Cdr::begin(id, Direction::Outbound, &rights.caller.user, &to, cx.now.unix_ms);
     tracing::info!(call = %id, user = record.user, to = record.dialled, "a browser calls");
-    let screened = match refused {
+    let decided = match refused {
         Some(cause) => Err((None, cause)),
-        None => screening::screen_wish(cx, &Wish { rights: &rights, to: &to, from: from.as_deref() }),
+        None => screening::decide_wish(cx, &Wish { rights: &rights, to: &to, from: from.as_deref() }),
     };
     let caller = Party::Browser(Box::new(BrowserLeg::caller(id, &name, socket, rights.clone(), offer)));
     let mut core = Core::new(cx, id, record, caller);
     core.rights = Some(rights);
-    go_on(cx, core, screened, None)
+    decided_on(cx, core, decided)
 }
 
 fn of_phone(cx: &mut Context, id: CallId, request: PhoneRequest) -> (Core, State) {
@@ -45,20 +46,20 @@ fn of_phone(cx: &mut Context, id: CallId, request: PhoneRequest) -> (Core, State
     tracing::info!(call = %id, user = record.user, to = record.dialled, "a phone calls");
     let (offer, body) = offer_of(&request);
     let forwards = request.forwards_left();
-    let screened = match refused.map_or(body, Err) {
+    let decided = match refused.map_or(body, Err) {
         Err(cause) => Err((None, cause)),
-        Ok(()) => screening::screen_wish(cx, &Wish { rights: &rights, to: &to, from: None }),
+        Ok(()) => screening::decide_wish(cx, &Wish { rights: &rights, to: &to, from: None }),
     };
     let leg = TrunkLeg::caller(id, trunk, flow.remote, session, offer, Some(rights.clone()));
     let mut core = Core::new(cx, id, record, Party::Sip(Box::new(leg)));
     core.rights = Some(rights);
     core.forwards = forwards;
-    go_on(cx, core, screened, None)
+    decided_on(cx, core, decided)
 }
 
 fn of_trunk(cx: &mut Context, id: CallId, request: InboundRequest) -> (Core, State) {
     let parties = screening::inbound_parties(&request);
-    let screened = screening::screen_inbound(cx, &request, &parties);
+    let decided = screening::decide_inbound(cx, &request, &parties);
     let mut record = Cdr::begin(id, Direction::Inbound, "", &parties.dialled, cx.now.unix_ms);
     record.trunks.push(TrunkTried {
         trunk: request.trunk.name.clone(),
@@ -70,14 +71,12 @@ fn of_trunk(cx: &mut Context, id: CallId, request: InboundRequest) -> (Core, Sta
     tracing::info!(call = %id, trunk = request.trunk.name, to = record.dialled, "a trunk calls");
     let (offer, body) = offer_of(&request.request);
     let forwards = request.request.forwards_left();
-    let screened = body.map_err(|cause| (None, cause)).and(screened);
-    if let Ok(Screened { to: Destination::Users(users), .. }) = &screened {
-        record.user = users.join(",");
-    }
+    let decided = body.map_err(|cause| (None, cause)).and(decided);
     let leg = TrunkLeg::caller(id, request.trunk, request.flow.remote, request.session, offer, None);
     let mut core = Core::new(cx, id, record, Party::Sip(Box::new(leg)));
     core.forwards = forwards;
-    go_on(cx, core, screened, parties.announcement.name)
+    core.caller_name = parties.announcement.name;
+    decided_on(cx, core, decided)
 }
 
 /// The offer in an INVITE; a body that is something else is refused.
@@ -91,34 +90,54 @@ pub(super) fn offer_of(request: &Request) -> (Option<Vec<u8>>, Result<(), Cause>
     }
 }
 
-/// Asks for media resources, or refuses; `name` is the caller's, where he gave one.
-fn go_on(cx: &mut Context, mut core: Core, screened: Result<Screened, Refused>, name: Option<String>) -> (Core, State) {
-    let screened = match screened {
-        Ok(screened) => screened,
-        Err((rule, cause)) => {
-            core.record.rule = rule;
-            let state = State::Over.release(&mut core, cx, cause, None);
-            return (core, state);
+/// The plan has decided: the call goes on, is refused, or waits for what a web hook says.
+fn decided_on(cx: &mut Context, mut core: Core, decided: Result<(Decision, Behalf), Refused>) -> (Core, State) {
+    let state = match decided {
+        Ok((Decision::Ask { rule, hook, question, plain, otherwise }, behalf)) => {
+            core.record.rule = Some(rule.clone());
+            let until = cx.now.instant + hook.within;
+            cx.effects.push(Effect::Ask { hook: hook.clone(), question: question.clone() });
+            let decision = Decision::Ask { rule, hook, question, plain, otherwise };
+            State::Asking(Box::new(Asking { until, decision, behalf }))
         }
-    };
-    core.record.number = Some(screened.number.clone());
-    core.record.from = Some(screened.from.clone());
-    core.record.rule = Some(screened.rule.clone());
-    core.longest = screened.longest;
-    let ring_for = screened.ring_for;
-    let hunt = hunt_for(cx, &mut core, screened, name);
-    let state = match hunt.and_then(|hunt| ask(cx, &mut core, hunt)) {
-        Ok((a, b, hunt)) => {
-            let until = cx.now.instant + cx.settings.lease_within;
-            State::Routing(Routing { until, ring_for, hunt, a, b })
+        Ok((decision, behalf)) => {
+            let screened = screening::screened(cx, decision, &behalf);
+            go_on(cx, &mut core, screened)
         }
-        Err(cause) => State::Over.release(&mut core, cx, cause, None),
+        Err(refused) => go_on(cx, &mut core, Err(refused)),
     };
     (core, state)
 }
 
+/// Asks for media resources, or refuses.
+pub(super) fn go_on(cx: &mut Context, core: &mut Core, screened: Result<Screened, Refused>) -> State {
+    let mut screened = match screened {
+        Ok(screened) => screened,
+        Err((rule, cause)) => {
+            core.record.rule = rule;
+            return State::Over.release(core, cx, cause, None);
+        }
+    };
+    if let (Destination::Users(users), Direction::Inbound) = (&screened.to, core.direction) {
+        core.record.user = users.join(",");
+    }
+    core.record.number = Some(screened.number.clone());
+    core.record.from = Some(screened.from.clone());
+    core.record.rule = Some(screened.rule.clone());
+    core.longest = screened.longest;
+    core.then = screened.then.take();
+    let ring_for = screened.ring_for;
+    match hunt_for(cx, core, screened).and_then(|hunt| ask(cx, core, hunt)) {
+        Ok((a, b, hunt)) => {
+            let until = cx.now.instant + cx.settings.lease_within;
+            State::Routing(Routing { until, ring_for, hunt, a, b, ringback: None })
+        }
+        Err(cause) => State::Over.nobody_there(core, cx, cause),
+    }
+}
+
 /// Asks for the media resources of both sides: RTP ports for each that is not a browser.
-fn ask(
+pub(super) fn ask(
     cx: &mut Context,
     core: &mut Core,
     hunt: Hunt,
@@ -144,24 +163,19 @@ fn ask(
 ///
 /// # Errors
 /// The cause of a call that nobody can take.
-pub(super) fn hunt_for(
-    cx: &mut Context,
-    core: &mut Core,
-    screened: Screened,
-    name: Option<String>,
-) -> Result<Hunt, Cause> {
-    let Screened { number, from, to, rights, .. } = screened;
+pub(super) fn hunt_for(cx: &mut Context, core: &mut Core, screened: Screened) -> Result<Hunt, Cause> {
+    let Screened { number, from, to, rights, failover, emergency, .. } = screened;
     let (id, forwards) = (core.id, core.forwards);
     let known_as = core.next_name();
     let users = match to {
         Destination::Trunks(trunks) => {
             let hops: Vec<Hop> = trunks.iter().flat_map(|trunk| Hop::of_trunk(cx, trunk)).collect();
-            let route = Route { forwards, rights, ..Route::new(hops, number, from) };
+            let route = Route { forwards, rights, failover, emergency, ..Route::new(hops, number, from) };
             return Ok(Hunt::new(vec![Party::Sip(Box::new(TrunkLeg::callee(id, route)))]));
         }
         Destination::Users(users) => users,
     };
-    let announcement = Announcement { from: from.clone(), name, to: number.clone() };
+    let announcement = Announcement { from: from.clone(), name: core.caller_name.clone(), to: number.clone() };
     let mut browsers: Vec<_> = users
         .iter()
         .flat_map(|user| cx.directory.browsers(user).into_iter().map(move |socket| (socket, user)))

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use super::join::Mail;
 use super::transfer::TransferTo;
 use super::{CallId, Cdr, Directory, Now, SocketId, Trunk, Trunks};
-use crate::dialplan::Plan;
+use crate::dialplan::{Hook, Plan, Question};
 use crate::sdp::{CodecPolicy, Fingerprint, MediaCommand, RtpSlot, Tone};
 use crate::signal::ServerMessage;
 use crate::sip::{Advertised, Host, SessionId, UserAgent};
@@ -100,6 +100,13 @@ pub enum Effect {
     },
     /// Take one pair of RTP ports back.
     ReleaseSlot(RtpSlot),
+    /// Ask a web hook; answered by [`Event::Answered`](super::Event::Answered). Once for a call.
+    Ask {
+        /// Whom, and for how long.
+        hook: Hook,
+        /// What it is told.
+        question: Question,
+    },
     /// For the call's media path.
     Media(MediaCommand),
     /// Take all media resources back.

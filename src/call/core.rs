@@ -6,6 +6,7 @@ use super::audio::Audio;
 use super::established::Next;
 use super::leg::{Happened, Progress, Way};
 use super::party::{Party, Said};
+use super::screening::Next as Then;
 use super::slots::Slots;
 use super::trunk_leg::TrunkLeg;
 use super::{
@@ -41,6 +42,12 @@ pub(super) struct Core {
     /// What parties that are gone had tried.
     tried: Vec<TrunkTried>,
     pub longest: Duration,
+    /// The caller's name, where he gave one.
+    pub caller_name: Option<String>,
+    /// Who is called when nobody takes the call.
+    pub then: Option<Box<Then>>,
+    /// The caller's leg has its description.
+    pub prepared: bool,
     /// The Max-Forwards of INVITEs that this call makes: one less than it came with.
     pub forwards: u8,
 }
@@ -96,6 +103,9 @@ impl Core {
             unneeded: Vec::new(),
             tried: Vec::new(),
             longest: cx.settings.longest_call,
+            caller_name: None,
+            then: None,
+            prepared: false,
         }
     }
 

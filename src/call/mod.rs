@@ -36,6 +36,7 @@ pub mod transfer;
 pub mod trunk_leg;
 pub mod trunk_sdp;
 pub mod trunks;
+mod turns;
 pub mod types;
 
 pub use crate::sdp::{Network, NetworkError};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::identity::user_of;
 use super::screening::{self, Destination, Wish};
 use super::{Context, Phone, Rights, Trunk};
+use crate::dialplan::Failover;
 use crate::sip::{Flow, Headers, Host, NameAddr, Replaces, Scheme, Target, Uri};
 
 /// How many places 3xx of one call may name that are tried.
@@ -105,6 +106,10 @@ pub struct Route {
     pub forwards: u8,
     /// On whose behalf it is; `None`: nobody's, and no redirection leads to another number.
     pub rights: Option<Rights>,
+    /// When the next hop is tried.
+    pub failover: Failover,
+    /// An emergency call: no limit of a trunk holds for it.
+    pub emergency: bool,
 }
 
 impl Route {
@@ -118,6 +123,8 @@ impl Route {
             referred_by: None,
             forwards: 70,
             rights: None,
+            failover: Failover::default(),
+            emergency: false,
         }
     }
 

@@ -10,7 +10,7 @@ use super::browser_leg::Announcement;
 use super::identity::user_of;
 use super::trunk_leg::Owner;
 use super::{Cause, Context, Origin, SocketId, Special, Trunk};
-use crate::dialplan::{Caller, Decision, TrunkChoice};
+use crate::dialplan::{Caller, Decision, Failover, TrunkChoice, Turn};
 use crate::sdp::BrowserOffer;
 use crate::signal::{valid_destination, valid_user};
 use crate::sip::{Flow, Request, SessionId, Uri};
@@ -111,6 +111,31 @@ pub(super) struct Screened {
     pub longest: Duration,
     /// On whose behalf; `None`: a trunk's call.
     pub rights: Option<Rights>,
+    pub failover: Failover,
+    /// No limit holds for it.
+    pub emergency: bool,
+    /// Who is called when nobody takes the call.
+    pub then: Option<Box<Next>>,
+}
+
+/// What comes when nobody has taken a call.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Somebody else is called.
+    Call(Screened),
+    /// It ends.
+    Refuse(Cause),
+}
+
+/// On whose behalf a decision is carried out.
+#[derive(Clone, Debug)]
+pub(super) struct Behalf {
+    /// What is shown of the caller where the plan does not say.
+    pub caller: String,
+    /// The number that users are told, where it is not that of the plan.
+    pub number: Option<String>,
+    /// What he may; `None`: a trunk's call.
+    pub rights: Option<Rights>,
 }
 
 /// Whom a call is for.
@@ -146,8 +171,8 @@ pub(super) struct InboundParties {
     pub announcement: Announcement,
 }
 
-/// Screens and routes a call that a user of ours wants, be it of a browser, of a phone, or a transfer.
-pub(super) fn screen_wish(cx: &mut Context, wish: &Wish<'_>) -> Result<Screened, Refused> {
+/// What the plan decides of a call that a user of ours wants, and on whose behalf it is.
+pub(super) fn decide_wish(cx: &Context, wish: &Wish<'_>) -> Result<(Decision, Behalf), Refused> {
     let refuse = |special| Err((None, Cause::special(Origin::Gateway, special)));
     if !valid_destination(wish.to) {
         return refuse(Special::InvalidNumber);
@@ -159,9 +184,28 @@ pub(super) fn screen_wish(cx: &mut Context, wish: &Wish<'_>) -> Result<Screened,
         from => caller.asked = from.map(str::to_owned),
     }
     let routed = cx.settings.plan.route_out(&caller, wish.to, unix_seconds(cx));
-    match routed.decision {
-        Decision::Dial { rule, to, from, tiers, ring_for, longest } => {
-            let from = from.unwrap_or(caller.user);
+    Ok((routed.decision, Behalf { caller: caller.user, number: None, rights: Some(wish.rights.clone()) }))
+}
+
+/// Screens and routes a transfer or a redirection, which happens at once: users that the plan rings in turn ring together,
+/// nobody else is called when they do not answer, and a number about which a web hook would have to be asked is not called.
+pub(super) fn screen_wish(cx: &mut Context, wish: &Wish<'_>) -> Result<Screened, Refused> {
+    let (mut decision, behalf) = decide_wish(cx, wish)?;
+    if let Decision::Ring { turns, then, .. } = &mut decision {
+        let ring_for = turns.iter().map(|turn| turn.ring_for).max().unwrap_or(cx.settings.ring_for);
+        let users = std::mem::take(turns).into_iter().flat_map(|turn| turn.users).collect();
+        *turns = vec![Turn { users, ring_for }];
+        *then = None;
+    }
+    screened(cx, decision, &behalf)
+}
+
+/// What a decision means for a call.
+pub(super) fn screened(cx: &mut Context, decision: Decision, behalf: &Behalf) -> Result<Screened, Refused> {
+    let most = behalf.rights.as_ref().and_then(|rights| rights.longest);
+    match decision {
+        Decision::Dial { rule, to, from, tiers, ring_for, longest, failover, emergency } => {
+            let from = from.unwrap_or_else(|| behalf.caller.clone());
             if !valid_user(&to) || !valid_user(&from) {
                 return Err((Some(rule), Cause::special(Origin::Gateway, Special::InvalidNumber)));
             }
@@ -170,15 +214,43 @@ pub(super) fn screen_wish(cx: &mut Context, wish: &Wish<'_>) -> Result<Screened,
                 return Err((Some(rule), Cause::special(Origin::Gateway, Special::TrunkUnreachable)));
             }
             let ring_for = ring_for.unwrap_or(cx.settings.ring_for);
-            let longest = shortest(cx, [longest, wish.rights.longest]);
-            let rights = Some(wish.rights.clone());
-            Ok(Screened { rule, number: to, from, to: Destination::Trunks(trunks), ring_for, longest, rights })
+            let longest = if emergency { Duration::MAX } else { shortest(cx, [longest, most]) };
+            let to_trunks = Destination::Trunks(trunks);
+            let rights = behalf.rights.clone();
+            let (number, then) = (to, None);
+            Ok(Screened { rule, number, from, to: to_trunks, ring_for, longest, rights, failover, emergency, then })
         }
-        Decision::Ring { rule, to, from, users, ring_for, longest } => {
-            let longest = shortest(cx, [longest, wish.rights.longest]);
-            let from = from.unwrap_or(caller.user);
-            let rights = Some(wish.rights.clone());
-            Ok(Screened { rule, number: to, from, to: Destination::Users(users), ring_for, longest, rights })
+        Decision::Ring { rule, to, from, turns, longest, then } => {
+            let longest = shortest(cx, [longest, most]);
+            let number = behalf.number.clone().unwrap_or(to);
+            let from = from.unwrap_or_else(|| behalf.caller.clone());
+            let mut next = then.map(|then| {
+                Box::new(match screened(cx, *then, behalf) {
+                    Ok(screened) => Next::Call(screened),
+                    Err((_, cause)) => Next::Refuse(cause),
+                })
+            });
+            let mut turns = turns.into_iter().rev();
+            let turn = |Turn { users, ring_for }, then| Screened {
+                rule: rule.clone(),
+                number: number.clone(),
+                from: from.clone(),
+                to: Destination::Users(users),
+                ring_for,
+                longest,
+                rights: behalf.rights.clone(),
+                failover: Failover::default(),
+                emergency: false,
+                then,
+            };
+            let Some(last) = turns.next() else {
+                return Err((Some(rule), Cause::from_status(Origin::Gateway, 480)));
+            };
+            let mut first = turn(last, next.take());
+            for earlier in turns {
+                first = turn(earlier, Some(Box::new(Next::Call(first))));
+            }
+            Ok(first)
         }
         Decision::Refuse { rule, code, reason, caller_id } => {
             let cause = match caller_id {
@@ -186,6 +258,10 @@ pub(super) fn screen_wish(cx: &mut Context, wish: &Wish<'_>) -> Result<Screened,
                 false => Cause::from_status(Origin::Gateway, code),
             };
             Err((rule, cause.in_words(&reason)))
+        }
+        Decision::Ask { rule, .. } => {
+            let cause = Cause::from_status(Origin::Gateway, 403);
+            Err((Some(rule), cause.in_words("A call to this number has to be asked for, which a transfer cannot")))
         }
     }
 }
@@ -195,7 +271,7 @@ fn shortest(cx: &Context, limits: [Option<Duration>; 2]) -> Duration {
 }
 
 /// The number in an INVITE's Request-URI; empty where there is none that could be dialled.
-pub(super) fn number_of(uri: &Uri) -> String {
+pub(crate) fn number_of(uri: &Uri) -> String {
     user_of(uri).filter(|user| valid_destination(user)).unwrap_or_default()
 }
 
@@ -216,12 +292,12 @@ pub(super) fn inbound_parties(request: &InboundRequest) -> InboundParties {
     }
 }
 
-/// Routes a trunk's call to users.
-pub(super) fn screen_inbound(
-    cx: &mut Context,
+/// What the plan decides of a trunk's call.
+pub(super) fn decide_inbound(
+    cx: &Context,
     request: &InboundRequest,
     parties: &InboundParties,
-) -> Result<Screened, Refused> {
+) -> Result<(Decision, Behalf), Refused> {
     if let Some(cause) = &request.refused {
         return Err((None, cause.clone()));
     }
@@ -230,25 +306,7 @@ pub(super) fn screen_inbound(
     }
     let from = parties.announcement.from.clone();
     let routed = cx.settings.plan.route_in(&request.trunk.name, &parties.number, &from, unix_seconds(cx));
-    match routed.decision {
-        Decision::Ring { rule, users, ring_for, longest, .. } => {
-            let longest = shortest(cx, [longest, None]);
-            Ok(Screened {
-                rule,
-                number: parties.number.clone(),
-                from,
-                to: Destination::Users(users),
-                ring_for,
-                longest,
-                rights: None,
-            })
-        }
-        Decision::Refuse { rule, code, reason, .. } => {
-            Err((rule, Cause::from_status(Origin::Gateway, code).in_words(&reason)))
-        }
-        // No rule of `[[in]]` calls a trunk.
-        Decision::Dial { rule, .. } => Err((Some(rule), Cause::from_status(Origin::Gateway, 501))),
-    }
+    Ok((routed.decision, Behalf { caller: from, number: Some(parties.number.clone()), rights: None }))
 }
 
 fn unix_seconds(cx: &Context) -> i64 {

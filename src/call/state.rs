@@ -3,8 +3,10 @@
 //! Each state holds only what it has, and is consumed by what happens next:
 //!
 //! ```text
-//! Screening -> Routing -> Inviting -> Early -> Established -> Releasing -> Over
-//!     `-----------`----------`---------`-----------------------^
+//! Asking -> Routing -> Inviting -> Early -> Established -> Releasing -> Over
+//!    |         ^  |          |        |                        ^
+//!    `---------|--`----------`--------`------------------------|
+//!              `-------------`--------` nobody took the call, and others are called (`turns`)
 //! ```
 
 use std::time::{Duration, Instant};
@@ -17,9 +19,10 @@ use super::hunt::{Hunt, Hunted};
 use super::join::{Far, Mail, Transferor};
 use super::leg::{Happened, Progress, Way};
 use super::party::{Party, Said};
-use super::screening::{InboundRequest, Origination};
+use super::screening::{Behalf, InboundRequest, Origination};
 use super::trunk_leg::TrunkLeg;
 use super::{CallId, Cause, Context, Direction, Lease, LeaseRefusal, Origin, SocketId, Special};
+use crate::dialplan::Decision;
 use crate::sdp::{Hears, LegMedia, MediaLoss, MediaReport, Mos, RtpSlot, Side};
 use crate::sip::{SessionId, UaEvent};
 
@@ -36,6 +39,8 @@ pub enum Event {
     Trunk(UaEvent),
     /// The media path reports.
     Media(MediaReport),
+    /// What a web hook says; `None`: nothing in time.
+    Answered(Option<String>),
     /// [`Call::deadline`] has come.
     Tick,
     /// The gateway ends the call.
@@ -62,6 +67,8 @@ pub struct Call {
 
 #[derive(Debug)]
 pub(super) enum State {
+    /// A web hook has been asked what shall happen.
+    Asking(Box<Asking>),
     /// The plan has accepted; media resources are awaited.
     Routing(Routing),
     /// The called side has been asked and has said nothing yet.
@@ -77,6 +84,14 @@ pub(super) enum State {
 }
 
 #[derive(Debug)]
+pub(super) struct Asking {
+    pub until: Instant,
+    /// The question, and what may come of it.
+    pub decision: Decision,
+    pub behalf: Behalf,
+}
+
+#[derive(Debug)]
 pub(super) struct Routing {
     pub until: Instant,
     pub ring_for: Duration,
@@ -85,19 +100,25 @@ pub(super) struct Routing {
     pub a: RtpSlot,
     /// The slot of those called; the same where only one side has RTP ports.
     pub b: RtpSlot,
+    /// Others have been called before these: whether the caller hears our ringing tone.
+    pub ringback: Option<bool>,
 }
 
 #[derive(Debug)]
 pub(super) struct Inviting {
-    until: Instant,
-    hunt: Hunt,
+    pub until: Instant,
+    pub hunt: Hunt,
+    /// As in [`Routing`].
+    pub slots: (RtpSlot, RtpSlot),
 }
 
 #[derive(Debug)]
 pub(super) struct Early {
-    until: Instant,
-    hunt: Hunt,
-    ringback: bool,
+    pub until: Instant,
+    pub hunt: Hunt,
+    pub ringback: bool,
+    /// As in [`Routing`].
+    pub slots: (RtpSlot, RtpSlot),
 }
 
 #[derive(Debug)]
@@ -141,7 +162,8 @@ impl Call {
     pub fn deadline(&self) -> Option<Instant> {
         let (own, hunt) = match &self.state {
             State::Routing(Routing { until, .. }) | State::Releasing(Releasing { until }) => (Some(*until), None),
-            State::Inviting(Inviting { until, hunt }) | State::Early(Early { until, hunt, .. }) => {
+            State::Asking(asking) => (Some(asking.until), None),
+            State::Inviting(Inviting { until, hunt, .. }) | State::Early(Early { until, hunt, .. }) => {
                 (Some(*until), hunt.deadline())
             }
             State::Established(state) => (state.deadline(), None),
@@ -193,6 +215,7 @@ impl State {
             Event::Mail(mail) => self.mail(core, cx, mail),
             Event::Replace { session, request } => self.replace(core, cx, session, *request),
             Event::End(cause) => self.release(core, cx, cause, None),
+            Event::Answered(answer) => self.hook_answered(core, cx, answer.as_deref()),
             Event::Tick => self.tick(core, cx),
             Event::Media(report) => self.media(core, cx, report),
             Event::Trunk(event) => self.said(core, cx, Said::Sip(event)),
@@ -270,12 +293,12 @@ impl State {
         self
     }
 
-    fn hunt_mut(&mut self) -> Option<&mut Hunt> {
+    pub(super) fn hunt_mut(&mut self) -> Option<&mut Hunt> {
         match self {
             State::Routing(Routing { hunt, .. })
             | State::Inviting(Inviting { hunt, .. })
             | State::Early(Early { hunt, .. }) => Some(hunt),
-            State::Established(_) | State::Releasing(_) | State::Over => None,
+            State::Asking(_) | State::Established(_) | State::Releasing(_) | State::Over => None,
         }
     }
 
@@ -294,17 +317,17 @@ impl State {
     /// What came of the candidates.
     fn hunted(self, core: &mut Core, cx: &mut Context, hunted: Hunted) -> State {
         match (self, hunted) {
-            (state, Hunted::Over(cause)) => state.release(core, cx, cause, Some(Side::B)),
-            (State::Inviting(Inviting { until, hunt }), Hunted::Progress(progress)) => {
+            (state, Hunted::Over(cause)) => state.nobody_took(core, cx, cause, Some(Side::B)),
+            (State::Inviting(Inviting { until, hunt, slots }), Hunted::Progress(progress)) => {
                 core.progress(cx, progress);
                 match progress == Progress::default() {
-                    true => State::Inviting(Inviting { until, hunt }),
-                    false => State::Early(Early { until, hunt, ringback: progress.ringing }),
+                    true => State::Inviting(Inviting { until, hunt, slots }),
+                    false => State::Early(Early { until, hunt, ringback: progress.ringing, slots }),
                 }
             }
-            (State::Early(Early { until, hunt, ringback }), Hunted::Progress(progress)) => {
+            (State::Early(Early { until, hunt, ringback, slots }), Hunted::Progress(progress)) => {
                 core.progress(cx, progress);
-                State::Early(Early { until, hunt, ringback: ringback || progress.ringing })
+                State::Early(Early { until, hunt, ringback: ringback || progress.ringing, slots })
             }
             (State::Inviting(Inviting { hunt, .. }) | State::Early(Early { hunt, .. }), Hunted::Answered(party)) => {
                 connect(core, cx, hunt, *party)
@@ -319,29 +342,40 @@ impl State {
         if let State::Established(_) = self {
             return self.established(core, cx, Established::transfer_leased);
         }
-        let State::Routing(Routing { until, ring_for, mut hunt, a, b }) = self else { return self };
+        let State::Routing(Routing { until, ring_for, mut hunt, a, b, ringback }) = self else { return self };
         let (Some(own), Some(others)) = (core.slots.loan(a).cloned(), core.slots.loan(b).cloned()) else {
-            return State::Routing(Routing { until, ring_for, hunt, a, b });
+            return State::Routing(Routing { until, ring_for, hunt, a, b, ringback });
         };
         let band = hunt.band();
-        let prepared = core.party_mut(Side::A).map_or(Ok(()), |caller| caller.leg_mut().prepare(cx, &own, band));
-        if prepared.is_ok() {
+        let prepared = match std::mem::replace(&mut core.prepared, true) {
+            true => Ok(()),
+            false => core.party_mut(Side::A).map_or(Ok(()), |caller| caller.leg_mut().prepare(cx, &own, band)),
+        };
+        if prepared.is_ok() && ringback.is_none() {
             core.sync_media(cx, Sound { a: Hears::Peer, b: Hears::Nothing, early: None });
         }
         let offered = prepared.map_err(|cause| (cause, Side::A));
         let offered =
             offered.and_then(|()| hunt.offer(cx, &others, core.band(Side::A)).map_err(|cause| (cause, Side::B)));
         let until = cx.now.instant + ring_for;
-        let inviting = State::Inviting(Inviting { until, hunt });
+        let slots = (a, b);
+        let called = match ringback {
+            Some(ringback) => State::Early(Early { until, hunt, ringback, slots }),
+            None => State::Inviting(Inviting { until, hunt, slots }),
+        };
         match offered {
-            Ok(progress) => inviting.hunted(core, cx, Hunted::Progress(progress)),
-            Err((cause, side)) => inviting.release(core, cx, cause, Some(side)),
+            Ok(progress) => called.hunted(core, cx, Hunted::Progress(progress)),
+            Err((cause, Side::A)) => called.release(core, cx, cause, Some(Side::A)),
+            Err((cause, Side::B)) => called.nobody_took(core, cx, cause, Some(Side::B)),
         }
     }
 
     fn tick(mut self, core: &mut Core, cx: &mut Context) -> State {
+        if matches!(&self, State::Asking(asking) if asking.until <= cx.now.instant) {
+            return self.hook_answered(core, cx, None);
+        }
         if let Some(cause) = self.expired(core, cx) {
-            return self.release(core, cx, cause, None);
+            return self.nobody_took(core, cx, cause, None);
         }
         if let State::Established(_) = self {
             return self.established(core, cx, Established::tick);
@@ -432,7 +466,8 @@ impl State {
             Sound { a, b: Hears::Nothing, early }
         };
         match self {
-            State::Routing(_) | State::Releasing(_) | State::Over => None,
+            State::Routing(Routing { ringback: Some(ringback), .. }) => Some(early(*ringback, None)),
+            State::Asking(_) | State::Routing(_) | State::Releasing(_) | State::Over => None,
             State::Inviting(Inviting { hunt, .. }) => Some(early(false, hunt.media())),
             State::Early(Early { hunt, ringback, .. }) => Some(early(*ringback, hunt.media())),
             State::Established(state) => {

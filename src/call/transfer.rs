@@ -539,7 +539,7 @@ pub(super) fn refer(cx: &mut Context, leg: &TrunkLeg, to: ReferTo) -> bool {
 /// Calls the new party: its media resources first.
 fn call(core: &mut Core, cx: &mut Context, screened: Screened, wish: &TransferWish) -> Result<Stage, Cause> {
     let ring_for = screened.ring_for;
-    let mut hunt = begin::hunt_for(cx, core, screened, None)?;
+    let mut hunt = begin::hunt_for(cx, core, screened)?;
     let replaces = match &wish.to {
         TransferTo::Dialog { replaces, .. } => Some(replaces.clone()),
         TransferTo::Number(_) | TransferTo::Call(..) => None,

@@ -15,6 +15,7 @@ use super::trunk_sdp::{SDP, Seat, TrunkDescription};
 use super::{
     CallId, Cause, Context, DtmfMethod, Effect, Origin, Redirects, Refused, Rights, Special, Trunk, TrunkTried,
 };
+use crate::dialplan::FailoverOn;
 use crate::sdp::{Band, LegMedia, MediaCommand, RtpMedia, RtpSlot, Side};
 use crate::sip::{
     Body, EndedBy, Failure, Flow, Headers, Invite, NameAddr, Params, ReferId, Replaces, SessionId, SessionOptions,
@@ -296,9 +297,9 @@ impl TrunkLeg {
         }
     }
 
-    /// The INVITE did not become a call. The next trunk is tried where this one could not do anything about the call,
-    /// and only while its user has heard nothing of it: never after a provisional response beyond 100, and never where
-    /// somebody has refused (486, 404, 6xx).
+    /// The INVITE did not become a call. The next trunk is tried where the rule's failover says so (of itself: where this
+    /// one could not do anything about the call, and not where somebody has refused), and only while its user has heard
+    /// nothing of it: never after a provisional response beyond 100.
     fn failed(&mut self, cx: &mut Context, status: u16, reason: &str, why: Failure, headers: &Headers) -> Happened {
         self.session = None;
         self.silent_until = None;
@@ -316,7 +317,13 @@ impl TrunkLeg {
         if why == Failure::Rejected && (300..400).contains(&status) && self.redirected(cx, headers) {
             return self.next_trunk(cx, cause);
         }
-        let elsewhere = unanswered || (why == Failure::Rejected && (status == 408 || (500..600).contains(&status)));
+        let takes = |on| self.route.as_ref().is_some_and(|route| route.failover.on.contains(&on));
+        let elsewhere = match why {
+            Failure::Timeout => takes(FailoverOn::Timeout),
+            Failure::Transport => takes(FailoverOn::Unreachable),
+            Failure::Rejected => self.route.as_ref().is_some_and(|route| route.failover.takes(status)),
+            _ => false,
+        };
         if elsewhere && !self.heard { self.next_trunk(cx, cause) } else { Happened::Over(cause) }
     }
 
@@ -501,8 +508,11 @@ impl TrunkLeg {
                     cx.effects.push(Effect::Own(session));
                     cx.trunks.began(session, &trunk.name);
                     self.session = Some(session);
-                    let more = self.route.as_ref().is_some_and(|route| !route.hops.is_empty());
-                    self.silent_until = more.then(|| cx.now.instant + cx.settings.trunk_silence);
+                    let silence = self.route.as_ref().and_then(|route| {
+                        let more = !route.hops.is_empty() && route.failover.on.contains(&FailoverOn::Timeout);
+                        more.then(|| route.failover.after.unwrap_or(cx.settings.trunk_silence))
+                    });
+                    self.silent_until = silence.map(|silence| cx.now.instant + silence);
                     return Ok(());
                 }
                 Err(error) => {
@@ -520,7 +530,14 @@ impl TrunkLeg {
         if again || hop.uri.is_some() {
             return Ok(());
         }
-        cx.trunks.admit(cx.now.instant, &hop.trunk.name)
+        let (emergency, last) =
+            self.route.as_ref().map_or((false, false), |route| (route.emergency, route.hops.is_empty()));
+        match cx.trunks.admit(cx.now.instant, &hop.trunk.name) {
+            Err(Refused::TooManyCalls | Refused::TooManyPerSecond) if emergency => Ok(()),
+            // Better a trunk that may be down than nobody.
+            Err(Refused::Down | Refused::Unregistered) if emergency && last => Ok(()),
+            admitted => admitted,
+        }
     }
 
     /// The further targets of a trunk that takes no call are not tried.

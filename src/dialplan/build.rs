@@ -1,25 +1,43 @@
 //! From the files of a plan to a [`Plan`]: every key is checked, and every mistake is told.
 
+mod caller_id;
+mod check;
+mod numbering;
+mod rings;
+mod rows;
+
 use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
 use regex::RegexBuilder;
 
-use super::decision::{Caller, TrunkChoice};
-use super::number::{Numbering, Pattern, is_name, is_number};
-use super::plan::{Plan, PlanError, PlanFile, RING_FOR};
+use self::caller_id::{CALLER_ID_KEYS, caller_id, pool};
+use self::rings::ring_action;
+use super::decision::{Failover, TrunkChoice};
+use super::hook::Hook;
+use super::number::{Pattern, is_name, is_number};
+use super::plan::{Plan, PlanError, PlanFile};
 use super::reader::{Item, Reader, Section, Text, read_file};
-use super::rows::{Ask, Expect, TestRow};
+use super::rows::TestRow;
 use super::rules::{
-    ANONYMOUS, CallerIdKeys, DialAction, InAction, InRule, Matcher, OutAction, OutRule, Present, Reject, Target,
-    Template, all_covered,
+    Ask, Class, DialAction, InAction, InRule, Matcher, Otherwise, OutAction, OutRule, Reject, Target, Template, When,
 };
+use super::schedule::{self, Schedule};
+use super::table::{Kind, PrefixTable, price};
 
 /// The sections that may stand once in a plan.
 const SINGLE: [&str; 4] = ["plan", "numbering", "limits", "caller_id"];
-const KNOWN: [&str; 8] = ["plan", "numbering", "limits", "caller_id", "class", "out", "in", "test"];
+const KNOWN: [&str; 10] =
+    ["plan", "numbering", "limits", "caller_id", "class", "group", "schedule", "out", "in", "test"];
 
 /// The keys of an [[out]] rule that only a call can honour.
-const DIAL_ONLY: [&str; 5] = ["to", "caller_id", "ring_for", "longest_call", "limits"];
+const DIAL_ONLY: [&str; 8] = ["to", "caller_id", "ring_for", "longest_call", "limits", "failover", "ask", "then"];
+
+/// What a web hook may take: the default, and the most.
+const ASK_WITHIN: Duration = Duration::from_secs(1);
+const MOST_ASK: Duration = Duration::from_secs(5);
 
 /// Where something stands.
 #[derive(Debug, Clone)]
@@ -41,19 +59,44 @@ struct Draft<'a> {
     tests: Vec<TestRow>,
     trunks: &'a [String],
     file: String,
+    /// The tables that rules name, by file and kind.
+    tables: Vec<(String, Kind, Arc<PrefixTable>)>,
     /// Which file has each of the single sections.
     singles: BTreeMap<&'static str, String>,
     /// The places of the rules, in their order.
     out_places: Vec<Place>,
     in_places: Vec<Place>,
-    /// What `allow` lists name, to be checked when all rules are known.
-    allowed: Vec<(String, Place)>,
-    default_class: Option<Place>,
+    /// What names something that may stand in another file, to be checked when all is read.
+    named: Vec<(Named, String, Place)>,
+    /// Numbers of `then`, and the classes by which they are called.
+    overflows: Vec<(String, Option<String>, Place)>,
+    /// Where the emergency numbers stand.
+    emergency_place: Option<Place>,
 }
 
-/// Builds a plan and its test rows.
-pub(super) fn build(files: &[PlanFile], trunks: &[String]) -> Result<(Plan, Vec<TestRow>), Vec<PlanError>> {
+/// What a name is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    /// Of a rule, in `allow` or `deny`.
+    Rule(&'static str),
+    DefaultClass,
+    Class,
+    Schedule,
+    Group,
+    Pool,
+    Numbering,
+}
+
+/// Reads the text of a table: the file that names it, and its name.
+type ReadTable<'a> = &'a mut dyn FnMut(&str, &str) -> io::Result<String>;
+
+/// A plan, its test rows and its tables.
+type Built = (Plan, Vec<TestRow>, Vec<Arc<PrefixTable>>);
+
+/// Builds a plan.
+pub(super) fn build(files: &[PlanFile], trunks: &[String], read: ReadTable<'_>) -> Result<Built, Vec<PlanError>> {
     let mut draft = Draft { trunks, ..Draft::default() };
+    draft.plan.trunks = trunks.to_vec();
     let mut errors = Vec::new();
     if files.is_empty() {
         let text = "there is no dial plan file".to_owned();
@@ -62,14 +105,15 @@ pub(super) fn build(files: &[PlanFile], trunks: &[String]) -> Result<(Plan, Vec<
     for file in files {
         draft.file.clone_from(&file.name);
         let mut reader = Reader::new(&file.name, &file.text);
-        read_file(&mut reader, |reader, root| draft.root(reader, root));
+        read_file(&mut reader, |reader, root| draft.root(reader, root, read));
         errors.append(&mut reader.errors);
     }
     // What is wrong between the parts makes sense only when the parts themselves are right.
     if errors.is_empty() {
         draft.check_whole(&mut errors);
     }
-    if errors.is_empty() { Ok((draft.plan, draft.tests)) } else { Err(errors) }
+    let tables = draft.tables.into_iter().map(|(_, _, table)| table).collect();
+    if errors.is_empty() { Ok((draft.plan, draft.tests, tables)) } else { Err(errors) }
 }
 
 impl Draft<'_> {
@@ -77,8 +121,14 @@ impl Draft<'_> {
         Place { file: self.file.clone(), line: reader.line(at) }
     }
 
-    fn root(&mut self, reader: &mut Reader<'_>, root: Section<'_>) {
-        reader.check_keys(root, "a dial plan", &KNOWN, &["schedule", "guard", "anonymous"]);
+    /// Notes a name that is checked when all files are read.
+    fn name(&mut self, reader: &Reader<'_>, kind: Named, text: &Text) {
+        let place = self.place(reader, text.at);
+        self.named.push((kind, text.value.clone(), place));
+    }
+
+    fn root(&mut self, reader: &mut Reader<'_>, root: Section<'_>, read: ReadTable<'_>) {
+        reader.check_keys(root, "a dial plan", &KNOWN, &["guard", "anonymous"]);
         for name in SINGLE {
             let Some(section) = reader.section(root, name) else { continue };
             if let Some(other) = self.singles.insert(name, self.file.clone()) {
@@ -86,25 +136,26 @@ impl Draft<'_> {
             }
             match name {
                 "plan" => self.plan_section(reader, section),
-                "numbering" => self.plan.numbering = numbering(reader, section),
+                "numbering" => self.numbering_section(reader, section),
                 "limits" => {
                     let later = ["calls_at_once", "calls_per_minute", "minutes_per_day"];
                     reader.check_keys(section, "[limits]", &["longest_call"], &later);
                     self.plan.longest_call = reader.duration(section, "longest_call");
                 }
-                _ => {
-                    reader.check_keys(section, "[caller_id]", &CALLER_ID_KEYS, &CALLER_ID_LATER);
-                    self.plan.caller_id = caller_id(reader, section);
-                }
+                _ => self.caller_id_section(reader, section),
             }
         }
-        if let Some(classes) = reader.section(root, "class") {
-            for (name, section) in reader.named(classes) {
-                self.class(reader, &name, section);
-            }
+        for (name, section) in self.tables_of(reader, root, "class") {
+            self.class(reader, &name, section);
+        }
+        for (name, section) in self.tables_of(reader, root, "group") {
+            self.group(reader, &name, section);
+        }
+        for section in reader.sections(root, "schedule") {
+            self.schedule(reader, section);
         }
         for section in reader.sections(root, "out") {
-            self.out_rule(reader, section);
+            self.out_rule(reader, section, read);
         }
         for section in reader.sections(root, "in") {
             self.in_rule(reader, section);
@@ -114,66 +165,172 @@ impl Draft<'_> {
         }
     }
 
+    /// The tables of `[key.NAME]`.
+    fn tables_of<'s>(&self, reader: &mut Reader<'_>, root: Section<'s>, key: &str) -> Vec<(Text, Section<'s>)> {
+        reader.section(root, key).map(|tables| reader.named(tables)).unwrap_or_default()
+    }
+
     fn plan_section(&mut self, reader: &mut Reader<'_>, section: Section<'_>) {
-        reader.check_keys(section, "[plan]", &["name", "description", "default", "default_class"], &[]);
+        reader.check_keys(section, "[plan]", &["name", "description", "default", "default_class", "zone"], &[]);
         reader.string(section, "name");
         reader.string(section, "description");
         if let Some(default) = reader.string(section, "default").filter(|default| default.value != "deny") {
             reader.error(default.at, "`default` can only be \"deny\": what no rule allows is refused");
         }
         if let Some(class) = reader.string(section, "default_class") {
-            self.default_class = Some(self.place(reader, class.at));
+            self.name(reader, Named::DefaultClass, &class);
             self.plan.default_class = Some(class.value);
+        }
+        if let Some(zone) = reader.string(section, "zone") {
+            self.plan.zone = or_error(reader, &zone, schedule::zone(&zone.value));
         }
     }
 
-    fn class(&mut self, reader: &mut Reader<'_>, name: &Text, section: Section<'_>) {
-        let later = ["limits", "dtmf", "hold", "transfer"];
-        reader.check_keys(section, &format!("[class.{}]", name.value), &["allow"], &later);
-        let allow = reader.strings(section, "allow");
-        for rule in allow.iter().filter(|rule| rule.value != "*") {
-            self.allowed.push((rule.value.clone(), self.place(reader, rule.at)));
+    /// `[caller_id]`, and its pools.
+    fn caller_id_section(&mut self, reader: &mut Reader<'_>, section: Section<'_>) {
+        let known = ["present", "fallback", "allowed", "pool"];
+        reader.check_keys(section, "[caller_id]", &known, &["sticky", "headers"]);
+        self.plan.caller_id = caller_id(self, reader, section);
+        for (name, section) in self.tables_of(reader, section, "pool") {
+            let pool = pool(reader, &name, section);
+            self.plan.pools.insert(name.value, pool);
         }
-        let allow = allow.into_iter().map(|rule| rule.value).collect();
-        if self.plan.classes.insert(name.value.clone(), allow).is_some() {
+    }
+
+    /// `caller_id = {...}` of a class or a rule.
+    fn own_caller_id(&mut self, reader: &mut Reader<'_>, section: Section<'_>) -> super::caller_id::CallerIdKeys {
+        let Some(keys) = reader.section(section, "caller_id") else { return Default::default() };
+        reader.check_keys(keys, "`caller_id`", &CALLER_ID_KEYS, &["sticky", "headers"]);
+        caller_id(self, reader, keys)
+    }
+
+    fn class(&mut self, reader: &mut Reader<'_>, name: &Text, section: Section<'_>) {
+        let known = ["allow", "deny", "numbering", "caller_id", "longest_call"];
+        let later = ["limits", "dtmf", "hold", "transfer"];
+        reader.check_keys(section, &format!("[class.{}]", name.value), &known, &later);
+        let mut rules = |draft: &mut Self, key: &'static str| -> Vec<String> {
+            let rules = reader.strings(section, key);
+            for rule in rules.iter().filter(|rule| rule.value != "*") {
+                draft.name(reader, Named::Rule(key), rule);
+            }
+            rules.into_iter().map(|rule| rule.value).collect()
+        };
+        let (allow, deny) = (rules(self, "allow"), rules(self, "deny"));
+        let numbering = reader.string(section, "numbering");
+        if let Some(numbering) = &numbering {
+            self.name(reader, Named::Numbering, numbering);
+        }
+        let class = Class {
+            allow,
+            deny,
+            numbering: numbering.map(|name| name.value),
+            longest: reader.duration(section, "longest_call"),
+            caller_id: self.own_caller_id(reader, section),
+        };
+        if self.plan.classes.insert(name.value.clone(), class).is_some() {
             reader.error(name.at, format!("the class `{}` stands in another file already", name.value));
         }
     }
 
-    fn out_rule(&mut self, reader: &mut Reader<'_>, section: Section<'_>) {
+    fn group(&mut self, reader: &mut Reader<'_>, name: &Text, section: Section<'_>) {
+        reader.check_keys(section, &format!("[group.{}]", name.value), &["users"], &[]);
+        let users = reader.strings(section, "users");
+        if users.is_empty() && !Reader::has(section, "users") {
+            reader.error(name.at, format!("the group `{}` needs `users`", name.value));
+        }
+        for user in users.iter().filter(|user| !is_name(&user.value) && !is_number(&user.value)) {
+            reader.error(user.at, format!("{:?} is no user's name", user.value));
+        }
+        let users = users.into_iter().map(|user| user.value).collect();
+        if self.plan.groups.insert(name.value.clone(), users).is_some() {
+            reader.error(name.at, format!("the group `{}` stands in another file already", name.value));
+        }
+    }
+
+    fn schedule(&mut self, reader: &mut Reader<'_>, section: Section<'_>) {
+        reader.check_keys(section, "[[schedule]]", &["name", "zone", "open", "closed", "special"], &[]);
+        let Some(name) = rule_name(reader, section, "[[schedule]]") else { return };
+        let zone = reader.string(section, "zone");
+        if !Reader::has(section, "zone") || !Reader::has(section, "open") {
+            reader.error(section.at, format!("the schedule `{}` needs `zone` and `open`", name.value));
+        }
+        let zone = zone.and_then(|zone| or_error(reader, &zone, schedule::zone(&zone.value)));
+        // Only the special days, if the list is empty.
+        let never = reader.is_empty_list(section, "open");
+        let open = if never { Vec::new() } else { parsed(reader, section, "open", str::parse) };
+        let closed = parsed(reader, section, "closed", str::parse);
+        let special = parsed(reader, section, "special", schedule::special);
+        let Some(zone) = zone else { return };
+        let schedule = Schedule { zone, open, closed, special };
+        if self.plan.schedules.insert(name.value.clone(), schedule).is_some() {
+            reader.error(name.at, format!("two schedules have the name `{}`", name.value));
+        }
+    }
+
+    /// `when`: schedules by name, or with a `not ` before it.
+    fn when(&mut self, reader: &mut Reader<'_>, section: Section<'_>) -> When {
+        let mut when = When::default();
+        for text in reader.strings(section, "when") {
+            let (name, closed) = match text.value.strip_prefix("not ") {
+                Some(name) => (name.trim().to_owned(), true),
+                None => (text.value.clone(), false),
+            };
+            self.name(reader, Named::Schedule, &Text { value: name.clone(), at: text.at });
+            when.any.push((name, closed));
+        }
+        when
+    }
+
+    fn out_rule(&mut self, reader: &mut Reader<'_>, section: Section<'_>, read: ReadTable<'_>) {
         let known = [
             "name",
             "number",
             "prefix",
             "pattern",
             "regex",
+            "prefix_file",
+            "when",
             "tiers",
+            "least_cost",
             "user",
+            "ring",
+            "then",
             "to",
             "reject",
             "caller_id",
             "ring_for",
             "longest_call",
             "limits",
+            "failover",
+            "ask",
         ];
-        let later = ["when", "failover", "media", "least_cost", "prefix_file", "headers", "ask", "announce", "ring"];
-        reader.check_keys(section, "[[out]]", &known, &later);
+        reader.check_keys(section, "[[out]]", &known, &["media", "headers", "announce"]);
         let Some(name) = rule_name(reader, section, "[[out]]") else { return };
-        let matchers = self.out_matchers(reader, section);
+        let matchers = self.out_matchers(reader, section, read);
+        let when = self.when(reader, section);
         let reject = reject(reader, section);
-        let tiers = self.tiers(reader, section).map(Target::Tiers);
-        let user = template(reader, section, "user", &matchers).map(Target::User);
-        let actions = ["tiers", "user", "reject"];
+        let target = self.target(reader, section, &matchers, read);
+        let actions = ["tiers", "least_cost", "user", "ring", "reject"];
         if actions.into_iter().filter(|key| Reader::has(section, key)).count() != 1 {
-            let text = format!("rule `{}` needs exactly one of `tiers`, `user` and `reject`", name.value);
+            let text = format!(
+                "rule `{}` needs exactly one of `tiers`, `least_cost`, `user`, `ring` and `reject`",
+                name.value
+            );
             return reader.error(section.at, text);
         }
-        let action = match (tiers.or(user), reject) {
+        let action = match (target, reject) {
             (Some(target), None) => {
-                if Reader::has(section, "user") && Reader::has(section, "to") {
-                    reader.error(section.at, format!("`to` means nothing beside `user` (rule `{}`)", name.value));
+                let rings = matches!(target, Target::Ring(_));
+                let beside = if Reader::has(section, "user") { "user" } else { "ring" };
+                for key in ["to", "failover"].into_iter().filter(|key| rings && Reader::has(section, key)) {
+                    reader
+                        .error(section.at, format!("`{key}` means nothing beside `{beside}` (rule `{}`)", name.value));
                 }
-                OutAction::Dial(dial_action(reader, section, target, &matchers))
+                if !rings && Reader::has(section, "then") {
+                    let text = format!("`then` means nothing without `user` or `ring` (rule `{}`)", name.value);
+                    reader.error(section.at, text);
+                }
+                OutAction::Dial(self.dial_action(reader, section, target, &matchers))
             }
             (None, Some(reject)) => {
                 for key in DIAL_ONLY.into_iter().filter(|key| Reader::has(section, key)) {
@@ -184,29 +341,123 @@ impl Draft<'_> {
             _ => return,
         };
         self.out_places.push(self.place(reader, name.at));
-        self.plan.out_rules.push(OutRule { name: name.value, matchers, action });
+        self.plan.out_rules.push(OutRule { name: name.value, matchers, when, action });
     }
 
-    fn out_matchers(&self, reader: &mut Reader<'_>, section: Section<'_>) -> Vec<Matcher> {
+    /// Whom the rule calls.
+    fn target(
+        &mut self,
+        reader: &mut Reader<'_>,
+        section: Section<'_>,
+        matchers: &[Matcher],
+        read: ReadTable<'_>,
+    ) -> Option<Target> {
+        if Reader::has(section, "tiers") {
+            return self.tiers(reader, section).map(Target::Tiers);
+        }
+        if Reader::has(section, "least_cost") {
+            return self.least_cost(reader, section, read);
+        }
+        let ring = ring_action(self, reader, section, matchers);
+        ring.map(|mut ring| {
+            if let Some(ring_for) = reader.duration(section, "ring_for") {
+                ring.first.ring_for = ring_for;
+            }
+            Target::Ring(ring)
+        })
+    }
+
+    /// `least_cost = "rates.csv"`, or `{ file = "rates.csv", at_most = "0.05" }`.
+    fn least_cost(&mut self, reader: &mut Reader<'_>, section: Section<'_>, read: ReadTable<'_>) -> Option<Target> {
+        if let Some(keys) = reader.section_or_string(section, "least_cost") {
+            reader.check_keys(keys, "`least_cost`", &["file", "at_most"], &[]);
+            let at_most = reader.string(keys, "at_most").and_then(|text| {
+                let wrong = || format!("{:?} is no price such as \"0.05\"", text.value);
+                or_error(reader, &text, price(&text.value).ok_or_else(wrong))
+            });
+            let Some(file) = reader.string(keys, "file") else {
+                reader.error(keys.at, "`least_cost` needs a `file`");
+                return None;
+            };
+            return Some(Target::LeastCost { table: self.table(reader, &file, Kind::Rates, read)?, at_most });
+        }
+        let file = reader.string(section, "least_cost")?;
+        Some(Target::LeastCost { table: self.table(reader, &file, Kind::Rates, read)?, at_most: None })
+    }
+
+    /// A table that a rule names; one that several rules name is read once.
+    fn table(
+        &mut self,
+        reader: &mut Reader<'_>,
+        name: &Text,
+        kind: Kind,
+        read: ReadTable<'_>,
+    ) -> Option<Arc<PrefixTable>> {
+        // The files of a plan stand in one folder: one name is one table.
+        if let Some((.., table)) = self.tables.iter().find(|(known, of, _)| *known == name.value && *of == kind) {
+            return Some(table.clone());
+        }
+        let text = match read(&self.file, &name.value) {
+            Ok(text) => text,
+            Err(why) => {
+                reader.error(name.at, format!("{:?} cannot be read: {why}", name.value));
+                return None;
+            }
+        };
+        match PrefixTable::read(&name.value, &beside(&self.file, &name.value), &text, kind, self.trunks) {
+            Ok(table) => {
+                let table = Arc::new(table);
+                self.tables.push((name.value.clone(), kind, table.clone()));
+                Some(table)
+            }
+            Err(mut errors) => {
+                reader.errors.append(&mut errors);
+                None
+            }
+        }
+    }
+
+    fn out_matchers(&mut self, reader: &mut Reader<'_>, section: Section<'_>, read: ReadTable<'_>) -> Vec<Matcher> {
         let mut matchers = Vec::new();
-        let kinds = ["number", "prefix", "pattern", "regex"];
+        let kinds = ["number", "prefix", "pattern", "regex", "prefix_file"];
         if kinds.iter().filter(|kind| Reader::has(section, kind)).count() != 1 {
-            reader.error(section.at, "a rule has exactly one of `number`, `prefix`, `pattern` and `regex`");
+            reader.error(
+                section.at,
+                "a rule has exactly one of `number`, `prefix`, `pattern`, `regex` and `prefix_file`",
+            );
             return matchers;
         }
-        for text in reader.strings(section, "number") {
-            matchers.extend(or_error(reader, &text, number_matcher(&text.value)));
-        }
-        for text in reader.strings(section, "prefix") {
-            matchers.extend(or_error(reader, &text, prefix_matcher(&text.value)));
-        }
-        for text in reader.strings(section, "pattern") {
-            matchers.extend(or_error(reader, &text, pattern_matcher(&text.value)));
-        }
-        for text in reader.strings(section, "regex") {
-            matchers.extend(or_error(reader, &text, regex_matcher(&text.value)));
+        matchers.extend(parsed(reader, section, "number", number_matcher));
+        matchers.extend(parsed(reader, section, "prefix", prefix_matcher));
+        matchers.extend(parsed(reader, section, "pattern", pattern_matcher));
+        matchers.extend(parsed(reader, section, "regex", regex_matcher));
+        for file in reader.strings(section, "prefix_file") {
+            matchers.extend(self.table(reader, &file, Kind::Names, read).map(Matcher::Table));
         }
         matchers
+    }
+
+    fn dial_action(
+        &mut self,
+        reader: &mut Reader<'_>,
+        section: Section<'_>,
+        target: Target,
+        matchers: &[Matcher],
+    ) -> DialAction {
+        let limits = reader.string(section, "limits");
+        if let Some(limits) = limits.as_ref().filter(|limits| limits.value != "none") {
+            reader.error(limits.at, "`limits` of a rule can only be \"none\": the plan's limits do not hold for it");
+        }
+        DialAction {
+            to: template(reader, section, "to", matchers),
+            target,
+            ring_for: reader.duration(section, "ring_for"),
+            longest: reader.duration(section, "longest_call"),
+            unlimited: limits.is_some(),
+            caller_id: self.own_caller_id(reader, section),
+            failover: failover(reader, section),
+            ask: ask(reader, section),
+        }
     }
 
     fn tiers(&self, reader: &mut Reader<'_>, section: Section<'_>) -> Option<Vec<Vec<TrunkChoice>>> {
@@ -250,128 +501,40 @@ impl Draft<'_> {
     }
 
     fn in_rule(&mut self, reader: &mut Reader<'_>, section: Section<'_>) {
-        reader.check_keys(
-            section,
-            "[[in]]",
-            &["name", "did", "user", "ring", "reject"],
-            &["when", "then", "ask", "trunk"],
-        );
+        let known = ["name", "did", "trunk", "from", "when", "user", "ring", "then", "reject", "ask"];
+        reader.check_keys(section, "[[in]]", &known, &["announce"]);
         let Some(name) = rule_name(reader, section, "[[in]]") else { return };
-        let dids = reader.strings(section, "did");
         if !Reader::has(section, "did") {
             reader.error(section.at, format!("rule `{}` needs `did`: a number, a pattern or \"any\"", name.value));
         }
-        let mut matchers = Vec::new();
-        for did in dids {
-            let matcher = did_matcher(&did.value);
-            matchers.extend(or_error(reader, &did, matcher));
+        let matchers = parsed(reader, section, "did", did_matcher);
+        let from = parsed(reader, section, "from", did_matcher);
+        let when = self.when(reader, section);
+        let trunks = reader.strings(section, "trunk");
+        for trunk in &trunks {
+            self.check_trunk(reader, trunk);
         }
+        let trunks = trunks.into_iter().map(|trunk| trunk.value).collect();
         let actions = ["user", "ring", "reject"];
         if actions.iter().filter(|action| Reader::has(section, action)).count() != 1 {
             reader.error(section.at, format!("rule `{}` needs exactly one of `user`, `ring` and `reject`", name.value));
             return;
         }
         let action = match reject(reader, section) {
-            Some(reject) => InAction::Reject(reject),
-            None => match ring(reader, section) {
-                Some(action) => action,
+            Some(reject) => {
+                for key in ["then", "ask"].into_iter().filter(|key| Reader::has(section, key)) {
+                    reader.error(section.at, format!("`{key}` means nothing beside `reject` (rule `{}`)", name.value));
+                }
+                InAction::Reject(reject)
+            }
+            None => match ring_action(self, reader, section, &[Matcher::Any]) {
+                Some(action) => InAction::Ring(action),
                 None => return,
             },
         };
+        let ask = ask(reader, section);
         self.in_places.push(self.place(reader, name.at));
-        self.plan.in_rules.push(InRule { name: name.value, matchers, action });
-    }
-
-    fn test_row(&mut self, reader: &mut Reader<'_>, section: Section<'_>) {
-        let known = ["user", "dial", "class", "caller_id", "destinations", "call_in", "did", "from", "expect"];
-        reader.check_keys(section, "[[test]]", &known, &["at"]);
-        let user = reader.string(section, "user");
-        let dial = reader.string(section, "dial");
-        let trunk = reader.string(section, "call_in");
-        let did = reader.string(section, "did");
-        let ask = match (user, dial, trunk, did) {
-            (Some(user), Some(dial), None, None) => {
-                let destinations = Reader::has(section, "destinations")
-                    .then(|| reader.strings(section, "destinations").into_iter().map(|text| text.value).collect());
-                let caller = Caller {
-                    user: user.value,
-                    class: reader.string(section, "class").map(|class| class.value),
-                    caller_id: reader.string(section, "caller_id").map(|id| id.value),
-                    asked: None,
-                    destinations,
-                };
-                Ask::Out { caller, dial: dial.value }
-            }
-            (None, None, Some(trunk), Some(did)) => {
-                self.check_trunk(reader, &trunk);
-                let from = reader.string(section, "from").map_or_else(Ask::nobody, |from| from.value);
-                Ask::In { trunk: trunk.value, did: did.value, from }
-            }
-            _ => {
-                reader.error(section.at, "a test has `user` and `dial`, or `call_in` (a trunk) and `did`");
-                return;
-            }
-        };
-        let expect = reader.section(section, "expect").map(|expect| expectation(reader, expect)).unwrap_or_default();
-        if expect.is_empty() {
-            reader.error(section.at, "a test needs `expect` with at least one key");
-        }
-        let Place { file, line } = self.place(reader, section.at);
-        self.tests.push(TestRow { file, line, ask, expect });
-    }
-
-    /// What can be judged only when all files are read.
-    fn check_whole(&self, errors: &mut Vec<PlanError>) {
-        let out: Vec<(&str, &[Matcher])> =
-            self.plan.out_rules.iter().map(|r| (r.name.as_str(), r.matchers.as_slice())).collect();
-        let inward: Vec<(&str, &[Matcher])> =
-            self.plan.in_rules.iter().map(|r| (r.name.as_str(), r.matchers.as_slice())).collect();
-        check_rules(&out, &self.out_places, errors);
-        check_rules(&inward, &self.in_places, errors);
-        self.check_numbers(errors);
-        for (rule, place) in &self.allowed {
-            if !out.iter().any(|(name, _)| name == rule) {
-                errors.push(place.error(format!("`allow` names `{rule}`, and no [[out]] rule has that name")));
-            }
-        }
-        if let (Some(class), Some(place)) = (&self.plan.default_class, &self.default_class)
-            && !self.plan.classes.contains_key(class)
-        {
-            errors.push(place.error(format!("`default_class` names `{class}`, and there is no [class.{class}]")));
-        }
-    }
-}
-
-impl Draft<'_> {
-    /// Numbers of [[out]] rules that no dialled text can become.
-    fn check_numbers(&self, errors: &mut Vec<PlanError>) {
-        for (rule, place) in self.plan.out_rules.iter().zip(&self.out_places) {
-            for matcher in &rule.matchers {
-                let Matcher::Number(own) = matcher else { continue };
-                match self.plan.numbering.normalise(own) {
-                    Ok(number) if number.text == *own => {}
-                    Ok(number) => errors.push(place.error(format!(
-                        "rule `{}` waits for {own}, which becomes {} before the rules are asked; write that",
-                        rule.name, number.text
-                    ))),
-                    Err(why) => errors.push(place.error(format!("rule `{}` can never match {own}: {why}", rule.name))),
-                }
-            }
-        }
-    }
-}
-
-/// Names that stand twice, and rules that no number can reach.
-fn check_rules(rules: &[(&str, &[Matcher])], places: &[Place], errors: &mut Vec<PlanError>) {
-    let mut earlier: Vec<&Matcher> = Vec::new();
-    for (index, ((name, matchers), place)) in rules.iter().zip(places).enumerate() {
-        if rules.iter().take(index).any(|(other, _)| other == name) {
-            errors.push(place.error(format!("two rules have the name `{name}`")));
-        }
-        if all_covered(&earlier, matchers) {
-            errors.push(place.error(format!("rule `{name}` can never match: the rules above it take all of it")));
-        }
-        earlier.extend(matchers.iter());
+        self.plan.in_rules.push(InRule { name: name.value, matchers, when, trunks, from, action, ask });
     }
 }
 
@@ -440,101 +603,20 @@ fn did_matcher(text: &str) -> Result<Matcher, String> {
     }
 }
 
-fn patterns(reader: &mut Reader<'_>, section: Section<'_>, key: &str) -> Vec<Pattern> {
+/// The texts of a key, each parsed; those that cannot be are told.
+fn parsed<T>(
+    reader: &mut Reader<'_>,
+    section: Section<'_>,
+    key: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Vec<T> {
     let texts = reader.strings(section, key);
-    texts.iter().filter_map(|text| or_error(reader, text, text.value.parse())).collect()
+    texts.iter().filter_map(|text| or_error(reader, text, parse(&text.value))).collect()
 }
 
-/// A text of digits, of a length within limits.
-fn digits(reader: &mut Reader<'_>, section: Section<'_>, key: &str, most: usize) -> Option<String> {
-    let text = reader.string(section, key)?;
-    if text.value.len() <= most && text.value.bytes().all(|b| b.is_ascii_digit()) {
-        return Some(text.value);
-    }
-    reader.error(text.at, format!("`{key}` is at most {most} digits"));
-    None
-}
-
-fn numbering(reader: &mut Reader<'_>, section: Section<'_>) -> Numbering {
-    let known = ["country", "national", "international", "area", "subscriber", "extensions", "emergency", "short"];
-    reader.check_keys(section, "[numbering]", &known, &[]);
-    let country = digits(reader, section, "country", 3).filter(|country| !country.is_empty());
-    let mut international = Vec::new();
-    for text in reader.strings(section, "international") {
-        if text.value == "+" || (1..=5).contains(&text.value.len()) && text.value.bytes().all(|b| b.is_ascii_digit()) {
-            international.push(text.value);
-        } else {
-            reader.error(text.at, "`international` has prefixes such as \"00\" and \"+\"");
-        }
-    }
-    let mut emergency = Vec::new();
-    for text in reader.strings(section, "emergency") {
-        if text.value.bytes().all(|b| b.is_ascii_digit()) && (2..=6).contains(&text.value.len()) {
-            emergency.push(text.value);
-        } else {
-            reader.error(text.at, "`emergency` has numbers such as \"112\"");
-        }
-    }
-    let needs_country = ["national", "area", "subscriber"].into_iter().find(|key| Reader::has(section, key));
-    if let (None, Some(key)) = (&country, needs_country) {
-        reader.error(section.at, format!("`{key}` needs `country`"));
-    }
-    Numbering {
-        country,
-        national: digits(reader, section, "national", 5),
-        international,
-        area: digits(reader, section, "area", 6).unwrap_or_default(),
-        subscriber: patterns(reader, section, "subscriber"),
-        extensions: patterns(reader, section, "extensions"),
-        emergency,
-        short: patterns(reader, section, "short"),
-    }
-}
-
-const CALLER_ID_KEYS: [&str; 3] = ["present", "fallback", "allowed"];
-const CALLER_ID_LATER: [&str; 3] = ["sticky", "pool", "headers"];
-
-fn caller_id(reader: &mut Reader<'_>, section: Section<'_>) -> CallerIdKeys {
-    let present = reader.string(section, "present").and_then(|text| match text.value.as_str() {
-        "user" => Some(Present::User),
-        ANONYMOUS => Some(Present::Anonymous),
-        number if is_number(number) => Some(Present::Number(number.to_owned())),
-        _ => {
-            reader.error(text.at, "`present` is \"user\", \"anonymous\" or a number such as \"+442079460100\"");
-            None
-        }
-    });
-    let fallback = reader.string(section, "fallback").and_then(|text| {
-        if is_number(&text.value) || text.value == ANONYMOUS {
-            return Some(text.value);
-        }
-        reader.error(text.at, "`fallback` is a number such as \"+442079460100\", or \"anonymous\"");
-        None
-    });
-    let allowed = Reader::has(section, "allowed").then(|| {
-        let texts = reader.strings(section, "allowed");
-        texts.iter().filter_map(|text| or_error(reader, text, did_matcher(&text.value))).collect()
-    });
-    CallerIdKeys { present, fallback, allowed }
-}
-
-fn dial_action(reader: &mut Reader<'_>, section: Section<'_>, target: Target, matchers: &[Matcher]) -> DialAction {
-    let caller_id = reader.section(section, "caller_id").map(|keys| {
-        reader.check_keys(keys, "`caller_id`", &CALLER_ID_KEYS, &CALLER_ID_LATER);
-        caller_id(reader, keys)
-    });
-    let limits = reader.string(section, "limits");
-    if let Some(limits) = limits.as_ref().filter(|limits| limits.value != "none") {
-        reader.error(limits.at, "`limits` of a rule can only be \"none\": the plan's limits do not hold for it");
-    }
-    DialAction {
-        to: template(reader, section, "to", matchers),
-        target,
-        ring_for: reader.duration(section, "ring_for"),
-        longest: reader.duration(section, "longest_call"),
-        unlimited: limits.is_some(),
-        caller_id: caller_id.unwrap_or_default(),
-    }
+/// The name of a file beside another, for people.
+fn beside(file: &str, name: &str) -> String {
+    file.rsplit_once('/').map_or_else(|| name.to_owned(), |(folder, _)| format!("{folder}/{name}"))
 }
 
 fn template(reader: &mut Reader<'_>, section: Section<'_>, key: &str, matchers: &[Matcher]) -> Option<Template> {
@@ -569,34 +651,44 @@ fn reject(reader: &mut Reader<'_>, section: Section<'_>) -> Option<Reject> {
     Some(Reject { code: code.unwrap_or(403), reason: reason.unwrap_or_else(|| "Refused by the dial plan".to_owned()) })
 }
 
-/// `user = "..."` or `ring = { users = [..], how = "all", for = "25s" }`.
-fn ring(reader: &mut Reader<'_>, section: Section<'_>) -> Option<InAction> {
-    if let Some(user) = template(reader, section, "user", &[Matcher::Any]) {
-        return Some(InAction::Ring { users: vec![user], ring_for: RING_FOR });
+/// `failover = { on = ["timeout", "5xx"], after = "4s" }`.
+fn failover(reader: &mut Reader<'_>, section: Section<'_>) -> Failover {
+    let mut failover = Failover::default();
+    let Some(keys) = reader.section(section, "failover") else { return failover };
+    reader.check_keys(keys, "`failover`", &["on", "after"], &[]);
+    if Reader::has(keys, "on") {
+        failover.on = parsed(reader, keys, "on", str::parse);
     }
-    let keys = reader.section(section, "ring")?;
-    reader.check_keys(keys, "`ring`", &["users", "how", "for"], &["group"]);
-    if let Some(how) = reader.string(keys, "how").filter(|how| how.value != "all") {
-        reader.error(how.at, format!("`how = \"{}\"` is not supported yet; \"all\" rings all at once", how.value));
-    }
-    if !Reader::has(keys, "users") {
-        reader.error(keys.at, "`ring` needs `users`");
-    }
-    let texts = reader.strings(keys, "users");
-    let users = texts.iter().filter_map(|text| checked_template(reader, text, &[Matcher::Any])).collect();
-    let ring_for = reader.duration(keys, "for").unwrap_or(RING_FOR);
-    Some(InAction::Ring { users, ring_for })
+    failover.after = reader.duration(keys, "after");
+    failover
 }
 
-fn expectation(reader: &mut Reader<'_>, section: Section<'_>) -> Expect {
-    let known = ["rule", "to", "from", "trunks", "target_user", "target_users", "refused", "reason"];
-    reader.check_keys(section, "`expect`", &known, &[]);
-    let mut string = |key: &str| reader.string(section, key).map(|text| text.value);
-    let (rule, to, from, reason) = (string("rule"), string("to"), string("from"), string("reason"));
-    let mut list = |key: &str| {
-        Reader::has(section, key).then(|| reader.strings(section, key).into_iter().map(|text| text.value).collect())
+/// `ask = { url = "http://...", within = "300ms", otherwise = "go-on" }`.
+fn ask(reader: &mut Reader<'_>, section: Section<'_>) -> Option<Ask> {
+    let keys = reader.section(section, "ask")?;
+    reader.check_keys(keys, "`ask`", &["url", "within", "otherwise", "reject"], &[]);
+    let Some(url) = reader.string(keys, "url") else {
+        reader.error(keys.at, "`ask` needs a `url`");
+        return None;
     };
-    let (trunks, one, several) = (list("trunks"), list("target_user"), list("target_users"));
-    let refused = reader.integer(section, "refused", 400..=699).and_then(|code| u16::try_from(code).ok());
-    Expect { rule, to, from, trunks, target_users: several.or(one), refused, reason }
+    let host = url.value.strip_prefix("http://").or_else(|| url.value.strip_prefix("https://")).unwrap_or_default();
+    let plain = |b: u8| b.is_ascii_graphic() && !b"\"<>\\^`{|}@".contains(&b);
+    if host.is_empty() || host.starts_with(['/', ':']) || url.value.len() > 1024 || !url.value.bytes().all(plain) {
+        reader.error(url.at, format!("{:?} is no URL such as \"https://pbx.example/route\"", url.value));
+    }
+    let within = reader.short_duration(keys, "within", MOST_ASK).unwrap_or(ASK_WITHIN);
+    let alternative = reject(reader, keys);
+    let otherwise = reader.string(keys, "otherwise");
+    let otherwise = match (otherwise.as_ref().map(|text| text.value.as_str()), alternative) {
+        (Some("go-on"), None) => Otherwise::GoOn,
+        (Some("refuse") | None, reject) => Otherwise::Refuse(
+            reject.unwrap_or_else(|| Reject { code: 503, reason: "The call could not be checked".to_owned() }),
+        ),
+        _ => {
+            let at = otherwise.map_or(keys.at, |text| text.at);
+            reader.error(at, "`otherwise` is \"refuse\" (the default, and `reject` says how) or \"go-on\"");
+            return None;
+        }
+    };
+    Some(Ask { hook: Hook { url: url.value, within }, otherwise })
 }

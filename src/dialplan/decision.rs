@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use super::hook::{Hook, Question};
+
 /// Who calls: a browser's user, with what his token says of him.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Caller {
@@ -27,6 +29,8 @@ pub struct Routed {
     pub decision: Decision,
     /// Why, in order.
     pub steps: Vec<Step>,
+    /// Whether a schedule was asked: at another time the decision may be another.
+    pub timed: bool,
 }
 
 /// One step of an explanation, in words.
@@ -59,8 +63,12 @@ pub enum Decision {
         /// The longest that the call may last; `None`: no limit by the plan. In JSON: seconds.
         #[serde(serialize_with = "seconds")]
         longest: Option<Duration>,
+        /// When the next trunk is tried.
+        failover: Failover,
+        /// A call to an emergency number: no limit holds for it.
+        emergency: bool,
     },
-    /// Ring users: all browsers and phones of all of them at once.
+    /// Ring users: their browsers and phones.
     Ring {
         /// The name of the rule.
         rule: String,
@@ -69,14 +77,26 @@ pub enum Decision {
         /// Of a call that a user makes: the caller id to show; `None`: the plan names none, and the user's name is
         /// shown. Of a trunk's call always `None`: its caller is shown as the trunk named him.
         from: Option<String>,
-        /// The users.
-        users: Vec<String>,
-        /// How long. In JSON: seconds.
-        #[serde(serialize_with = "seconds")]
-        ring_for: Duration,
+        /// Who rings, one turn after the other.
+        turns: Vec<Turn>,
         /// The longest that the call may last; `None`: no limit by the plan. In JSON: seconds.
         #[serde(serialize_with = "seconds")]
         longest: Option<Duration>,
+        /// What happens when nobody has taken the call; `None`: it ends.
+        then: Option<Box<Decision>>,
+    },
+    /// Ask a web hook.
+    Ask {
+        /// The name of the rule.
+        rule: String,
+        /// Who is asked.
+        hook: Hook,
+        /// What it is told.
+        question: Question,
+        /// What happens if the hook lets the rule go on.
+        plain: Box<Decision>,
+        /// What happens if there is no answer.
+        otherwise: Box<Decision>,
     },
     /// Refuse.
     Refuse {
@@ -106,11 +126,93 @@ pub struct TrunkChoice {
     pub weight: u32,
 }
 
+/// Users who ring at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Turn {
+    /// The users: all browsers and phones of all of them.
+    pub users: Vec<String>,
+    /// How long. In JSON: seconds.
+    #[serde(rename = "seconds", serialize_with = "seconds")]
+    pub ring_for: Duration,
+}
+
+/// When the next trunk of a call is tried. It never is once the called phone has rung.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failover {
+    /// On what; any of these is enough.
+    pub on: Vec<FailoverOn>,
+    /// How long a trunk may say nothing at all; `None`: the gateway's own limit. In JSON: seconds.
+    #[serde(serialize_with = "seconds")]
+    pub after: Option<Duration>,
+}
+
+/// What leads to the next trunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailoverOn {
+    /// The trunk does not answer.
+    Timeout,
+    /// The trunk cannot be reached.
+    Unreachable,
+    /// A status of this hundred: `5` for `5xx`.
+    Class(u16),
+    /// This status.
+    Status(u16),
+}
+
+impl Default for Failover {
+    /// A trunk that does not answer, cannot be reached, or says that the fault is its own.
+    fn default() -> Failover {
+        let on = vec![FailoverOn::Timeout, FailoverOn::Unreachable, FailoverOn::Status(408), FailoverOn::Class(5)];
+        Failover { on, after: None }
+    }
+}
+
+impl Failover {
+    /// Whether a refusal with this status leads to the next trunk.
+    pub fn takes(&self, status: u16) -> bool {
+        self.on.iter().any(|on| match on {
+            FailoverOn::Class(class) => status / 100 == *class,
+            FailoverOn::Status(own) => status == *own,
+            FailoverOn::Timeout | FailoverOn::Unreachable => false,
+        })
+    }
+}
+
+impl fmt::Display for FailoverOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FailoverOn::Timeout => f.write_str("timeout"),
+            FailoverOn::Unreachable => f.write_str("unreachable"),
+            FailoverOn::Class(class) => write!(f, "{class}xx"),
+            FailoverOn::Status(status) => write!(f, "{status}"),
+        }
+    }
+}
+
+impl std::str::FromStr for FailoverOn {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<FailoverOn, String> {
+        let status = text.parse::<u16>().ok().filter(|status| (400..700).contains(status));
+        match text {
+            "timeout" => Ok(FailoverOn::Timeout),
+            "unreachable" => Ok(FailoverOn::Unreachable),
+            "4xx" => Ok(FailoverOn::Class(4)),
+            "5xx" => Ok(FailoverOn::Class(5)),
+            "6xx" => Ok(FailoverOn::Class(6)),
+            _ => status.map(FailoverOn::Status).ok_or_else(|| {
+                format!("{text:?} is none of \"timeout\", \"unreachable\", \"4xx\", \"5xx\", \"6xx\" and a status such as \"430\"")
+            }),
+        }
+    }
+}
+
 impl Decision {
     /// The rule that decided, if one did.
     pub fn rule(&self) -> Option<&str> {
         match self {
-            Decision::Dial { rule, .. } | Decision::Ring { rule, .. } => Some(rule),
+            Decision::Dial { rule, .. } | Decision::Ring { rule, .. } | Decision::Ask { rule, .. } => Some(rule),
             Decision::Refuse { rule, .. } => rule.as_deref(),
         }
     }
@@ -119,6 +221,11 @@ impl Decision {
 /// The trunks of a tier as `[[test]]` rows write them: `carrier-west|carrier-east`.
 pub(super) fn tier_text(tier: &[TrunkChoice]) -> String {
     tier.iter().map(|choice| choice.trunk.as_str()).collect::<Vec<_>>().join("|")
+}
+
+/// The same with weights: `carrier-west:70|carrier-east:30`.
+pub(super) fn weighted_text(tier: &[TrunkChoice]) -> String {
+    tier.iter().map(|choice| format!("{}:{}", choice.trunk, choice.weight)).collect::<Vec<_>>().join("|")
 }
 
 impl fmt::Display for Decision {
@@ -132,8 +239,16 @@ impl fmt::Display for Decision {
                 }
                 write!(f, " (rule \"{rule}\")")
             }
-            Decision::Ring { rule, users, ring_for, .. } => {
-                write!(f, "ring {} for {} s (rule \"{rule}\")", users.join(", "), ring_for.as_secs())
+            Decision::Ring { rule, turns, then, .. } => {
+                let turn = |turn: &Turn| format!("{} for {} s", turn.users.join(", "), turn.ring_for.as_secs());
+                let turns: Vec<String> = turns.iter().map(turn).collect();
+                write!(f, "ring {} (rule \"{rule}\")", turns.join(", then "))?;
+                then.as_ref().map_or(Ok(()), |then| write!(f, "; nobody takes it: {then}"))
+            }
+            Decision::Ask { rule, hook, plain, otherwise, .. } => {
+                let within = hook.within.as_millis();
+                write!(f, "ask {} within {within} ms (rule \"{rule}\"); it may say: {plain}; ", hook.url)?;
+                write!(f, "no answer: {otherwise}")
             }
             Decision::Refuse { rule, code, reason, .. } => {
                 write!(f, "refuse with {code}: {reason}")?;

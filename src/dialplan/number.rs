@@ -55,10 +55,15 @@ impl Numbering {
         self.untouched(&digits).map_or_else(|| self.to_e164(&digits), Ok)
     }
 
+    /// Whether a number, as it is after normalisation, is an emergency number.
+    pub fn is_emergency(&self, number: &str) -> bool {
+        self.emergency.iter().any(|own| own == number)
+    }
+
     /// The numbers that stay as they are: emergency, inside and short ones.
     fn untouched(&self, digits: &str) -> Option<Number> {
         let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(digits));
-        let taken_for = if self.emergency.iter().any(|number| number == digits) {
+        let taken_for = if self.is_emergency(digits) {
             "an emergency number"
         } else if any(&self.extensions) {
             "an inside number"

@@ -122,6 +122,67 @@ impl<'a> Reader<'a> {
         time
     }
 
+    /// A length of time that may be short: `300ms`, `2s`, up to `most`.
+    pub fn short_duration(&mut self, section: Section<'_>, key: &str, most: Duration) -> Option<Duration> {
+        let text = self.string(section, key)?;
+        let time = match text.value.strip_suffix("ms") {
+            Some(number) if number.len() <= 5 && number.bytes().all(|b| b.is_ascii_digit()) => {
+                number.parse().ok().map(Duration::from_millis)
+            }
+            Some(_) => None,
+            None => duration(&text.value),
+        };
+        let time = time.filter(|time| !time.is_zero() && *time <= most);
+        if time.is_none() {
+            let most = most.as_secs();
+            self.error(text.at, format!("`{key}` is a length of time, such as 300ms or 2s, and at most {most}s"));
+        }
+        time
+    }
+
+    /// Yes or no.
+    pub fn boolean(&mut self, section: Section<'_>, key: &str) -> Option<bool> {
+        let (value, at) = Self::value(section, key)?;
+        if let DeValue::Boolean(on) = value {
+            return Some(*on);
+        }
+        self.error(at, format!("`{key}` is true or false"));
+        None
+    }
+
+    /// A table where a text may stand too; nothing where it is a text or absent.
+    pub fn section_or_string<'s>(&mut self, section: Section<'s>, key: &str) -> Option<Section<'s>> {
+        match Self::value(section, key) {
+            Some((DeValue::Table(table), at)) => Some(Section { table, at }),
+            _ => None,
+        }
+    }
+
+    /// A table or a list of tables; empty when absent.
+    pub fn section_or_list<'s>(&mut self, section: Section<'s>, key: &str) -> Vec<Section<'s>> {
+        match Self::value(section, key) {
+            Some((DeValue::Array(_), _)) => self.sections(section, key),
+            _ => self.section(section, key).into_iter().collect(),
+        }
+    }
+
+    /// Whether a list is there and empty.
+    pub fn is_empty_list(&self, section: Section<'_>, key: &str) -> bool {
+        matches!(Self::value(section, key), Some((DeValue::Array(items), _)) if items.is_empty())
+    }
+
+    /// The tables among the values of a table.
+    pub fn tables<'s>(&mut self, section: Section<'s>) -> Vec<(Text, Section<'s>)> {
+        let tables = section.table.iter().filter_map(|(key, value)| match value.get_ref() {
+            DeValue::Table(table) => {
+                let name = Text { value: key.get_ref().to_string(), at: key.span().start };
+                Some((name, Section { table, at: value.span().start }))
+            }
+            _ => None,
+        });
+        tables.collect()
+    }
+
     /// A table that may be absent.
     pub fn section<'s>(&mut self, section: Section<'s>, key: &str) -> Option<Section<'s>> {
         let (value, at) = Self::value(section, key)?;

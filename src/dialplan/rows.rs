@@ -1,6 +1,6 @@
 //! The `[[test]]` rows of a plan: what is asked, what is expected, and how it failed.
 
-use super::decision::{Caller, Decision, tier_text};
+use super::decision::{Caller, Decision, Routed, tier_text, weighted_text};
 use super::plan::{Plan, PlanError};
 use super::rules::ANONYMOUS;
 
@@ -10,6 +10,10 @@ pub(super) struct TestRow {
     pub file: String,
     pub line: usize,
     pub ask: Ask,
+    /// When the call is made.
+    pub at: Option<String>,
+    /// What the rule's web hook says; `None`: nothing in time.
+    pub answer: Option<String>,
     pub expect: Expect,
 }
 
@@ -27,70 +31,139 @@ pub(super) struct Expect {
     pub to: Option<String>,
     pub from: Option<String>,
     pub trunks: Option<Vec<String>>,
+    pub failover: Option<Vec<String>>,
     pub target_users: Option<Vec<String>>,
+    /// Who rings in turn; those of one turn are joined by a bar.
+    pub turns: Option<Vec<String>>,
+    /// A length of time, or `none`.
+    pub longest_call: Option<String>,
+    pub emergency: Option<bool>,
+    /// The web hook that is asked.
+    pub ask: Option<String>,
     pub refused: Option<u16>,
     pub reason: Option<String>,
+    /// What happens when nobody takes the call.
+    pub then: Option<Box<Expect>>,
 }
 
 /// Runs a row; the error says what was expected, what came, and the steps that led there.
 pub(super) fn run(plan: &Plan, row: &TestRow) -> Option<PlanError> {
-    let routed = match &row.ask {
-        Ask::Out { caller, dial } => plan.route_out(caller, dial, 0),
-        Ask::In { trunk, did, from } => plan.route_in(trunk, did, from, 0),
+    let error = |text: String| Some(PlanError { file: row.file.clone(), line: row.line, text });
+    let at = match row.at.as_deref().map(|at| plan.moment(at)).transpose() {
+        Ok(at) => at,
+        Err(why) => return error(why),
     };
-    let wrong = differences(&row.expect, &routed.decision);
+    let Routed { decision, steps, timed } = match &row.ask {
+        Ask::Out { caller, dial } => plan.route_out(caller, dial, at.unwrap_or(0)),
+        Ask::In { trunk, did, from } => plan.route_in(trunk, did, from, at.unwrap_or(0)),
+    };
+    if timed && at.is_none() {
+        return error("this test asks a schedule: say `at = \"2026-11-20 10:00\"`".to_owned());
+    }
+    let mut wrong = Vec::new();
+    if let Some(expected) = &row.expect.ask {
+        let url = match &decision {
+            Decision::Ask { hook, .. } => Some(&hook.url),
+            _ => None,
+        };
+        if url != Some(expected) {
+            wrong.push(format!("expected ask = {expected}"));
+        }
+    }
+    let (decision, misunderstood) = plan.answered(decision, row.answer.as_deref());
+    if let Some(why) = misunderstood {
+        wrong.push(format!("the answer is none: {why}"));
+    }
+    differences("", &row.expect, &decision, &mut wrong);
     if wrong.is_empty() {
         return None;
     }
-    let steps: Vec<String> = routed.steps.iter().map(ToString::to_string).collect();
-    let text = format!("test failed: {}; came: {} [{}]", wrong.join(", "), routed.decision, steps.join("; "));
-    Some(PlanError { file: row.file.clone(), line: row.line, text })
+    let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
+    error(format!("test failed: {}; came: {decision} [{}]", wrong.join(", "), steps.join("; ")))
 }
 
-fn differences(expect: &Expect, decision: &Decision) -> Vec<String> {
-    let mut wrong = Vec::new();
+/// What a decision has, in the words of `expect`.
+#[derive(Default)]
+struct Found {
+    to: Option<String>,
+    from: Option<String>,
+    trunks: Option<Vec<String>>,
+    weighted: Option<Vec<String>>,
+    failover: Option<Vec<String>>,
+    users: Option<Vec<String>>,
+    turns: Option<Vec<String>>,
+    longest: Option<String>,
+    emergency: bool,
+    refused: Option<u16>,
+    reason: Option<String>,
+}
+
+fn found(decision: &Decision) -> Found {
+    let length = |longest: &Option<std::time::Duration>| {
+        Some(longest.map_or_else(|| "none".to_owned(), |longest| format!("{}s", longest.as_secs())))
+    };
+    match decision {
+        Decision::Dial { to, from, tiers, longest, failover, emergency, .. } => Found {
+            to: Some(to.clone()),
+            from: from.clone(),
+            trunks: Some(tiers.iter().map(|tier| tier_text(tier)).collect()),
+            weighted: Some(tiers.iter().map(|tier| weighted_text(tier)).collect()),
+            failover: Some(failover.on.iter().map(ToString::to_string).collect()),
+            longest: length(longest),
+            emergency: *emergency,
+            ..Found::default()
+        },
+        Decision::Ring { to, from, turns, longest, .. } => Found {
+            to: Some(to.clone()),
+            from: from.clone(),
+            users: Some(turns.iter().flat_map(|turn| turn.users.clone()).collect()),
+            turns: Some(turns.iter().map(|turn| turn.users.join("|")).collect()),
+            longest: length(longest),
+            ..Found::default()
+        },
+        Decision::Refuse { code, reason, .. } => {
+            Found { refused: Some(*code), reason: Some(reason.clone()), ..Found::default() }
+        }
+        Decision::Ask { .. } => Found::default(),
+    }
+}
+
+fn differences(path: &str, expect: &Expect, decision: &Decision, wrong: &mut Vec<String>) {
+    let found = found(decision);
     let mut compare = |key: &str, expected: Option<String>, found: Option<String>| {
         if let Some(expected) = expected.filter(|expected| Some(expected) != found.as_ref()) {
-            wrong.push(format!("expected {key} = {expected}"));
+            wrong.push(format!("expected {path}{key} = {expected}"));
         }
     };
-    let list = |items: &[String]| format!("{items:?}");
+    let list = |items: &Vec<String>| format!("{items:?}");
+    let trunks = found.trunks.map(|trunks| as_written(trunks, found.weighted, expect.trunks.as_deref()));
     compare("rule", expect.rule.clone(), decision.rule().map(str::to_owned));
-    let (mut to, mut from, mut trunks, mut users, mut refused, mut words) = (None, None, None, None, None, None);
+    compare("to", expect.to.clone(), found.to);
+    compare("from", expect.from.clone(), found.from);
+    compare("trunks", expect.trunks.as_ref().map(list), trunks.as_ref().map(list));
+    compare("failover", expect.failover.as_ref().map(list), found.failover.as_ref().map(list));
+    compare("target_users", expect.target_users.as_ref().map(list), found.users.as_ref().map(list));
+    compare("turns", expect.turns.as_ref().map(list), found.turns.as_ref().map(list));
+    compare("longest_call", expect.longest_call.clone(), found.longest);
+    compare("emergency", expect.emergency.map(|on| on.to_string()), Some(found.emergency.to_string()));
+    compare("refused", expect.refused.map(|code| code.to_string()), found.refused.map(|code| code.to_string()));
+    compare("reason", expect.reason.clone(), found.reason);
+    let Some(then) = &expect.then else { return };
     match decision {
-        Decision::Dial { to: number, from: shown, tiers, .. } => {
-            to = Some(number.clone());
-            from.clone_from(shown);
-            trunks = Some(list(&tiers.iter().map(|tier| tier_text(tier)).collect::<Vec<_>>()));
-        }
-        Decision::Ring { to: number, from: shown, users: rung, .. } => {
-            to = Some(number.clone());
-            from.clone_from(shown);
-            users = Some(list(rung));
-        }
-        Decision::Refuse { code, reason, .. } => {
-            refused = Some(code.to_string());
-            words = Some(reason.clone());
-        }
+        Decision::Ring { then: Some(next), .. } => differences(&format!("{path}then."), then, next, wrong),
+        _ => wrong.push(format!("expected {path}then")),
     }
-    compare("to", expect.to.clone(), to);
-    compare("from", expect.from.clone(), from);
-    compare("trunks", expect.trunks.as_deref().map(list), trunks);
-    compare("target_users", expect.target_users.as_deref().map(list), users);
-    compare("refused", expect.refused.map(|code| code.to_string()), refused);
-    compare("reason", expect.reason.clone(), words);
-    wrong
 }
 
-impl Expect {
-    /// Whether the row expects anything at all.
-    pub fn is_empty(&self) -> bool {
-        let texts = [&self.rule, &self.to, &self.from, &self.reason];
-        texts.iter().all(|text| text.is_none())
-            && self.trunks.is_none()
-            && self.target_users.is_none()
-            && self.refused.is_none()
-    }
+/// The tiers as a row writes them: with weights where the row has any.
+fn as_written(plain: Vec<String>, weighted: Option<Vec<String>>, expected: Option<&[String]>) -> Vec<String> {
+    let weighted = weighted.unwrap_or_default();
+    let has_weights = |at: usize| expected.and_then(|tiers| tiers.get(at)).is_some_and(|tier| tier.contains(':'));
+    let tier = |(at, plain): (usize, String)| match weighted.get(at) {
+        Some(weighted) if has_weights(at) => weighted.clone(),
+        _ => plain,
+    };
+    plain.into_iter().enumerate().map(tier).collect()
 }
 
 impl Ask {

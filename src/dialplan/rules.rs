@@ -1,12 +1,16 @@
 //! The rules of a plan: what they match and what they do.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use regex::Regex;
 
-use super::decision::{Caller, TrunkChoice};
-use super::number::{Numbering, Pattern};
+use super::caller_id::CallerIdKeys;
+use super::decision::{Failover, TrunkChoice};
+use super::hook::Hook;
+use super::number::Pattern;
+use super::table::{PrefixTable, Price};
 
 /// What is shown for a caller who wants no number shown.
 pub(super) const ANONYMOUS: &str = "anonymous";
@@ -24,6 +28,8 @@ pub(super) enum Matcher {
     Pattern(Pattern, String),
     /// An expression for the whole number; its text.
     Regex(Regex, String),
+    /// What begins with a prefix of a table.
+    Table(Arc<PrefixTable>),
 }
 
 impl Matcher {
@@ -35,6 +41,7 @@ impl Matcher {
             Matcher::Prefix(prefix) => number.starts_with(prefix),
             Matcher::Pattern(pattern, _) => pattern.matches(number),
             Matcher::Regex(regex, _) => regex.is_match(number),
+            Matcher::Table(table) => table.longest(number).is_some(),
         }
     }
 
@@ -64,18 +71,27 @@ impl Matcher {
             (Matcher::Prefix(own), Matcher::Pattern(pattern, _)) => pattern.stem().starts_with(own),
             (Matcher::Pattern(own, _), Matcher::Pattern(pattern, _)) => own == pattern,
             (Matcher::Regex(_, own), Matcher::Regex(_, other)) => own == other,
+            (Matcher::Prefix(own), Matcher::Table(table)) => table.all_begin_with(own),
+            (Matcher::Table(table), Matcher::Prefix(prefix)) => table.longest(prefix).is_some(),
+            (Matcher::Table(table), Matcher::Pattern(pattern, _)) => table.longest(pattern.stem()).is_some(),
+            (Matcher::Table(own), Matcher::Table(other)) => Arc::ptr_eq(own, other),
             _ => false,
         }
     }
 
-    /// The matcher as the plan wrote it.
-    pub fn describe(&self) -> String {
+    /// How the matcher takes a number: as the plan wrote it, of a table the prefix.
+    pub fn describe(&self, number: &str) -> String {
         match self {
             Matcher::Any => "any".to_owned(),
             Matcher::Number(number) => format!("number {number}"),
             Matcher::Prefix(prefix) => format!("prefix {prefix}"),
             Matcher::Pattern(_, text) => format!("pattern {text}"),
             Matcher::Regex(_, text) => format!("regex {text}"),
+            Matcher::Table(table) => match table.longest(number) {
+                Some((prefix, Some(name))) => format!("prefix {prefix} {name} of {}", table.name),
+                Some((prefix, None)) => format!("prefix {prefix} of {}", table.name),
+                None => format!("the prefixes of {}", table.name),
+            },
         }
     }
 }
@@ -165,12 +181,27 @@ pub(super) struct Reject {
     pub reason: String,
 }
 
+/// When a rule holds: while any of these is so; without any, always.
+#[derive(Debug, Clone, Default)]
+pub(super) struct When {
+    /// Schedules, and whether they must be closed (`"not office"`).
+    pub any: Vec<(String, bool)>,
+}
+
 /// A rule for calls of browsers.
 #[derive(Debug, Clone)]
 pub(super) struct OutRule {
     pub name: String,
     pub matchers: Vec<Matcher>,
+    pub when: When,
     pub action: OutAction,
+}
+
+impl OutRule {
+    /// Whether the rule names the number itself.
+    pub fn names(&self, number: &str) -> bool {
+        self.matchers.iter().any(|matcher| matches!(matcher, Matcher::Number(own) if own == number))
+    }
 }
 
 /// What such a rule does.
@@ -180,7 +211,7 @@ pub(super) enum OutAction {
     Reject(Reject),
 }
 
-/// A call by trunks, or of a user of ours.
+/// A call by trunks, or of users of ours.
 #[derive(Debug, Clone)]
 pub(super) struct DialAction {
     pub to: Option<Template>,
@@ -190,6 +221,23 @@ pub(super) struct DialAction {
     /// `limits = "none"`: the plan's limits do not hold.
     pub unlimited: bool,
     pub caller_id: CallerIdKeys,
+    pub failover: Failover,
+    pub ask: Option<Ask>,
+}
+
+/// A rule asks a web hook.
+#[derive(Debug, Clone)]
+pub(super) struct Ask {
+    pub hook: Hook,
+    /// What holds when there is no answer: as the rule says, or a refusal.
+    pub otherwise: Otherwise,
+}
+
+/// What holds when a web hook does not answer.
+#[derive(Debug, Clone)]
+pub(super) enum Otherwise {
+    GoOn,
+    Refuse(Reject),
 }
 
 /// Whom such a call reaches.
@@ -197,8 +245,46 @@ pub(super) struct DialAction {
 pub(super) enum Target {
     /// Trunks, tier after tier.
     Tiers(Vec<Vec<TrunkChoice>>),
-    /// The browsers and phones of a user, all at once.
-    User(Template),
+    /// The trunks of a table, the cheapest first.
+    LeastCost { table: Arc<PrefixTable>, at_most: Option<Price> },
+    /// Users.
+    Ring(RingAction),
+}
+
+/// Users that ring, and what comes after them.
+#[derive(Debug, Clone)]
+pub(super) struct RingAction {
+    pub first: Ring,
+    pub then: Vec<Then>,
+}
+
+/// Users that ring.
+#[derive(Debug, Clone)]
+pub(super) struct Ring {
+    pub who: Who,
+    /// One after the other, instead of all at once.
+    pub in_turn: bool,
+    /// How long they ring: all together, or each.
+    pub ring_for: Duration,
+}
+
+/// Which users ring.
+#[derive(Debug, Clone)]
+pub(super) enum Who {
+    Users(Vec<Template>),
+    Group(String),
+}
+
+/// What comes after users who have not taken a call.
+#[derive(Debug, Clone)]
+pub(super) enum Then {
+    Ring(Ring),
+    /// A number, by the rules of `[[out]]` that the class may use.
+    Number {
+        number: String,
+        class: Option<String>,
+    },
+    Reject(Reject),
 }
 
 /// A rule for calls of trunks.
@@ -206,72 +292,31 @@ pub(super) enum Target {
 pub(super) struct InRule {
     pub name: String,
     pub matchers: Vec<Matcher>,
+    pub when: When,
+    /// Of which trunks; empty: of all.
+    pub trunks: Vec<String>,
+    /// From which numbers; empty: from all.
+    pub from: Vec<Matcher>,
     pub action: InAction,
+    pub ask: Option<Ask>,
 }
 
 /// What such a rule does.
 #[derive(Debug, Clone)]
 pub(super) enum InAction {
-    Ring { users: Vec<Template>, ring_for: Duration },
+    Ring(RingAction),
     Reject(Reject),
 }
 
-/// `[caller_id]`, or a rule's own `caller_id`, whose keys go before the plan's.
+/// `[class.NAME]`.
 #[derive(Debug, Clone, Default)]
-pub(super) struct CallerIdKeys {
-    pub present: Option<Present>,
-    pub fallback: Option<String>,
-    pub allowed: Option<Vec<Matcher>>,
-}
-
-/// What is shown as the caller.
-#[derive(Debug, Clone)]
-pub(super) enum Present {
-    User,
-    Anonymous,
-    Number(String),
-}
-
-impl CallerIdKeys {
-    /// The keys, with those of `general` where a key is missing.
-    pub fn or(&self, general: &CallerIdKeys) -> CallerIdKeys {
-        CallerIdKeys {
-            present: self.present.clone().or_else(|| general.present.clone()),
-            fallback: self.fallback.clone().or_else(|| general.fallback.clone()),
-            allowed: self.allowed.clone().or_else(|| general.allowed.clone()),
-        }
-    }
-
-    /// What is shown for a caller, and why; or why the call is refused.
-    pub fn choose(&self, caller: &Caller, numbering: &Numbering) -> Result<(Option<String>, String), String> {
-        match self.present.as_ref().unwrap_or(&Present::User) {
-            Present::Anonymous => Ok((Some(ANONYMOUS.to_owned()), "the plan shows no number".to_owned())),
-            Present::Number(number) => Ok((Some(number.clone()), format!("the plan shows {number}"))),
-            Present::User => self.choose_own(caller, numbering),
-        }
-    }
-
-    fn choose_own(&self, caller: &Caller, numbering: &Numbering) -> Result<(Option<String>, String), String> {
-        let Some(wanted) = caller.asked.as_deref().or(caller.caller_id.as_deref()) else {
-            return Ok(match &self.fallback {
-                Some(number) => (Some(number.clone()), format!("{} has no number: {number} is shown", caller.user)),
-                None => (None, format!("{} has no number: his name is shown", caller.user)),
-            });
-        };
-        if wanted == ANONYMOUS {
-            return Ok((Some(ANONYMOUS.to_owned()), format!("{} wants no number shown", caller.user)));
-        }
-        let number =
-            numbering.normalise(wanted).map_err(|_| format!("{wanted:?} is no number that could be shown"))?.text;
-        let own = caller.caller_id.as_deref().and_then(|own| numbering.normalise(own).ok());
-        let is_own = own.is_some_and(|own| own.text == number);
-        match &self.allowed {
-            None if !is_own => Err(format!("{number} is not the number of {}", caller.user)),
-            Some(allowed) if !allowed.iter().any(|matcher| matcher.matches(&number)) => {
-                Err(format!("{number} may not be shown as the caller"))
-            }
-            _ if is_own => Ok((Some(number.clone()), format!("{number}, the number of {}, is shown", caller.user))),
-            _ => Ok((Some(number.clone()), format!("{number}, which {} asks for, is shown", caller.user))),
-        }
-    }
+pub(super) struct Class {
+    /// The rules that it may use; `*`: all.
+    pub allow: Vec<String>,
+    /// The rules that it may not.
+    pub deny: Vec<String>,
+    /// The name of its numbering.
+    pub numbering: Option<String>,
+    pub longest: Option<Duration>,
+    pub caller_id: CallerIdKeys,
 }

@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use tokio::sync::mpsc;
 
 use super::cdr::CdrWriter;
+use super::hooks::Hooks;
 use super::journal::{Found as LeftFound, Journal};
 use super::life::{Found, Reason, Teller};
 use super::pool::{MediaPool, Report};
@@ -37,6 +38,7 @@ pub(super) struct Driver {
     pub(super) sip: Sip,
     pub(super) sockets: HashMap<SocketId, mpsc::Sender<Frame>>,
     pub(super) cdr: CdrWriter,
+    pub(super) hooks: Hooks,
     pub(super) rng: StdRng,
     pub(super) tasks: Tasks,
     pub(super) settings: Settings,
@@ -287,6 +289,7 @@ impl Driver {
                     };
                     self.input(input);
                 }
+                Output::Ask { call, url, body, within } => self.hooks.ask(call, url, body, within),
                 Output::Media { call, command } => self.command(call, command),
                 Output::ReleaseSlot { call, slot } => self.pool.release_slot(now().instant, call, slot),
                 Output::Release { call } => self.pool.release(now().instant, call),

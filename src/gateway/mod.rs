@@ -9,6 +9,7 @@ pub mod control;
 mod dns;
 mod driver;
 mod error;
+mod hooks;
 mod http;
 mod journal;
 mod life;

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use super::cdr::CdrWriter;
 use super::dns::Dns;
 use super::driver::{self, Driver, Phase};
+use super::hooks::Hooks;
 use super::http::{self, About, App, Door, Origins};
 use super::journal::Journal;
 use super::life::{Life, Teller};
@@ -33,6 +34,9 @@ use crate::switch::{self, Switch, SwitchConfig, SwitchLimits, Trunk};
 use crate::testphone;
 use crate::testphone::TestPhone;
 use crate::webrtc::Identity;
+
+/// Calls for which there are resources beyond `[limits] calls`: those to emergency numbers.
+const EMERGENCY_ROOM: usize = 16;
 
 /// A gateway whose addresses are all bound.
 pub struct Gateway {
@@ -82,7 +86,8 @@ impl Gateway {
         let listeners = Listeners::bind(&config.sip)?;
         warn_of_tls(&config, SystemTime::now());
         let identity = Identity::generate()?;
-        let (pool, reports) = MediaPool::start(&config.media, config.limits.calls, &identity)?;
+        let (pool, reports) =
+            MediaPool::start(&config.media, config.limits.calls.saturating_add(EMERGENCY_ROOM), &identity)?;
         let cdr = CdrWriter::start(&config.cdr)?;
         let longest_call = SwitchLimits::default().longest_call;
         let opened = config.journal.as_deref().map(|path| Journal::open(path, driver::now().unix_ms, longest_call));
@@ -126,6 +131,7 @@ impl Gateway {
             sip,
             sockets,
             cdr,
+            hooks: Hooks::new(tasks.clone()),
             rng: seeds,
             tasks: tasks.clone(),
             settings,
@@ -340,7 +346,7 @@ fn switch_config(
         ua: UaConfig {
             user_agent: concat!("Ringback/", env!("CARGO_PKG_VERSION")).into(),
             timers: Timers::default(),
-            max_sessions: config.limits.calls.saturating_mul(2),
+            max_sessions: config.limits.calls.saturating_add(EMERGENCY_ROOM).saturating_mul(2),
             max_transactions: config.limits.calls.saturating_mul(16).max(1024),
             registrar: false,
             advertise,

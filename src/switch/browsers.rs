@@ -146,9 +146,11 @@ impl Switch {
     fn dial(&mut self, now: Now, socket: SocketId, name: String, to: String, sdp: &str, from: Option<String>) {
         let Some(entry) = self.sessions.get(socket) else { return };
         let Some(session) = entry.session.clone() else { return };
+        let rights = session.call_rights();
+        let emergency = self.settings.plan.is_emergency(&rights.caller, &to);
         let refusal = if entry.calls.contains_key(&name) {
             Some((ErrorCode::DuplicateCall, "a call of this name exists"))
-        } else if entry.calls.len() >= self.limits.calls_per_socket {
+        } else if entry.calls.len() >= self.limits.calls_per_socket && !emergency {
             Some((ErrorCode::TooManyCalls, "this session has as many calls as it may have"))
         } else if session.is_expired(now.unix_ms) {
             Some((ErrorCode::Unauthorized, "the token has run out"))
@@ -162,8 +164,7 @@ impl Switch {
             Ok(offer) => offer,
             Err(error) => return self.error(socket, ErrorCode::BadSdp, &error.to_string(), Some(name)),
         };
-        let refused = self.refused_now();
-        let rights = session.call_rights();
+        let refused = self.refused_now(emergency);
         let request = OutboundRequest { socket, name: name.clone(), to, offer, from, rights, refused };
         let id = self.new_call_id();
         if let Some(entry) = self.sessions.get_mut(socket) {
@@ -172,12 +173,12 @@ impl Switch {
         self.begin(now, id, Origination::Browser(request));
     }
 
-    /// Why no new call may be at present.
-    pub(super) fn refused_now(&self) -> Option<Cause> {
+    /// Why no new call may be at present; an emergency call may always be while the gateway takes calls at all.
+    pub(super) fn refused_now(&self, emergency: bool) -> Option<Cause> {
         if self.draining {
             return Some(Cause::special(Origin::Gateway, Special::Draining));
         }
-        (!self.has_room()).then(|| Cause::special(Origin::Gateway, Special::TooManyCalls))
+        (!emergency && !self.has_room()).then(|| Cause::special(Origin::Gateway, Special::TooManyCalls))
     }
 
     /// A message about a call that exists.

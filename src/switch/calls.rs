@@ -107,6 +107,10 @@ impl Switch {
                 Effect::Lease { slot, peers, browser } => {
                     self.output.push_back(Output::Lease { call: id, slot, peers, browser });
                 }
+                Effect::Ask { hook, question } => {
+                    let body = serde_json::json!({ "call": id.to_string(), "question": question }).to_string();
+                    self.output.push_back(Output::Ask { call: id, url: hook.url, body, within: hook.within });
+                }
                 Effect::ReleaseSlot(slot) => self.output.push_back(Output::ReleaseSlot { call: id, slot }),
                 Effect::Media(command) => self.output.push_back(Output::Media { call: id, command }),
                 Effect::Release => self.output.push_back(Output::Release { call: id }),

@@ -78,6 +78,13 @@ pub enum Input {
         /// Why.
         reason: LeaseRefusal,
     },
+    /// The answer to [`Output::Ask`].
+    Answered {
+        /// For which call.
+        call: CallId,
+        /// What the web hook said; `None`: nothing.
+        answer: Option<String>,
+    },
     /// A report of a call's media path.
     Media {
         /// Of which call.
@@ -149,6 +156,18 @@ pub enum Output {
         peers: Vec<SocketAddr>,
         /// Whether a browser is to be told candidates.
         browser: bool,
+    },
+    /// Ask a web hook: POST this text to the URL; answered by [`Input::Answered`]. A call asks once, and waits no longer than
+    /// it says here.
+    Ask {
+        /// For which call.
+        call: CallId,
+        /// Whom.
+        url: String,
+        /// The question, JSON.
+        body: String,
+        /// How long an answer is waited for.
+        within: Duration,
     },
     /// For a call's media path.
     Media {

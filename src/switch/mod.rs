@@ -176,6 +176,7 @@ impl Switch {
             }
             Input::Leased { call, slot, lease } => self.leased(now, call, slot, lease),
             Input::LeaseFailed { call, slot, reason } => self.call_event(now, call, Event::LeaseRefused(slot, reason)),
+            Input::Answered { call, answer } => self.call_event(now, call, Event::Answered(answer)),
             Input::Media { call, report } => self.call_event(now, call, Event::Media(report)),
             Input::Resolved { trunk, result, ttl } => self.resolved(now, &trunk, result, ttl),
             Input::Start => self.start(now),

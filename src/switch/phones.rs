@@ -146,7 +146,8 @@ impl Switch {
                 return;
             }
         };
-        let refused = self.refused_now();
+        let dialled = crate::call::screening::number_of(&request.uri);
+        let refused = self.refused_now(self.settings.plan.is_emergency(&rights.caller, &dialled));
         let trunk = self.settings.phones.clone();
         if let Err(error) = self.ua.configure(now.instant, session, trunk.options.clone()) {
             tracing::info!(%error, "a phone's call does not suit the phones' options");

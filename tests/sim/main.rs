@@ -15,6 +15,7 @@ mod losses;
 mod media;
 mod people;
 mod phones;
+mod plans;
 mod races;
 mod random;
 mod registrations;

@@ -1,14 +1,28 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
-use crate::dialplan::TrunkChoice;
+use crate::dialplan::{Caller, Decision, TrunkChoice, Turn};
 
 const DEMO: &str = include_str!("../../../dialplans/demo.toml");
 const UK_OFFICE: &str = include_str!("../../../dialplans/uk-office.toml");
+const US_CALLCENTRE: &str = include_str!("../../../dialplans/us-callcentre.toml");
+const CLICK_TO_CALL: &str = include_str!("../../../dialplans/click-to-call.toml");
 const GUIDE: &str = include_str!("../../../docs/dial-plans.md");
 
 fn trunks() -> Vec<String> {
-    ["carrier-a", "carrier-b", "testphone"].map(str::to_owned).to_vec()
+    ["carrier-a", "carrier-b", "testphone", "carrier-west", "carrier-east", "carrier-spare", "pbx"]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+/// The tables that the plans of these tests and of the guide may name.
+fn table(name: &str) -> io::Result<String> {
+    match name {
+        "canada.csv" => Ok(include_str!("../../../dialplans/canada.csv").to_owned()),
+        "rates.csv" => Ok(include_str!("../../../dialplans/rates.csv").to_owned()),
+        "bad.csv" => Ok("prefix,trunk,price\n+44,carrier-x,1\n".to_owned()),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    }
 }
 
 fn load(text: &str) -> Result<Plan, Vec<String>> {
@@ -18,11 +32,16 @@ fn load(text: &str) -> Result<Plan, Vec<String>> {
 fn load_all(files: &[(&str, &str)]) -> Result<Plan, Vec<String>> {
     let files: Vec<PlanFile> =
         files.iter().map(|(name, text)| PlanFile { name: (*name).into(), text: (*text).into() }).collect();
-    Plan::load(&files, &trunks()).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    Plan::load_with(&files, &trunks(), &mut |_, name| table(name))
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
 
 fn alice() -> Caller {
     Caller { user: "alice".into(), ..Caller::default() }
+}
+
+fn alice_of(class: &str) -> Caller {
+    Caller { class: Some(class.into()), ..alice() }
 }
 
 /// What a plan says when `alice` dials.
@@ -32,8 +51,8 @@ fn dial(plan: &Plan, dialled: &str) -> Decision {
 
 #[test]
 fn the_plans_we_ship_are_good() {
-    for text in [DEMO, UK_OFFICE] {
-        load(text).unwrap();
+    for text in [DEMO, UK_OFFICE, US_CALLCENTRE, CLICK_TO_CALL] {
+        load(text).map_err(|errors| panic!("{}", errors.join("\n"))).unwrap();
     }
 }
 
@@ -45,8 +64,8 @@ fn the_demo_plan_calls_the_test_phone_and_says_why_it_calls_nothing_else() {
     assert_eq!(tiers, [[TrunkChoice { trunk: "testphone".into(), weight: 1 }]]);
     let Decision::Refuse { code: 403, reason, .. } = dial(&plan, "+442079460999") else { panic!() };
     assert!(reason.contains("600 to 606"), "{reason}");
-    let Decision::Ring { users, .. } = plan.route_in("testphone", "bob", "606", 0).decision else { panic!() };
-    assert_eq!(users, ["bob"]);
+    let Decision::Ring { turns, .. } = plan.route_in("testphone", "bob", "606", 0).decision else { panic!() };
+    assert_eq!(turns, [Turn { users: vec!["bob".into()], ring_for: Duration::from_secs(60) }]);
 }
 
 #[test]
@@ -58,24 +77,26 @@ fn a_rule_of_out_may_ring_a_user() {
          [[test]]\nuser = 'alice'\ndial = '217'\nexpect = { target_user = 'desk-17', to = '217', from = '+442079460100' }\n",
     )
     .unwrap();
-    let Decision::Ring { users, ring_for, .. } = dial(&plan, "217") else { panic!() };
-    assert_eq!((users, ring_for), (vec!["desk-17".to_owned()], Duration::from_secs(20)));
-    let Decision::Ring { users, ring_for, .. } = dial(&plan, "bob") else { panic!() };
-    assert_eq!((users, ring_for), (vec!["bob".to_owned()], Duration::from_secs(60)));
+    for (dialled, user, seconds) in [("217", "desk-17", 20), ("bob", "bob", 60)] {
+        let Decision::Ring { turns, .. } = dial(&plan, dialled) else { panic!() };
+        assert_eq!(turns, [Turn { users: vec![user.to_owned()], ring_for: Duration::from_secs(seconds) }]);
+    }
 }
 
 #[test]
 fn a_decision_is_explained_in_words() {
     let plan = load(UK_OFFICE).unwrap();
     let caller = Caller { class: Some("manager".into()), caller_id: Some("+442079460142".into()), ..alice() };
-    let routed = plan.route_out(&caller, "0033 1 70 18 99 00", 0);
+    let friday = plan.moment("2026-11-20 10:00").unwrap();
+    let routed = plan.route_out(&caller, "0033 1 70 18 99 00", friday);
     let steps: Vec<String> = routed.steps.iter().map(ToString::to_string).collect();
     assert_eq!(
         steps,
         [
             "alice dials \"0033 1 70 18 99 00\"",
             "+33170189900: an international number (prefix 00)",
-            "no match: emergency, health and police, premium, freephone, uk",
+            "no match: emergency, inside, health and police, premium, freephone, uk",
+            "schedule \"office\" is open at Fri 2026-11-20 10:00 Europe/London",
             "rule \"europe\" matches (prefix +33)",
             "class \"manager\" allows it",
             "+442079460142, the number of alice, is shown",
@@ -93,8 +114,9 @@ fn a_decision_is_explained_in_words() {
         "refuse with 403: Premium numbers are barred (rule \"premium\")"
     );
     assert_eq!(
-        plan.route_in("carrier-a", "+442079460100", "x", 0).decision.to_string(),
-        "ring alice, bob for 25 s (rule \"main number\")"
+        plan.route_in("carrier-a", "+442079460100", "x", friday).decision.to_string(),
+        "ring alice, bob for 25 s (rule \"main number\"); nobody takes it: dial +447700900123 by carrier-a|carrier-b, \
+         shown as +442079460100 (rule \"uk\")"
     );
 }
 
@@ -151,7 +173,7 @@ fn caller_ids_follow_the_plan() {
         match plan.route_out(&caller, "+33123456", 0).decision {
             Decision::Dial { from, .. } => Ok(from),
             Decision::Refuse { code, .. } => Err(code),
-            Decision::Ring { .. } => panic!(),
+            other => panic!("{other}"),
         }
     };
     let ok = |text: &str| Ok(Some(text.to_owned()));
@@ -181,7 +203,7 @@ fn another_caller_id_than_ones_own_needs_a_list_that_allows_it() {
                 assert!(caller_id);
                 None
             }
-            Decision::Ring { .. } => panic!(),
+            other => panic!("{other}"),
         }
     };
     let shown = |text: &str| Some(text.to_owned());
@@ -272,7 +294,6 @@ fn each_mistake_is_told_with_its_line() {
         ("[plan]\ndefault_class = 'x'\n".into(), "plan.toml:2: `default_class` names `x`, and there is no [class.x]"),
         ("[class.x]\nallow = ['y']\n".into(), "plan.toml:2: `allow` names `y`, and no [[out]] rule has that name"),
         ("[class.x]\nlimits = {}\n".into(), "plan.toml:2: `limits` in [class.x] is not supported yet"),
-        ("[[schedule]]\n".into(), "plan.toml:1: `schedule` in a dial plan is not supported yet"),
         ("[limits]\ncalls_at_once = 2\n".into(), "plan.toml:2: `calls_at_once` in [limits] is not supported yet"),
         ("[limits]\nlongest_call = '2d'\n".into(), "plan.toml:2: `longest_call` is a length of time"),
         ("[numbering]\ncountry = '+44'\n".into(), "plan.toml:2: `country` is at most 3 digits"),
@@ -280,23 +301,53 @@ fn each_mistake_is_told_with_its_line() {
         ("[numbering]\nshort = '1xx'\n".into(), "plan.toml:2: \"1xx\" is no pattern"),
         ("[numbering]\nemergency = ['SOS']\n".into(), "plan.toml:2: `emergency` has numbers"),
         ("[numbering]\ninternational = [\n'00',\n7]\n".into(), "plan.toml:4: `international` is a list of texts"),
-        ("[caller_id]\npresent = 'pool:x'\n".into(), "plan.toml:2: `present` is \"user\""),
+        ("[caller_id]\npresent = 'pool:x'\n".into(), "plan.toml:2: there is no [caller_id.pool.x]"),
+        ("[caller_id]\npresent = 'me'\n".into(), "plan.toml:2: `present` is \"user\""),
+        ("[caller_id.pool.x]\nnumbers = ['alice']\n".into(), "plan.toml:2: \"alice\" is no number"),
+        ("[caller_id.pool.x]\n".into(), "the pool `x` needs `numbers`"),
+        ("[caller_id.pool.x]\nnumbers = ['+1']\nmatch = 'country'\n".into(), "plan.toml:3: `match` is one of any, area"),
+        ("[[schedule]]\nname = 'x'\n".into(), "plan.toml:1: the schedule `x` needs `zone` and `open`"),
+        ("[[schedule]]\nname = 'x'\nzone = 'Mars'\nopen = 'Mon'\n".into(), "plan.toml:3: there is no time zone \"Mars\""),
+        ("[[schedule]]\nname = 'x'\nzone = 'UTC'\nopen = 'Mon'\n".into(), "plan.toml:4: \"Mon\" is not like"),
+        ("[[schedule]]\nname = 'x'\nzone = 'UTC'\nopen = []\nclosed = '25.12.'\n".into(), "plan.toml:5: \"25.12.\" is no day"),
+        (out("tiers = [['carrier-a']]\nwhen = 'office'\n"), "plan.toml:5: there is no [[schedule]] with the name `office`"),
+        (out("tiers = [['carrier-a']]\nfailover = { on = ['3xx'] }\n"), "plan.toml:5: \"3xx\" is none of"),
+        (out("tiers = [['carrier-a']]\nthen = { number = '1' }\n"), "plan.toml:1: `then` means nothing without `user` or `ring`"),
+        (out("tiers = [['carrier-a']]\nask = { url = 'pbx' }\n"), "plan.toml:5: \"pbx\" is no URL"),
+        (out("tiers = [['carrier-a']]\nask = { url = 'http://x', within = '1m' }\n"), "plan.toml:5: `within` is a length of time"),
+        (out("tiers = [['carrier-a']]\nask = { url = 'http://x', otherwise = 'x' }\n"), "plan.toml:5: `otherwise` is \"refuse\""),
+        (out("least_cost = 'none.csv'\n"), "plan.toml:4: \"none.csv\" cannot be read"),
+        (out("least_cost = 'bad.csv'\n"), "bad.csv:2: there is no trunk `carrier-x`"),
+        (out("least_cost = { file = 'rates.csv', at_most = 'x' }\n"), "plan.toml:4: \"x\" is no price"),
+        (out("ring = { group = 'x' }\n"), "plan.toml:4: there is no [group.x]"),
+        ("[group.x]\n".into(), "the group `x` needs `users`"),
+        ("[class.x]\ndeny = ['y']\n".into(), "plan.toml:2: `deny` names `y`, and no [[out]] rule has that name"),
+        ("[class.x]\nnumbering = 'y'\n".into(), "plan.toml:2: there is no [numbering.y]"),
+        ("[numbering]\nemergency = ['112']\n".into(), "plan.toml:1: nobody is called for the emergency number 112"),
+        ("[numbering]\ncountry = 'GB'\n".into(), "plan.toml:1: nobody is called for the emergency number 112"),
+        ("[numbering]\ncountry = 'XX'\n".into(), "plan.toml:2: `country` is at most 3 digits, or one of AT"),
+        (
+            "[numbering]\nemergency = '112'\n[[out]]\nname = 'a'\nnumber = '112'\nreject = { code = 403 }\n".into(),
+            "plan.toml:4: rule `a` is for the emergency number 112",
+        ),
+        (
+            "[numbering]\nemergency = '112'\n[[schedule]]\nname = 's'\nzone = 'UTC'\nopen = []\n[[out]]\nname = 'a'\nnumber = '112'\nwhen = 's'\ntiers = [['carrier-a']]\n".into(),
+            "plan.toml:8: rule `a` is for the emergency number 112",
+        ),
         ("[caller_id]\nsticky = 'x'\n".into(), "plan.toml:2: `sticky` in [caller_id] is not supported yet"),
         ("out = 3\n".into(), "plan.toml:1: `out` is a list of tables"),
         ("[out]\nname = 'a'\n".into(), "`out` is a list of tables"),
         ("[[out]]\nnumber = '1'\n".into(), "plan.toml:1: [[out]] needs a `name`"),
         ("[[out]]\nname = 'a'\ntiers = [['carrier-a']]\n".into(), "plan.toml:1: a rule has exactly one of `number`"),
-        (out(""), "plan.toml:1: rule `a` needs exactly one of `tiers`, `user` and `reject`"),
-        (out("tiers = [['carrier-a']]\nreject = { code = 403 }\n"), "needs exactly one of `tiers`, `user` and `reject`"),
+        (out(""), "plan.toml:1: rule `a` needs exactly one of `tiers`, `least_cost`, `user`, `ring` and `reject`"),
+        (out("tiers = [['carrier-a']]\nreject = { code = 403 }\n"), "needs exactly one of `tiers`, `least_cost`"),
         (out("prefix = '2'\n"), "exactly one of `number`"),
         (out("tiers = ['carrier-a']\n"), "plan.toml:4: `tiers` is a list of lists"),
         (out("tiers = []\n"), "plan.toml:4: `tiers` has an empty list"),
         (out("tiers = [[\n'carrier-x']]\n"), "plan.toml:5: there is no trunk `carrier-x`; the configuration has: carrier-a"),
         (out("tiers = [[{ trunk = 'carrier-a', weight = 0 }]]\n"), "plan.toml:4: `weight` is a whole number, 1 to 1000"),
         (out("tiers = [[{ weight = 1 }]]\n"), "plan.toml:4: a trunk of a tier is a name or"),
-        (out("tiers = [['carrier-a']]\nwhen = 'office'\n"), "plan.toml:5: `when` in [[out]] is not supported yet"),
-        (out("tiers = [['carrier-a']]\nfailover = {}\n"), "plan.toml:5: `failover` in [[out]] is not supported yet"),
-        (out("user = 'x'\ntiers = [['carrier-a']]\n"), "needs exactly one of `tiers`, `user` and `reject`"),
+        (out("user = 'x'\ntiers = [['carrier-a']]\n"), "needs exactly one of `tiers`, `least_cost`"),
         (out("user = 'x'\nto = '1'\n"), "plan.toml:1: `to` means nothing beside `user` (rule `a`)"),
         (out("user = '{1}'\n"), "plan.toml:4: {1} means nothing here"),
         (out("tiers = [['carrier-a']]\nlimits = 'few'\n"), "plan.toml:5: `limits` of a rule can only be \"none\""),
@@ -322,22 +373,34 @@ fn each_mistake_is_told_with_its_line() {
         ("[[in]]\nname = 'a'\nuser = 'x'\n".into(), "plan.toml:1: rule `a` needs `did`"),
         ("[[in]]\nname = 'a'\ndid = 'any'\n".into(), "plan.toml:1: rule `a` needs exactly one of `user`, `ring` and `reject`"),
         ("[[in]]\nname = 'a'\ndid = 'any'\nuser = '{1}'\n".into(), "plan.toml:4: {1} means nothing here"),
-        ("[[in]]\nname = 'a'\ndid = 'any'\nring = { users = ['x'], how = 'longest-idle' }\n".into(), "plan.toml:4: `how = \"longest-idle\"` is not supported yet"),
-        ("[[in]]\nname = 'a'\ndid = 'any'\nring = {}\n".into(), "plan.toml:4: `ring` needs `users`"),
-        ("[[in]]\nname = 'a'\ndid = 'any'\nuser = 'x'\nthen = {}\n".into(), "plan.toml:5: `then` in [[in]] is not supported yet"),
+        ("[[in]]\nname = 'a'\ndid = 'any'\nring = { users = ['x'], how = 'longest-idle' }\n".into(), "plan.toml:4: `how` is \"all\""),
+        ("[[in]]\nname = 'a'\ndid = 'any'\nring = {}\n".into(), "plan.toml:4: `ring` needs `users` or a `group`"),
+        ("[[in]]\nname = 'a'\ndid = 'any'\nuser = 'x'\nthen = {}\n".into(), "plan.toml:5: `then` has exactly one of"),
+        ("[[in]]\nname = 'a'\ndid = 'any'\nuser = 'x'\nthen = { number = '+441234567' }\n".into(), "plan.toml:5: `then` goes to +441234567, which the plan refuses: No rule"),
+        (
+            "[[in]]\nname = 'a'\ndid = 'any'\nuser = 'x'\nthen = [{ reject = { code = 480 } },\n{ users = 'x' }]\n".into(),
+            "plan.toml:5: what comes after this `then` is never reached",
+        ),
+        ("[[in]]\nname = 'a'\ndid = 'any'\ntrunk = 'x'\nuser = 'x'\n".into(), "plan.toml:4: there is no trunk `x`"),
+        ("[[in]]\nname = 'a'\ndid = 'any'\nreject = { code = 404 }\nthen = { users = 'x' }\n".into(), "`then` means nothing beside `reject`"),
         (
             "[[in]]\nname = 'a'\ndid = 'any'\nuser = 'x'\n[[in]]\nname = 'b'\ndid = '+441'\nuser = 'x'\n".into(),
             "plan.toml:6: rule `b` can never match",
         ),
         ("[[test]]\nuser = 'x'\nexpect = { rule = 'a' }\n".into(), "plan.toml:1: a test has `user` and `dial`"),
         ("[[test]]\nuser = 'x'\ndial = '1'\n".into(), "plan.toml:1: a test needs `expect`"),
-        ("[[test]]\nuser = 'x'\ndial = '1'\nat = '2026-01-01'\nexpect = { refused = 403 }\n".into(), "plan.toml:4: `at` in [[test]] is not supported yet"),
+        ("[[test]]\nuser = 'x'\ndial = '1'\nat = 'noon'\nexpect = { refused = 403 }\n".into(), "plan.toml:1: \"noon\" is no time"),
+        ("[[test]]\nuser = 'x'\ndial = '1'\nexpect = { then = {} }\n".into(), "plan.toml:4: a test needs `expect` with"),
         ("[[test]]\ncall_in = 'x'\ndid = '1'\nexpect = { refused = 404 }\n".into(), "plan.toml:2: there is no trunk `x`"),
     ];
+    let mut wrong = String::new();
     for (text, expected) in table {
         let errors = load(text).expect_err(text);
-        assert!(errors.iter().any(|error| error.contains(expected)), "{text}\nexpected {expected}\ncame {errors:#?}");
+        if !errors.iter().any(|error| error.contains(expected)) {
+            wrong += &format!("{text}\nexpected {expected}\ncame {errors:#?}\n");
+        }
     }
+    assert!(wrong.is_empty(), "{wrong}");
 }
 
 #[test]
@@ -376,15 +439,21 @@ mod odd_input {
     use super::*;
     use proptest::prelude::*;
 
+    fn plans() -> &'static [Plan] {
+        static PLANS: std::sync::OnceLock<Vec<Plan>> = std::sync::OnceLock::new();
+        PLANS.get_or_init(|| {
+            [DEMO, UK_OFFICE, US_CALLCENTRE, CLICK_TO_CALL].into_iter().map(|text| load(text).unwrap()).collect()
+        })
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 512, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 256, ..ProptestConfig::default() })]
 
         #[test]
         fn nothing_that_is_dialled_makes_a_plan_panic(dialled in any::<String>(), did in "[+0-9a-zX().* -]{0,40}") {
-            for text in [DEMO, UK_OFFICE] {
-                let plan = load(text).unwrap();
+            for plan in plans() {
                 for dialled in [&dialled, &did] {
-                    if let Decision::Dial { to, .. } = dial(&plan, dialled) {
+                    if let Decision::Dial { to, .. } = dial(plan, dialled) {
                         prop_assert!(!to.chars().any(char::is_control));
                     }
                     let _ = plan.route_in("testphone", dialled, dialled, 0);
@@ -393,9 +462,40 @@ mod odd_input {
         }
 
         #[test]
-        fn no_text_makes_the_reader_panic(at in 0..UK_OFFICE.len(), cut in 0..40_usize, word in "[ -~\n]{0,8}") {
-            let mut text = UK_OFFICE.to_owned();
-            text.replace_range(at..(at + cut).min(UK_OFFICE.len()), &word);
+        fn a_normalised_number_is_itself(dialled in "[+*#0-9 ()./-]{0,24}|[a-z][a-z0-9._-]{0,8}|\\PC{0,12}", at in any::<i64>()) {
+            for plan in plans() {
+                let all = std::iter::once(&plan.numbering).chain(plan.numberings.values());
+                for numbering in all {
+                    if let Ok(once) = numbering.normalise(&dialled) {
+                        let twice = numbering.normalise(&once.text);
+                        prop_assert_eq!(twice.map(|number| number.text), Ok(once.text));
+                    }
+                }
+                let _ = plan.route_out(&alice(), &dialled, at);
+            }
+        }
+
+        #[test]
+        fn no_answer_of_a_hook_makes_a_plan_panic(answer in "(\\{\"action\":\"(go-on|refuse|dial|ring)\"[ -~]{0,40}\\})|[ -~]{0,60}") {
+            let plan = &plans()[3];
+            let asked = plan.route_out(&alice_of("visitor"), "hotline", plan.moment("2026-11-20 12:00").unwrap()).decision;
+            let is_question = matches!(asked, Decision::Ask { .. });
+            prop_assert!(is_question);
+            let (decision, _) = plan.answered(asked, Some(&answer));
+            let still_asks = matches!(decision, Decision::Ask { .. });
+            prop_assert!(!still_asks);
+        }
+
+        #[test]
+        fn no_text_makes_the_reader_panic(which in 0..3_usize, at in any::<prop::sample::Index>(), cut in 0..40_usize, word in "[ -~\n]{0,8}") {
+            let whole = [UK_OFFICE, US_CALLCENTRE, CLICK_TO_CALL][which];
+            let (mut text, at) = (whole.to_owned(), at.index(whole.len()));
+            text.replace_range(at..(at + cut).min(whole.len()), &word);
+            let _ = load(&text);
+        }
+
+        #[test]
+        fn no_text_at_all_makes_the_reader_panic(text in "\\PC{0,200}") {
             let _ = load(&text);
         }
     }

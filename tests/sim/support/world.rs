@@ -167,6 +167,8 @@ pub struct World {
     pub journal: BTreeMap<SessionId, Left>,
     /// Those left behind that are done with.
     pub left_ended: Vec<usize>,
+    /// The web hooks that were asked: for which call, where, and what.
+    pub asked: Vec<(CallId, String, String)>,
     /// What the name servers say of trunks that have a name.
     pub dns: BTreeMap<String, Result<Located, ResolveError>>,
     /// The flows that are to be kept alive.
@@ -251,6 +253,7 @@ impl World {
             idle: 0,
             journal: BTreeMap::new(),
             left_ended: Vec::new(),
+            asked: Vec::new(),
             dns: BTreeMap::new(),
             kept_alive: Vec::new(),
             lease_after: Some(1),
@@ -437,6 +440,7 @@ impl World {
                 }
                 None => self.later(1, Thing::Input(Input::LeaseFailed { call, slot, reason: LeaseRefusal::NoPort })),
             },
+            Output::Ask { call, url, body, .. } => self.asked.push((call, url, body)),
             Output::Media { call, command } => {
                 let path = self.media.entry(call).or_default();
                 if command == MediaCommand::Stop {
