@@ -246,6 +246,29 @@ fn digits_of_the_trunk_reach_the_browser() {
     hang_up(world, alice);
 }
 
+/// There are phones that send each press in RTP and in INFO: it is one digit.
+#[test]
+fn a_digit_that_the_trunk_sends_in_rtp_and_in_info_is_one() {
+    let (mut world, alice) = talking();
+    let (session, call) = (world.one().only(), world.call_id());
+    for digit in ['5', '5', '8'] {
+        world.input(Input::Media { call, report: MediaReport::Digit { from: Side::B, digit, ms: 100 } });
+        world.with_peer(ONE, |peer, now| {
+            let bytes = format!("Signal={digit}\r\nDuration=160\r\n").into_bytes();
+            peer.ua.info(now, session, Body { content_type: "application/dtmf-relay".into(), bytes }).unwrap();
+        });
+        world.run(200);
+    }
+    let digit = |message: &ServerMessage| match message {
+        ServerMessage::Digit { digit, .. } => Some(*digit),
+        _ => None,
+    };
+    assert_eq!(world.page(alice).heard.iter().filter_map(digit).collect::<String>(), "558");
+    let played = |command: &&MediaCommand| matches!(command, MediaCommand::Digits { .. });
+    assert_eq!(world.commands().iter().filter(played).count(), 0, "the media path has carried them on");
+    hang_up(world, alice);
+}
+
 #[test]
 fn a_hold_that_the_trunk_refuses_leaves_the_call_as_it_was() {
     let (mut world, alice) = talking();
