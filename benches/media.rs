@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use call::Call;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ringback::codec::g711::Law;
+use ringback::codec::noise::ComfortNoise;
 use ringback::codec::opus::{OpusDecoder, OpusEncoder, OpusSettings};
 use ringback::codec::{Codec, Rate, conceal::Concealer};
 use ringback::rtp::jitter::Kind;
@@ -37,14 +38,7 @@ fn codecs(c: &mut Criterion) {
             Law::Mu.decode(black_box(&codes), &mut back)
         })
     });
-    c.bench_function("g711 conceal 20 ms", |b| {
-        let mut concealer = Concealer::new(Rate::Narrow).unwrap();
-        b.iter(|| {
-            let mut frame = voice(3);
-            concealer.good(&mut frame);
-            concealer.conceal(&mut back);
-        })
-    });
+    concealment(c);
     let frames: Vec<[i16; 160]> = (0..50).map(voice).collect();
     for (name, fec) in [("opus encode 20 ms", None), ("opus encode 20 ms with FEC at 10 %", Some(10))] {
         let mut encoder = OpusEncoder::new(Rate::Narrow, OpusSettings { fec, ..OpusSettings::default() }).unwrap();
@@ -76,6 +70,42 @@ fn codecs(c: &mut Criterion) {
             decoder.decode(black_box(&packets[n]), &mut pcm).unwrap()
         })
     });
+}
+
+/// What a lost frame costs, and what remembering the good ones does.
+fn concealment(c: &mut Criterion) {
+    let mut back = [0; 160];
+    let frame = voice(3);
+    let mut concealer = Concealer::new(Rate::Narrow);
+    c.bench_function("remember a good frame of 20 ms", |b| b.iter(|| concealer.good(black_box(&mut frame.clone()))));
+    c.bench_function("g711 conceal the first 20 ms of a loss, and join", |b| {
+        b.iter(|| {
+            concealer.conceal(&mut back);
+            concealer.good(&mut frame.clone());
+        })
+    });
+    c.bench_function("g711 conceal 20 ms that lead to the next packet, and join", |b| {
+        b.iter(|| {
+            concealer.lead_to(&frame, &mut back);
+            concealer.good(&mut frame.clone());
+        })
+    });
+    c.bench_function("g711 conceal each further 20 ms", |b| {
+        b.iter_custom(|steps| {
+            let mut spent = Duration::ZERO;
+            for _ in 0..steps {
+                concealer.good(&mut frame.clone());
+                concealer.conceal(&mut back);
+                let before = Instant::now();
+                concealer.conceal(&mut back);
+                spent += before.elapsed();
+            }
+            spent
+        })
+    });
+    let mut noise = ComfortNoise::new(1);
+    noise.set_payload(&[50, 60, 150, 120, 140]);
+    c.bench_function("comfort noise with a spectrum, 20 ms", |b| b.iter(|| noise.fill(black_box(&mut back))));
 }
 
 fn jitter(c: &mut Criterion) {

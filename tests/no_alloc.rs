@@ -10,7 +10,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use call::Call;
-use ringback::codec::Codec;
+use ringback::codec::opus::OpusSettings;
+use ringback::codec::{Codec, Decoder, Encoder, MAX_PACKET_SAMPLES, Rate};
 use ringback::media::{Bridge, Means, Port};
 use ringback::rtp::packet::RtpHeader;
 use ringback::rtp::srtp::{Profile, SrtpContext};
@@ -114,6 +115,37 @@ fn an_encrypted_call_from_trunk_to_trunk_allocates_nothing_per_packet() {
     assert!(sent.iter().all(|sent| (995..=1_005).contains(sent)), "{sent:?}");
     let stats = bridge.stats();
     assert_eq!((stats.a.packets_in, stats.b.packets_in, stats.a.rejected, stats.b.rejected), (1_000, 1_000, 0, 0));
+}
+
+/// A stream's first loss makes the network that speaks for what is lost; nothing after it allocates, at any codec and rate.
+#[test]
+fn loss_allocates_once_in_a_stream_at_most() {
+    for codec in [Codec::Pcmu, Codec::G722, Codec::Opus] {
+        for rate in [Rate::Narrow, Rate::Wide] {
+            let (Ok(mut encoder), Ok(mut decoder)) =
+                (Encoder::new(codec, rate, OpusSettings::of(rate)), Decoder::new(codec, rate))
+            else {
+                continue;
+            };
+            let frame = rate.frame();
+            let (mut packet, mut pcm) = ([0; 400], [0; MAX_PACKET_SAMPLES]);
+            let mut allocations = [0; 2];
+            for n in 0..200_i16 {
+                let said: Vec<i16> = (0..frame as i16).map(|t| (t % 80 - 40) * (50 + n)).collect();
+                let work = || {
+                    let len = encoder.encode(&said, &mut packet).expect("a packet");
+                    match n % 10 {
+                        3..=5 => decoder.conceal(&mut pcm[..frame]),
+                        6 => decoder.recover(&packet[..len], &mut pcm[..frame]),
+                        8 => decoder.rest(&mut pcm[..frame]),
+                        _ => assert_eq!(decoder.decode(&packet[..len], &mut pcm), Ok(frame)),
+                    }
+                };
+                allocations[usize::from(n >= 10)] += allocation_counter::measure(work).count_total;
+            }
+            assert!(allocations[0] <= 1 && allocations[1] == 0, "{codec:?} at {rate:?}: {allocations:?}");
+        }
+    }
 }
 
 #[test]

@@ -3,8 +3,8 @@
 //! Where the packet after the gap is there already, what is said is stretched or pressed by up to 1.5 ms so that it meets that
 //! packet in step: most of what is heard of a concealed loss is the jump at its end.
 
+use super::Rate;
 use super::deep::Speaker;
-use super::{CodecError, Rate};
 
 /// Milliseconds, times eight, over which what was said goes over into what arrives.
 const BLEND: usize = 60;
@@ -31,12 +31,8 @@ pub struct Concealer {
 
 impl Concealer {
     /// A concealer that has heard nothing yet and would conceal with silence.
-    ///
-    /// # Errors
-    /// [`CodecError::Library`] when libopus was built without deep PLC.
-    pub fn new(rate: Rate) -> Result<Self, CodecError> {
-        let speaker = Speaker::new(rate).ok_or(CodecError::Library)?;
-        Ok(Self { rate, speaker, tail: None, concealing: false })
+    pub fn new(rate: Rate) -> Self {
+        Self { rate, speaker: Speaker::new(rate), tail: None, concealing: false }
     }
 
     /// Takes a frame that arrived; right after a loss its first milliseconds are blended with the concealment.
@@ -84,6 +80,12 @@ impl Concealer {
         self.speaker.stop();
         self.tail = Some(tail);
         self.concealing = true;
+    }
+
+    /// Silence follows: nothing of what was made up goes over into the next good frame.
+    pub fn break_off(&mut self) {
+        self.tail = None;
+        self.speaker.stop();
     }
 
     /// Whether the last frame was concealed.
@@ -155,7 +157,7 @@ mod tests {
     }
 
     fn after_speech(rate: Rate, hz: f32) -> Concealer {
-        let mut concealer = Concealer::new(rate).unwrap();
+        let mut concealer = Concealer::new(rate);
         for frame in 0..20 {
             concealer.good(&mut voice(rate, hz, frame * rate.frame(), rate.frame()));
         }
@@ -220,7 +222,7 @@ mod tests {
                 })
                 .collect()
         };
-        let mut concealer = Concealer::new(Rate::Narrow).unwrap();
+        let mut concealer = Concealer::new(Rate::Narrow);
         for frame in 0..50 {
             // Half a second of nothing but noise, then speech over it.
             let speech = voice(Rate::Narrow, 125.0, frame * 160, 160);
@@ -241,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_tone_keeps_its_frequency() {
-        let mut concealer = Concealer::new(Rate::Narrow).unwrap();
+        let mut concealer = Concealer::new(Rate::Narrow);
         let sine = |start: usize| -> Vec<i16> {
             let wave = |n: usize| (std::f32::consts::TAU * 440.0 * n as f32 / 8_000.0).sin();
             (start..start + 160).map(|n| (8_000.0 * wave(n)) as i16).collect()
@@ -259,7 +261,7 @@ mod tests {
     #[test]
     fn silence_stays_silence_and_any_length_is_taken() {
         for rate in [Rate::Narrow, Rate::Wide] {
-            let mut concealer = Concealer::new(rate).unwrap();
+            let mut concealer = Concealer::new(rate);
             let mut out = [9; 37];
             concealer.conceal(&mut out);
             assert!(out.iter().all(|sample| sample.abs() < 20), "{out:?}");

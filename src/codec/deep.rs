@@ -24,7 +24,8 @@ const PITCH: std::ops::RangeInclusive<usize> = 40..=120;
 /// What speaks on in one stream's stead.
 pub(super) struct Speaker {
     rate: Rate,
-    plc: DeepPlc,
+    /// 86 KiB, and most streams lose nothing: made with the first loss, and kept. `None` also where libopus has no deep PLC.
+    plc: Option<DeepPlc>,
     /// What was heard last, newest last.
     history: Box<[i16]>,
     noise: ComfortNoise,
@@ -37,18 +38,18 @@ pub(super) struct Speaker {
 }
 
 impl Speaker {
-    /// A speaker at `rate`; `None` when libopus has no deep PLC.
-    pub fn new(rate: Rate) -> Option<Self> {
-        Some(Self {
+    /// A speaker at `rate`.
+    pub fn new(rate: Rate) -> Self {
+        Self {
             rate,
-            plc: DeepPlc::new()?,
+            plc: None,
             history: vec![0; rate.samples((MEMORY + 1) * STEP_MS + LATEST_MS)].into_boxed_slice(),
             noise: ComfortNoise::new(1),
             halver: Halver::default(),
             ahead: [0; STEP],
             ahead_len: 0,
             spoken: None,
-        })
+        }
     }
 
     /// Takes sound that arrived.
@@ -77,13 +78,16 @@ impl Speaker {
         let late = late.min(self.rate.samples(LATEST_MS));
         let end = self.history.len() - late;
         let start = end - self.rate.samples(MEMORY * STEP_MS);
-        self.plc.reset();
+        match &mut self.plc {
+            Some(plc) => plc.reset(),
+            none => *none = DeepPlc::new(),
+        }
         self.ahead_len = 0;
         match self.rate {
             Rate::Wide => {
                 for pcm in self.history.get(start..end).unwrap_or_default().chunks_exact(STEP) {
-                    if let Some(pcm) = pcm.first_chunk() {
-                        self.plc.hear(pcm);
+                    if let (Some(plc), Some(pcm)) = (&mut self.plc, pcm.first_chunk()) {
+                        plc.hear(pcm);
                     }
                 }
             }
@@ -138,7 +142,9 @@ impl Speaker {
     /// Lets the network say one step, and brings it to the direction's rate.
     fn step(&mut self) {
         let mut wide = [0; STEP];
-        self.plc.conceal(&mut wide);
+        if let Some(plc) = &mut self.plc {
+            plc.conceal(&mut wide);
+        }
         self.ahead_len = match self.rate {
             Rate::Wide => {
                 self.ahead = wide;
@@ -162,7 +168,9 @@ impl Speaker {
                 *sample = self.history.get(at).copied().unwrap_or_default();
             }
             doubler.process(&narrow, &mut wide);
-            self.plc.hear(&wide);
+            if let Some(plc) = &mut self.plc {
+                plc.hear(&wide);
+            }
         }
         // The way back begins with the end of what was heard, which comes out again first.
         self.halver = Halver::default();

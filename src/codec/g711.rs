@@ -17,11 +17,8 @@ pub struct G711Decoder {
 
 impl G711Decoder {
     /// A decoder of a stream in `law`.
-    ///
-    /// # Errors
-    /// [`CodecError::Library`] when libopus was built without deep PLC.
-    pub fn new(law: Law) -> Result<Self, CodecError> {
-        Ok(Self { law, concealer: Box::new(Concealer::new(Rate::Narrow)?), transparent: false })
+    pub fn new(law: Law) -> Self {
+        Self { law, concealer: Box::new(Concealer::new(Rate::Narrow)), transparent: false }
     }
 
     /// The law of the stream.
@@ -57,6 +54,11 @@ impl G711Decoder {
         let mut pcm = [0; 160];
         let len = self.law.decode(next, &mut pcm);
         self.concealer.lead_to(pcm.get(..len).unwrap_or_default(), out);
+    }
+
+    /// See [`Decoder::break_off`](super::Decoder::break_off).
+    pub fn break_off(&mut self) {
+        self.concealer.break_off();
     }
 
     /// Fills all of `out` where nothing arrived.

@@ -20,15 +20,12 @@ pub struct G722Decoder {
 
 impl G722Decoder {
     /// A decoder that renders at `rate`.
-    ///
-    /// # Errors
-    /// [`CodecError::Library`] when libopus was built without deep PLC.
-    pub fn new(rate: Rate) -> Result<Self, CodecError> {
-        Ok(Self {
+    pub fn new(rate: Rate) -> Self {
+        Self {
             inner: audio_codec::g722::G722Decoder::new(),
             halver: (rate == Rate::Narrow).then(Box::default),
-            concealer: Box::new(Concealer::new(rate)?),
-        })
+            concealer: Box::new(Concealer::new(rate)),
+        }
     }
 
     /// The rate at which it renders.
@@ -60,6 +57,11 @@ impl G722Decoder {
         }
         self.concealer.good(out);
         Ok(samples)
+    }
+
+    /// See [`Decoder::break_off`](super::Decoder::break_off).
+    pub fn break_off(&mut self) {
+        self.concealer.break_off();
     }
 
     /// Fills all of `out` where nothing arrived.
@@ -137,7 +139,7 @@ mod tests {
     }
 
     fn through(hz: f32, from: Rate, to: Rate) -> Vec<i16> {
-        let (mut encoder, mut decoder) = (G722Encoder::new(from), G722Decoder::new(to).unwrap());
+        let (mut encoder, mut decoder) = (G722Encoder::new(from), G722Decoder::new(to));
         let mut heard = Vec::new();
         for frame in sine(hz, from, from.frame() * 50).chunks(from.frame()) {
             let (mut packet, mut pcm) = ([0; 160], [0; 320]);
@@ -168,7 +170,7 @@ mod tests {
     fn rubbish_is_noise_and_never_a_panic() {
         let mut state = 1_u32;
         for rate in [Rate::Narrow, Rate::Wide] {
-            let mut decoder = G722Decoder::new(rate).unwrap();
+            let mut decoder = G722Decoder::new(rate);
             let mut pcm = [0; 1_920];
             for len in (0..=960).step_by(7) {
                 let bytes: Vec<u8> = (0..len)

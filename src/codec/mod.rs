@@ -124,9 +124,9 @@ impl Decoder {
     pub fn new(codec: Codec, rate: Rate) -> Result<Self, CodecError> {
         match (codec, rate) {
             (Codec::Opus, _) => Ok(Decoder::Opus(OpusDecoder::new(rate)?)),
-            (Codec::G722, _) => Ok(Decoder::G722(G722Decoder::new(rate)?)),
-            (Codec::Pcmu, Rate::Narrow) => Ok(Decoder::G711(G711Decoder::new(Law::Mu)?)),
-            (Codec::Pcma, Rate::Narrow) => Ok(Decoder::G711(G711Decoder::new(Law::A)?)),
+            (Codec::G722, _) => Ok(Decoder::G722(G722Decoder::new(rate))),
+            (Codec::Pcmu, Rate::Narrow) => Ok(Decoder::G711(G711Decoder::new(Law::Mu))),
+            (Codec::Pcma, Rate::Narrow) => Ok(Decoder::G711(G711Decoder::new(Law::A))),
             (Codec::Pcmu | Codec::Pcma, Rate::Wide) => Err(CodecError::Unsupported(codec)),
         }
     }
@@ -190,6 +190,15 @@ impl Decoder {
                 }
             }
             Decoder::G711(_) | Decoder::G722(_) => self.conceal(out),
+        }
+    }
+
+    /// What was made up last ends there, and nothing of it goes over into what arrives next: there was silence between.
+    pub fn break_off(&mut self) {
+        match self {
+            Decoder::G711(decoder) => decoder.break_off(),
+            Decoder::G722(decoder) => decoder.break_off(),
+            Decoder::Opus(decoder) => decoder.break_off(),
         }
     }
 

@@ -38,10 +38,10 @@ impl OpusDecoder {
     /// A decoder that renders at `rate`.
     ///
     /// # Errors
-    /// [`CodecError::Library`] without memory, or when libopus was built without deep PLC.
+    /// [`CodecError::Library`] without memory.
     pub fn new(rate: Rate) -> Result<Self, CodecError> {
         let inner = opus_plc::Decoder::new(rate.hz(), COMPLEXITY)?;
-        let speaker = Box::new(Speaker::new(rate).ok_or(CodecError::Library)?);
+        let speaker = Box::new(Speaker::new(rate));
         Ok(Self { inner, rate, speaker, narrow: false, lost: 0 })
     }
 
@@ -93,6 +93,12 @@ impl OpusDecoder {
     /// [`CodecError::BufferSize`] for another length.
     pub fn rest(&mut self, out: &mut [i16]) -> Result<usize, CodecError> {
         Ok(self.inner.decode(&[], out, false)?)
+    }
+
+    /// See [`Decoder::break_off`](super::Decoder::break_off).
+    pub fn break_off(&mut self) {
+        self.speaker.stop();
+        self.lost = 0;
     }
 
     /// The rate at which this decoder renders.

@@ -221,6 +221,7 @@ impl Sound {
         let rate = decoder.rate();
         let len = rate.samples(FADE_MS);
         decoder.conceal(part(out, len));
+        decoder.break_off();
         let len = widen(&mut self.doubler, out, len, rate, self.rate);
         for (n, sample) in part(out, len).iter_mut().enumerate() {
             *sample = (i32::from(*sample) * (len - n) as i32 / len as i32) as i16;

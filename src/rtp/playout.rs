@@ -119,7 +119,7 @@ pub enum Step<'a> {
         /// Whether it should take longer or less.
         pace: Pace,
     },
-    /// The packet before `next` is lost: decode the redundancy in `next`, for this duration.
+    /// The packet before `next` is lost: decode the redundancy in `next`, or make up what leads there, for this duration.
     Recover {
         /// The payload type of `next`.
         payload_type: u8,
@@ -498,11 +498,12 @@ impl Playout {
         Step::Conceal { duration: piece }
     }
 
-    /// `missing` units before the head are lost: the last packet's worth may be in the head's redundancy.
+    /// `missing` units before the head are lost: the last packet's worth may be in the head's redundancy, and its concealment
+    /// has to lead to the head.
     fn fill_loss(&mut self, missing: i64, head_duration: i64, piece: u32) -> Step<'_> {
-        let fec = !self.quiet && self.buffer.first().is_some_and(|head| head.entry.fec);
-        let by_redundancy = if fec { head_duration.max(1) } else { 0 };
-        if missing <= by_redundancy {
+        let sound = !self.quiet && self.buffer.first().is_some_and(|head| head.entry.kind == Kind::Audio);
+        let before_head = if sound { head_duration.max(1) } else { 0 };
+        if missing <= before_head {
             self.filled += missing;
             if let Some(head) = self.buffer.first() {
                 return Step::Recover {
@@ -512,7 +513,7 @@ impl Playout {
                 };
             }
         }
-        let duration = (missing - by_redundancy).min(i64::from(piece));
+        let duration = (missing - before_head).min(i64::from(piece));
         self.filled += duration;
         if self.quiet {
             Step::Silence { duration: duration as u32 }
