@@ -7,12 +7,15 @@ use super::level::Meter;
 use super::outbound::Outbound;
 use super::quality::Impairment;
 use crate::rtp::rtcp::ReportBlock;
+use crate::rtp::xr::VoipMetrics;
 use crate::sdp::{FlowQuality, Heard, LegQuality};
 
 /// A packet's own length: it is not whole before.
 const PACKET_MS: f32 = 20.0;
 /// What a receiver that does not tell is taken to hold back.
 const USUAL_BUFFER_MS: f32 = 40.0;
+/// More is never held: the bound of the playout's buffer.
+const LONGEST_BUFFER_MS: u32 = 600;
 /// A peer's report says nothing any more after this.
 const REPORT_HOLDS: Duration = Duration::from_secs(15);
 /// No round trip is longer: what says so is not about our reports.
@@ -23,6 +26,8 @@ const LONGEST_ROUND_TRIP: u32 = 10 << 16;
 pub(super) struct Gauge {
     /// How loud the peer is.
     pub meter: Meter,
+    /// How loud he was in the second before.
+    level_db: i8,
     at: Instant,
     packets: u64,
     expected: u64,
@@ -64,6 +69,7 @@ impl Gauge {
     pub fn new(now: Instant) -> Self {
         Self {
             meter: Meter::default(),
+            level_db: -100,
             at: now,
             packets: 0,
             expected: 0,
@@ -95,8 +101,39 @@ impl Gauge {
         self.round_trip.map(|units| units as f32 * 1_000.0 / 65_536.0)
     }
 
+    /// What RFC 3611 tells of the peer's stream, since its beginning; `None` before it has begun.
+    pub fn voip_metrics(&self, now: Instant, inbound: &Inbound) -> Option<VoipMetrics> {
+        let stats = &inbound.stats;
+        let (ssrc, codec) = (stats.ssrc()?, inbound.codec()?);
+        let (expected, lost, gaps) = (stats.expected().max(1) as f32, stats.lost() as f32, stats.gaps().max(1) as f32);
+        let loss = (lost / expected).min(1.0);
+        let missed = (inbound.concealed_ms() as f32 / (expected * PACKET_MS)).clamp(loss, 1.0);
+        let buffer = inbound.delay_ms(now);
+        let round_trip = self.rtt_ms().unwrap_or(0.0);
+        let burst_ratio = lost / gaps * (1.0 - loss);
+        let heard = Impairment::new(codec, missed, burst_ratio, 0.0);
+        let talked = Impairment { delay_ms: round_trip / 2.0 + PACKET_MS + buffer as f32, ..heard };
+        let tenths = |impairment: Impairment| (impairment.mos().value() * 10.0).round() as u8;
+        let share = |share: f32| (share * 256.0).min(255.0) as u8;
+        Some(VoipMetrics {
+            ssrc,
+            loss_rate: share(loss),
+            discard_rate: share(missed - loss),
+            bursts: stats.bursts().metrics(PACKET_MS as u32),
+            round_trip_ms: whole(round_trip),
+            end_system_ms: whole(PACKET_MS + buffer as f32),
+            signal_level: self.level_db,
+            r_factor: talked.rating().round() as u8,
+            mos_lq: tenths(heard),
+            mos_cq: tenths(talked),
+            jitter_buffer_ms: [buffer, inbound.target_ms(now).max(buffer), LONGEST_BUFFER_MS]
+                .map(|ms| whole(ms as f32)),
+        })
+    }
+
     /// Measures the time since the last measurement.
     pub fn measure(&mut self, now: Instant, inbound: &Inbound, outbound: &Outbound) -> Measured {
+        self.level_db = self.meter.take_db();
         let one_way = self.rtt_ms().unwrap_or(0.0) / 2.0;
         let onward = self.outbound(now, outbound, one_way);
         Measured {
@@ -107,7 +144,7 @@ impl Gauge {
             ),
             outbound: onward.map(|(flow, _)| flow),
             rtt_ms: self.rtt_ms().map(whole),
-            level_db: self.meter.take_db(),
+            level_db: self.level_db,
         }
     }
 

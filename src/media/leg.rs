@@ -121,6 +121,8 @@ pub(super) struct Leg {
     pub heard_once: bool,
     /// What is measured of it.
     pub gauge: Gauge,
+    /// Whether the peer wants VoIP metrics in our reports.
+    voip_metrics: bool,
 }
 
 impl Leg {
@@ -165,6 +167,7 @@ impl Leg {
             alive: now,
             heard_once: false,
             gauge: Gauge::new(now),
+            voip_metrics: false,
         }
     }
 
@@ -187,6 +190,7 @@ impl Leg {
         self.outbound.configure_digits(media.telephone_event, media.inband);
         self.set_direction(media.direction);
         self.alive = now;
+        self.voip_metrics = media.voip_metrics;
         if let Wire::Rtp { latch, rtcp, crypto, .. } = &mut self.wire {
             crypto.configure(now, media.srtp.as_ref());
             latch.describe(media.remote_rtp, &media.sources);
@@ -301,9 +305,14 @@ impl Leg {
             cname: &self.cname,
             bye,
         };
+        // A BYE is the last of its packet.
+        let metrics = if self.voip_metrics && !bye { self.gauge.voip_metrics(now, &self.inbound) } else { None };
         let wire = &mut self.wire;
         queue.push(|buf| {
-            let len = compound.write(buf).ok()?;
+            let mut len = compound.write(buf).ok()?;
+            if let Some(metrics) = metrics {
+                len += metrics.write(compound.ssrc, buf.get_mut(len..)?).ok()?;
+            }
             wire.rtcp(buf, len)
         });
     }
@@ -364,7 +373,8 @@ impl Leg {
                     outbound.peer_loss(now, block.fraction_lost);
                     gauge.peer_report(now, middle, block);
                 }
-                RtcpItem::Report { .. } | RtcpItem::Bye { .. } => {}
+                RtcpItem::Bye { ssrc } => inbound.stats.bye(ssrc),
+                RtcpItem::Report { .. } => {}
             }
         });
         // A report about nothing is a sign of life too.

@@ -38,10 +38,15 @@ impl Impairment {
         Impairment { delay_ms: self.delay_ms + next.delay_ms, equipment: self.equipment + next.equipment }
     }
 
+    /// The rating that is left: 0 to 93.2.
+    pub fn rating(self) -> f32 {
+        let late = (self.delay_ms - 177.3).max(0.0);
+        (BEST - (0.024 * self.delay_ms + 0.11 * late) - self.equipment).max(0.0)
+    }
+
     /// The score that is left.
     pub fn mos(self) -> Mos {
-        let late = (self.delay_ms - 177.3).max(0.0);
-        mos(BEST - (0.024 * self.delay_ms + 0.11 * late) - self.equipment)
+        mos(self.rating())
     }
 }
 

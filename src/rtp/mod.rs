@@ -1,6 +1,6 @@
 //! RTP and RTCP without sockets or clocks.
 //!
-//! - [`packet`]: reading and writing RTP packets; [`rtcp`]: reports, CNAME and BYE; [`srtp`]: their protection.
+//! - [`packet`]: reading and writing RTP packets; [`rtcp`]: reports, CNAME and BYE; [`xr`]: extended reports; [`srtp`]: their protection.
 //! - [`receive`]: loss and jitter as RTCP reports them; [`sequence`]: counters that wrap.
 //! - [`jitter`], [`delay`] and [`playout`]: the receiving side's buffer, what it learns of the network, and its decisions.
 //! - [`event`]: digits in RTP.
@@ -16,3 +16,4 @@ pub mod receive;
 pub mod rtcp;
 pub mod sequence;
 pub mod srtp;
+pub mod xr;

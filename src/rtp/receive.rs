@@ -3,7 +3,11 @@
 
 use super::rtcp::ReportBlock;
 use super::sequence::SequenceExtender;
+use super::xr::Bursts;
 use std::time::{Duration, Instant};
+
+/// More packets than these missing at once are another part of the stream, and no burst.
+const LONGEST_GAP: u64 = 1_000;
 
 /// Counts one source's packets.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +18,8 @@ pub struct ReceiveStats {
     expected_before: u64,
     lost_before: u64,
     gaps: u64,
+    /// Of the present source.
+    bursts: Bursts,
 }
 
 #[derive(Debug, Clone)]
@@ -29,6 +35,8 @@ struct Source {
     last: (Instant, u32, u32),
     /// Jitter in clock units.
     jitter: f64,
+    /// It has said BYE, and nothing since.
+    left: bool,
 }
 
 impl ReceiveStats {
@@ -36,11 +44,13 @@ impl ReceiveStats {
     pub fn packet(&mut self, now: Instant, ssrc: u32, sequence: u16, timestamp: u32, clock_rate: u32) {
         match &mut self.source {
             Some(source) if source.ssrc == ssrc => {
-                self.gaps += u64::from(source.packet(now, sequence, timestamp, clock_rate));
+                let missing = source.packet(now, sequence, timestamp, clock_rate);
+                self.came(missing);
             }
             _ => {
                 (self.expected_before, self.lost_before) = (self.expected(), self.lost());
                 self.last_sr = None;
+                self.bursts = Bursts::default();
                 self.source = Some(Source::new(now, ssrc, sequence, timestamp, clock_rate));
             }
         }
@@ -49,9 +59,36 @@ impl ReceiveStats {
     /// Counts a packet whose timestamp is not the time of its sending: a telephone event keeps that of its start.
     pub fn untimed_packet(&mut self, now: Instant, ssrc: u32, sequence: u16, timestamp: u32, clock_rate: u32) {
         match &mut self.source {
-            Some(source) if source.ssrc == ssrc => self.gaps += u64::from(source.count(sequence)),
+            Some(source) if source.ssrc == ssrc => {
+                let missing = source.count(sequence);
+                self.came(missing);
+            }
             _ => self.packet(now, ssrc, sequence, timestamp, clock_rate),
         }
+    }
+
+    /// A packet came, and so many before it did not (yet).
+    fn came(&mut self, missing: u64) {
+        self.gaps += u64::from(missing > 0);
+        (0..missing.min(LONGEST_GAP)).for_each(|_| self.bursts.lost());
+        self.bursts.received();
+    }
+
+    /// A source has left (RFC 3550 section 6.3.4): it is reported on no more, unless it sends again.
+    pub fn bye(&mut self, ssrc: u32) {
+        if let Some(source) = self.source.as_mut().filter(|source| source.ssrc == ssrc) {
+            source.left = true;
+        }
+    }
+
+    /// Where the present source's losses lie.
+    pub fn bursts(&self) -> &Bursts {
+        &self.bursts
+    }
+
+    /// The present source.
+    pub fn ssrc(&self) -> Option<u32> {
+        self.source.as_ref().map(|source| source.ssrc)
     }
 
     /// Takes the NTP time of a sender report that arrived now.
@@ -62,7 +99,7 @@ impl ReceiveStats {
     /// The block for our next report; asking for it starts a new interval.
     pub fn report(&mut self, now: Instant) -> Option<ReportBlock> {
         let last_sr = self.last_sr;
-        let source = self.source.as_mut()?;
+        let source = self.source.as_mut().filter(|source| !source.left)?;
         let expected = source.expected();
         let interval = expected - source.reported_expected;
         let lost = interval - (source.received - source.reported_received);
@@ -120,25 +157,27 @@ impl Source {
             reported_received: 0,
             last: (now, timestamp, clock_rate),
             jitter: 0.0,
+            left: false,
         }
     }
 
-    /// Counts a packet; whether some before it are missing.
-    fn count(&mut self, sequence: u16) -> bool {
+    /// Counts a packet; how many before it are missing.
+    fn count(&mut self, sequence: u16) -> u64 {
         let extended = self.extender.extend(sequence);
-        let skips = extended > self.highest + 1;
+        let missing = (extended - self.highest - 1).max(0) as u64;
+        self.left = false;
         self.first = self.first.min(extended);
         self.highest = self.highest.max(extended);
         self.received += 1;
-        skips
+        missing
     }
 
-    fn packet(&mut self, now: Instant, sequence: u16, timestamp: u32, clock_rate: u32) -> bool {
-        let skips = self.count(sequence);
+    fn packet(&mut self, now: Instant, sequence: u16, timestamp: u32, clock_rate: u32) -> u64 {
+        let missing = self.count(sequence);
         let (then, last, last_rate) = std::mem::replace(&mut self.last, (now, timestamp, clock_rate));
         if last_rate != clock_rate {
             self.jitter *= f64::from(clock_rate) / f64::from(last_rate.max(1));
-            return skips;
+            return missing;
         }
         let arrived = now.saturating_duration_since(then);
         let media = f64::from(timestamp.wrapping_sub(last) as i32);
@@ -147,7 +186,7 @@ impl Source {
         if transit < f64::from(clock_rate) && arrived < Duration::from_secs(2) {
             self.jitter += (transit - self.jitter) / 16.0;
         }
-        skips
+        missing
     }
 
     fn expected(&self) -> i64 {
@@ -184,6 +223,19 @@ mod tests {
         stats.packet(start, 2, 7, 0, 8_000);
         assert_eq!((stats.lost(), stats.gaps(), stats.expected()), (10, 10, 101));
         assert_eq!(stats.report(start).unwrap().cumulative_lost, 0);
+    }
+
+    #[test]
+    fn who_has_left_is_reported_on_no_more_rfc3550_6_3_4() {
+        let now = Instant::now();
+        let mut stats = ReceiveStats::default();
+        stats.packet(now, 1, 10, 0, 8_000);
+        stats.bye(2);
+        assert!(stats.report(now).is_some(), "another one left");
+        stats.bye(1);
+        assert_eq!(stats.report(now), None);
+        stats.packet(now, 1, 11, 160, 8_000);
+        assert!(stats.report(now).is_some(), "it is back");
     }
 
     #[test]

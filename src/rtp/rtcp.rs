@@ -311,6 +311,28 @@ mod tests {
         assert!(rtcp_types::Compound::parse(&buf[..len]).unwrap().all(|p| p.is_ok()));
     }
 
+    /// Several blocks, feedback first (reduced size, RFC 5506), unknown types between, padding at the end: all is read.
+    #[test]
+    fn what_others_write_is_read() {
+        let mut several = vec![0x82, 201, 0, 13, 0, 0, 0, 9];
+        for ssrc in [5_u32, 77] {
+            several.extend(ssrc.to_be_bytes());
+            several.extend([25, 0, 0, 3, 0, 1, 0, 2, 0, 0, 0, 13, 0, 0, 0, 14, 0, 0, 0, 15]);
+        }
+        let blocks = items(&several);
+        let about = |item: &RtcpItem| match item {
+            RtcpItem::Report { from: 9, block } => Some((block.ssrc, block.fraction_lost, block.last_sr)),
+            _ => None,
+        };
+        assert_eq!(blocks.iter().filter_map(about).collect::<Vec<_>>(), [(5, 25, 14), (77, 25, 14)]);
+        // A transport-cc message (RTPFB, 15) alone, then with an extended report and a padded BYE behind it.
+        let feedback = [0x8f, 205, 0, 2, 0, 0, 0, 9, 0, 0, 0, 5];
+        assert_eq!(items(&feedback), []);
+        let bye = [0xa1, 203, 0, 2, 0, 0, 0, 9, 0, 0, 0, 4];
+        let whole = [&feedback[..], &[0x80, 207, 0, 1, 0, 0, 0, 9], &bye].concat();
+        assert_eq!(items(&whole), [RtcpItem::Bye { ssrc: 9 }]);
+    }
+
     #[test]
     fn small_buffers_and_malformed_packets_are_errors() {
         let compound = Compound { ssrc: 5, sender: Some(INFO), report: Some(BLOCK), cname: "abc", bye: true };

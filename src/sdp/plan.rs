@@ -439,6 +439,9 @@ pub struct RtpMedia {
     pub opus_fec: bool,
     /// The most bits per second of Opus that it wants to receive (RFC 7587 `maxaveragebitrate`).
     pub opus_bitrate: Option<u32>,
+    /// Whether the peer wants VoIP metrics in our RTCP ([RFC 3611](https://www.rfc-editor.org/rfc/rfc3611#section-5.1)
+    /// section 5.1, `a=rtcp-xr:voip-metrics`).
+    pub voip_metrics: bool,
 }
 
 impl RtpMedia {
@@ -460,6 +463,7 @@ impl RtpMedia {
             direction: Direction::SendRecv,
             ssrc,
             ptime: 20,
+            voip_metrics: false,
             opus_fec: false,
             opus_bitrate: None,
         }

@@ -313,6 +313,9 @@ fn media(local: &TrunkLocal, line: &AudioLine<'_>, common: Vec<AcceptedCodec>) -
         direction: local.direction.answer_to(theirs),
         ssrc: local.ssrc,
         ptime: line.ptime(local.ptime),
+        voip_metrics: line
+            .attribute("rtcp-xr")
+            .is_some_and(|formats| formats.split_ascii_whitespace().any(|format| format == "voip-metrics")),
         opus_fec,
         opus_bitrate,
     })

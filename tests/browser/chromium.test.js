@@ -9,7 +9,7 @@ import * as cases from './lib/cases.js';
 import { Chromium } from './lib/chromium.js';
 import { Gateway } from './lib/gateway.js';
 import { until } from './lib/processes.js';
-import { ALICE, hears, Network, OUT, OUTSIDE, PREMIUM, speech } from './lib/stage.js';
+import { ALICE, hears, narrow, Network, OUT, OUTSIDE, PREMIUM, speech } from './lib/stage.js';
 
 /** Louder than this there is sound, quieter than that there is none. */
 const SOUND_DB = -45;
@@ -224,6 +224,63 @@ describe('Chromium and SIPp', () => {
     for (const key of '0123456789*#') await page.press(key);
     await until(() => rtp.digits.length >= 12, () => `twelve digits at the phone; there were “${rtp.digits}”`, 15_000);
     assert.equal(rtp.digits, '0123456789*#');
+    await page.press('Escape');
+    await sipp.done();
+  });
+
+  test('the page shows how both legs sound', async (t) => {
+    const page = await opener(t)(network.url('alice'));
+    const { sipp } = await network.callee(t);
+    await page.dial(OUTSIDE);
+    await page.inCall();
+    await page.shows('#legs');
+    await until(async () => /opus.*there and back/.test(await page.text('#leg-up')), () => 'the round trip to be known');
+    assert.match(await page.text('#leg-down'), /PCMU · \d+\.\d % lost · jitter \d+ ms .*MOS \d\.\d/);
+    assert.match(await page.text('#quality'), /(Excellent|Good|Fair|Poor) sound · \d+ ms/);
+    assert.ok(await page.driver.evaluate(() => document.querySelector('#warning').hidden), 'nothing is wrong');
+    await page.driver.screenshot(`${OUT}chromium-quality.png`);
+    assert.deepEqual(await violations(page.page), [], 'accessible');
+    await page.press('Escape');
+    await sipp.done();
+  });
+
+  test('a phone that sends nothing is told with what helps, until it is heard', async (t) => {
+    const page = await opener(t)(network.url('alice'));
+    const { sipp, rtp } = await network.callee(t, 'callee', { says: null });
+    await page.dial(OUTSIDE);
+    await page.inCall();
+    await page.shows('#warning[data-code="down-no-rtp"]', 5_000);
+    assert.match(await page.text('#warning'), /You cannot hear them[^]*rtp_ports/);
+    await until(async () => /No sound/.test(await page.text('#quality')), 'the next second’s grade');
+    await page.driver.screenshot(`${OUT}chromium-no-audio.png`);
+    assert.deepEqual(await violations(page.page), [], 'accessible');
+    rtp.say(narrow.callee);
+    await until(() => page.driver.evaluate(() => document.querySelector('#warning').hidden), 'the warning to go');
+    await page.press('Escape');
+    await sipp.done();
+    const record = await until(() => network.gateway.records.find((cdr) => cdr.no_audio), 'the call’s record');
+    assert.deepEqual([record.no_audio[0].from, record.no_audio[0].cause], ['b', 'no-rtp']);
+  });
+
+  test('a line with nothing on it is told as silence', async (t) => {
+    const page = await opener(t)(network.url('alice'));
+    const { sipp } = await network.callee(t, 'callee', { says: 'silence' });
+    await page.dial(OUTSIDE);
+    await page.inCall();
+    await page.shows('#warning[data-code="down-silent"]', 5_000);
+    assert.match(await page.text('#warning'), /nothing but silence/);
+    await page.press('Escape');
+    await sipp.done();
+  });
+
+  test('a page that mutes itself is not told that it is silent', async (t) => {
+    const page = await opener(t)(network.url('alice'));
+    const { sipp, rtp } = await network.callee(t);
+    await page.dial(OUTSIDE);
+    await page.inCall();
+    await page.press('m');
+    await rtp.hear(5);
+    assert.ok(await page.driver.evaluate(() => document.querySelector('#warning').hidden), await page.text('#warning'));
     await page.press('Escape');
     await sipp.done();
   });

@@ -214,3 +214,31 @@ fn the_peers_reports_tell_the_round_trip_and_what_it_lost() {
     let outbound = lab.qualities.last().unwrap().b.outbound.unwrap();
     assert!(outbound.delay_ms.abs_diff(rtt / 2 + 60) <= 1, "{outbound:?}");
 }
+
+/// RFC 3611: a trunk that asks for VoIP metrics has them in our reports, and nobody else has.
+#[test]
+fn voip_metrics_are_sent_where_they_are_asked_for_rfc3611() {
+    for asked in [true, false] {
+        let mut plan = plan(Codec::Opus, Codec::Pcmu);
+        trunk_of(&mut plan).voip_metrics = asked;
+        let mut lab = Lab::new(plan);
+        converse(&mut lab, 500, |n| n % 20 == 7);
+        let blocks: Vec<&[u8]> = lab
+            .rtcp
+            .iter()
+            .filter(|(_, port, _, _)| *port == TRUNK_RTCP)
+            .filter_map(|(_, _, _, bytes)| bytes.get(bytes.len().checked_sub(44)?..))
+            .filter(|block| block[1] == 207)
+            .collect();
+        assert_eq!(!blocks.is_empty(), asked);
+        let Some(last) = blocks.last() else { continue };
+        assert_eq!(last[12..16], TRUNK_SSRC.to_be_bytes());
+        assert!((10..=14).contains(&last[16]), "5 % lost, in 256ths: {}", last[16]);
+        assert!((60..=93).contains(&last[32]) && (30..=44).contains(&last[34]), "R {}, MOS {}", last[32], last[34]);
+        let browsers = lab.rtcp.iter().filter(|(_, port, _, _)| *port == Port::Browser);
+        assert!(
+            browsers.clone().count() > 5
+                && browsers.clone().all(|(_, _, _, bytes)| !bytes.windows(4).any(|head| head == [0x80, 207, 0, 10]))
+        );
+    }
+}

@@ -109,6 +109,17 @@ fn firefox_has_its_fingerprint_at_the_session_and_events_at_8000_only() {
     assert!(media.opus_fec);
 }
 
+/// What a browser offers of NACK, RED and transport-wide feedback is declined by silence (docs/decisions/0010).
+#[test]
+fn feedback_that_steers_nothing_here_is_declined() {
+    let offer = chromium().replace("transport-cc\r\n", "transport-cc\r\na=rtcp-fb:111 nack\r\n");
+    let (text, media) = answered(&offer, &CodecPolicy::default());
+    for declined in ["rtcp-fb", "transport-wide-cc", "red/48000", "a=rtcp-rsize", " 63"] {
+        assert!(!text.contains(declined), "{declined} in {text}");
+    }
+    assert!(media.accepted.iter().all(|accepted| accepted.payload_type != 63));
+}
+
 #[test]
 fn the_policy_chooses_the_codec() {
     for (codecs, number, event) in [

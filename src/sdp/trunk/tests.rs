@@ -164,6 +164,23 @@ fn digits_under_the_number_of_our_offer_are_taken_where_the_answer_has_another()
     assert_eq!(read_answer(&local(), SIPP.as_bytes()).unwrap().accepted_events, []);
 }
 
+/// RFC 3611 section 5.1: what the peer wants to be told, at the line or the session, in its answer or its offer.
+#[test]
+fn voip_metrics_are_wanted_by_who_says_so() {
+    for (formats, wanted) in
+        [("voip-metrics", true), ("rcvr-rtt=all:10 voip-metrics", true), ("stat-summary=loss,jitt", false), ("", false)]
+    {
+        let line = format!("{ASTERISK}a=rtcp-xr:{formats}\r\n");
+        let session = ASTERISK.replace("t=0 0\r\n", &format!("t=0 0\r\na=rtcp-xr:{formats}\r\n"));
+        for text in [line, session] {
+            assert_eq!(read_answer(&local(), text.as_bytes()).unwrap().voip_metrics, wanted, "{text}");
+            assert_eq!(answer(&local(), text.as_bytes()).unwrap().1.voip_metrics, wanted, "{text}");
+        }
+    }
+    assert!(!read_answer(&local(), ASTERISK.as_bytes()).unwrap().voip_metrics);
+    assert!(!offer(&local()).contains("rtcp-xr"), "our offer stays clean");
+}
+
 #[test]
 fn a_bad_answer_says_why() {
     let table = [

@@ -36,6 +36,12 @@ export class RtpPhone {
     this.#socket.close();
   }
 
+  /** Says this from now on. */
+  say(speech) {
+    this.#speech = speech;
+    if (this.#peer && !this.#speaking) this.#speak();
+  }
+
   /** What was heard so far, by RTP timestamp: what did not arrive is silence. */
   get heard() { return { rate: RATE, samples: Float32Array.from(this.#samples, (x) => x ?? 0) }; }
   get seconds() { return this.#samples.length / RATE; }

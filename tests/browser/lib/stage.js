@@ -22,7 +22,9 @@ const UNLIKE = 0.6;
 
 mkdirSync(OUT, { recursive: true });
 export const speech = makeSpeech(`${OUT}speech`);
-const narrow = Object.fromEntries(Object.entries(speech).map(([name, sound]) => [name, downsample(sound, 8000)]));
+export const narrow = Object.fromEntries(Object.entries(speech).map(([name, sound]) => [name, downsample(sound, 8000)]));
+/** A line that is open, and nothing on it. */
+narrow.silence = { rate: 8000, samples: new Float32Array(8000) };
 
 let recordings = 0;
 
