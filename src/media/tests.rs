@@ -116,6 +116,9 @@ struct Sent {
     payload: Vec<u8>,
 }
 
+/// A verdict: when in milliseconds, whose sound, where it ends and why.
+type Told = (u64, Side, Option<(Side, NoAudio)>);
+
 /// A bridge and what came out of it. Time moves in milliseconds.
 struct Lab {
     bridge: Bridge,
@@ -128,7 +131,7 @@ struct Lab {
     reports: Vec<MediaReport>,
     /// Reports of quality, and verdicts: when in milliseconds, whose sound, where it ends and why.
     qualities: Vec<CallQuality>,
-    verdicts: Vec<(u64, Side, Option<(Side, NoAudio)>)>,
+    verdicts: Vec<Told>,
 }
 
 impl Lab {
