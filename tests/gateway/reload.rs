@@ -438,3 +438,43 @@ fn a_certificate_is_rotated_under_standing_connections() {
     assert_eq!(connect(to).1, third);
     is_served(&mut standing, 3);
 }
+
+/// Calls stand and others come and go while the trunk moves to and fro at each reload.
+#[test]
+fn no_call_is_cut_by_many_reloads() {
+    let trunks = [Uas::udp(), Uas::udp()];
+    let folder = Folder::new(trunks[0].address, "", 24_100);
+    let gateway = Gateway::configured(&folder.file());
+    let mut standing: Vec<Browser> = (0..12).map(|n| Browser::of(&gateway, &format!("user{n}"))).collect();
+    let mut passing = Browser::of(&gateway, "passing");
+    for browser in &mut standing {
+        browser.call("c", "600");
+        browser.expect("answered");
+    }
+    for round in 0..20 {
+        let at = trunks[(round + 1) % 2].address.to_string();
+        folder.write("ringback.toml", &folder.config.replace(&trunks[0].address.to_string(), &at));
+        assert_eq!(folder.reload().0, Some(0));
+        let name = format!("p{round}");
+        passing.call(&name, "600");
+        passing.expect("answered");
+        trunks[(round + 1) % 2].request("INVITE");
+        passing.send(&json!({"type": "hangup", "call": name}));
+        assert_eq!(passing.expect("ended")["by"], "us");
+    }
+    let status: Value = serde_json::from_str(&get(gateway.port(), "/status").1).unwrap();
+    assert_eq!(status["established"], 12, "{status}");
+    for browser in &mut standing {
+        browser.send(&json!({"type": "ping", "n": 1}));
+        loop {
+            let message = browser.next().expect("the socket stays");
+            assert_ne!(message["type"], "ended", "{message}");
+            if message["type"] == "pong" {
+                break;
+            }
+        }
+        browser.send(&json!({"type": "hangup", "call": "c"}));
+        assert_eq!(browser.expect("ended")["by"], "us");
+    }
+    println!("20 reloads, 12 calls that stood, 20 that passed: none cut");
+}
