@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 
-use crate::ends::{Paced, Speaker, Track};
+use crate::ends::{Paced, Rehearsed, Speaker, Track};
 use crate::page::Page;
 use crate::peer::gateway::Setup;
 use crate::peer::rtp::Packet;
@@ -110,14 +110,21 @@ struct Call {
 impl Studio {
     async fn rows(&self, options: &Options, rows: Vec<Row>, at_once: usize) -> Vec<Value> {
         let gate = Arc::new(Semaphore::new(at_once));
-        let mut calls = JoinSet::new();
+        let (mut calls, mut ready, mut rehearsed) = (JoinSet::new(), Vec::new(), Rehearsed::new());
         for (index, row) in rows.into_iter().enumerate() {
             let script = Script::read(&options.speech, options.clips, row.rounds);
             let number = format!("1{index:02}");
-            let phone = PhoneSide::start(&row, &script, options.seed).await;
+            let mut phone = PhoneSide::start(&row, &script, options.seed).await;
             let line = self.trunk.line(&number, phone.relay.far);
             let browser = Browser::open(self.gateway.http, &format!("page-{index}")).await;
-            let page = PageSide { browser, number, speaker: Speaker::browser(&script, &row, OPUS, options.seed + 1) };
+            let mut speaker = Speaker::browser(&script, &row, OPUS, options.seed + 1);
+            speaker.rehearse(&row, &mut rehearsed);
+            phone.speaker.rehearse(&row, &mut rehearsed);
+            let page = PageSide { browser, number, speaker };
+            ready.push((row, script, page, phone, line));
+        }
+        // Encoding keeps a thread busy; it is over when the first call begins.
+        for (row, script, page, phone, line) in ready {
             let (gate, seed) = (gate.clone(), options.seed);
             calls.spawn(async move {
                 let _turn = gate.acquire_owned().await.expect("a gate that is never shut");
@@ -193,8 +200,6 @@ async fn one(
     mut line: tokio::sync::mpsc::Receiver<std::net::SocketAddr>,
     seed: u64,
 ) -> Call {
-    page.speaker.rehearse();
-    phone.speaker.rehearse();
     let (mut media, offer) = Page::offer().await;
     let relay = Relay::start(row.from_browser, row.to_browser, 48_000, seed + 10).await;
     let browser = &mut page.browser;
