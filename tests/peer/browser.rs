@@ -75,9 +75,14 @@ enum Command {
     Close,
 }
 
+/// What is heard, at 8 and at 16 kHz.
+type Ears = (Heard, Heard);
+
 /// A page with one session and at most one call with media.
 pub struct Browser {
     pub heard: Heard,
+    /// The same at 16 kHz, of Opus alone.
+    pub wide: Heard,
     commands: mpsc::Sender<Command>,
     messages: mpsc::Receiver<Value>,
     /// All messages that came, in order.
@@ -95,10 +100,11 @@ impl Browser {
         headers.insert("Origin", format!("http://{http}").parse().expect("a header"));
         let connecting = timeout(PATIENCE, tokio_tungstenite::connect_async(request)).await;
         let (socket, _) = connecting.expect("a WebSocket in time").expect("a WebSocket");
-        let (heard, (commands, inbox), (out, messages)) = (Heard::default(), mpsc::channel(64), mpsc::channel(256));
-        let page = Page { socket, out, heard: heard.clone(), media: None, fault: None };
+        let (heard, wide) = (Heard::default(), Heard::wide());
+        let ((commands, inbox), (out, messages)) = (mpsc::channel(64), mpsc::channel(256));
+        let page = Page { socket, out, heard: (heard.clone(), wide.clone()), media: None, fault: None };
         let task = tokio::spawn(page.run(inbox));
-        let mut browser = Browser { heard, commands, messages, history: Vec::new(), calls: 0, task };
+        let mut browser = Browser { heard, wide, commands, messages, history: Vec::new(), calls: 0, task };
         let mut first = hello;
         first["type"] = "hello".into();
         browser.send(first).await;
@@ -209,7 +215,7 @@ impl Browser {
 struct Page {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     out: mpsc::Sender<Value>,
-    heard: Heard,
+    heard: Ears,
     media: Option<Media>,
     fault: Option<Fault>,
 }
@@ -330,6 +336,7 @@ struct Media {
     events: Option<u8>,
     encoder: opus::Encoder,
     decoder: opus::Decoder,
+    wide: opus::Decoder,
     voice: Voice,
     sound: Sound,
     digits: Vec<char>,
@@ -337,7 +344,7 @@ struct Media {
     pause: u8,
     sequence: u64,
     timestamp: u32,
-    heard: Heard,
+    heard: Ears,
 }
 
 /// Payload types as Chromium has them.
@@ -345,7 +352,7 @@ const EVENTS_48000: u8 = 110;
 const EVENTS_8000: u8 = 126;
 
 impl Media {
-    async fn new(codecs: Codecs, heard: Heard) -> Media {
+    async fn new(codecs: Codecs, heard: Ears) -> Media {
         let mut config = Rtc::builder().set_rtp_mode(true).clear_codecs().enable_pcmu(true, false);
         let formats = config.codec_config();
         let event = |rate: u32| Frequency::new(rate).expect("a clock rate");
@@ -374,6 +381,7 @@ impl Media {
             events: None,
             encoder: opus::Encoder::new(48_000, opus::Channels::Mono, opus::Application::Voip).expect("Opus"),
             decoder: opus::Decoder::new(8000, opus::Channels::Mono).expect("Opus"),
+            wide: opus::Decoder::new(16_000, opus::Channels::Mono).expect("Opus"),
             voice: Voice::default(),
             sound: Sound::Silence,
             digits: Vec::new(),
@@ -386,7 +394,7 @@ impl Media {
         }
     }
 
-    async fn offer(codecs: Codecs, heard: Heard) -> (Media, String) {
+    async fn offer(codecs: Codecs, heard: Ears) -> (Media, String) {
         let mut media = Media::new(codecs, heard).await;
         let mut change = media.rtc.sdp_api();
         media.mid = Some(change.add_media(MediaKind::Audio, Direction::SendRecv, None, None, None));
@@ -403,7 +411,7 @@ impl Media {
         self.agreed(sdp);
     }
 
-    async fn answer(sdp: &str, heard: Heard) -> (Media, String) {
+    async fn answer(sdp: &str, heard: Ears) -> (Media, String) {
         let mut media = Media::new(Codecs::All, heard).await;
         let offer = SdpOffer::from_sdp_string(sdp).unwrap_or_else(|error| panic!("the offer: {error}\n{sdp}"));
         let answer =
@@ -483,16 +491,19 @@ impl Media {
         let decode = match format.name.as_str() {
             "pcmu" => from_ulaw,
             "pcma" => from_alaw,
-            "telephone-event" => return self.heard.add(|r| r.event(timestamp, &packet.payload)),
+            "telephone-event" => return self.heard.0.add(|r| r.event(timestamp, &packet.payload)),
             _ => {
                 // 120 ms at most.
                 let mut pcm = [0; 960];
                 let length = self.decoder.decode(&packet.payload, &mut pcm, false).expect("Opus that can be decoded");
-                return self.heard.add(|r| r.put(ssrc, timestamp, 48_000, &pcm[..length]));
+                self.heard.0.add(|r| r.put(ssrc, timestamp, 48_000, &pcm[..length]));
+                let mut pcm = [0; 1920];
+                let length = self.wide.decode(&packet.payload, &mut pcm, false).expect("Opus that can be decoded");
+                return self.heard.1.add(|r| r.put(ssrc, timestamp, 48_000, &pcm[..length]));
             }
         };
         let pcm: Vec<i16> = packet.payload.iter().map(|&code| decode(code)).collect();
-        self.heard.add(|r| r.put(ssrc, timestamp, 8000, &pcm));
+        self.heard.0.add(|r| r.put(ssrc, timestamp, 8000, &pcm));
     }
 
     /// 20 ms of speech, or the next packet of a digit.

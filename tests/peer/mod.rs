@@ -1,7 +1,7 @@
 //! The ends of a call, for tests against the running gateway: a browser and a phone that speak, listen and measure what
 //! they hear. Nothing here is the gateway's own code: the browser's ICE, DTLS and SRTP come from an independent
-//! implementation, G.711 and RTP are written here once more. (The phone's SRTP alone is the library's, which is held against
-//! the RFCs' vectors elsewhere.)
+//! implementation, G.711 and RTP are written here once more. (The phone's SRTP and wideband codecs alone are the library's, which
+//! are held against the RFCs' vectors and other implementations elsewhere.)
 
 #![allow(dead_code, unused_imports)] // each suite uses its part
 
@@ -13,7 +13,7 @@ pub mod sound;
 
 pub use browser::{Browser, Codecs};
 pub use gateway::Gateway;
-pub use phone::Phone;
+pub use phone::{OPUS, Phone};
 pub use sound::Sound;
 
 use std::time::Duration;

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ringback::codec::opus::OpusSettings;
+use ringback::codec::{Codec, Decoder, Encoder, Rate};
 use ringback::rtp::srtp::{Profile, SrtpContext};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -12,6 +14,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::rtp::{Packet, event, from_alaw, from_ulaw, to_ulaw};
 use super::sound::{FRAME, Heard, Sound, Voice};
 
+/// The payload type of Opus.
+pub const OPUS: u8 = 96;
 /// telephone-event's payload type in the scenarios of `tests/sipp`.
 const EVENTS: u8 = 101;
 
@@ -32,6 +36,7 @@ enum Command {
     Digit(char),
     Key(char),
     Lose(u32),
+    Speak(Codec),
     Secure(Box<Keys>),
     Stop,
 }
@@ -57,6 +62,8 @@ impl Keys {
 pub struct Phone {
     pub address: SocketAddr,
     pub heard: Heard,
+    /// The same at 16 kHz, of wideband codecs alone.
+    pub wide: Heard,
     commands: mpsc::Sender<Command>,
     task: JoinHandle<()>,
 }
@@ -71,9 +78,9 @@ impl Phone {
             }
         };
         let address = socket.local_addr().expect("an address");
-        let (heard, (commands, inbox)) = (Heard::default(), mpsc::channel(64));
-        let task = tokio::spawn(run(socket, inbox, heard.clone()));
-        Phone { address, heard, commands, task }
+        let (heard, wide, (commands, inbox)) = (Heard::default(), Heard::wide(), mpsc::channel(64));
+        let task = tokio::spawn(run(socket, inbox, heard.clone(), wide.clone()));
+        Phone { address, heard, wide, commands, task }
     }
 
     pub async fn say(&self, sound: Sound) {
@@ -104,6 +111,11 @@ impl Phone {
         }
     }
 
+    /// Speaks and hears this wideband codec from now on: G.722 under its own number, Opus under [`OPUS`].
+    pub async fn speak(&self, codec: Codec) {
+        self.commands.send(Command::Speak(codec)).await.expect("a running phone");
+    }
+
     /// From now on its network loses so many packets in a hundred, both ways, at random.
     pub async fn lose(&self, percent: u32) {
         self.commands.send(Command::Lose(percent)).await.expect("a running phone");
@@ -119,6 +131,8 @@ impl Phone {
 struct Sender {
     voice: Voice,
     sound: Sound,
+    /// Where it is not mu-law that it speaks.
+    encoder: Option<Encoder>,
     sequence: u16,
     timestamp: u32,
     digits: Vec<char>,
@@ -174,9 +188,18 @@ impl Sender {
         }
         self.sequence = self.sequence.wrapping_add(1);
         let sound = self.sound_of_frame();
-        let audio: Vec<u8> = self.voice.frame::<FRAME>(sound).iter().map(|&sample| to_ulaw(sample)).collect();
+        let (payload_type, clock, audio) = match &mut self.encoder {
+            None => (0, 8000, self.voice.frame::<FRAME>(sound).iter().map(|&sample| to_ulaw(sample)).collect()),
+            Some(encoder) => {
+                let mut audio = vec![0; 400];
+                let length = encoder.encode(&self.voice.frame::<{ 2 * FRAME }>(sound), &mut audio).expect("a frame");
+                audio.truncate(length);
+                let codec = encoder.codec();
+                (codec.static_payload_type().unwrap_or(OPUS), codec.clock_rate(), audio)
+            }
+        };
         let mut packet = Packet {
-            payload_type: if self.fault == Some(Fault::WrongType) { 97 } else { 0 },
+            payload_type: if self.fault == Some(Fault::WrongType) { 97 } else { payload_type },
             marker: false,
             sequence: self.sequence,
             timestamp: self.timestamp,
@@ -200,18 +223,19 @@ impl Sender {
                 packet.to_bytes()
             }
         };
-        self.timestamp = self.timestamp.wrapping_add(160);
+        self.timestamp = self.timestamp.wrapping_add(clock / 50);
         bytes
     }
 }
 
-async fn run(socket: UdpSocket, mut inbox: mpsc::Receiver<Command>, heard: Heard) {
+async fn run(socket: UdpSocket, mut inbox: mpsc::Receiver<Command>, heard: Heard, wide: Heard) {
     let mut tick = interval(Duration::from_millis(20));
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
     // A large first timestamp and a sequence number about to wrap, as real phones have them.
     let mut sender = Sender {
         voice: Voice::default(),
         sound: Sound::Silence,
+        encoder: None,
         sequence: 65_500,
         timestamp: 4_294_900_000,
         digits: Vec::new(),
@@ -225,6 +249,7 @@ async fn run(socket: UdpSocket, mut inbox: mpsc::Receiver<Command>, heard: Heard
     // Another machine of the phone's, which its description does not name.
     let elsewhere = UdpSocket::bind("127.0.0.9:0").await.expect("a free UDP port");
     let (mut peer, mut buffer, mut keys) = (None, [0; 2048], None);
+    let mut decoder: Option<Decoder> = None;
     loop {
         tokio::select! {
             command = inbox.recv() => match command {
@@ -232,6 +257,11 @@ async fn run(socket: UdpSocket, mut inbox: mpsc::Receiver<Command>, heard: Heard
                 Some(Command::Say(sound)) => sender.sound = sound,
                 Some(Command::Digit(digit)) => sender.digits.push(digit),
                 Some(Command::Key(key)) => sender.keys.push(key),
+                Some(Command::Speak(codec)) => {
+                    let encoder = Encoder::new(codec, Rate::Wide, OpusSettings::of(Rate::Wide)).expect("an encoder");
+                    sender.encoder = Some(encoder);
+                    decoder = Some(Decoder::new(codec, Rate::Wide).expect("a decoder"));
+                }
                 Some(Command::Lose(percent)) => network.percent = percent,
                 Some(Command::Secure(new)) => keys = Some(new),
                 Some(Command::Stop) | None => return,
@@ -254,6 +284,7 @@ async fn run(socket: UdpSocket, mut inbox: mpsc::Receiver<Command>, heard: Heard
                 };
                 if let Some(length) = length.filter(|_| !network.swallows()) {
                     hear(&buffer[..length], &heard);
+                    hear_wide(&buffer[..length], decoder.as_mut(), &wide);
                 }
             },
         }
@@ -280,4 +311,16 @@ fn hear(bytes: &[u8], heard: &Heard) {
     };
     let pcm: Vec<i16> = packet.payload.iter().map(|&code| decode(code)).collect();
     heard.add(|r| r.put(packet.ssrc, packet.timestamp, 8000, &pcm));
+}
+
+fn hear_wide(bytes: &[u8], decoder: Option<&mut Decoder>, heard: &Heard) {
+    let (Some(packet), Some(decoder)) = (Packet::parse(bytes), decoder) else { return };
+    let codec = decoder.codec();
+    if packet.payload_type != codec.static_payload_type().unwrap_or(OPUS) {
+        return;
+    }
+    // 120 ms at most.
+    let mut pcm = [0; 1920];
+    let length = decoder.decode(packet.payload, &mut pcm).expect("a payload of this codec");
+    heard.add(|r| r.put(packet.ssrc, packet.timestamp, codec.clock_rate(), &pcm[..length]));
 }

@@ -1,4 +1,4 @@
-//! Sound at 8 kHz: made, recorded by RTP timestamp, and measured.
+//! Sound at 8 kHz, or at 16: made, recorded by RTP timestamp, and measured.
 
 use std::f64::consts::TAU;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,8 +7,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-/// Samples a second, everywhere in these tests.
+/// Samples a second, unless a test is about wideband.
 pub const RATE: usize = 8000;
+/// Samples a second of wideband.
+pub const WIDE: usize = 16_000;
 /// Samples in 20 ms.
 pub const FRAME: usize = 160;
 
@@ -58,11 +60,16 @@ impl Voice {
 
 /// How much of the power of `samples` lies at `hertz`: 1 for that tone alone, near 0 without it (Goertzel).
 pub fn share(samples: &[i16], hertz: f64) -> f64 {
+    share_at(samples, RATE, hertz)
+}
+
+/// The same at another rate.
+pub fn share_at(samples: &[i16], rate: usize, hertz: f64) -> f64 {
     let energy: f64 = samples.iter().map(|&sample| f64::from(sample).powi(2)).sum();
     if samples.is_empty() || energy < 1.0 {
         return 0.0;
     }
-    let coefficient = 2.0 * (TAU * hertz / RATE as f64).cos();
+    let coefficient = 2.0 * (TAU * hertz / rate as f64).cos();
     let (mut one, mut two) = (0.0, 0.0);
     for &sample in samples {
         (one, two) = (f64::from(sample) + coefficient * one - two, one);
@@ -99,8 +106,9 @@ impl Report {
 }
 
 /// A recording: each packet at the place that its RTP timestamp gives it, silence where none came.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Recording {
+    rate: usize,
     samples: Vec<i16>,
     /// The stream's identity, and the last timestamp in samples since the recording's start.
     stream: Option<(u32, u32, i64)>,
@@ -111,19 +119,30 @@ pub struct Recording {
     last_event: Option<(u32, u8)>,
 }
 
+impl Default for Recording {
+    fn default() -> Recording {
+        Recording::new(RATE)
+    }
+}
+
 impl Recording {
+    fn new(rate: usize) -> Recording {
+        Recording { rate, samples: Vec::new(), stream: None, packets: 0, digits: String::new(), last_event: None }
+    }
+
     /// Puts one decoded packet at its place. `clock` is the RTP clock's rate.
     pub fn put(&mut self, ssrc: u32, timestamp: u32, clock: u32, pcm: &[i16]) {
         self.packets += 1;
         let place = match self.stream {
             Some((known, last, at)) if known == ssrc => {
-                at + i64::from(timestamp.wrapping_sub(last) as i32) * RATE as i64 / i64::from(clock)
+                at + i64::from(timestamp.wrapping_sub(last) as i32) * self.rate as i64 / i64::from(clock)
             }
             _ => self.samples.len() as i64,
         };
         self.stream = Some((ssrc, timestamp, place));
         // A jump of a minute or backwards past the start is no place in this recording.
-        let Some(place) = usize::try_from(place).ok().filter(|place| *place < self.samples.len() + 60 * RATE) else {
+        let Some(place) = usize::try_from(place).ok().filter(|place| *place < self.samples.len() + 60 * self.rate)
+        else {
             self.stream = None;
             return;
         };
@@ -143,32 +162,39 @@ impl Recording {
         self.digits.extend("0123456789*#ABCD".chars().nth(usize::from(code)));
     }
 
-    /// All of it, at 8 kHz.
+    /// All of it.
     pub fn samples(&self) -> &[i16] {
         &self.samples
     }
 
     /// The last so many milliseconds, or less when there are not so many.
     fn last(&self, ms: usize) -> &[i16] {
-        &self.samples[self.samples.len().saturating_sub(ms * RATE / 1000)..]
+        &self.samples[self.samples.len().saturating_sub(ms * self.rate / 1000)..]
     }
 
     /// Measures `hertz` in the last so many milliseconds.
     pub fn report(&self, hertz: f64, ms: usize) -> Report {
-        let samples = self.last(ms);
-        let good =
-            samples.chunks_exact(FRAME).filter(|frame| share(frame, hertz) > 0.7 && level(frame) > -30.0).count();
-        Report { good, frames: samples.len() / FRAME, level: level(samples), share: share(samples, hertz) }
+        let (samples, frame) = (self.last(ms), self.rate / 50);
+        let good = samples
+            .chunks_exact(frame)
+            .filter(|frame| share_at(frame, self.rate, hertz) > 0.7 && level(frame) > -30.0)
+            .count();
+        Report {
+            good,
+            frames: samples.len() / frame,
+            level: level(samples),
+            share: share_at(samples, self.rate, hertz),
+        }
     }
 
     /// The level of the loudest tenth of a second.
     pub fn loudest(&self) -> f64 {
-        self.samples.chunks(RATE / 10).map(level).fold(f64::NEG_INFINITY, f64::max)
+        self.samples.chunks(self.rate / 10).map(level).fold(f64::NEG_INFINITY, f64::max)
     }
 
     /// Milliseconds recorded.
     pub fn ms(&self) -> usize {
-        self.samples.len() * 1000 / RATE
+        self.samples.len() * 1000 / self.rate
     }
 }
 
@@ -177,6 +203,11 @@ impl Recording {
 pub struct Heard(Arc<(Mutex<Recording>, Notify)>);
 
 impl Heard {
+    /// A recording at 16 kHz.
+    pub fn wide() -> Heard {
+        Heard(Arc::new((Mutex::new(Recording::new(WIDE)), Notify::new())))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Recording> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -28,7 +28,8 @@ mod tls;
 mod transfer;
 mod transports;
 mod trunks;
+mod wideband;
 
 use peer::Browser;
-use scene::{BROWSER_TONE, Plot};
+use scene::{BROWSER_TONE, Plot, Scene};
 use sipp::Setup;
