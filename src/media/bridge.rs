@@ -609,6 +609,12 @@ impl Bridge {
         MediaStats { a: a.and(now(Side::A)), b: b.and(now(Side::B)) }
     }
 
+    /// For unit tests: milliseconds of sound that wait to be played of what this side says.
+    #[cfg(test)]
+    pub(super) fn playout_ms(&mut self, side: Side) -> u32 {
+        self.parties.leg(side).map_or(0, |leg| leg.inbound.buffered_ms())
+    }
+
     /// For unit tests: plain RTP in place of each side's browser transport, from and to the addresses of A and B.
     #[cfg(test)]
     pub(super) fn plain(now: Instant, plan: MediaPlan, browsers: [SocketAddr; 2]) -> Self {

@@ -32,6 +32,8 @@ const LIVE: Duration = Duration::from_secs(3);
 const FIRST_REPORT: Duration = Duration::from_millis(500);
 const BROWSER_REPORTS: f64 = 1.0;
 const RTP_REPORTS: f64 = 5.0;
+/// Frames are brought into step with a new stream at most so often.
+const ALIGN_EVERY: Duration = Duration::from_secs(10);
 /// A process that was stopped for longer does not make up for the sound of that time.
 const CATCH_UP: Duration = Duration::from_millis(100);
 /// Seconds that we claim NTP time to have counted when the bridge began: no wall clock here, and none is needed
@@ -108,6 +110,8 @@ pub(super) struct Leg {
     pub direction: Direction,
     /// When the next frame is sent.
     pub next_frame: Instant,
+    /// When they were last brought into step with a stream.
+    aligned: Option<Instant>,
     next_report: Instant,
     report_interval: f64,
     cname: String,
@@ -158,6 +162,7 @@ impl Leg {
             wire,
             direction: Direction::SendRecv,
             next_frame: now,
+            aligned: None,
             next_report: now + FIRST_REPORT,
             report_interval,
             cname: String::new(),
@@ -253,8 +258,13 @@ impl Leg {
         self.outbound.skip_frame();
     }
 
-    /// Makes frames fall due in step with `due`, by letting at most one frame's time pass.
+    /// Makes frames fall due in step with `due`, by letting at most one frame's time pass. Not again for a while: whatever
+    /// comes in, fifty packets a second go out.
     pub fn align(&mut self, due: Instant) {
+        if self.aligned.is_some_and(|aligned| due.saturating_duration_since(aligned) < ALIGN_EVERY) {
+            return;
+        }
+        self.aligned = Some(due);
         let frame = FRAME_TIME.as_micros() as u64;
         let wait = match due.checked_duration_since(self.next_frame) {
             Some(ahead) => ahead.as_micros() as u64 % frame,

@@ -5,6 +5,7 @@ mod digits;
 mod hold;
 mod network;
 mod plans;
+mod playout;
 mod relay;
 mod sides;
 mod sound;
@@ -216,7 +217,11 @@ impl Lab {
     }
 
     fn browser_pcm(&self) -> Vec<i16> {
-        hear(&self.to_browser, Codec::Opus)
+        self.browser_pcm_of(Codec::Opus)
+    }
+
+    fn browser_pcm_of(&self, codec: Codec) -> Vec<i16> {
+        hear(&self.to_browser, codec)
     }
 
     fn digits(&self) -> Vec<(Side, char, u16)> {

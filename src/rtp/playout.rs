@@ -34,9 +34,10 @@ const LARGEST_TIME_JUMP: u32 = 60;
 const LONGEST_SPAN_MS: u32 = 600;
 /// Slack aimed at above what is needed.
 const MARGIN_US: i64 = 2_000;
-/// What must be left above that after a step back: so much, and this part of what is needed, which is an estimate.
-const HYSTERESIS_US: i64 = 4_000;
+/// This part of what the network needs, which is an estimate, must be left above that after a step back.
 const HYSTERESIS_PART: i64 = 8;
+/// Timers are not exact: so much is not told apart.
+const GRACE_US: i64 = 500;
 /// Time that gives no slack, because it is less than a step, is taken back from here on.
 const LARGEST_SLOP_US: i64 = 5_000;
 /// Slack that is missing by less than this, or this part of what is needed, is worth no haste.
@@ -472,7 +473,7 @@ impl Playout {
         {
             let packet = i64::from(entry.duration) * 1_000_000 / i64::from(self.clock_rate);
             let over = self.slack_us(now, ready_us, entry.timestamp) - self.target_us(now) - MARGIN_US;
-            if packet == 0 || over + 500 < packet {
+            if packet == 0 || over + GRACE_US < packet {
                 return;
             }
             self.discard_first();
@@ -480,8 +481,8 @@ impl Playout {
     }
 
     fn is_due(&self, now: Instant, ready_us: u32, timestamp: i64) -> bool {
-        // Half a millisecond of grace: timers are not exact, and a whole frame would be waited for.
-        self.slack_us(now, ready_us, timestamp) + 500 >= self.target_us(now) + MARGIN_US
+        // A whole frame would be waited for.
+        self.slack_us(now, ready_us, timestamp) + GRACE_US >= self.target_us(now) + MARGIN_US
     }
 
     fn underrun(&mut self, now: Instant, piece: u32) -> Step<'_> {
@@ -542,7 +543,7 @@ impl Playout {
         // What is ready beyond whole steps delays the sound and gives no slack.
         let slop = i64::from(ready_us) % grid;
         let spare = slack - need - MARGIN_US;
-        let surplus = spare - HYSTERESIS_US.max(need / HYSTERESIS_PART);
+        let surplus = spare + GRACE_US - self.delay.jitter_us(now) / HYSTERESIS_PART;
         let since = if surplus >= grid { *self.surplus.get_or_insert(now) } else { now };
         self.surplus = (surplus >= grid).then_some(since);
         if slack < need {

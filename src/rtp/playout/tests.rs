@@ -356,3 +356,164 @@ proptest! {
         prop_assert_eq!(*ends.last().unwrap(), S);
     }
 }
+
+/// A network and a renderer in microseconds: packets of 20 ms, each `way(n)` long under way by a clock that is off by `ppm`,
+/// and sound that is stretched exactly as asked for, in pieces of 5 ms.
+struct Line {
+    playout: Playout,
+    start: Instant,
+    ready_us: i64,
+    sent: u64,
+    under_way: Vec<(u64, u64)>,
+    concealed: u32,
+    stretched_us: i64,
+    shortened_us: i64,
+    /// The delay of each frame.
+    delays: Vec<i64>,
+}
+
+impl Line {
+    fn new() -> Self {
+        let (ready_us, sent, concealed, stretched_us, shortened_us) = (0, 0, 0, 0, 0);
+        let under_way = Vec::new();
+        let (playout, start) = (Playout::new(20), Instant::now());
+        Self { playout, start, ready_us, sent, under_way, concealed, stretched_us, shortened_us, delays: Vec::new() }
+    }
+
+    fn run(&mut self, packets: std::ops::Range<u64>, ppm: i64, fec: bool, way: impl Fn(u64) -> Option<u64>) {
+        let sent = |n: u64| (n * 20_000).saturating_add_signed(n as i64 * 20 * ppm / 1_000);
+        // What a fast clock sends ahead of time is sent, too.
+        let ahead = packets.end + 20;
+        let sends = self.sent..ahead;
+        self.sent = ahead;
+        self.under_way.extend(sends.filter_map(|n| way(n).map(|way| (sent(n) + way, n))));
+        self.under_way.sort_unstable();
+        for frame in packets {
+            let at = frame * 20_000 + 5_000;
+            while let Some((us, n)) = self.under_way.first().copied().filter(|(us, _)| *us <= at) {
+                self.under_way.remove(0);
+                let header = RtpHeader {
+                    sequence: n as u16,
+                    timestamp: (n as u32).wrapping_mul(960),
+                    ssrc: 1,
+                    ..RtpHeader::default()
+                };
+                let packet = RtpPacket { header, payload: &[0] };
+                let now = self.start + Duration::from_micros(us);
+                let kind = Kind::Audio;
+                self.playout.insert(now, &Incoming { packet, clock_rate: 48_000, duration: 960, kind, fec });
+            }
+            self.frame(self.start + Duration::from_micros(at));
+        }
+    }
+
+    fn frame(&mut self, now: Instant) {
+        while self.ready_us < 20_000 {
+            let duration = match self.playout.next(now, self.ready_us as u32) {
+                Step::Packet { duration, pace, .. } => {
+                    let by = pace.by_us.clamp(-5_000, 5_000);
+                    self.ready_us += by;
+                    self.stretched_us += by.max(0);
+                    self.shortened_us -= by.min(0);
+                    duration
+                }
+                Step::Recover { duration, .. } | Step::Conceal { duration } => {
+                    self.concealed += 1;
+                    duration
+                }
+                Step::Silence { duration } => duration,
+            };
+            self.ready_us += i64::from(duration) * 1_000 / 48;
+        }
+        self.delays.push(self.playout.delay_us(now, self.ready_us as u32));
+        self.ready_us -= 20_000;
+    }
+}
+
+/// Ten minutes of a sender whose clock is off: nothing is missed, nothing is changed but what the clocks differ by, and the
+/// delay stays within a step.
+#[test]
+fn a_drifting_clock_costs_what_the_clocks_differ_by() {
+    for ppm in [-200, -50, 0, 50, 200] {
+        let mut line = Line::new();
+        line.run(0..30_000, ppm, false, |n| Some(n * 331 % 700));
+        let differ = 600 * ppm.abs();
+        assert_eq!(line.concealed, 0, "{ppm} ppm");
+        let (more, less) = (line.stretched_us, line.shortened_us);
+        assert!(more + less <= differ + 30_000, "{ppm} ppm: {more} us put in, {less} left out");
+        assert!((more - less - 600 * ppm).abs() <= 26_000, "{ppm} ppm: {more} us put in, {less} left out");
+        let most = line.delays.iter().skip(100).max().unwrap();
+        assert!(*most < 34_000, "{ppm} ppm: {most} us");
+    }
+}
+
+/// Redundancy that begins and ends in the middle of a stream brings its packet of look-ahead, and takes it along.
+#[test]
+fn look_ahead_is_there_while_there_is_redundancy() {
+    let mut line = Line::new();
+    let (from, to) = (0..500, 500..1_500);
+    line.run(from, 0, false, |_| Some(0));
+    assert!(line.delays[499] < 8_000, "{}", line.delays[499]);
+    line.run(to, 0, true, |n| (n % 20 != 0).then_some(0));
+    assert!((20_000..30_000).contains(&line.delays[600]), "{}", line.delays[600]);
+    line.run(1_500..3_500, 0, false, |_| Some(0));
+    assert!(line.delays[3_499] < 10_000, "{}", line.delays[3_499]);
+}
+
+/// Jitter that begins is met with delay, and the delay goes when it ends.
+#[test]
+fn delay_follows_the_jitter_up_and_down() {
+    let mut line = Line::new();
+    line.run(0..500, 0, false, |_| Some(0));
+    line.run(500..2_000, 0, false, |n| Some(n * 7_919 % 41_000));
+    let calm = line.concealed;
+    line.run(2_000..3_000, 0, false, |n| Some(n * 7_919 % 41_000));
+    assert_eq!(line.concealed, calm, "learnt by then");
+    assert!((40_000..75_000).contains(&line.delays[2_900]), "{}", line.delays[2_900]);
+    line.run(3_000..9_000, 0, false, |_| Some(0));
+    assert!(line.delays[8_999] < 30_000, "{}", line.delays[8_999]);
+}
+
+proptest! {
+    /// Whatever is asked of the renderer, and however little of it is done, has bounds.
+    #[test]
+    fn no_pace_runs_away(
+        network in network(), ptimes in proptest::collection::vec(0_usize..5, 1..40), fec: bool, does in 0_i64..4,
+    ) {
+        let mut bench = Bench::new(48_000, fec);
+        let (mut arrivals, mut media) = (Vec::new(), 0_u32);
+        for (n, way) in network.iter().enumerate() {
+            let ms = [10, 20, 30, 40, 60][ptimes[n % ptimes.len()]];
+            if let Some(way) = way {
+                arrivals.push((u64::from(media + ms) + u64::from(*way), n, media, ms));
+            }
+            media += ms;
+        }
+        arrivals.sort_unstable();
+        let (mut next, mut ready) = (0, 0_i64);
+        for ms in (0..u64::from(media) + 2_000).step_by(20) {
+            while let Some((at, n, media, ptime)) = arrivals.get(next).filter(|(at, ..)| *at <= ms) {
+                bench.ptime = *ptime;
+                bench.packet(*at, 0, *n as u16, media * 48);
+                next += 1;
+            }
+            let mut steps = 0;
+            while ready < 20_000 {
+                bench.pace = Pace::default();
+                let (_, duration) = { let now = bench.at(ms); let step = bench.playout.next(now, ready as u32); match step {
+                    Step::Packet { duration, pace, .. } => { bench.pace = pace; (0, duration) }
+                    Step::Recover { duration, .. } | Step::Conceal { duration } | Step::Silence { duration } => (0, duration),
+                }};
+                let by = bench.pace.by_us;
+                prop_assert!(by.abs() <= 1_100_000, "{by}");
+                let len = i64::from(duration) * 1_000 / 48;
+                ready += len + (by * does / 4).clamp(-len / 2, 15_000);
+                steps += 1;
+                prop_assert!(steps < 200);
+            }
+            ready -= 20_000;
+            prop_assert!(bench.playout.buffered_ms() <= LONGEST_SPAN_MS + 60);
+        }
+        prop_assert!(bench.playout.buffered_ms() == 0);
+    }
+}
