@@ -1,7 +1,10 @@
 //! Who is called after those who have not taken a call: rings in turn, overflow, and what a web hook says.
 
+use std::time::Duration;
+
 use super::begin::{go_on, hunt_for};
 use super::core::Core;
+use super::hunt::Hunt;
 use super::screening::{self, Next};
 use super::state::{Asking, Early, Inviting, Routing, State};
 use super::{Cause, Context, Origin, Special};
@@ -23,8 +26,8 @@ impl State {
             hunt.end(cx, &cause);
             core.remember_tried(hunt.take_tried(), hunt.sent());
         }
-        match self.next_hunt(core, cx, cause) {
-            Err((state, cause)) => state.release(core, cx, cause, None),
+        match next_hunt(core, cx, cause) {
+            Err(cause) => self.release(core, cx, cause, None),
             Ok((hunt, ring_for)) => {
                 let (a, before) = slots;
                 let Some(b) = core.slots.ask(cx, hunt.peers(), hunt.has_browsers()) else {
@@ -41,8 +44,8 @@ impl State {
 
     /// Nobody is there who could be asked, and nothing has been lent yet.
     pub(super) fn nobody_there(self, core: &mut Core, cx: &mut Context, cause: Cause) -> State {
-        match self.next_hunt(core, cx, cause) {
-            Err((state, cause)) => state.release(core, cx, cause, None),
+        match next_hunt(core, cx, cause) {
+            Err(cause) => self.release(core, cx, cause, None),
             Ok((hunt, ring_for)) => {
                 let until = cx.now.instant + cx.settings.lease_within;
                 match super::begin::ask(cx, core, hunt) {
@@ -51,31 +54,6 @@ impl State {
                 }
             }
         }
-    }
-
-    /// The next of those who are to be called and are there.
-    fn next_hunt(
-        self,
-        core: &mut Core,
-        cx: &mut Context,
-        mut cause: Cause,
-    ) -> Result<(super::hunt::Hunt, std::time::Duration), (State, Cause)> {
-        while let Some(next) = core.then.take() {
-            match *next {
-                Next::Refuse(refusal) => return Err((self, refusal)),
-                Next::Call(mut screened) => {
-                    tracing::info!(call = %core.id, rule = screened.rule, "nobody has taken the call: the next are called");
-                    core.then = screened.then.take();
-                    core.longest = screened.longest;
-                    let ring_for = screened.ring_for;
-                    match hunt_for(cx, core, screened) {
-                        Ok(hunt) => return Ok((hunt, ring_for)),
-                        Err(nobody) => cause = nobody,
-                    }
-                }
-            }
-        }
-        Err((self, cause))
     }
 
     /// What a web hook says, or that it says nothing in time.
@@ -95,4 +73,27 @@ impl State {
         let screened = screening::screened(cx, decision, &behalf);
         go_on(cx, core, screened)
     }
+}
+
+/// The next of those who are to be called and are there.
+///
+/// # Errors
+/// The cause of a call that nobody is left for.
+fn next_hunt(core: &mut Core, cx: &mut Context, mut cause: Cause) -> Result<(Hunt, Duration), Cause> {
+    while let Some(next) = core.then.take() {
+        match *next {
+            Next::Refuse(refusal) => return Err(refusal),
+            Next::Call(mut screened) => {
+                tracing::info!(call = %core.id, rule = screened.rule, "nobody has taken the call: the next are called");
+                core.then = screened.then.take();
+                core.longest = screened.longest;
+                let ring_for = screened.ring_for;
+                match hunt_for(cx, core, screened) {
+                    Ok(hunt) => return Ok((hunt, ring_for)),
+                    Err(nobody) => cause = nobody,
+                }
+            }
+        }
+    }
+    Err(cause)
 }

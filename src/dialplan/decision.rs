@@ -146,9 +146,8 @@ pub struct Failover {
     pub after: Option<Duration>,
 }
 
-/// What leads to the next trunk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+/// What leads to the next trunk. In JSON as the plan writes it: `timeout`, `5xx`, `430`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailoverOn {
     /// The trunk does not answer.
     Timeout,
@@ -176,6 +175,12 @@ impl Failover {
             FailoverOn::Status(own) => status == *own,
             FailoverOn::Timeout | FailoverOn::Unreachable => false,
         })
+    }
+}
+
+impl Serialize for FailoverOn {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod cli;
 mod killed;
+mod plans;
 mod reload;
 mod session;
 mod shutdown;
