@@ -47,8 +47,8 @@ fn wide_plan(trunk: Codec, others: &[Codec]) -> MediaPlan {
     let mut plan = plan(Codec::Opus, Codec::Pcmu);
     let media = trunk_of(&mut plan);
     let number = |codec: Codec| accepted(codec.static_payload_type().unwrap_or(96), codec);
-    media.send = number(trunk);
-    media.accepted = std::iter::once(trunk).chain(others.iter().copied()).map(number).collect();
+    media.accepted = [&[trunk], others].concat().into_iter().map(number).collect();
+    media.send = media.accepted[0];
     plan
 }
 
