@@ -93,7 +93,7 @@ impl ComfortNoise {
     }
 
     /// The next sample: even noise through an all-pole lattice.
-    pub(super) fn next_sample(&mut self) -> f32 {
+    pub fn next_sample(&mut self) -> f32 {
         // xorshift32 (Marsaglia)
         self.state ^= self.state << 13;
         self.state ^= self.state >> 17;

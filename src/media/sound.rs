@@ -41,6 +41,7 @@ pub(super) struct Sound {
     fifo: Fifo,
     /// For a decoder that has the telephone's rate only.
     doubler: Doubler,
+    /// What silence sounds like: as the sender describes it, else as it was between words.
     noise: ComfortNoise,
     /// What silence is made of.
     silence: Silence,
@@ -177,7 +178,10 @@ impl Sound {
         let rate = decoder.rate();
         let mut pcm = [0; MAX_PACKET_SAMPLES];
         match decoder.decode(payload, &mut pcm) {
-            Ok(len) => self.push(&mut pcm, len, rate),
+            Ok(len) => {
+                self.push(&mut pcm, len, rate);
+                self.noise.learn(part(&mut pcm, len));
+            }
             // A payload that is none is as good as lost.
             Err(_) => return self.invent(ticks, true, Decoder::conceal),
         }
@@ -202,14 +206,15 @@ impl Sound {
         self.concealing = true;
     }
 
-    /// Silence, or the noise that the sender described. Sound that stops here fades.
+    /// The noise that the sender described, or the background that was heard of it. Sound that stops here fades into that.
     fn hush(&mut self, ticks: usize) {
         let mut pcm = [0; MAX_PACKET_SAMPLES];
         let len = ticks * self.rate.samples(1) / TICKS_PER_MS;
-        if self.silence == Silence::Noise {
-            self.noise.fill(part(&mut pcm, len));
-        } else if !std::mem::replace(&mut self.silent, true) {
+        if self.silence != Silence::Noise && !std::mem::replace(&mut self.silent, true) {
             self.fade(&mut pcm);
+        }
+        for sample in part(&mut pcm, len) {
+            *sample = sample.saturating_add(self.noise.next_sample() as i16);
         }
         self.fifo.push(part(&mut pcm, len));
         self.concealing = true;

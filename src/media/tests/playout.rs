@@ -124,6 +124,30 @@ fn the_delay_without_loss_is_within_the_bars() {
     assert!(half <= 25 * 8 && most <= 45 * 8, "{half} and {most} samples");
 }
 
+/// A source that stops without a word leads into the background that was heard between its words, not into a dead line; one
+/// that had none leads into silence.
+#[test]
+fn a_source_that_stops_leaves_its_background() {
+    for (background, heard_after) in [(60, 20.0..70.0), (0, 0.0..0.5)] {
+        let mut lab = Lab::new(plan(Codec::Pcmu, Codec::Pcmu));
+        let mut random = 1_u32;
+        for n in 0..150_usize {
+            lab.run_to(n as u64 * 20);
+            let mut pcm = if n % 50 < 30 { vec![0; 160] } else { sine(300.0, n * 160, 160) };
+            for sample in &mut pcm {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                *sample += ((random >> 16) as i32 % (2 * background + 1) - background) as i16;
+            }
+            lab.trunk_says(0, n as u16, n as u32 * 160, &companded(Law::Mu, &pcm));
+        }
+        lab.run_to(6_000);
+        let heard = lab.browser_pcm_of(Codec::Pcmu);
+        let after = rms(&heard[heard.len() - 16_000..]);
+        assert!(heard_after.contains(&after), "{background}: {after}");
+        assert_eq!(lab.bridge.stats().b.concealed_ms / 300, 0, "what is not there any more is not missed");
+    }
+}
+
 /// A source that stops in the middle of a word, and one that begins: neither clicks.
 #[test]
 fn a_new_source_in_the_middle_of_sound_does_not_click() {
