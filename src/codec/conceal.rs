@@ -1,4 +1,4 @@
-//! Loss concealment for waveform codecs, G.711 and G.722: what deep PLC says ([`super::deep`]), joined to what arrives.
+//! Loss concealment for waveform codecs, G.711 and G.722: what deep PLC says (`deep`), joined to what arrives.
 //!
 //! Where the packet after the gap is there already, what is said is stretched or pressed by up to 1.5 ms so that it meets that
 //! packet in step: most of what is heard of a concealed loss is the jump at its end.

@@ -1,5 +1,5 @@
 //! Deep PLC for any decoder: libopus's network and vocoder speak on from what was heard last
-//! (docs/decisions/0010-deep-concealment.md).
+//! (docs/decisions/0009-deep-concealment.md).
 //!
 //! While packets come, nothing is done but to remember the last quarter of a second. When one is lost, the network hears
 //! 150 ms of that at 16 kHz and speaks on; what it says is brought to the direction's rate. A loss that lasts fades into the

@@ -2,8 +2,8 @@
 //! [ITU-T Q.24](https://www.itu.int/rec/T-REC-Q.24).
 //!
 //! The detector looks at the last 20 ms every 5 ms. A digit is one tone of each group that together are nearly all of the
-//! sound, at the right frequencies (by the turn of their phases), of like level, for [`BEGIN`] looks in a row; it is over
-//! after [`END`] looks without it. That makes, whatever the place of the tone between the looks:
+//! sound, at the right frequencies (by the turn of their phases), of like level, for `BEGIN` looks in a row; it is over
+//! after `END` looks without it. That makes, whatever the place of the tone between the looks:
 //!
 //! | | always | never |
 //! |---|---|---|

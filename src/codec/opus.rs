@@ -13,7 +13,7 @@ const FIRST_WIDEBAND: u8 = 8;
 pub const MAX_PACKET_MS: u32 = 120;
 
 /// From this complexity on the decoder conceals by deep PLC wherever the stream's speech is sampled at 16 kHz
-/// (docs/decisions/0010-deep-concealment.md).
+/// (docs/decisions/0009-deep-concealment.md).
 const COMPLEXITY: u8 = 5;
 /// The first milliseconds of a loss that SILK conceals itself, and how long it takes to go over to deep PLC.
 const SILK_MS: usize = 20;
@@ -22,7 +22,7 @@ const CROSSING_MS: usize = 5;
 /// A mono decoder of any Opus stream.
 ///
 /// Where the stream is wideband, libopus conceals by deep PLC itself. Where its speech is sampled at 8 or 12 kHz it cannot:
-/// what is lost longer than one packet is spoken by [`super::deep`] then.
+/// what is lost longer than one packet is spoken by `deep` then.
 #[derive(Debug)]
 pub struct OpusDecoder {
     inner: opus_plc::Decoder,

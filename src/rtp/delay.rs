@@ -1,6 +1,6 @@
 //! How late packets come, and so how long playout must wait for them.
 //!
-//! Lateness is measured against the fastest packet of the last [`SPANS`] intervals: no clock of the sender's is needed, and a
+//! Lateness is measured against the fastest packet of the last `SPANS` intervals: no clock of the sender's is needed, and a
 //! clock that drifts is followed. What is learnt is the *latest* packet of each interval of half a second, in a histogram that
 //! forgets within half a minute: a quantile of it says how often sound is missed, and that is what is heard, while a quantile
 //! of all packets would call three in a hundred gaps a second good enough. Two peaks above it within ten seconds (a radio
