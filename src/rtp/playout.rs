@@ -34,6 +34,9 @@ const LARGEST_TIME_JUMP: u32 = 60;
 const LONGEST_SPAN_MS: u32 = 600;
 /// Slack aimed at above what is needed.
 const MARGIN_US: i64 = 2_000;
+/// What the network is thought to need at least before it has shown anything. Frames are brought into step with a new stream
+/// once; whatever it needs beyond that then costs a whole frame.
+const UNKNOWN_US: i64 = 4_000;
 /// This part of what the network needs, which is an estimate, must be left above that after a step back.
 const HYSTERESIS_PART: i64 = 8;
 /// Timers are not exact: so much is not told apart.
@@ -391,7 +394,7 @@ impl Playout {
     /// When the first packet that waits is due; for a new stream: when to ask for the first frame.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         let slot = self.buffer.first()?;
-        let wait = self.target_us(now) + MARGIN_US - self.slack_us(now, 0, slot.entry.timestamp);
+        let wait = self.target_us(now).max(UNKNOWN_US) + MARGIN_US - self.slack_us(now, 0, slot.entry.timestamp);
         Some(now + Duration::from_micros(wait.clamp(0, MOST_WAIT_US) as u64))
     }
 
