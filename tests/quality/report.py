@@ -1,6 +1,6 @@
-"""Writes docs/quality.md from the results of a bench and of real calls.
+"""Writes the page docs/quality.md from the results of a bench and of real calls.
 
-    report.py FOLDER MARGIN >docs/quality.md
+    report.py FOLDER MARGIN [PROFILE]
 
 FOLDER has bench/results.json and live/results.json; either may be missing, which the page then says.
 """
@@ -26,8 +26,9 @@ OTHERS = [
 LOSSES = ["0", "1", "3", "5", "10"]
 HEAD = """# How it sounds
 
-Written by `tests/quality/run --full`; do not edit. [`tests/quality/run`](../tests/quality/run) without an argument measures a
-reduced set and fails below the bars, less the margin named here.
+Written by [`tests/quality/run`](../tests/quality/run), which fails below the bars less the margins named here; do not edit. With
+`--full` it makes all rows with all speech and writes this page, without an argument a reduced set, and the page beside its
+results.
 
 PESQ is ITU-T P.862 narrowband (MOS-LQO), the mean over the clips: speech of five speakers, each clip 8 s, laid out by RTP
 timestamp as the far end plays it. *up* is from the browser (Opus, 32 kbit/s, in-band FEC expecting 10 % loss) to the phone
@@ -84,7 +85,7 @@ def rows(bench, live):
                 cells += ["", ""]
                 continue
             wrong += result["timestamps_wrong"]
-            spoilt = " (busy)" if result.get("held_up", 0) > score.SPOILT or result.get("held_up_ms", 0) > score.SPOILT_MS else ""
+            spoilt = " (busy)" if score.is_spoilt(result) else ""
             delay = f"{score.number(result['delay_p50'], '.0f')} / {score.number(result['delay_p99'], '.0f')} ms"
             cells += [f"{result['pesq']:.3f}{spoilt}", delay]
         yield "| " + " | ".join([*cells, str(wrong)]) + " |"
@@ -106,14 +107,16 @@ def main():
     print(
         "\nThe other systems' figures are of an earlier run on the same speakers and the same sort of loss, not of this one.\n"
         "\n## All rows\n\nIn brackets: no bar of the project's, but what must not be lost again."
-        " *busy*: the machine held up more than 1 % of that call's packets, or one for more than 40 ms, twice.\n"
+        " *busy*: the machine held up more than 1 % of that call's packets, or one for more than 40 ms, twice: not judged.\n"
     )
     print("\n".join(rows(bench, live)))
     if not live:
         print("\nThe running program was not measured in this run.")
     print(
         f"\n## Noise\n\nThe virtual bench gives the same figures each time. Other losses of the same sort (three seeds, five clips) move a row by a\nstandard deviation of 0.03 to 0.12, bursts of 10 % by 0.19. A real call draws the same losses each time, but where they fall\nin a word depends on when the streams began."
-        f" `tests/quality/run` takes {margin} off a bar for that.\n"
+        f" `tests/quality/run` takes\n{margin} off a bar for that, and more where much is lost: "
+        + ", ".join(f"{spread} for *{kind.removeprefix('-')}*" for kind, spread in score.SPREAD.items())
+        + ".\n"
         "\n## Exactness\n\n"
         "- G.711: all 65,536 samples of the ITU's reference are equal, both laws, both directions (`src/codec/g711.rs`).\n"
         "- Timestamps: each packet's goes with its number, and 500 packets go out in any 10 s, under every loss above.\n"

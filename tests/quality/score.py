@@ -41,8 +41,13 @@ FLOORS = {
 }  # fmt: skip
 # The delay that the gateway adds to a browser's call without loss, in ms.
 DELAYS = {"up-chromium-0": (25, 45), "down-chromium-0": (25, 45)}
-# A machine that holds up more of a call's packets than this says nothing about the gateway (live.rs).
+# A machine that holds up more of a call's packets than this says nothing about the gateway (live.rs): such a row is made
+# again once, and then not judged. The delay, of which a frame more or less is 20 ms, says something only on a quieter one.
 SPOILT, SPOILT_MS = 0.01, 40
+QUIET_MS = 10
+# A real call meets other losses each time. Between seeds of the bench the means over five clips have standard deviations of
+# 0.12 (10 % at random) and 0.19 (10 % in bursts); below their bars by two and a half of that is no accident any more.
+SPREAD = {"-5": 0.2, "-10": 0.3, "-burst-5": 0.3, "-burst-10": 0.48}
 
 
 def reference(speech, clip):
@@ -130,30 +135,50 @@ def table(results):
     return "\n".join(lines)
 
 
+def is_live(result):
+    return "held_up" in result
+
+
+def is_spoilt(result):
+    return is_live(result) and (result["held_up"] > SPOILT or result["held_up_ms"] > SPOILT_MS)
+
+
+def bar_less_margin(result, margin):
+    """The PESQ below which a row is at fault; none where there is no bar."""
+    row = result["row"]
+    bar = BARS.get(row, FLOORS.get(row))
+    if bar is None:
+        return None
+    kind = row.removeprefix("up").removeprefix("down").removeprefix("-trunk")
+    return bar - max(margin, SPREAD.get(kind, 0) if is_live(result) else 0)
+
+
 def faults(result, margin):
     """What is wrong with a row; nothing when it is well."""
-    row, is_live = result["row"], "held_up" in result
-    bar = BARS.get(row, FLOORS.get(row))
-    if bar is not None and result["pesq"] < bar - margin:
-        yield f"PESQ {result['pesq']:.3f}, at least {bar:.2f} less {margin:.2f} expected"
+    least_pesq = bar_less_margin(result, margin)
+    if least_pesq is not None and result["pesq"] < least_pesq:
+        yield f"PESQ {result['pesq']:.3f}, at least {least_pesq:.2f} expected"
     if result["timestamps_wrong"]:
         yield f"{result['timestamps_wrong']} timestamps that do not go with their numbers"
     # The packets of a real call are counted by a clock that may look late.
     least, most = result["packets_in_10_s"]
-    slack = 5 if is_live else 1
+    slack = 5 if is_live(result) else 1
     if least < 500 - slack or most > 500 + slack:
         yield f"{least} to {most} packets in 10 s, 500 expected"
-    for name, limit in zip(("delay_p50", "delay_p99"), DELAYS.get(row, ())):
+    if is_live(result) and result["held_up_ms"] > QUIET_MS:
+        return
+    for name, limit in zip(("delay_p50", "delay_p99"), DELAYS.get(result["row"], ())):
         if result[name] is None or result[name] > limit:
             yield f"{name} of {number(result[name], '.1f')} ms, at most {limit} expected"
-    if is_live and (result["held_up"] > SPOILT or result["held_up_ms"] > SPOILT_MS):
-        late = f"{result['held_up']:.1%} of the packets held up, one for {result['held_up_ms']:.0f} ms"
-        yield f"the machine was busy: {late}, twice; no bar was loosened"
 
 
 def judge(results, margin):
     """Says what is wrong and the sum; whether all is well."""
     rows = [result for result in results if not result["row"].startswith("ideal-")]
+    for result in filter(is_spoilt, rows):
+        late = f"{result['held_up']:.1%} of the packets held up, one for {result['held_up_ms']:.0f} ms"
+        print(f"not judged: {result['row']}, as the machine was busy twice ({late})")
+    rows = [result for result in rows if not is_spoilt(result)]
     failed = 0
     for result in rows:
         found = list(faults(result, margin))
