@@ -1,8 +1,10 @@
 //! The operator's way in: a Unix socket that the gateway's own user and root may open. One command a connection, a line
 //! each way: `reload`, `drain [SECONDS]`, `status`; the answer is one JSON object.
 
+use std::fs::{File, Permissions};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -21,6 +23,8 @@ use super::{Event, GatewayError, Tasks};
 pub const DEFAULT_SOCKET: &str = "/run/ringback/control.sock";
 /// Commands at once.
 const AT_ONCE: usize = 8;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 64;
 /// The longest command.
 const LONGEST: u64 = 1024;
 /// How long a command may take to arrive, and its answer to be read.
@@ -38,17 +42,22 @@ impl Door {
     /// Binds it, in the place of one that a gateway which is gone has left behind.
     pub(super) fn open(path: &Path) -> Result<Door, GatewayError> {
         let failed = |source| GatewayError::Control { path: path.to_owned(), source };
-        if path.exists() {
-            match BlockingStream::connect(path) {
+        match std::fs::symlink_metadata(path) {
+            Ok(metadata) if !metadata.file_type().is_socket() => {
+                let what = "there is something else of that name, which stays as it is";
+                return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, what)));
+            }
+            Ok(_) => match BlockingStream::connect(path) {
                 Ok(_) => return Err(failed(io::ErrorKind::AddrInUse.into())),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     std::fs::remove_file(path).map_err(failed)?;
                 }
                 Err(error) => return Err(failed(error)),
-            }
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
         }
-        let listener = UnixListener::bind(path).map_err(failed)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let listener = bind(path).map_err(failed)?;
         Ok(Door { listener, path: path.to_owned() })
     }
 
@@ -83,6 +92,15 @@ impl Door {
         }
         let _ = std::fs::remove_file(&self.path); // it may be gone already
     }
+}
+
+/// The file is its owner's alone from its first moment, whatever the umask: Linux gives it the mode that the socket has.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let socket = UnixSocket::new_stream()?;
+    let handle = File::from(socket.as_fd().try_clone_to_owned()?);
+    handle.set_permissions(Permissions::from_mode(0o600))?;
+    socket.bind(path)?;
+    socket.listen(BACKLOG)
 }
 
 async fn one(mut stream: UnixStream, reloads: &mpsc::Sender<Request>, tasks: &Tasks) -> io::Result<()> {
@@ -138,4 +156,46 @@ pub fn ask(socket: &Path, command: &str) -> io::Result<Value> {
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
     serde_json::from_str(&line).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_stays_and_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("calls.jsonl");
+        std::fs::write(&path, "a day's calls").unwrap();
+        let Err(GatewayError::Control { source, .. }) = Door::open(&path).map(|_| ()) else { panic!("it is opened") };
+        assert_eq!(source.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "a day's calls");
+        // Nor is what a link leads to.
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(Door::open(&link).is_err() && link.exists());
+    }
+
+    #[tokio::test]
+    async fn a_socket_left_behind_is_replaced_and_one_in_use_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let _door = Door::open(&path).unwrap();
+        let Err(GatewayError::Control { source, .. }) = Door::open(&path).map(|_| ()) else { panic!("two answer") };
+        assert_eq!(source.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    /// There is no moment in which others may connect: nothing is done to it after it is bound.
+    #[tokio::test]
+    async fn the_socket_is_its_owners_alone_when_it_is_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let _listener = bind(&path).unwrap();
+        let mode = std::fs::symlink_metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0);
+        BlockingStream::connect(&path).unwrap();
+    }
 }

@@ -66,15 +66,20 @@ type Note = (String, Option<String>);
 
 impl Journal {
     /// Takes the file, alone, and gives what stands in it. `now` in Unix milliseconds; what is older than `longest`, the
-    /// longest call, cannot stand any more.
+    /// longest call, cannot stand any more. A disk that is full does not stop the start: it is tried again with each note.
     pub(super) fn open(path: &Path, now: u64, longest: Duration) -> Result<(Journal, Vec<Found>), GatewayError> {
         let failed = |source| GatewayError::Journal { path: path.to_owned(), source };
         let file = open(path).map_err(failed)?;
-        let standing = read(&file, now / 1000, longest).map_err(failed)?;
+        let standing = read(&file, now / 1000, longest).unwrap_or_else(|error| {
+            tracing::error!(%error, path = %path.display(), "the journal cannot be read: calls left behind are not ended");
+            BTreeMap::new()
+        });
         let found = standing.values().map(|(found, _)| found.clone()).collect();
         let lines = standing.into_iter().map(|(id, (_, line))| (id, line)).collect();
         let mut book = Book { path: path.to_owned(), file, lines, written: 0, live: 0, broken: false };
-        book.write_anew().map_err(failed)?;
+        if let Err(error) = book.write_anew() {
+            book.unwritten(&error);
+        }
         let (queue, notes) = sync_channel(QUEUE);
         let (written, done) = oneshot::channel();
         let thread = std::thread::Builder::new()
@@ -144,16 +149,21 @@ impl Book {
     fn keep(&mut self, notes: &Receiver<Note>) {
         for note in notes {
             if let Err(error) = self.take(note) {
-                if !std::mem::replace(&mut self.broken, true) {
-                    tracing::error!(%error, path = %self.path.display(), "the journal cannot be written: calls left \
-                        behind by a crash would not be ended");
-                }
+                self.unwritten(&error);
             } else if std::mem::replace(&mut self.broken, false) {
                 tracing::info!("the journal is written again");
             }
         }
         if let Err(error) = self.write_anew() {
             tracing::warn!(%error, "the journal is not tidied");
+        }
+    }
+
+    /// Says so once; the next note tries again.
+    fn unwritten(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.broken, true) {
+            tracing::error!(%error, path = %self.path.display(), "the journal cannot be written: calls left behind by a \
+                crash would not be ended");
         }
     }
 
@@ -183,7 +193,9 @@ impl Book {
 
     /// Writes what stands to a new file and puts it in the place of the old one.
     fn write_anew(&mut self) -> io::Result<()> {
-        let beside = self.path.with_extension("new");
+        let mut beside = self.path.clone().into_os_string();
+        beside.push(".new"); // after the whole name: another file may have the name with another ending
+        let beside = PathBuf::from(beside);
         let _ = std::fs::remove_file(&beside); // of an attempt that was cut short
         let mut file = open(&beside)?;
         let text: String = self.lines.values().flat_map(|line| [line.as_str(), "\n"]).collect();
@@ -289,6 +301,36 @@ mod tests {
         journal.finish().await;
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_differs_in_its_ending_is_not_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let foreign = folder.path().join("calls.new");
+        std::fs::write(&foreign, "another's").unwrap();
+        let (journal, _) = Journal::open(&folder.path().join("calls.journal"), NOW, LONGEST_CALL).unwrap();
+        journal.finish().await;
+        assert_eq!(std::fs::read_to_string(&foreign).unwrap(), "another's");
+    }
+
+    /// As on a full disk: what stands is read, the start goes on, and the file is written again as soon as it can be.
+    #[tokio::test]
+    async fn a_journal_that_cannot_be_written_does_not_stop_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (mut journal, _) = Journal::open(&path, NOW, LONGEST_CALL).unwrap();
+        journal.note(NOW, SessionId(1), Some(left("a")));
+        journal.finish().await;
+        let in_the_way = folder.path().join("journal.new");
+        std::fs::create_dir(&in_the_way).unwrap();
+        let (mut journal, found) = Journal::open(&path, NOW + 1, LONGEST_CALL).unwrap();
+        assert_eq!(calls(&found), ["a"]);
+        std::fs::remove_dir(&in_the_way).unwrap();
+        journal.note(NOW + 1, SessionId(1), Some(left("b")));
+        journal.finish().await;
+        let (journal, found) = Journal::open(&path, NOW + 2, LONGEST_CALL).unwrap();
+        assert_eq!(calls(&found), ["a", "b"]);
+        journal.finish().await;
     }
 
     #[test]

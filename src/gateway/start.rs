@@ -91,7 +91,7 @@ impl Gateway {
         let cdr = CdrWriter::start(&config.cdr)?;
         let longest_call = SwitchLimits::default().longest_call;
         let opened = config.journal.as_deref().map(|path| Journal::open(path, driver::now().unix_ms, longest_call));
-        let (journal, left) = opened.transpose()?.unzip();
+        let (journal, left) = opened.transpose().or_else(without_journal)?.unzip();
         let control = config.control.as_deref().map(control::Door::open).transpose()?;
         let (tasks, queues) = Tasks::new();
 
@@ -174,6 +174,18 @@ impl Gateway {
         if let Some(phone) = self.test_phone {
             phone.stop().await;
         }
+    }
+}
+
+/// A full disk does not stop the start.
+fn without_journal<T>(error: GatewayError) -> Result<Option<T>, GatewayError> {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    match &error {
+        GatewayError::Journal { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded) => {
+            tracing::error!("{error}: calls left behind by a crash would not be ended");
+            Ok(None)
+        }
+        _ => Err(error),
     }
 }
 

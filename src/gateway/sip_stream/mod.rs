@@ -111,6 +111,8 @@ struct Known {
     admission: Admission,
     /// When it last brought a message, or began.
     heard: Instant,
+    /// We opened it by TLS and did not ask who the peer is.
+    unverified: bool,
 }
 
 /// How a connection by TLS to one address is made safe.
@@ -160,13 +162,29 @@ impl Connections {
         }
     }
 
-    /// How trunks are verified from the next connection on: [`Connections::resolved`] takes it to their addresses.
-    /// Connections that stand stay; those to the addresses of trunks that are gone are closed when nothing uses them.
+    /// How trunks are verified from the next connection on, at the addresses that they have. Connections that stand stay,
+    /// but for those that were opened without verification where there is one now; those to the addresses of trunks that
+    /// are gone are closed when nothing uses them.
     pub(super) fn reload(&mut self, clients: HashMap<String, TlsClient>, is_trunk: impl Fn(&str) -> bool) {
         self.clients = clients;
         self.targets.retain(|trunk, _| is_trunk(trunk));
         self.tls_peers.values_mut().for_each(|peers| peers.retain(|peer| is_trunk(&peer.trunk)));
         self.tls_peers.retain(|_, peers| !peers.is_empty());
+        // All of them before the first is looked up again: it would differ from another's old one.
+        for peer in self.tls_peers.values_mut().flatten() {
+            if let Some(client) = self.clients.get(&peer.trunk).or(self.default_client.as_ref()) {
+                peer.client = client.clone();
+            }
+        }
+        let is_verified = |remote| {
+            self.tls_peers.get(&remote).and_then(|peers| peers.first()).is_some_and(|peer| peer.client.verifies())
+        };
+        let known = self.by_id.values().filter(|known| known.unverified && is_verified(known.connection.flow.remote));
+        let over: Vec<Flow> = known.map(|known| known.connection.flow).collect();
+        for flow in over {
+            tracing::info!(remote = %flow.remote, "a TLS connection is closed: its peer was not verified, and is from now on");
+            self.closed(flow); // its outbox ends, and with it its task
+        }
     }
 
     /// A peer has connected; `false`: it is not to be let in, and is not kept.
@@ -191,7 +209,7 @@ impl Connections {
             }
             Admission::Peer => {}
         }
-        self.by_id.insert(connection.flow.id, Known { connection, admission, heard: now });
+        self.by_id.insert(connection.flow.id, Known { connection, admission, heard: now, unverified: false });
         true
     }
 
@@ -302,11 +320,12 @@ impl Connections {
             Transport::Tls => Some(self.tls_peer(wanted.remote)?),
             _ => None,
         };
+        let unverified = tls.as_ref().is_some_and(|(client, _)| !client.verifies());
         let (outbox, queue) = mpsc::channel(OUTBOX);
         let flow = Flow { id: next_id(), ..wanted };
         let connection = Connection { flow, outbox, opened: true };
         self.by_peer.insert((flow.transport, flow.remote), flow.id);
-        self.by_id.insert(flow.id, Known { connection, admission: Admission::Peer, heard: now });
+        self.by_id.insert(flow.id, Known { connection, admission: Admission::Peer, heard: now, unverified });
         // RFC 5626 section 4.4.1: drawn for each connection, so that those of one moment do not stay in step.
         let keep_alive = self.limits.keep_alive.mul_f64(self.rng.random_range(0.8..=1.0));
         let task = open::Opening { wanted, flow, queue, tls, limits: self.limits, keep_alive };

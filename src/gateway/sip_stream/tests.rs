@@ -453,3 +453,52 @@ async fn an_address_of_two_trunks_stays_known_when_one_moves_away() {
     assert!(connections.tls_peer(address(5091)).unwrap().0.verifies());
     assert!(!connections.tls_peer(address(5081)).unwrap().0.verifies());
 }
+
+fn target_at(remote: SocketAddr) -> Target {
+    Target {
+        transport: Transport::Tls,
+        remote,
+        local: "127.0.0.1:5061".parse().unwrap(),
+        server_name: Some("a.example".into()),
+    }
+}
+
+/// Two accounts with one carrier, and a renewed tls_ca for both: the first to be looked up again does not differ from what
+/// the second was before.
+#[tokio::test]
+async fn a_reload_renews_both_trunks_at_one_tls_address() {
+    let (before, after) = (certificates("a.example"), certificates("a.example"));
+    let clients =
+        |made: &Certificates| HashMap::from(["one", "two"].map(|name| (name.to_owned(), made.client.clone())));
+    let (tasks, _queues) = Tasks::new();
+    let mut connections = Connections::new(tasks, quick(), clients(&before), None, [7; 32]);
+    let remote: SocketAddr = "192.0.2.1:5061".parse().unwrap();
+    for trunk in ["one", "two"] {
+        assert!(connections.resolved(trunk, [&target_at(remote)].into_iter()).is_empty());
+    }
+    connections.reload(clients(&after), |_| true);
+    assert!(connections.tls_peer(remote).unwrap().0.is_as(&after.client), "from the next connection on");
+    for trunk in ["one", "two"] {
+        assert!(connections.resolved(trunk, [&target_at(remote)].into_iter()).is_empty(), "{trunk}");
+    }
+}
+
+#[tokio::test]
+async fn a_reload_that_verifies_closes_what_was_opened_without() {
+    let made = certificates("a.example");
+    let server = Side::new(quick());
+    let at = server.listen(quick(), Some(made.server.clone())).await;
+    let lax = TlsClient::new(Trust::Anyone, None, None).unwrap();
+    let clients = |client: &TlsClient| HashMap::from([("one".to_owned(), client.clone())]);
+    let mut side = Side::new(quick());
+    side.connections.reload(clients(&lax), |_| true);
+    assert!(side.connections.resolved("one", [&target_at(at)].into_iter()).is_empty());
+    assert!(side.send(flow(Transport::Tls, at, 0), REQUEST));
+    side.connections.reload(clients(&lax), |_| true);
+    assert_eq!(side.connections.by_id.len(), 1, "nothing is otherwise");
+    side.connections.reload(clients(&made.client), |_| true);
+    assert!(side.connections.by_id.is_empty() && side.connections.by_peer.is_empty());
+    assert!(side.send(flow(Transport::Tls, at, 0), REQUEST));
+    side.connections.reload(clients(&made.client), |_| true);
+    assert_eq!(side.connections.by_id.len(), 1, "a verified one stays");
+}
