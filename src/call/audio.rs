@@ -227,7 +227,8 @@ fn message(call: String, grade: Grade, ours: &LegQuality, theirs: &LegQuality) -
         delay_ms: delays.max(),
         down: flow(ours.outbound, ours.rtt_ms, None),
         up: flow(ours.inbound, ours.rtt_ms, Some(ours.level_db)),
-        trunk_down: flow(theirs.inbound, theirs.rtt_ms, Some(theirs.level_db)),
+        // How loud somebody speaks is for those who hear him: not for whom he has put on hold.
+        trunk_down: flow(theirs.inbound, theirs.rtt_ms, ours.hears.map(|_| theirs.level_db)),
         trunk_up: flow(theirs.outbound, theirs.rtt_ms, None),
     }
 }
@@ -266,5 +267,35 @@ fn words(cause: NoAudio, whose: Whose) -> &'static str {
         (NoAudio::Silent, Whose::Them) => "The other side sends nothing but silence",
         (NoAudio::Held, Whose::Us) => "This browser neither sends nor takes sound",
         (NoAudio::Held, Whose::Them) => "The other side holds the call",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::codec::Codec;
+    use crate::sdp::{Heard, Mos};
+
+    #[test]
+    fn a_browser_is_told_how_loud_the_other_side_speaks_only_while_it_hears_it() {
+        let mos = Mos::new(4.0);
+        let inbound = FlowQuality {
+            codec: Codec::Opus,
+            loss_permille: 0,
+            jitter_ms: 0,
+            concealed_ms: None,
+            buffer_ms: None,
+            delay_ms: 50,
+            mos,
+        };
+        let leg = |hears| LegQuality { inbound: Some(inbound), outbound: None, rtt_ms: None, hears, level_db: -20 };
+        for (hears, told) in [(Some(Heard { delay_ms: 50, mos }), Some(-20)), (None, None)] {
+            let told_of = |ours, theirs| match message("c1".into(), Grade::Good, &ours, &theirs) {
+                ServerMessage::Quality { up, trunk_down, .. } => (up.unwrap().level_db, trunk_down.unwrap().level_db),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(told_of(leg(hears), leg(None)), (Some(-20), told));
+        }
     }
 }

@@ -509,6 +509,9 @@ impl Bridge {
         let mut digits = EventUpdates::new();
         if let Some(Party { leg: source, .. }) = source {
             live = source.live(now);
+            if source.outbound.sends_digits() {
+                source.inbound.expect_echo(now);
+            }
             // Pulled whether it is heard or not: what was said before stays behind.
             if source.inbound.rate() == rate && !passed {
                 source.inbound.pull(now, pcm);

@@ -132,6 +132,17 @@ impl ToneMaker {
     }
 }
 
+/// What a frame that a [`ToneReceiver`] takes is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Listen {
+    /// The peer's sound.
+    Sound,
+    /// There was none, this stands for it.
+    Invented,
+    /// It may be the echo of tones of ours: there is no digit in it.
+    Echo,
+}
+
 /// Recognises tones in a leg's sound and keeps them out of it.
 #[derive(Debug)]
 pub(super) struct ToneReceiver {
@@ -157,16 +168,18 @@ impl ToneReceiver {
         self.held.is_some() == inband.suppress && self.detector.rate() == rate.hz()
     }
 
-    /// Listens to the next frame, and makes of it what the other party is to hear. `invented`: there was none, this stands for it.
-    pub fn frame(&mut self, frame: &mut [i16], invented: bool, updates: &mut EventUpdates) {
+    /// Listens to the next frame, and makes of it what the other party is to hear.
+    pub fn frame(&mut self, frame: &mut [i16], listen: Listen, updates: &mut EventUpdates) {
         let before = updates.len();
-        if invented {
-            self.detector.skip(super::FRAME_MS);
-        } else {
-            self.detector.handle(frame, |update| {
+        match listen {
+            Listen::Sound => self.detector.handle(frame, |update| {
                 // A frame has room for no more than one digit's end and the next one's start.
                 let _ = event_of(update).map(|update| updates.try_push(update));
-            });
+            }),
+            Listen::Invented => self.detector.skip(super::FRAME_MS),
+            Listen::Echo => {
+                let _ = self.reset().map(|update| updates.try_push(update));
+            }
         }
         let active = self.detector.active();
         match &mut self.held {
@@ -223,7 +236,7 @@ mod tests {
         let mut all = Vec::new();
         for frame in pcm.chunks_exact(rate.frame()) {
             let mut frame = frame.to_vec();
-            receiver.frame(&mut frame, false, &mut updates);
+            receiver.frame(&mut frame, Listen::Sound, &mut updates);
             all.extend(updates.drain(..));
             out.extend(frame);
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 
-use super::digits::ToneReceiver;
+use super::digits::{Listen, ToneReceiver};
 use super::sound::{Sound, SoundStats};
 use super::{FRAME_MS, LONGEST_FRAME};
 use crate::codec::{Codec, CodecError, MAX_PACKET_SAMPLES, Rate};
@@ -21,6 +21,8 @@ const TYPES: usize = 16;
 const GRACE: Duration = Duration::from_secs(2);
 /// Sound is held back this long after a digit: its tail still waits in the buffer.
 const TONE_TAIL: Duration = Duration::from_millis(60);
+/// Tones of ours may come back for so long after we sent them: the way there and back, the gateway's line and our buffer.
+const ECHO: Duration = Duration::from_millis(300);
 /// Of so many packets that are passed on two are decoded, to know how loud the peer is.
 const LISTEN_EVERY: u32 = 25;
 
@@ -68,6 +70,8 @@ pub(super) struct Inbound {
     inband: Option<InBand>,
     tones: Option<ToneReceiver>,
     tone_digits: EventUpdates,
+    /// Tones that come before this are our own.
+    echo_until: Option<Instant>,
     heard: Option<Instant>,
     /// The last packet announced that its sender says nothing for a while.
     paused: bool,
@@ -125,6 +129,7 @@ impl Inbound {
             inband: None,
             tones: None,
             tone_digits: EventUpdates::new(),
+            echo_until: None,
             heard: None,
             paused: false,
             stats: ReceiveStats::default(),
@@ -370,6 +375,11 @@ impl Inbound {
         self.tones = inband.map(|inband| ToneReceiver::new(inband, rate));
     }
 
+    /// Digits are sent to this peer, who may send them back: an analogue line's echo.
+    pub fn expect_echo(&mut self, now: Instant) {
+        self.echo_until = Some(now + ECHO);
+    }
+
     /// Whether tones are looked for: the sound has to be decoded here then.
     pub fn listens_for_tones(&self) -> bool {
         self.tones.is_some()
@@ -414,7 +424,14 @@ impl Inbound {
         }
         self.sound.pop(frame);
         if let Some(tones) = &mut self.tones {
-            tones.frame(frame, self.sound.stats().concealed_ms > concealed, &mut self.tone_digits);
+            let listen = if self.echo_until.is_some_and(|until| now < until) {
+                Listen::Echo
+            } else if self.sound.stats().concealed_ms > concealed {
+                Listen::Invented
+            } else {
+                Listen::Sound
+            };
+            tones.frame(frame, listen, &mut self.tone_digits);
         }
         if self.digit_sounds(now) {
             frame.fill(0);

@@ -337,3 +337,35 @@ fn digits_that_waited_when_a_hold_began_are_not_sent_after_it() {
     lab.run_to(2_000);
     assert!(lab.to_trunk.len() > 40 && lab.to_trunk.iter().all(|p| p.header.payload_type == 0));
 }
+
+/// An analogue gateway sends back what it hears, 12 dB below: the digits that we send are none of its.
+#[test]
+fn the_echo_of_our_own_tones_is_no_digit() {
+    for suppress in [false, true] {
+        let mut plan = plan(Codec::Opus, Codec::Pcmu);
+        (trunk_of(&mut plan).telephone_event, trunk_of(&mut plan).inband) = (None, Some(InBand { suppress }));
+        let mut lab = Lab::new(plan);
+        let note = [crate::codec::tone::dtmf('7', 100).unwrap()];
+        let mut own = crate::codec::tone::TonePlayer::once(&note, 8_000);
+        for n in 0..120_u16 {
+            lab.run_to(u64::from(n) * 20);
+            if n == 10 {
+                lab.bridge.send_digits(lab.now, Side::B, "159", 100);
+            }
+            let mut pcm = vec![0; 160];
+            if n >= 90 {
+                own.fill(&mut pcm);
+            }
+            // It takes 120 ms there and back.
+            if let Some(sent) = lab.to_trunk.len().checked_sub(7).map(|at| lab.to_trunk[at].clone()) {
+                for (sample, byte) in pcm.iter_mut().zip(&sent.payload) {
+                    *sample += Law::Mu.decode_sample(*byte) / 4;
+                }
+            }
+            lab.trunk_says(0, n, u32::from(n) * 160, &companded(Law::Mu, &pcm));
+        }
+        lab.run_to(3_000);
+        assert!(text(&tone_digits(&lab.trunk_pcm())).starts_with("159"));
+        assert!(matches!(lab.digits()[..], [(Side::B, '7', 80..=120)]), "{:?}", lab.digits());
+    }
+}
