@@ -208,7 +208,7 @@ impl Inbound {
 
     /// Sound that waits to be played, in milliseconds: packets, and what is decoded of them.
     pub fn buffered_ms(&self) -> u32 {
-        self.playout.buffered_ms() + self.sound.ready_us() / 1_000
+        self.playout.buffered_ms().saturating_add(self.sound.ready_us() / 1_000)
     }
 
     /// The delay that the network asks for, in milliseconds.
@@ -450,3 +450,6 @@ impl Inbound {
         sound.render(step, clock_rate, codec, !events.active());
     }
 }
+
+#[cfg(test)]
+mod tests;

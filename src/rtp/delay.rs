@@ -81,7 +81,9 @@ impl DelayEstimator {
     /// it did not, the packet is as late as it is.
     pub fn resume(&mut self, now: Instant, media_us: i64) {
         let late = self.delay_us(now, media_us);
-        if late.abs() > STOOD_STILL_US || self.last.is_none_or(|last| now.saturating_duration_since(last) > STALE) {
+        if late.saturating_abs() > STOOD_STILL_US
+            || self.last.is_none_or(|last| now.saturating_duration_since(last) > STALE)
+        {
             self.rebase(now, media_us);
         } else {
             self.packet(now, media_us);

@@ -32,6 +32,12 @@ const LATE_RUN: u8 = 5;
 const LARGEST_TIME_JUMP: u32 = 60;
 /// More sound than this is never held.
 const LONGEST_SPAN_MS: u32 = 600;
+/// More than this is never said to wait: timestamps that jump make any length.
+const MOST_BUFFERED_MS: u32 = 10_000;
+/// No packet is taken for further off its time than this.
+const MOST_SLACK_US: i64 = 100_000_000;
+/// No packet's length should change by more.
+const MOST_PACE_US: i64 = 1_000_000;
 /// Slack aimed at above what is needed.
 const MARGIN_US: i64 = 2_000;
 /// What the network is thought to need at least before it has shown anything. Frames are brought into step with a new stream
@@ -317,7 +323,11 @@ impl Playout {
         let payload = if kind == Kind::Event { &[][..] } else { incoming.packet.payload };
         let inserted = self.buffer.insert(sequence, entry, payload);
         if kind != Kind::Event {
-            self.last_timestamp = header.timestamp;
+            // The time line is that of the sound: whatever else comes is measured by it and does not move it.
+            if inserted == Inserted::Stored {
+                self.timestamps.follow(timestamp);
+                self.last_timestamp = header.timestamp;
+            }
             // A second copy took a way of its own.
             if matches!(inserted, Inserted::Stored | Inserted::Late) {
                 self.observe(now, &entry, first);
@@ -388,7 +398,8 @@ impl Playout {
     fn slack_us(&self, now: Instant, ready_us: u32, timestamp: i64) -> i64 {
         let ready = i64::from(ready_us);
         let whole = ready - ready % self.grid_us() - (i64::from(self.frame_ms) * 1_000 - self.grid_us());
-        self.delay.delay_us(now, self.media_us(timestamp)).saturating_add(whole)
+        let slack = self.delay.delay_us(now, self.media_us(timestamp)).saturating_add(whole);
+        slack.clamp(-MOST_SLACK_US, MOST_SLACK_US)
     }
 
     /// When the first packet that waits is due; for a new stream: when to ask for the first frame.
@@ -404,9 +415,9 @@ impl Playout {
         self.delay.delay_us(now, self.media_us(self.expected)).saturating_add(i64::from(ready_us))
     }
 
-    /// Milliseconds of sound that wait.
+    /// Milliseconds of sound that wait: 10,000 at most.
     pub fn buffered_ms(&self) -> u32 {
-        (self.span().max(0) * 1_000 / i64::from(self.clock_rate)) as u32
+        (self.span().clamp(0, self.units(MOST_BUFFERED_MS)) * 1_000 / i64::from(self.clock_rate)) as u32
     }
 
     fn span(&self) -> i64 {
@@ -540,6 +551,11 @@ impl Playout {
 
     /// Whether the head's sound should take longer or less (see the [module](self)).
     fn pace(&mut self, now: Instant, ready_us: u32, timestamp: i64) -> Pace {
+        let Pace { by_us, hurry } = self.unbounded_pace(now, ready_us, timestamp);
+        Pace { by_us: by_us.clamp(-MOST_PACE_US, MOST_PACE_US), hurry }
+    }
+
+    fn unbounded_pace(&mut self, now: Instant, ready_us: u32, timestamp: i64) -> Pace {
         let need = self.target_us(now);
         let slack = self.slack_us(now, ready_us, timestamp);
         let grid = self.grid_us();

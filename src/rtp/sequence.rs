@@ -25,14 +25,17 @@ pub struct TimestampExtender {
 }
 
 impl TimestampExtender {
-    /// The extended timestamp.
-    pub fn extend(&mut self, timestamp: u32) -> i64 {
-        let extended = match self.last {
+    /// The extended timestamp. Those that follow are still measured from the last one that was [followed](Self::follow).
+    pub fn extend(&self, timestamp: u32) -> i64 {
+        match self.last {
             None => i64::from(timestamp) + 0x1_0000_0000,
-            Some(last) => last + i64::from(timestamp.wrapping_sub(last as u32) as i32),
-        };
+            Some(last) => last.saturating_add(i64::from(timestamp.wrapping_sub(last as u32) as i32)),
+        }
+    }
+
+    /// Those that follow are measured from this extended timestamp.
+    pub fn follow(&mut self, extended: i64) {
         self.last = Some(extended);
-        extended
     }
 }
 
@@ -55,7 +58,9 @@ mod tests {
     fn timestamps_run_on_over_the_wrap() {
         let mut extender = TimestampExtender::default();
         let first = extender.extend(u32::MAX - 100);
+        extender.follow(first);
         assert_eq!(extender.extend(59) - first, 160);
+        extender.follow(first + 160);
         assert_eq!(extender.extend(u32::MAX - 100) - first, 0);
     }
 }

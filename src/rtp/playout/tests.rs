@@ -200,7 +200,7 @@ fn a_new_source_begins_anew() {
     let incoming = Incoming { packet, clock_rate: 8_000, duration: 160, kind: Kind::Audio, fec: false };
     let now = bench.at(100);
     assert_eq!(bench.playout.insert(now, &incoming), Arrival::NewStream);
-    assert!(bench.playout.due(now).unwrap() <= bench.at(105));
+    assert!(bench.playout.due(now).unwrap() <= bench.at(106));
     assert_eq!(bench.step(103).0, P(200));
 }
 
