@@ -28,7 +28,10 @@ impl NumberFormat {
             NumberFormat::E164 | NumberFormat::AsDialled => number.to_owned(),
             NumberFormat::Plain => digits.to_owned(),
             NumberFormat::National { prefix, country } => match digits.strip_prefix(country.as_str()) {
-                Some(national) if !country.is_empty() => format!("{prefix}{national}"),
+                // What stands behind two prefixes would be another number: `00` calls abroad.
+                Some(national) if !country.is_empty() && (prefix.is_empty() || !national.starts_with('0')) => {
+                    format!("{prefix}{national}")
+                }
                 _ => number.to_owned(),
             },
         }
@@ -95,6 +98,8 @@ mod tests {
             (NumberFormat::Plain, "+442079460000", "442079460000"),
             (national(), "+442079460000", "02079460000"),
             (national(), "+33170189900", "+33170189900"),
+            (national(), "+44088216123456", "+44088216123456"),
+            (NumberFormat::National { prefix: String::new(), country: "39".into() }, "+390669882111", "0669882111"),
             (NumberFormat::AsDialled, "+442079460000", "+442079460000"),
             (NumberFormat::Plain, "600", "600"),
             (national(), "112", "112"),

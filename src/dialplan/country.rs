@@ -68,3 +68,27 @@ pub(super) const COUNTRIES: &[Country] = &[
 pub(super) fn of(iso: &str) -> Option<&'static Country> {
     COUNTRIES.iter().find(|country| country.iso == iso)
 }
+
+/// The country codes whose numbers begin with a 0 of their own: Italy and the Vatican, San Marino, Côte d'Ivoire, Gabon,
+/// Congo.
+const OWN_ZERO: &[&str] = &["39", "378", "379", "225", "241", "242"];
+
+/// Whether an international number has a country's national prefix after the country code, where no number has it. Only
+/// a prefix that begins with 0 tells: the 8 of Russia is the first digit of area codes too. In North America no area
+/// code begins with 0 or 1.
+pub(super) fn has_prefix_inside(digits: &str, code: &str, prefix: &str) -> bool {
+    let Some(rest) = digits.strip_prefix(code) else { return false };
+    match code {
+        "1" => rest.starts_with(['0', '1']),
+        _ => prefix.starts_with('0') && rest.starts_with(prefix) && !OWN_ZERO.contains(&code),
+    }
+}
+
+/// The country code and the national prefix that a number has inside, of the countries known by name.
+pub(super) fn prefix_inside(digits: &str) -> Option<(&'static str, &'static str)> {
+    let found = COUNTRIES.iter().find(|country| has_prefix_inside(digits, country.code, country.national));
+    found.map(|country| match (country.code, digits.as_bytes().get(1)) {
+        ("1", Some(b'0')) => ("1", "0"),
+        _ => (country.code, country.national),
+    })
+}

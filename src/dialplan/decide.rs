@@ -19,11 +19,13 @@ struct Walk {
     steps: Vec<Step>,
     /// Whether a schedule was asked.
     timed: bool,
+    /// Whether only trunks may be called: nobody took the call, and a number shall.
+    by_trunks: bool,
 }
 
 impl Walk {
     fn new(at: i64, begins: String) -> Walk {
-        Walk { at, steps: vec![Step(begins)], timed: false }
+        Walk { at, steps: vec![Step(begins)], timed: false, by_trunks: false }
     }
 
     fn step(&mut self, text: String) {
@@ -117,20 +119,35 @@ impl Plan {
         let Some(matched) = self.first_out(&number.text, walk) else {
             return walk.refuse(None, 403, format!("No rule of the dial plan allows {}", number.text));
         };
-        let rule = matched.rule;
+        self.by_rule(caller, class, numbering, &matched, walk)
+    }
+
+    /// What a rule that matched decides.
+    fn by_rule(
+        &self,
+        caller: &Caller,
+        class: Option<&Class>,
+        numbering: &Numbering,
+        matched: &Matched<'_, OutRule>,
+        walk: &mut Walk,
+    ) -> Decision {
+        let (rule, number) = (matched.rule, matched.number);
         let dial = match &rule.action {
             OutAction::Reject(reject) => return walk.reject(&rule.name, reject),
             OutAction::Dial(dial) => dial,
         };
+        if walk.by_trunks && (dial.ask.is_some() || matches!(dial.target, Target::Ring(_))) {
+            return walk.refuse(Some(&rule.name), 403, not_by_trunks(number));
+        }
         if let Err(why) = self.class_allows(caller, &rule.name, walk) {
             return walk.refuse(Some(&rule.name), 403, why);
         }
-        if !token_allows(caller, &number.text, walk) {
-            let why = format!("The session's token does not allow {}", number.text);
+        if !token_allows(caller, number, walk) {
+            let why = format!("The session's token does not allow {number}");
             return walk.refuse(Some(&rule.name), 403, why);
         }
         let keys = dial.caller_id.or(&class.cloned().unwrap_or_default().caller_id.or(&self.caller_id));
-        let from = match keys.choose(&Shown { caller, called: &number.text, numbering, pools: &self.pools }) {
+        let from = match keys.choose(&Shown { caller, called: number, numbering, pools: &self.pools }) {
             Ok((from, why)) => {
                 walk.step(why);
                 from
@@ -140,12 +157,12 @@ impl Plan {
                 return Decision::Refuse { rule: Some(rule.name.clone()), code: 403, reason, caller_id: true };
             }
         };
-        let plain = self.dial(&matched, class, dial, from.clone(), walk);
+        let plain = self.dial(matched, class, dial, from.clone(), walk);
         let question = Question {
             rule: rule.name.clone(),
             direction: "out",
             caller: caller.user.clone(),
-            number: number.text.clone(),
+            number: number.to_owned(),
             from,
         };
         asked(dial.ask.as_ref(), plain, question, walk)
@@ -230,8 +247,10 @@ impl Plan {
         if let Decision::Dial { longest, failover, emergency, .. } = &mut decision {
             *longest = None;
             *emergency = true;
-            if *failover == Failover::default() {
-                failover.on.extend([FailoverOn::Class(4), FailoverOn::Class(6)]);
+            for on in Failover::default().on.into_iter().chain([FailoverOn::Class(4), FailoverOn::Class(6)]) {
+                if !failover.on.contains(&on) {
+                    failover.on.push(on);
+                }
             }
         }
         decision
@@ -273,6 +292,10 @@ impl Plan {
                 }
                 tiers => tiers,
             },
+            // Users who ring have a `then` of their own, which might lead back to here.
+            Target::Ring(_) if walk.by_trunks => {
+                return walk.refuse(Some(&rule), 403, not_by_trunks(matched.number));
+            }
             Target::Ring(ring) => {
                 let filled = Filled { rule: &rule, to: matched.number, matcher: matched.matcher, from, longest };
                 return self.rings(&filled, &ring.first, &ring.then, walk);
@@ -363,16 +386,45 @@ impl Plan {
         }
     }
 
-    /// A number that takes a call that nobody took: by the rules of `[[out]]`, as any call of its class.
-    pub(super) fn overflow_decision(&self, rule: &str, number: &str, class: Option<&String>, at: i64) -> Routed {
-        let mut walk = Walk::new(at, format!("rule {rule:?} calls {number}"));
-        let decision = self.overflow(rule, number, class, &mut walk);
-        walk.done(decision)
+    /// Why a number that shall take calls that nobody took is refused: at all times, or because a rule that may take it
+    /// at some time does not call it by trunks alone. `None`: it may be called.
+    pub(super) fn overflow_refused(&self, rule: &str, number: &str, class: Option<&String>) -> Option<String> {
+        let caller = overflow_caller(rule, class);
+        let class = self.class_of(&caller);
+        let numbering = self.numbering_of(class);
+        let number = match numbering.normalise(number) {
+            Ok(number) => number,
+            Err(why) => return Some(why),
+        };
+        let mut walk = Walk::new(0, format!("rule {rule:?} calls {}", number.text));
+        walk.by_trunks = true;
+        if self.emergency_rule(numbering, &number).is_some() {
+            let decision = self.decide_out(&caller, &number.text, &mut walk);
+            return if let Decision::Refuse { reason, .. } = decision { Some(reason) } else { None };
+        }
+        let (mut first, mut called) = (None, false);
+        for rule in &self.out_rules {
+            let found = rule.matchers.iter().find(|matcher| matcher.matches(&number.text));
+            let Some(matcher) = found else { continue };
+            let matched = Matched { rule, matcher, number: &number.text };
+            match self.by_rule(&caller, class, numbering, &matched, &mut walk) {
+                Decision::Refuse { reason, .. } if reason == not_by_trunks(&number.text) => return Some(reason),
+                Decision::Refuse { reason, .. } => first = first.or(Some(reason)),
+                _ => called = true,
+            }
+            if rule.when.any.is_empty() {
+                break;
+            }
+        }
+        let none = || format!("No rule of the dial plan allows {}", number.text);
+        if called { None } else { Some(first.unwrap_or_else(none)) }
     }
 
+    /// A number that takes a call that nobody took: by the rules of `[[out]]`, as any call of its class, and by trunks
+    /// alone.
     fn overflow(&self, rule: &str, number: &str, class: Option<&String>, walk: &mut Walk) -> Decision {
-        let caller = Caller { user: rule.to_owned(), class: class.cloned(), ..Caller::default() };
-        match self.decide_out(&caller, number, walk) {
+        walk.by_trunks = true;
+        match self.decide_out(&overflow_caller(rule, class), number, walk) {
             Decision::Dial { rule, to, from, tiers, ring_for, longest, failover, .. } => {
                 // The rule's name is no caller id.
                 let from = from.or_else(|| Some(ANONYMOUS.to_owned()));
@@ -381,10 +433,19 @@ impl Plan {
             }
             refused @ Decision::Refuse { .. } => refused,
             Decision::Ring { rule, .. } | Decision::Ask { rule, .. } => {
-                walk.refuse(Some(&rule), 403, format!("{number} is not called by a trunk alone"))
+                walk.refuse(Some(&rule), 403, not_by_trunks(number))
             }
         }
     }
+}
+
+/// Whoever calls where nobody took a call: the rule.
+fn overflow_caller(rule: &str, class: Option<&String>) -> Caller {
+    Caller { user: rule.to_owned(), class: class.cloned(), ..Caller::default() }
+}
+
+fn not_by_trunks(number: &str) -> String {
+    format!("{number} is not called by trunks alone")
 }
 
 /// What users are rung for.

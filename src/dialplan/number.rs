@@ -1,5 +1,7 @@
 //! Numbers: from what was dialled to E.164, and the patterns that numbers are matched with.
 
+use super::country;
+
 /// The fewest and the most digits of an international number, country code included (ITU-T E.164 allows 15).
 const E164_DIGITS: std::ops::RangeInclusive<usize> = 5..=15;
 /// The longest dialled text that stays as it is.
@@ -78,23 +80,37 @@ impl Numbering {
     fn to_e164(&self, digits: &str) -> Result<Number, String> {
         if let Some(prefix) = self.international_prefix(digits) {
             let rest = digits.strip_prefix(prefix).unwrap_or_default();
-            return e164(rest, &format!("an international number (prefix {prefix})"));
+            return self.e164(rest, &format!("an international number (prefix {prefix})"));
         }
         let Some(country) = &self.country else {
             return Ok(Number::new(digits, "digits, which stay as dialled"));
         };
         if self.subscriber.iter().any(|pattern| pattern.matches(digits)) {
-            return e164(&format!("{country}{}{digits}", self.area), "a subscriber's number");
+            return self.e164(&format!("{country}{}{digits}", self.area), "a subscriber's number");
         }
         match self.national.as_deref().and_then(|prefix| Some((prefix, digits.strip_prefix(prefix)?))) {
             Some((prefix, rest)) => {
-                e164(&format!("{country}{rest}"), &format!("a national number (prefix {prefix:?})"))
+                self.e164(&format!("{country}{rest}"), &format!("a national number (prefix {prefix:?})"))
             }
             None if !self.area.is_empty() => {
-                e164(&format!("{country}{}{digits}", self.area), "a subscriber's number of the area")
+                self.e164(&format!("{country}{}{digits}", self.area), "a subscriber's number of the area")
             }
             None => Ok(Number::new(digits, "digits without a known prefix, which stay as dialled")),
         }
+    }
+
+    /// `+` and the digits, if they may be an E.164 number.
+    fn e164(&self, digits: &str, taken_for: &str) -> Result<Number, String> {
+        let plausible = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
+        if !plausible || !E164_DIGITS.contains(&digits.len()) {
+            return Err(format!("+{digits} cannot be a telephone number: 5 to 15 digits, the first not 0"));
+        }
+        let own = self.country.as_deref().zip(self.national.as_deref());
+        let own = own.filter(|(code, prefix)| country::has_prefix_inside(digits, code, prefix));
+        let Some((code, prefix)) = country::prefix_inside(digits).or(own) else {
+            return Ok(Number::new(format!("+{digits}"), taken_for));
+        };
+        Err(format!("+{digits} cannot be a telephone number: no {prefix} comes after +{code}"))
     }
 
     /// The longest international prefix that the digits begin with; `+` always is one.
@@ -118,16 +134,6 @@ impl Numbering {
             new
         });
         forms
-    }
-}
-
-/// `+` and the digits, if they may be an E.164 number.
-fn e164(digits: &str, taken_for: &str) -> Result<Number, String> {
-    let plausible = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
-    if plausible && E164_DIGITS.contains(&digits.len()) {
-        Ok(Number::new(format!("+{digits}"), taken_for))
-    } else {
-        Err(format!("+{digits} cannot be a telephone number: 5 to 15 digits, the first not 0"))
     }
 }
 
@@ -235,15 +241,49 @@ mod tests {
 
     #[test]
     fn dialled_texts_become_numbers() {
+        // A national prefix is refused where it does not belong, and stays where it is part of the number.
         let spain = Numbering { country: Some("34".into()), national: Some(String::new()), ..Numbering::default() };
         let area = Numbering { area: "20".into(), ..uk() };
         let none = Numbering::default();
+        let of = |country: &str, national: &str| Numbering {
+            country: Some(country.into()),
+            national: Some(national.into()),
+            ..Numbering::default()
+        };
+        let (italy, russia, hungary) = (of("39", ""), of("7", "8"), of("36", "06"));
         let table: &[(&Numbering, &str, Option<&str>)] = &[
             (&uk(), "020 7946 0999", Some("+442079460999")),
             (&uk(), " 020-7946.0999 ", Some("+442079460999")),
             (&uk(), "0033 1 70 18 99 00", Some("+33170189900")),
             (&uk(), "+33 1 70 18 99 00", Some("+33170189900")),
             (&uk(), "+44 (0)20 7946 0999", Some("+442079460999")),
+            // The national prefix within an international number would hide what follows from every rule.
+            (&uk(), "+4409098790000", None),
+            (&uk(), "+44 09098790000", None),
+            (&uk(), "+44088216123456", None),
+            (&uk(), "004409098790000", None),
+            (&uk(), "+44 (0)(0)9098790000", None),
+            (&uk(), "+44 (0)09098790000", None),
+            (&uk(), "+49 030 901820", None),
+            (&uk(), "+353 01 6711000", None),
+            (&uk(), "+1 1 900 234 5678", None),
+            (&uk(), "+1 0 900 234 5678", None),
+            (&uk(), "+39 06 698 82111", Some("+390669882111")),
+            (&uk(), "+378 0549 882222", Some("+3780549882222")),
+            (&uk(), "+225 07 07 12 34 56", Some("+2250707123456")),
+            (&uk(), "+242 06 612 3456", Some("+242066123456")),
+            (&uk(), "+7 812 123 45 67", Some("+78121234567")),
+            (&italy, "06 698 82111", Some("+390669882111")),
+            (&italy, "+39 06 698 82111", Some("+390669882111")),
+            (&russia, "8 812 123 45 67", Some("+78121234567")),
+            (&russia, "+7 812 123 45 67", Some("+78121234567")),
+            (&hungary, "06 1 234 5678", Some("+3612345678")),
+            (&hungary, "+36 06 1 234 5678", None),
+            (&us(), "1 1 900 234 5678", None),
+            (&us(), "011 1 1 900 234 5678", None),
+            (&us(), "+1 1 900 234 5678", None),
+            (&us(), "+1 0 900 234 5678", None),
+            (&us(), "+44 0909 879 0000", None),
             (&uk(), "(020)\u{a0}7946/0999", Some("+442079460999")),
             (&uk(), "09098790000", Some("+449098790000")),
             (&uk(), "112", Some("112")),
@@ -279,6 +319,10 @@ mod tests {
         for (numbering, dialled, expected) in table {
             let found = numbering.normalise(dialled).map(|number| number.text);
             assert_eq!(found.as_deref().ok(), *expected, "{dialled}: {found:?}");
+            if let Some(number) = expected {
+                let again = numbering.normalise(number).map(|number| number.text);
+                assert_eq!(again.as_deref(), Ok(*number), "{dialled}: once more");
+            }
         }
     }
 

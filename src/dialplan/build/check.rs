@@ -1,7 +1,6 @@
 //! What can be judged only when all files of a plan are read: names that nothing has, and rules that nothing reaches.
 
 use super::{Draft, Named, Place};
-use crate::dialplan::decision::Decision;
 use crate::dialplan::plan::PlanError;
 use crate::dialplan::rules::{Matcher, OutAction, Target, all_covered};
 
@@ -108,13 +107,10 @@ impl Draft<'_> {
         }
     }
 
-    /// A number of `then` must be one that the plan calls by a trunk; what depends on the time shows only then.
+    /// A number of `then` must be one that the plan calls by trunks alone, whatever the time.
     fn check_overflows(&self, errors: &mut Vec<PlanError>) {
         for (number, class, place) in &self.overflows {
-            let routed = self.plan.overflow_decision("then", number, class.as_ref(), 0);
-            if let Decision::Refuse { reason, .. } = routed.decision
-                && !routed.timed
-            {
+            if let Some(reason) = self.plan.overflow_refused("then", number, class.as_ref()) {
                 errors.push(place.error(format!("`then` goes to {number}, which the plan refuses: {reason}")));
             }
         }

@@ -95,7 +95,7 @@ fn a_decision_is_explained_in_words() {
         [
             "alice dials \"0033 1 70 18 99 00\"",
             "+33170189900: an international number (prefix 00)",
-            "no match: emergency, inside, health and police, premium, freephone, uk",
+            "no match: emergency, inside, health and police, isle of man, premium, freephone, uk",
             "schedule \"office\" is open at Fri 2026-11-20 10:00 Europe/London",
             "rule \"europe\" matches (prefix +33)",
             "class \"manager\" allows it",
@@ -498,5 +498,92 @@ mod odd_input {
         fn no_text_at_all_makes_the_reader_panic(text in "\\PC{0,200}") {
             let _ = load(&text);
         }
+    }
+}
+
+/// A number that takes calls nobody took is called by trunks alone: users have a `then` of their own, and so on without
+/// end. The load tells it whatever the time, and the program never runs into it.
+#[test]
+fn a_then_that_leads_back_to_itself_is_refused() {
+    let ring = |when: &str, then: &str| {
+        format!(
+            "[numbering]\ncountry = 'GB'\nextensions = '3XX'\nemergency = []\n\
+             [[schedule]]\nname = 'office'\nzone = 'UTC'\nopen = ['Mon-Fri 09:00-17:00']\n\
+             [[out]]\nname = 'inside'\nregex = '3(\\d\\d)'\nuser = 'desk-{{1}}'\nthen = {{ number = '{then}' }}\n{when}\
+             [[out]]\nname = 'uk'\nprefix = '+44'\ntiers = [['carrier-a']]\n\
+             [[out]]\nname = 'late'\nprefix = '3'\ntiers = [['carrier-a']]\n"
+        )
+    };
+    for when in ["", "when = 'office'\n", "when = 'not office'\n"] {
+        let errors = load(&ring(when, "300")).unwrap_err();
+        assert!(errors[0].contains("300 is not called by trunks alone"), "{when}: {errors:?}");
+        load(&ring(when, "+442079460999")).unwrap();
+    }
+    let emergency = "[numbering]\nemergency = '112'\n\
+        [[out]]\nname = 'emergency'\nnumber = '112'\nuser = 'x'\nthen = { number = '112' }\n";
+    assert!(load(emergency).is_err());
+    // What is refused at one time and called at another may be a `then`; what is always refused may not.
+    let barred = |when: &str| {
+        ring("", "+442079460999").replace(
+        "[[out]]\nname = 'uk'",
+        &format!("[[out]]\nname = 'barred'\nprefix = '+4420'\n{when}reject = {{ code = 480, reason = 'Barred' }}\n[[out]]\nname = 'uk'"),
+    )
+    };
+    load(&barred("when = 'office'\n")).unwrap();
+    assert!(load(&barred("")).unwrap_err()[0].contains("Barred"));
+}
+
+/// A rule's own failover narrows no emergency call's: any refusal leads to the next trunk.
+#[test]
+fn an_emergency_call_fails_over_whatever_its_rule_says() {
+    for own in ["", "failover = { after = '2s' }\n", "failover = { on = ['timeout'] }\n"] {
+        let plan = load(&format!(
+            "[numbering]\nemergency = '112'\n\
+             [[out]]\nname = 'emergency'\nnumber = '112'\ntiers = [['carrier-a'], ['carrier-b']]\n{own}"
+        ))
+        .unwrap();
+        let Decision::Dial { failover, .. } = dial(&plan, "112") else { panic!() };
+        assert!(
+            [404, 408, 486, 500, 503, 600, 603].iter().all(|status| failover.takes(*status)),
+            "{own}: {failover:?}"
+        );
+        assert_eq!(failover.after.is_some(), own.contains("after"));
+    }
+}
+
+/// Numbers that look domestic and are dear, in the plans we ship: each is barred, for whoever may call most.
+#[test]
+fn the_plans_we_ship_bar_what_is_dear() {
+    let us = load(US_CALLCENTRE).unwrap();
+    let at = us.moment("2026-11-20 10:00").unwrap();
+    let ruled = |plan: &Plan, class: &str, dialled: &str, at| {
+        let decision = plan.route_out(&alice_of(class), dialled, at).decision;
+        (decision.rule().map(str::to_owned), matches!(decision, Decision::Refuse { .. }))
+    };
+    let islands = "242 246 264 268 284 345 441 473 649 658 664 721 758 767 784 809 829 849 868 869 876";
+    for area in islands.split(' ') {
+        for class in ["agent", "supervisor"] {
+            assert_eq!(ruled(&us, class, &format!("{area} 555 0123"), at), (Some("islands".into()), true), "{area}");
+        }
+    }
+    for dialled in ["900 234 5678", "415 976 0123", "416 976 0123", "876 976 0123"] {
+        assert_eq!(ruled(&us, "supervisor", dialled, at), (Some("premium".into()), true), "{dialled}");
+    }
+    let canada = "226 257 263 354 367 368 382 428 468 474 548 579 581 584 639 672 683 742 753 782 825 873 879 942";
+    for area in canada.split(' ') {
+        assert_eq!(ruled(&us, "supervisor", &format!("{area} 555 0123"), at), (Some("canada".into()), false), "{area}");
+    }
+    for area in ["415", "340", "670", "671", "684", "787", "939"] {
+        assert_eq!(ruled(&us, "agent", &format!("{area} 555 0123"), at), (Some("domestic".into()), false), "{area}");
+    }
+    let uk = load(UK_OFFICE).unwrap();
+    for dialled in
+        ["0843 557 0000", "0870 241 0000", "07623 000 000", "07699 000 000", "070 0000 0000", "0909 879 0000"]
+    {
+        assert_eq!(ruled(&uk, "manager", dialled, at), (Some("premium".into()), true), "{dialled}");
+    }
+    assert_eq!(ruled(&uk, "manager", "07624 123 456", at), (Some("isle of man".into()), false));
+    for hidden in ["+44 0909 879 0000", "+44088216123456", "0044 0909 879 0000"] {
+        assert_eq!(ruled(&uk, "manager", hidden, at), (None, true), "{hidden}");
     }
 }
