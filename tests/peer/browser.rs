@@ -31,6 +31,8 @@ pub enum Codecs {
     All,
     /// PCMU alone.
     Pcmu,
+    /// Opus alone.
+    Opus,
 }
 
 /// What is wrong with a browser's transport.
@@ -68,6 +70,7 @@ enum Command {
     Accept {
         call: String,
         sdp: String,
+        codecs: Codecs,
     },
     Say(Sound),
     Digit(char),
@@ -141,8 +144,13 @@ impl Browser {
 
     /// Takes the call of an `incoming` message.
     pub async fn accept(&self, incoming: &Value) {
+        self.accept_by(incoming, Codecs::All).await;
+    }
+
+    /// The same with these codecs; of several the engine answers G.711 first.
+    pub async fn accept_by(&self, incoming: &Value, codecs: Codecs) {
         let text = |name: &str| incoming[name].as_str().expect("a text").to_owned();
-        self.command(Command::Accept { call: text("call"), sdp: text("sdp") }).await;
+        self.command(Command::Accept { call: text("call"), sdp: text("sdp"), codecs }).await;
     }
 
     pub async fn say(&self, sound: Sound) {
@@ -271,8 +279,8 @@ impl Page {
                 self.media = Some(media);
                 self.send(json!({ "type": "call", "call": call, "to": to, "sdp": sdp })).await;
             }
-            Command::Accept { call, sdp } => {
-                let (media, sdp) = Media::answer(&sdp, self.heard.clone()).await;
+            Command::Accept { call, sdp, codecs } => {
+                let (media, sdp) = Media::answer(&sdp, codecs, self.heard.clone()).await;
                 self.media = Some(media);
                 self.send(json!({ "type": "accept", "call": call, "sdp": sdp })).await;
                 self.with_media(Media::timeout).await;
@@ -353,12 +361,12 @@ const EVENTS_8000: u8 = 126;
 
 impl Media {
     async fn new(codecs: Codecs, heard: Ears) -> Media {
-        let mut config = Rtc::builder().set_rtp_mode(true).clear_codecs().enable_pcmu(true, false);
+        let mut config = Rtc::builder().set_rtp_mode(true).clear_codecs().enable_pcmu(codecs != Codecs::Opus, false);
         let formats = config.codec_config();
         let event = |rate: u32| Frequency::new(rate).expect("a clock rate");
-        if codecs == Codecs::All {
+        if codecs != Codecs::Pcmu {
             formats.add_config(EVENTS_48000.into(), None, Codec::Tele, event(48_000), None, FormatParams::default());
-            config = config.enable_opus(true, false).enable_pcma(true, false);
+            config = config.enable_opus(true, false).enable_pcma(codecs == Codecs::All, false);
         }
         let formats = config.codec_config();
         formats.add_config(EVENTS_8000.into(), None, Codec::Tele, event(8000), None, FormatParams::default());
@@ -411,8 +419,8 @@ impl Media {
         self.agreed(sdp);
     }
 
-    async fn answer(sdp: &str, heard: Ears) -> (Media, String) {
-        let mut media = Media::new(Codecs::All, heard).await;
+    async fn answer(sdp: &str, codecs: Codecs, heard: Ears) -> (Media, String) {
+        let mut media = Media::new(codecs, heard).await;
         let offer = SdpOffer::from_sdp_string(sdp).unwrap_or_else(|error| panic!("the offer: {error}\n{sdp}"));
         let answer =
             media.rtc.sdp_api().accept_offer(offer).unwrap_or_else(|error| panic!("the offer: {error}\n{sdp}"));

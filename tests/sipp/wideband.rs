@@ -66,7 +66,7 @@ async fn browser_to_browser() {
     let mut alice = Browser::open(scene.gateway.http, "alice").await;
     let call = alice.call("103", Codecs::All).await;
     let incoming = bob.expect("incoming").await;
-    bob.accept(&incoming).await;
+    bob.accept_by(&incoming, Codecs::Opus).await;
     alice.expect("answered").await;
     alice.say(Sound::Tone(BROWSER_HIGH)).await;
     bob.say(Sound::Tone(OTHER_HIGH)).await;
