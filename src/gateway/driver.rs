@@ -8,7 +8,8 @@ use tokio::sync::mpsc;
 
 use super::cdr::CdrWriter;
 use super::hooks::Hooks;
-use super::journal::{Found as LeftFound, Journal};
+use super::journal::Journal;
+use super::left::LeftCalls;
 use super::life::{Found, Reason, Teller};
 use super::pool::{MediaPool, Report};
 use super::sip::Sip;
@@ -45,9 +46,8 @@ pub(super) struct Driver {
     pub(super) teller: Teller,
     pub(super) phase: Phase,
     pub(super) journal: Option<Journal>,
-    /// The dialogs that an earlier gateway has left behind, with the name under which each trunk's certificate is looked
-    /// for; by number.
-    pub(super) left: Vec<LeftFound>,
+    /// The dialogs that an earlier gateway has left behind.
+    pub(super) left: LeftCalls,
     /// Where the wish for a reload goes.
     pub(super) reloads: mpsc::Sender<super::reload::Request>,
 }
@@ -69,13 +69,13 @@ impl Driver {
     pub(super) async fn run(mut self, mut asks: mpsc::Receiver<Ask>) {
         self.input(Input::Start);
         self.carry_out();
-        self.end_left();
         self.tell();
         self.teller.ready();
         let (mut sip, mut batch) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
         while self.phase != Phase::Over {
             let own = Some(self.sip.poll_timeout().min(self.teller.poll_timeout()));
-            let deadlines = [self.switch.poll_timeout(), self.phase.deadline(), own];
+            let deadlines =
+                [self.switch.poll_timeout(), self.phase.deadline(), self.left.poll_timeout(now().instant), own];
             let deadline = deadlines.into_iter().flatten().min();
             tokio::select! {
                 Some(ask) = asks.recv() => self.asked(ask),
@@ -92,9 +92,7 @@ impl Driver {
 
     /// Ends what a gateway before this one has left behind.
     fn end_left(&mut self) {
-        for number in 0..self.left.len() {
-            let Some(found) = self.left.get(number) else { return };
-            let mut left = found.left.clone();
+        while let Some((number, mut left)) = self.left.take() {
             match left.dialog.flow().and_then(|flow| self.settings.way(flow)) {
                 Some(flow) => {
                     left.dialog.from = flow.local;
@@ -104,19 +102,19 @@ impl Driver {
                         self.sip.connections.expect(trunk, flow.remote, self.settings.tls_name(trunk));
                     }
                     self.input(Input::LeftBehind { number, left: Box::new(left) });
-                    self.carry_out();
                 }
                 None => {
                     tracing::warn!(remote = %left.dialog.to, "no listener reaches a call that was left behind");
-                    self.left_ended(number);
+                    self.left_ended(number, true);
                 }
             }
         }
     }
 
-    fn left_ended(&mut self, number: usize) {
-        if let (Some(journal), Some(found)) = (&mut self.journal, self.left.get(number)) {
-            journal.over(found.id.clone());
+    fn left_ended(&mut self, number: usize, over: bool) {
+        let forgotten = self.left.ended(now().instant, number, over);
+        if let (Some(journal), Some(id)) = (&mut self.journal, forgotten) {
+            journal.over(id);
         }
     }
 
@@ -261,6 +259,8 @@ impl Driver {
     fn timeout(&mut self) {
         let now = now();
         self.switch.handle_timeout(now);
+        self.left.handle_timeout(now.instant);
+        self.end_left();
         self.sip.handle_timeout(now.instant, &mut self.rng);
         if self.sip.wants_sweep(now.instant) {
             self.sip.sweep(now.instant, self.switch.uses(now.instant));
@@ -304,7 +304,7 @@ impl Driver {
                         journal.note(now().unix_ms, session, left.map(|left| *left));
                     }
                 }
-                Output::LeftEnded { number } => self.left_ended(number),
+                Output::LeftEnded { number, over } => self.left_ended(number, over),
                 Output::Cdr(cdr) => self.cdr.write(&cdr),
                 Output::Idle => idle = true,
             }

@@ -48,6 +48,8 @@ struct Line {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Found {
     pub(super) id: String,
+    /// How long it may stand yet, by the longest call.
+    pub(super) holds: Duration,
     pub(super) left: Left,
 }
 
@@ -228,11 +230,13 @@ fn read(mut file: &File, now: u64, longest: Duration) -> io::Result<BTreeMap<Str
         match line {
             Line { id, over: true, .. } => drop(standing.remove(&id)),
             Line { id, at: Some(at), dialog: Some(left), .. } => {
-                if now.saturating_sub(at) > longest.as_secs() {
+                let age = Duration::from_secs(now.saturating_sub(at));
+                if age > longest {
                     stale += 1;
                     standing.remove(&id);
                 } else {
-                    standing.insert(id.clone(), (Found { id, left }, text.to_owned()));
+                    standing
+                        .insert(id.clone(), (Found { id, holds: longest.saturating_sub(age), left }, text.to_owned()));
                 }
             }
             _ => {}

@@ -12,6 +12,7 @@ mod error;
 mod hooks;
 mod http;
 mod journal;
+mod left;
 mod life;
 mod listeners;
 mod notify;

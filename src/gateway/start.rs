@@ -17,6 +17,7 @@ use super::driver::{self, Driver, Phase};
 use super::hooks::Hooks;
 use super::http::{self, About, App, Door, Origins};
 use super::journal::Journal;
+use super::left::LeftCalls;
 use super::life::{Life, Teller};
 use super::listeners::{Listeners, bind_error, warn_of_tls};
 use super::notify::Notifier;
@@ -138,7 +139,7 @@ impl Gateway {
             teller,
             phase: Phase::Serving,
             journal,
-            left: left.unwrap_or_default(),
+            left: LeftCalls::new(now, left.unwrap_or_default()),
             reloads: reload,
         };
         Ok(Gateway { driver, http, app, listeners, test_phone, tasks, control, reloads, notifier, ready })

@@ -210,10 +210,12 @@ pub enum Output {
         /// What the next start would need to end it.
         left: Option<Box<Left>>,
     },
-    /// An [`Input::LeftBehind`] is done with: its peer has answered, or never will.
+    /// An [`Input::LeftBehind`] is done with.
     LeftEnded {
         /// Which.
         number: usize,
+        /// Its peer has answered, or what was noted is no dialog; otherwise it was not reached, and may be asked again.
+        over: bool,
     },
     /// The record of a call that is over, once for every call.
     Cdr(Box<Cdr>),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::{Left, Now, Output, Switch};
-use crate::sip::RequestId;
+use crate::sip::{RequestId, UaError};
 
 /// Why, to the peer (RFC 3326; Q.850: temporary failure).
 const REASON: &str = "Q.850;cause=41;text=\"Gateway restarted\"";
@@ -42,15 +42,15 @@ impl Switch {
             }
             Err(error) => {
                 tracing::warn!(?trunk, remote = %dialog.to, %error, "a call that was left behind cannot be ended");
-                self.output.push_back(Output::LeftEnded { number });
+                self.output.push_back(Output::LeftEnded { number, over: !matches!(error, UaError::Full) });
             }
         }
     }
 
-    /// Whether this was the end of such a BYE, whatever it was.
-    pub(super) fn left_ended(&mut self, request: RequestId) -> bool {
+    /// Whether this was the end of such a BYE, whatever it was: `answered` or not.
+    pub(super) fn left_ended(&mut self, request: RequestId, answered: bool) -> bool {
         let Some((number, _)) = self.left.0.remove(&request) else { return false };
-        self.output.push_back(Output::LeftEnded { number });
+        self.output.push_back(Output::LeftEnded { number, over: answered });
         true
     }
 }

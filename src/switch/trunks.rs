@@ -29,7 +29,7 @@ impl Switch {
                 self.incoming(now, session, request, flow, replaces);
             }
             UaEvent::Request { id, request, flow } => self.phone_registers(now, id, &request, flow),
-            UaEvent::Answer { request, .. } if self.left_ended(request) => {}
+            UaEvent::Answer { request, ref result, .. } if self.left_ended(request, result.is_ok()) => {}
             UaEvent::Answer { request, cseq, result } => self.trunk_answered(now, request, cseq, result),
             event => {
                 let Some(session) = crate::call::session_of(&event) else { return };

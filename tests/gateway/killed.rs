@@ -60,7 +60,9 @@ fn is_ended_after_a_kill(dir: &TempDir, uas: &Uas) {
     uas.request("ACK");
     // What the kernel has of the journal outlives the process; the line is there once the writer's thread has run.
     let journal = dir.path().join("calls.journal");
+    let answered = Instant::now();
     while fs::read_to_string(&journal).unwrap().is_empty() {
+        assert!(answered.elapsed() < PATIENCE, "the call is not noted");
         std::thread::yield_now();
     }
     gateway.signal(SIGKILL);

@@ -167,6 +167,8 @@ pub struct World {
     pub journal: BTreeMap<SessionId, Left>,
     /// Those left behind that are done with.
     pub left_ended: Vec<usize>,
+    /// Those whose BYE was not answered.
+    pub left_unreached: Vec<usize>,
     /// The web hooks that were asked: for which call, where, and what.
     pub asked: Vec<(CallId, String, String)>,
     /// What the name servers say of trunks that have a name.
@@ -253,6 +255,7 @@ impl World {
             idle: 0,
             journal: BTreeMap::new(),
             left_ended: Vec::new(),
+            left_unreached: Vec::new(),
             asked: Vec::new(),
             dns: BTreeMap::new(),
             kept_alive: Vec::new(),
@@ -477,7 +480,8 @@ impl World {
                 Some(left) => drop(self.journal.insert(session, *left)),
                 None => drop(self.journal.remove(&session)),
             },
-            Output::LeftEnded { number } => self.left_ended.push(number),
+            Output::LeftEnded { number, over: true } => self.left_ended.push(number),
+            Output::LeftEnded { number, over: false } => self.left_unreached.push(number),
             Output::Idle => self.idle += 1,
         }
     }
