@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::audio::Audio;
-use super::digits::Presses;
 use super::established::Next;
 use super::leg::{Happened, Progress, Way};
 use super::party::{Party, Said};
@@ -27,8 +26,6 @@ pub(super) struct Core {
     a: Option<Party>,
     b: Option<Party>,
     holds: Holds,
-    /// The last keys that A and B pressed.
-    presses: (Presses, Presses),
     /// What the user may whose call it is: he who called, or else he who answered.
     pub rights: Option<Rights>,
     pub record: Cdr,
@@ -95,7 +92,6 @@ impl Core {
             a: Some(caller),
             b: None,
             holds: Holds::default(),
-            presses: Default::default(),
             rights: None,
             forwards: 70,
             record,
@@ -321,9 +317,8 @@ impl Core {
     /// A party pressed keys: the other is told.
     pub(super) fn digits(&mut self, cx: &mut Context, from: Side, digits: &str, ms: u16, way: Way) {
         let mut digits = digits.to_owned();
-        if self.party(from).is_some_and(|party| party.browser().is_none()) {
-            let presses = if from == Side::A { &mut self.presses.0 } else { &mut self.presses.1 };
-            digits.retain(|digit| !presses.is_second(cx.now.instant, digit, way));
+        if let Some(peer) = self.party_mut(from).and_then(Party::sip_mut) {
+            digits.retain(|digit| peer.is_new(cx.now.instant, digit, ms, way));
         }
         if let Some(other) = self.party_mut(from.other()).filter(|_| !digits.is_empty()) {
             other.leg_mut().digits(cx, &digits, ms, way);

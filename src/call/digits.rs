@@ -1,10 +1,5 @@
 //! Digits in SIP INFO: `application/dtmf-relay` and `application/dtmf`, the bodies JsSIP, SIP.js and Asterisk use.
 
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
-
-use super::leg::Way;
-
 /// The shortest and the longest digit, milliseconds. SIP.js says `Duration=2000`: clamp.
 const SHORTEST: u16 = 40;
 const LONGEST: u16 = 250;
@@ -12,34 +7,6 @@ const LONGEST: u16 = 250;
 pub const DEFAULT_MS: u16 = 160;
 /// The most digits taken in one message.
 pub const MOST_DIGITS: usize = 64;
-
-/// The two ways of one press come no further apart than this.
-const TOGETHER: Duration = Duration::from_secs(2);
-
-/// The last digits of one SIP peer, by which it is known when a press comes a second time: there are phones that send each in RTP
-/// and in SIP INFO.
-#[derive(Debug, Default)]
-pub struct Presses {
-    /// Those that came by one way only so far.
-    single: VecDeque<(char, Way, Instant)>,
-}
-
-impl Presses {
-    /// Whether this digit is a press that has come by the other way already.
-    pub fn is_second(&mut self, now: Instant, digit: char, way: Way) -> bool {
-        self.single.retain(|(.., at)| now < *at + TOGETHER);
-        let first = self.single.iter().position(|(before, by, _)| (*before, *by != way) == (digit, true));
-        match first {
-            Some(index) => self.single.remove(index).is_some(),
-            None => {
-                if self.single.len() < MOST_DIGITS {
-                    self.single.push_back((digit, way, now));
-                }
-                false
-            }
-        }
-    }
-}
 
 /// The media type of the bodies we send.
 pub const DTMF_RELAY: &str = "application/dtmf-relay";
@@ -100,7 +67,6 @@ pub fn write_info(digit: char, ms: u16) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::disallowed_methods)]
     use super::*;
 
     #[test]
@@ -122,28 +88,6 @@ mod tests {
             assert_eq!(read_info(kind, body.as_bytes()), expected, "{kind} {body:?}");
         }
         assert_eq!(read_info("application/dtmf", &[0xff]), None);
-    }
-
-    #[test]
-    fn a_press_that_comes_by_both_ways_is_one() {
-        let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
-        let mut presses = Presses::default();
-        let came = [
-            (0, '5', Way::Signalling, false),
-            (120, '5', Way::Media, true),
-            (300, '5', Way::Media, false),
-            (320, '6', Way::Media, false),
-            (340, '5', Way::Signalling, true),
-            (350, '6', Way::Signalling, true),
-            // By one way each press is one, however soon.
-            (400, '7', Way::Signalling, false),
-            (500, '7', Way::Signalling, false),
-            (5_000, '7', Way::Media, false),
-        ];
-        for (ms, digit, way, second) in came {
-            assert_eq!(presses.is_second(at(ms), digit, way), second, "{digit} at {ms}");
-        }
     }
 
     #[test]

@@ -414,6 +414,12 @@ impl State {
                 core.digits(cx, from, digit.encode_utf8(&mut [0; 4]), ms, Way::Media);
                 self
             }
+            MediaReport::EventBegan(side) => {
+                if let Some(peer) = core.party_mut(side).and_then(Party::sip_mut) {
+                    peer.event_began();
+                }
+                self
+            }
             MediaReport::Digit { .. } | MediaReport::Connected(_) | MediaReport::FirstRtp(_) => self,
             MediaReport::Quality(quality) if established => {
                 core.quality(cx, &quality);

@@ -16,7 +16,7 @@ use super::{
     CallId, Cause, Context, DtmfMethod, Effect, Origin, Redirects, Refused, Rights, Special, Trunk, TrunkTried,
 };
 use crate::dialplan::FailoverOn;
-use crate::sdp::{Band, LegMedia, MediaCommand, RtpMedia, RtpSlot, Side};
+use crate::sdp::{Band, LegMedia, MediaCommand, Presses, RtpMedia, RtpSlot, Side};
 use crate::sip::{
     Body, EndedBy, Failure, Flow, Headers, Invite, NameAddr, Params, ReferId, Replaces, SessionId, SessionOptions,
     Target, UaEvent,
@@ -71,6 +71,8 @@ pub struct TrunkLeg {
     pub(super) held_by_them: bool,
     /// Our ports before a move that is under way.
     pub(super) before: Option<Seat>,
+    /// Which of its digits are new.
+    presses: Presses,
     digits: VecDeque<(char, u16)>,
     next_digit: Option<Instant>,
     /// The places that 3xx have named and that are tried.
@@ -159,6 +161,7 @@ impl TrunkLeg {
             asked: None,
             held_by_them: false,
             before: None,
+            presses: Presses::default(),
             digits: VecDeque::new(),
             next_digit: None,
             places: Vec::new(),
@@ -434,6 +437,21 @@ impl TrunkLeg {
         }
         if self.next_digit.is_none() {
             self.send_next_digit(cx);
+        }
+    }
+
+    /// Its digits come as telephone-events (see [`Presses`]).
+    pub(super) fn event_began(&mut self) {
+        self.presses.event_began();
+    }
+
+    /// Whether a digit of this peer's is a new one; one that comes in RTP is told when it ends, after `ms`.
+    pub(super) fn is_new(&mut self, now: Instant, digit: char, ms: u16, way: Way) -> bool {
+        let negotiated = self.media.as_ref().is_some_and(|media| media.telephone_event.is_some());
+        let began = || now.checked_sub(Duration::from_millis(u64::from(ms))).unwrap_or(now);
+        match way {
+            Way::Signalling => self.presses.takes_info(now, digit, negotiated),
+            Way::Media => !self.presses.is_second(began(), digit),
         }
     }
 

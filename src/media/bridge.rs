@@ -184,7 +184,7 @@ impl Bridge {
         if let Some(mut party) = self.parties.slot(side).take() {
             // Who leaves with a key held down lets it go, or the other side would hear it for ever.
             if let Some(update) = party.leg.inbound.end_digit() {
-                self.digit(side, update);
+                self.digit(now, side, update);
             }
             let (counted, retired) = party.leg.drop_out(now, &mut self.rng, &mut self.queue);
             self.retired.extend(retired);
@@ -211,11 +211,21 @@ impl Bridge {
     }
 
     /// Queues digits to be sent to one side as telephone events or tones; `ms` is the length of each and is held within 40 to
-    /// 1000 ms. A side whose plan has neither hears nothing: its digits go in signalling.
-    pub fn send_digits(&mut self, _now: Instant, to: Side, digits: &str, ms: u16) {
+    /// 1000 ms. A side whose plan has neither hears nothing: its digits go in signalling. The digits are the other party's; an
+    /// RTP peer sent them in SIP INFO, and what it has sent as telephone-event as well is not sent again (see [`Presses`]).
+    ///
+    /// [`Presses`]: crate::sdp::Presses
+    pub fn send_digits(&mut self, now: Instant, to: Side, digits: &str, ms: u16) {
         let ms = ms.clamp(SHORTEST_DIGIT, LONGEST_DIGIT);
-        let Some(sender) = self.parties.leg(to).and_then(|leg| leg.outbound.events()) else { return };
+        let (Some(target), mut source) = self.parties.pair(to) else { return };
+        let Some(sender) = target.leg.outbound.events() else { return };
         for event in digits.chars().filter_map(char_event) {
+            if let (Some(source), Some(digit)) = (source.as_mut(), event_char(event))
+                && let Some(media) = source.media.rtp()
+                && !source.leg.presses.takes_info(now, digit, media.telephone_event.is_some())
+            {
+                continue;
+            }
             if !sender.queue(event, ms) {
                 tracing::warn!("more digits than can wait: the rest is dropped");
                 return;
@@ -364,7 +374,10 @@ impl Bridge {
             }
             Taken::Event(updates) => {
                 for update in updates {
-                    self.digit(from, update);
+                    if matches!(update, EventUpdate::Started { .. }) {
+                        self.event_began(from);
+                    }
+                    self.digit(now, from, update);
                 }
             }
         }
@@ -399,8 +412,22 @@ impl Bridge {
         true
     }
 
-    /// Passes a digit on while it is held, and reports it when it ends.
-    fn digit(&mut self, from: Side, update: EventUpdate) {
+    /// An RTP peer sends its digits as telephone-events.
+    fn event_began(&mut self, from: Side) {
+        if let Some(party) = self.parties.get_mut(from).filter(|party| party.media.rtp().is_some()) {
+            party.leg.presses.event_began();
+            self.report(MediaReport::EventBegan(from));
+        }
+    }
+
+    /// Passes a digit on while it is held, unless its INFO came first, and reports it when it ends.
+    fn digit(&mut self, now: Instant, from: Side, update: EventUpdate) {
+        if let EventUpdate::Started { event } = update
+            && let Some((leg, digit)) = self.parties.leg(from).zip(event_char(event))
+            && leg.presses.is_second(now, digit)
+        {
+            return;
+        }
         let other = self.parties.get_mut(from.other());
         let open = other.as_ref().is_some_and(|other| other.hears().peer());
         let sender = other.and_then(|other| other.leg.outbound.events());
@@ -460,7 +487,7 @@ impl Bridge {
         for side in Side::BOTH {
             let onward = self.loss_onward(now, side);
             if let Some(update) = self.parties.leg(side).and_then(|leg| leg.inbound.handle_timeout(now)) {
-                self.digit(side, update);
+                self.digit(now, side, update);
             }
             if let Some(leg) = self.parties.leg(side) {
                 leg.catch_up(now);
@@ -528,7 +555,7 @@ impl Bridge {
             filler.fill(pcm, rate);
         }
         // A tone that was recognised is sent on as what it is from this frame on.
-        digits.into_iter().for_each(|update| self.digit(to.other(), update));
+        digits.into_iter().for_each(|update| self.digit(now, to.other(), update));
         if let Some(leg) = self.parties.leg(to) {
             leg.send(pcm, &mut self.queue);
         }

@@ -19,7 +19,7 @@ use super::{FRAME_MS, Port};
 use crate::codec::CodecError;
 use crate::rtp::packet::{RtpError, RtpPacket};
 use crate::rtp::rtcp::{Compound, ReportBlock, RtcpItem, SenderInfo};
-use crate::sdp::{BrowserMedia, Direction, LegStats, RtpMedia, RtpSlot};
+use crate::sdp::{BrowserMedia, Direction, LegStats, Presses, RtpMedia, RtpSlot};
 use crate::webrtc::Transport;
 
 /// The length of a frame in time.
@@ -123,6 +123,8 @@ pub(super) struct Leg {
     pub alive: Instant,
     /// Whether sound of this peer was heard at all.
     pub heard_once: bool,
+    /// Which of the digits of an RTP peer are new.
+    pub presses: Presses,
     /// What is measured of it.
     pub gauge: Gauge,
     /// Whether the peer wants VoIP metrics in our reports.
@@ -171,6 +173,7 @@ impl Leg {
             reported: 0,
             alive: now,
             heard_once: false,
+            presses: Presses::default(),
             gauge: Gauge::new(now),
             voip_metrics: false,
         }

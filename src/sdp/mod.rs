@@ -8,6 +8,7 @@ pub mod browser;
 pub mod network;
 pub mod offer_answer;
 pub mod plan;
+pub mod presses;
 pub mod quality;
 pub mod sdes;
 pub mod session;
@@ -22,6 +23,7 @@ pub use plan::{
     InBand, LegMedia, LegPlan, LegStats, MediaCommand, MediaLoss, MediaPlan, MediaReport, MediaStats, RtpMedia,
     RtpSlot, Side, SrtpKey, SrtpPlan, SrtpSuite, TelephoneEvent, Tone,
 };
+pub use presses::Presses;
 pub use quality::{CallQuality, FlowQuality, Heard, LegQuality, Mos, NoAudio, Verdict};
 pub use sdes::{SrtpAgreed, SrtpKeys, SrtpLocal, SrtpPolicy};
 pub use session::{SdpError, unchanged};

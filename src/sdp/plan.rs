@@ -557,7 +557,9 @@ pub enum MediaReport {
     Connected(Side),
     /// The first valid RTP packet of a side.
     FirstRtp(Side),
-    /// A digit came in RTP.
+    /// A telephone-event of a side without a browser began.
+    EventBegan(Side),
+    /// A digit that came in RTP or as a tone has ended.
     Digit {
         /// The side that pressed it.
         from: Side,

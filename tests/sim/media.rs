@@ -246,27 +246,61 @@ fn digits_of_the_trunk_reach_the_browser() {
     hang_up(world, alice);
 }
 
-/// There are phones that send each press in RTP and in INFO: it is one digit.
-#[test]
-fn a_digit_that_the_trunk_sends_in_rtp_and_in_info_is_one() {
-    let (mut world, alice) = talking();
+/// What the trunk does to press a key.
+#[derive(Clone, Copy, Debug)]
+enum Key {
+    /// It sends an INFO.
+    Info(char),
+    /// A telephone-event of it begins.
+    Began,
+    /// It ends, after so many milliseconds.
+    Ended(char, u16),
+}
+
+fn press_keys(world: &mut World, keys: &[Key]) {
     let (session, call) = (world.one().only(), world.call_id());
-    for digit in ['5', '5', '8'] {
-        world.input(Input::Media { call, report: MediaReport::Digit { from: Side::B, digit, ms: 100 } });
-        world.with_peer(ONE, |peer, now| {
-            let bytes = format!("Signal={digit}\r\nDuration=160\r\n").into_bytes();
-            peer.ua.info(now, session, Body { content_type: "application/dtmf-relay".into(), bytes }).unwrap();
-        });
+    for key in keys {
+        match key {
+            Key::Began => world.input(Input::Media { call, report: MediaReport::EventBegan(Side::B) }),
+            Key::Ended(digit, ms) => {
+                let report = MediaReport::Digit { from: Side::B, digit: *digit, ms: *ms };
+                world.input(Input::Media { call, report });
+            }
+            Key::Info(digit) => world.with_peer(ONE, |peer, now| {
+                let bytes = format!("Signal={digit}\r\nDuration=160\r\n").into_bytes();
+                peer.ua.info(now, session, Body { content_type: "application/dtmf-relay".into(), bytes }).unwrap();
+            }),
+        }
         world.run(200);
     }
-    let digit = |message: &ServerMessage| match message {
-        ServerMessage::Digit { digit, .. } => Some(*digit),
-        _ => None,
-    };
-    assert_eq!(world.page(alice).heard.iter().filter_map(digit).collect::<String>(), "558");
-    let played = |command: &&MediaCommand| matches!(command, MediaCommand::Digits { .. });
-    assert_eq!(world.commands().iter().filter(played).count(), 0, "the media path has carried them on");
-    hang_up(world, alice);
+}
+
+/// There are phones that send each press in RTP and in INFO: it is one digit, in whatever order they come.
+#[test]
+fn a_digit_that_the_trunk_sends_in_rtp_and_in_info_is_one() {
+    use Key::{Began, Ended, Info};
+    for (keys, told, played) in [
+        (vec![Began, Ended('5', 100), Info('5'), Began, Info('5'), Ended('5', 100)], "55", 0),
+        // The media path knows of an INFO that comes first, and does not send its event on.
+        (vec![Info('5'), Began, Ended('5', 100), Info('5'), Began, Ended('5', 100)], "55", 1),
+        (vec![Began, Info('8'), Ended('8', 5_000)], "8", 0),
+        (vec![Info('8'), Began, Ended('8', 3_000)], "8", 1),
+        (vec![Info('5'), Info('5'), Info('8')], "558", 3),
+        (vec![Began, Ended('5', 100), Began, Ended('5', 100)], "55", 0),
+        // A tone, which may have been speech, and then a key.
+        (vec![Ended('5', 60), Info('5')], "55", 1),
+    ] {
+        let (mut world, alice) = talking();
+        press_keys(&mut world, &keys);
+        let digit = |message: &ServerMessage| match message {
+            ServerMessage::Digit { digit, .. } => Some(*digit),
+            _ => None,
+        };
+        assert_eq!(world.page(alice).heard.iter().filter_map(digit).collect::<String>(), told, "{keys:?}");
+        let digits = |command: &&MediaCommand| matches!(command, MediaCommand::Digits { .. });
+        assert_eq!(world.commands().iter().filter(digits).count(), played, "{keys:?}");
+        hang_up(world, alice);
+    }
 }
 
 #[test]

@@ -268,6 +268,46 @@ fn digits_on_command_are_queued_with_gaps_and_sound_goes_on_between_them() {
     assert!(first_sound.unwrap()[1].header.marker);
 }
 
+/// What the browser hears of an RTP peer that presses 5 at `events` (when, for how long) and sends INFOs of it at `infos`.
+fn pressed_both_ways(events: &[(u64, u16)], infos: &[u64]) -> String {
+    let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
+    let mut sender = EventSender::new(8_000);
+    for n in 0..200_u32 {
+        let at = u64::from(n) * 20;
+        lab.run_to(at);
+        for (_, ms) in events.iter().filter(|(pressed, _)| *pressed == at) {
+            sender.queue(5, *ms);
+        }
+        match sender.step(n * 160, 160) {
+            EventStep::Packet(packet) => lab.trunk_says(101, n as u16, packet.timestamp, &packet.payload),
+            EventStep::Audio => lab.trunk_says(0, n as u16, n * 160, &companded(Law::Mu, &[0; 160])),
+        }
+        if infos.contains(&at) {
+            lab.bridge.send_digits(lab.now, Side::A, "5", 160);
+        }
+    }
+    lab.run_to(6_000);
+    let began = lab.reports.iter().filter(|report| **report == MediaReport::EventBegan(Side::B)).count();
+    assert_eq!(began, events.len());
+    receive_digits(&lab, &lab.to_browser, 110, 48_000)
+}
+
+#[test]
+fn a_press_in_rtp_and_in_info_is_one_digit_on_the_other_leg() {
+    for (order, events, infos, expected) in [
+        ("RTP first", vec![(200, 100)], vec![220], "5"),
+        ("INFO first", vec![(240, 100)], vec![200], "5"),
+        ("INFO at the end of a long key", vec![(200, 3_000)], vec![3_200], "5"),
+        ("INFO before a long key", vec![(240, 3_000)], vec![200], "5"),
+        ("the same digit twice, RTP first", vec![(200, 100), (600, 100)], vec![220, 620], "55"),
+        ("the same digit twice, INFO first", vec![(240, 100), (640, 100)], vec![200, 600], "55"),
+        ("INFO only", vec![], vec![200, 600], "55"),
+        ("RTP only", vec![(200, 100), (600, 100)], vec![], "55"),
+    ] {
+        assert_eq!(pressed_both_ways(&events, &infos), expected, "{order}");
+    }
+}
+
 #[test]
 fn digits_under_either_number_of_telephone_event_are_passed_on() {
     let mut whole = plan(Codec::Opus, Codec::Pcmu);
