@@ -24,7 +24,7 @@ const PITCH: std::ops::RangeInclusive<usize> = 40..=120;
 /// What speaks on in one stream's stead.
 pub(super) struct Speaker {
     rate: Rate,
-    /// 86 KiB, and most streams lose nothing: made with the first loss, and kept. `None` also where libopus has no deep PLC.
+    /// 86 KiB, and most streams lose nothing: made with the first loss, and kept. `None` also where libopus is another release.
     plc: Option<DeepPlc>,
     /// What was heard last, newest last.
     history: Box<[i16]>,

@@ -270,6 +270,14 @@ impl Encoder {
         }
     }
 
+    /// Sets the most bits per second that the peer takes; codecs of one rate take no notice.
+    pub fn set_most(&mut self, most: Option<u32>) -> Result<(), CodecError> {
+        match self {
+            Encoder::Opus(encoder) => encoder.set_most(most),
+            Encoder::G711(_) | Encoder::G722(_) => Ok(()),
+        }
+    }
+
     /// Sets the loss that redundancy shall cover, in percent; codecs without redundancy take no notice.
     pub fn set_fec(&mut self, expected_loss: Option<u8>) -> Result<(), CodecError> {
         match self {

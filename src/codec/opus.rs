@@ -15,6 +15,8 @@ pub const MAX_PACKET_MS: u32 = 120;
 /// From this complexity on the decoder conceals by deep PLC wherever the stream's speech is sampled at 16 kHz
 /// (docs/decisions/0009-deep-concealment.md).
 const COMPLEXITY: u8 = 5;
+/// The least that a peer can want, in bits per second (RFC 7587 section 6.1).
+const LEAST_BITRATE: u32 = 6_000;
 /// The first milliseconds of a loss that SILK conceals itself, and how long it takes to go over to deep PLC.
 const SILK_MS: usize = 20;
 const CROSSING_MS: usize = 5;
@@ -244,11 +246,14 @@ pub struct OpusSettings {
     pub complexity: i32,
     /// Expected loss in percent when forward error correction is wanted.
     pub fec: Option<u8>,
+    /// The most bits per second that the peer takes, redundancy included
+    /// ([RFC 7587](https://www.rfc-editor.org/rfc/rfc7587#section-6.1) `maxaveragebitrate`).
+    pub most: Option<u32>,
 }
 
 impl Default for OpusSettings {
     fn default() -> Self {
-        Self { bitrate: 24_000, complexity: 1, fec: None }
+        Self { bitrate: 24_000, complexity: 1, fec: None, most: None }
     }
 }
 
@@ -301,6 +306,15 @@ impl OpusEncoder {
         self.apply()
     }
 
+    /// Keeps within the bits per second that the peer takes, redundancy included.
+    pub fn set_most(&mut self, most: Option<u32>) -> Result<(), CodecError> {
+        if self.settings.most == most {
+            return Ok(());
+        }
+        self.settings.most = most;
+        self.apply()
+    }
+
     /// The settings in force.
     pub fn settings(&self) -> OpusSettings {
         self.settings
@@ -309,7 +323,9 @@ impl OpusEncoder {
     fn apply(&mut self) -> Result<(), CodecError> {
         // Redundancy takes its bits from the sound: with a third more neither suffers (docs/decisions/0011).
         let bitrate = if self.settings.fec.is_some() { self.settings.bitrate / 3 * 4 } else { self.settings.bitrate };
-        self.inner.set_bitrate(Bitrate::Bits(bitrate))?;
+        let most =
+            self.settings.most.map_or(i32::MAX, |most| i32::try_from(most.max(LEAST_BITRATE)).unwrap_or(i32::MAX));
+        self.inner.set_bitrate(Bitrate::Bits(bitrate.min(most)))?;
         self.inner.set_complexity(self.settings.complexity)?;
         self.inner.set_inband_fec(self.settings.fec.is_some())?;
         self.inner.set_packet_loss_perc(i32::from(self.settings.fec.unwrap_or(0).min(100)))?;

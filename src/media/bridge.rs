@@ -400,7 +400,8 @@ impl Bridge {
             return false;
         }
         let Leg { inbound, gauge, .. } = &mut source.leg;
-        let Some(passed) = inbound.pass_on(now, packet, |pcm| gauge.meter.frame(pcm)) else { return false };
+        let sounded = gauge.meter.sounded();
+        let Some(passed) = inbound.pass_on(now, packet, sounded, |pcm| gauge.meter.frame(pcm)) else { return false };
         if inbound.digit_sounds(now) || target.leg.outbound.sends_digits() {
             target.leg.relay.swallow(now, &packet.header);
         } else {

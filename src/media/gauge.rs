@@ -156,7 +156,7 @@ impl Gauge {
         let lost = grown(&mut self.lost, stats.lost()).min(expected);
         let gaps = grown(&mut self.gaps, stats.gaps());
         let concealed = grown(&mut self.concealed_ms, inbound.concealed_ms()) as f32;
-        if came == 0 && !inbound.is_paused() {
+        if came == 0 && !inbound.is_paused(now) {
             return None;
         }
         let codec = inbound.codec()?;

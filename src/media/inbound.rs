@@ -25,6 +25,10 @@ const TONE_TAIL: Duration = Duration::from_millis(60);
 const ECHO: Duration = Duration::from_millis(300);
 /// Of so many packets that are passed on two are decoded, to know how loud the peer is.
 const LISTEN_EVERY: u32 = 25;
+/// The same until it is known that he is not silent.
+const LISTEN_FIRST_EVERY: u32 = 5;
+/// A pause that was announced is believed for so long after the last packet or RTCP.
+const PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy)]
 struct PayloadType {
@@ -73,8 +77,8 @@ pub(super) struct Inbound {
     /// Tones that come before this are our own.
     echo_until: Option<Instant>,
     heard: Option<Instant>,
-    /// The last packet announced that its sender says nothing for a while.
-    paused: bool,
+    /// The last packet announced that its sender says nothing for a while; the last sign of its life.
+    paused: Option<Instant>,
     /// RTCP's view of the stream.
     pub stats: ReceiveStats,
     /// Packets taken.
@@ -131,7 +135,7 @@ impl Inbound {
             tone_digits: EventUpdates::new(),
             echo_until: None,
             heard: None,
-            paused: false,
+            paused: None,
             stats: ReceiveStats::default(),
             packets: 0,
             bytes: 0,
@@ -237,8 +241,15 @@ impl Inbound {
     }
 
     /// Takes a packet of Opus whose source is believed and whose payload is passed on; `None` for any other, which is for
-    /// [`packet`](Self::packet). Now and then `meter` is shown what it sounds like.
-    pub fn pass_on(&mut self, now: Instant, packet: &RtpPacket<'_>, meter: impl FnOnce(&[i16])) -> Option<Passed> {
+    /// [`packet`](Self::packet). Now and then `meter` is shown what it sounds like, more often until
+    /// it has `sounded`.
+    pub fn pass_on(
+        &mut self,
+        now: Instant,
+        packet: &RtpPacket<'_>,
+        sounded: bool,
+        meter: impl FnOnce(&[i16]),
+    ) -> Option<Passed> {
         let Some(Meaning::Audio(Codec::Opus)) = self.meaning(now, packet.header.payload_type) else { return None };
         let duration = Codec::Opus.duration(packet.payload).ok()?;
         if !std::mem::replace(&mut self.passing, true) {
@@ -246,7 +257,7 @@ impl Inbound {
             self.sound.forget();
         }
         self.passed = self.passed.wrapping_add(1);
-        let turn = self.passed % LISTEN_EVERY;
+        let turn = self.passed % if sounded { LISTEN_EVERY } else { LISTEN_FIRST_EVERY };
         if turn < 2 {
             // The first of two only makes the decoder ready.
             let mut pcm = [0; MAX_PACKET_SAMPLES];
@@ -265,7 +276,7 @@ impl Inbound {
         self.packets += 1;
         self.bytes += packet.payload.len() as u64;
         self.heard = Some(now);
-        self.paused = paused;
+        self.paused = paused.then_some(now);
     }
 
     /// Takes a packet whose source is believed.
@@ -401,8 +412,15 @@ impl Inbound {
     }
 
     /// Whether the peer has announced that it says nothing for a while.
-    pub fn is_paused(&self) -> bool {
-        self.paused
+    pub fn is_paused(&self, now: Instant) -> bool {
+        self.paused.is_some_and(|at| now.saturating_duration_since(at) < PAUSE)
+    }
+
+    /// RTCP came: a pause that was announced goes on.
+    pub fn still_there(&mut self, now: Instant) {
+        if let Some(at) = &mut self.paused {
+            *at = now;
+        }
     }
 
     /// The codec of what is played; `None` before the first description.

@@ -34,6 +34,8 @@ const BROWSER_REPORTS: f64 = 1.0;
 const RTP_REPORTS: f64 = 5.0;
 /// Frames are brought into step with a new stream at most so often.
 const ALIGN_EVERY: Duration = Duration::from_secs(10);
+/// A peer of which nothing came for longer, RTCP included (it comes each 6.2 s at least: RFC 3550 section 6.3.1), may be gone.
+const ALIVE: Duration = Duration::from_secs(10);
 /// A process that was stopped for longer does not make up for the sound of that time.
 const CATCH_UP: Duration = Duration::from_millis(100);
 /// Seconds that we claim NTP time to have counted when the bridge began: no wall clock here, and none is needed
@@ -181,7 +183,7 @@ impl Leg {
 
     pub fn configure_browser(&mut self, now: Instant, media: &BrowserMedia) -> Result<(), CodecError> {
         self.inbound.configure(now, &media.accepted, media.telephone_event.into_iter(), None)?;
-        self.outbound.configure(media.ssrc, media.send, media.ptime, media.opus_fec)?;
+        self.outbound.configure(media.ssrc, media.send, media.ptime, media.opus_fec, media.opus_bitrate)?;
         self.outbound.configure_digits(media.telephone_event, None);
         self.set_direction(media.direction);
         self.cname.clone_from(&media.cname);
@@ -194,7 +196,7 @@ impl Leg {
         let events = media.telephone_event.into_iter().chain(media.accepted_events.iter().copied());
         self.inbound.configure(now, &media.accepted, events, media.comfort_noise)?;
         self.inbound.listen_for_tones(media.inband);
-        self.outbound.configure(media.ssrc, media.send, media.ptime, media.opus_fec)?;
+        self.outbound.configure(media.ssrc, media.send, media.ptime, media.opus_fec, media.opus_bitrate)?;
         self.outbound.configure_digits(media.telephone_event, media.inband);
         self.set_direction(media.direction);
         self.alive = now;
@@ -394,10 +396,13 @@ impl Leg {
         if whole.is_ok() {
             *alive = now;
         }
+        if *alive == now {
+            inbound.still_there(now);
+        }
     }
 
     /// What is known of the leg now.
-    pub fn facts(&self) -> Facts {
+    pub fn facts(&self, now: Instant) -> Facts {
         let link = match &self.wire {
             Wire::Browser(transport) if transport.is_connected() => Link::Up,
             Wire::Browser(transport) if transport.was_checked() => Link::NoDtls,
@@ -420,8 +425,9 @@ impl Leg {
             sends: self.direction.sends() && reachable,
             receives: self.direction.receives(),
             came,
-            paused: self.inbound.is_paused(),
+            paused: self.inbound.is_paused(now),
             sounded: self.gauge.meter.sounded(),
+            alive: now.saturating_duration_since(self.alive) < ALIVE,
         }
     }
 

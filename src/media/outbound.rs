@@ -48,6 +48,8 @@ pub(super) struct Outbound {
     /// Whether the peer can use redundancy, and how much it needs.
     fec: bool,
     redundancy: Redundancy,
+    /// The most bits per second of Opus that the peer takes.
+    most: Option<u32>,
     /// Packets sent, and their payload bytes.
     pub packets: u64,
     pub bytes: u64,
@@ -80,6 +82,7 @@ impl Outbound {
             marker: true,
             fec: false,
             redundancy: Redundancy::new(),
+            most: None,
             packets: 0,
             bytes: 0,
         })
@@ -95,8 +98,15 @@ impl Outbound {
         self.sequence = sequence;
     }
 
-    /// Takes what was negotiated. Sequence and timestamp go on.
-    pub fn configure(&mut self, ssrc: u32, send: AcceptedCodec, ptime: u8, fec: bool) -> Result<(), CodecError> {
+    /// Takes what was negotiated; `fec` and `most` (bits per second) are for Opus. Sequence and timestamp go on.
+    pub fn configure(
+        &mut self,
+        ssrc: u32,
+        send: AcceptedCodec,
+        ptime: u8,
+        fec: bool,
+        most: Option<u32>,
+    ) -> Result<(), CodecError> {
         if send.codec != self.send.codec {
             let rate = if send.codec.is_wideband() { self.rate } else { Rate::Narrow };
             self.encoder = encoder(send.codec, rate)?;
@@ -106,6 +116,7 @@ impl Outbound {
         self.ssrc = ssrc;
         self.send = send;
         self.fec = fec && send.codec == Codec::Opus;
+        self.most = most;
         let packet_ms = packet_ms(send.codec, ptime);
         if packet_ms != self.packet_ms {
             self.packet_ms = packet_ms;
@@ -313,7 +324,8 @@ impl Outbound {
     }
 
     fn apply_redundancy(&mut self) {
-        // The encoder goes on as it was when it does not take the setting.
+        // The encoder goes on as it was when it does not take a setting.
+        let _ = self.encoder.set_most(self.most);
         let _ = self.encoder.set_fec(self.redundancy.expected().filter(|_| self.fec));
         if let Some(digits) = &mut self.digits {
             digits.events().set_lossy(self.redundancy.lossy());

@@ -26,6 +26,10 @@ const LARGEST_STEP: i32 = 1_000 * PER_MS;
 const OVERLAP: i32 = 60 * PER_MS;
 /// What comes late for so long is not late: the way is longer now.
 const NEW_DELAY: Duration = Duration::from_millis(100);
+/// So many packets in sequence whose numbers are late and whose timestamps are new are a sender that stepped back.
+const LATE_RUN: u8 = 5;
+/// No packet sounds longer (RFC 6716 section 3.4).
+const LONGEST: i32 = 120 * PER_MS;
 /// How slowly our time follows a sender whose packets come later than we expect.
 const FOLLOW: i32 = 64;
 
@@ -59,6 +63,8 @@ pub(super) struct Relay {
     run: Option<Run>,
     /// The number that would confirm a jump.
     jump: Option<u16>,
+    /// The number that would go on with a run of late numbers under new timestamps, and how many there were.
+    stepped: (u16, u8),
     /// Since when all packets come too late.
     late: Option<Instant>,
     /// When a packet came that is to be passed on.
@@ -77,6 +83,8 @@ struct Run {
     /// The sender's number that the run began with, and the highest so far.
     first: u16,
     highest: u16,
+    /// The sender's timestamp under the highest.
+    latest: u32,
     /// Which of the last numbers up to the highest were sent, the highest in the lowest bit.
     sent: u64,
 }
@@ -99,7 +107,7 @@ impl Relay {
         let Some(run) = self.run.as_mut().filter(|run| run.ssrc == header.ssrc) else { return };
         let ahead = i32::from(header.sequence.wrapping_sub(run.highest) as i16);
         if (1..=LARGEST_JUMP).contains(&ahead) {
-            run.advance(ahead, header.sequence);
+            run.advance(ahead, header);
         }
     }
 
@@ -120,6 +128,9 @@ impl Relay {
         }
         let timestamp = header.timestamp.wrapping_add(run.timestamp);
         let interrupted = line.interrupted || self.swallowed;
+        if ahead <= 0 && !run.has_had(header.timestamp) {
+            return self.stepped_back(header.sequence).then(|| self.begin(header, line));
+        }
         if ahead <= 0 {
             // Reordered: to its place, unless it is before the run, which is past.
             let missing = !interrupted && run.began_before(header.sequence) && run.mark(ahead);
@@ -131,7 +142,7 @@ impl Relay {
             return Some(self.begin(header, line));
         }
         if !interrupted {
-            run.advance(ahead, header.sequence);
+            run.advance(ahead, header);
             run.sent |= 1;
             let sequence = header.sequence.wrapping_add(run.sequence);
             let newest = Some(if off > 0 { off } else { off / FOLLOW });
@@ -145,10 +156,19 @@ impl Relay {
                 if now.saturating_duration_since(since) >= NEW_DELAY {
                     return Some(self.begin(header, line));
                 }
-                run.advance(ahead, header.sequence);
+                run.advance(ahead, header);
                 None
             }
         }
+    }
+
+    /// Whether the last packets were all late by their numbers and in sequence: reordering makes no such run of new timestamps,
+    /// a sender that began anew does.
+    fn stepped_back(&mut self, sequence: u16) -> bool {
+        let (expected, count) = self.stepped;
+        let count = if sequence == expected { count.saturating_add(1) } else { 1 };
+        self.stepped = (sequence.wrapping_add(1), count);
+        count >= LATE_RUN
     }
 
     /// A run that begins now, behind all that was sent.
@@ -159,13 +179,14 @@ impl Relay {
 
     /// A run that begins at `timestamp`.
     fn resume(&mut self, header: &RtpHeader, line: Line, timestamp: u32) -> Place {
-        (self.late, self.swallowed) = (None, false);
+        (self.late, self.swallowed, self.stepped) = (None, false, (0, 0));
         self.run = Some(Run {
             ssrc: header.ssrc,
             sequence: line.next.wrapping_sub(header.sequence),
             timestamp: timestamp.wrapping_sub(header.timestamp),
             first: header.sequence,
             highest: header.sequence,
+            latest: header.timestamp,
             sent: 1,
         });
         let newest = Some(after(timestamp, line.now).max(0));
@@ -175,13 +196,20 @@ impl Relay {
 
 impl Run {
     /// The highest number is `ahead` of the one before; it counts as not sent.
-    fn advance(&mut self, ahead: i32, sequence: u16) {
+    fn advance(&mut self, ahead: i32, header: &RtpHeader) {
+        let sequence = header.sequence;
+        self.latest = header.timestamp;
         self.sent = u32::try_from(ahead).ok().and_then(|ahead| self.sent.checked_shl(ahead)).unwrap_or(0);
         self.highest = sequence;
         // Before it comes near the numbers that are reused.
         if i32::from(sequence.wrapping_sub(self.first) as i16) > 2 * WINDOW {
             self.first = sequence.wrapping_sub(WINDOW as u16);
         }
+    }
+
+    /// Whether a late packet of this timestamp can be one of the window's.
+    fn has_had(&self, timestamp: u32) -> bool {
+        (-WINDOW * LONGEST..=0).contains(&after(timestamp, self.latest))
     }
 
     fn began_before(&self, sequence: u16) -> bool {

@@ -42,7 +42,7 @@ impl Survey {
                 return self.restart(tell);
             };
             let talk = a.hears() == Hears::Peer && b.hears() == Hears::Peer;
-            let facts = (a.leg.facts(), b.leg.facts());
+            let facts = (a.leg.facts(now), b.leg.facts(now));
             for (watch, speaker, listener) in [(&mut self.a, &facts.0, &facts.1), (&mut self.b, &facts.1, &facts.0)] {
                 if !talk {
                     rest(watch, &mut tell);

@@ -4,7 +4,7 @@
 //! One [`Watch`] stands over each direction. It looks at what is known of both legs a few times a second. Sound that arrives,
 //! is sound and can be sent on is well; otherwise, once it has not been well for [`PATIENCE`], the first thing on the way
 //! that explains it is the verdict. Nothing is said of a call that rings or is on hold, nor of a party that spoke before and
-//! is silent now.
+//! sends silence now. One that spoke before and sends nothing now is silent, as long as anything else tells that it is there.
 
 use std::time::{Duration, Instant};
 
@@ -54,6 +54,8 @@ pub(super) struct Facts {
     pub paused: bool,
     /// Whether anything but digital silence was ever heard of it.
     pub sounded: bool,
+    /// Whether there was a sign of life lately, RTCP included.
+    pub alive: bool,
 }
 
 /// What stands over the direction from one party to the other.
@@ -146,7 +148,9 @@ fn missing(speaker: &Facts, new: &Came) -> Option<NoAudio> {
         (new.strangers, NoAudio::Stranger),
     ];
     let most = refused.into_iter().filter(|(count, _)| *count >= STREAM).max_by_key(|(count, _)| *count);
-    Some(most.map_or(NoAudio::NoRtp, |(_, cause)| cause))
+    // Suppression of silence and a local mute may stop a stream without a word.
+    let quiet = if speaker.sounded && speaker.alive { NoAudio::Silent } else { NoAudio::NoRtp };
+    Some(most.map_or(quiet, |(_, cause)| cause))
 }
 
 #[cfg(test)]
@@ -161,7 +165,9 @@ mod tests {
         came: Came { taken: 0, strangers: 0, unauthentic: 0, unknown: 0 },
         paused: false,
         sounded: true,
+        alive: true,
     };
+    const UNHEARD: Facts = Facts { sounded: false, alive: false, ..WELL };
 
     /// Looks for `ms` at a speaker that changes with each look; what was told, and when.
     fn watch(
@@ -188,11 +194,16 @@ mod tests {
     #[test]
     fn each_cause_is_told_within_three_seconds_of_the_answer() {
         type Scene = fn(u64) -> (Facts, Facts);
-        let table: [(&str, Side, NoAudio, Scene); 11] = [
+        let table: [(&str, Side, NoAudio, Scene); 14] = [
             ("no check passes", Side::A, NoAudio::NoIce, |_| (Facts { link: Link::NoIce, ..WELL }, WELL)),
             ("no keys", Side::A, NoAudio::NoDtls, |_| (Facts { link: Link::NoDtls, ..WELL }, WELL)),
-            ("nothing comes", Side::A, NoAudio::NoRtp, |_| (WELL, WELL)),
-            ("a scan is no stream", Side::A, NoAudio::NoRtp, |ms| (came(ms, |c, n| c.strangers = n.min(3)), WELL)),
+            ("nothing comes", Side::A, NoAudio::NoRtp, |_| (UNHEARD, WELL)),
+            ("nothing but RTCP ever came", Side::A, NoAudio::NoRtp, |_| (Facts { alive: true, ..UNHEARD }, WELL)),
+            ("it spoke, and is gone", Side::A, NoAudio::NoRtp, |_| (Facts { alive: false, ..WELL }, WELL)),
+            ("it spoke, and says nothing without announcing it", Side::A, NoAudio::Silent, |_| (WELL, WELL)),
+            ("a scan is no stream", Side::A, NoAudio::NoRtp, |ms| {
+                (Facts { came: came(ms, |c, n| c.strangers = n.min(3)).came, ..UNHEARD }, WELL)
+            }),
             ("another payload type", Side::A, NoAudio::WrongPayloadType, |ms| (came(ms, |c, n| c.unknown = n), WELL)),
             ("another address", Side::A, NoAudio::Stranger, |ms| (came(ms, |c, n| c.strangers = n), WELL)),
             ("another key", Side::A, NoAudio::NotAuthentic, |ms| (came(ms, |c, n| c.unauthentic = n), WELL)),
@@ -250,10 +261,17 @@ mod tests {
     fn what_begins_late_or_stops_is_told_and_taken_back() {
         let start = Instant::now();
         let mut one = Watch::new(Side::A);
-        let late = |ms: u64| (came(ms.saturating_sub(4_000), |c, n| c.taken = n), WELL);
+        let late = |ms: u64| {
+            let facts = came(ms.saturating_sub(4_000), |c, n| c.taken = n);
+            (Facts { sounded: ms > 4_000, alive: ms > 4_000, ..facts }, WELL)
+        };
         assert_eq!(watch(&mut one, start, 0..8_000, late), [(2_500, Some((Side::A, NoAudio::NoRtp))), (4_250, None)]);
-        let stops = |ms: u64| (came(ms.min(9_000) - 4_000, |c, n| c.taken = n), WELL);
-        assert_eq!(watch(&mut one, start, 8_000..20_000, stops), [(11_500, Some((Side::A, NoAudio::NoRtp)))]);
+        let stops = |ms: u64| {
+            let facts = came(ms.min(9_000) - 4_000, |c, n| c.taken = n);
+            (Facts { alive: ms < 15_000, ..facts }, WELL)
+        };
+        let told = [(11_500, Some((Side::A, NoAudio::Silent))), (15_000, Some((Side::A, NoAudio::NoRtp)))];
+        assert_eq!(watch(&mut one, start, 8_000..20_000, stops), told);
         // On hold: the verdict is taken back, and the resumed call has its time again.
         assert_eq!((one.rest(), one.rest()), (true, false));
         assert_eq!(watch(&mut one, start, 20_000..22_500, stops), []);

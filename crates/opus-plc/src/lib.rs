@@ -4,7 +4,7 @@
 //! This is the one place of the house with `unsafe`: a handful of calls, each with the reason why it is sound. The package
 //! that uses it forbids `unsafe`.
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::fmt;
 use std::ptr::{self, NonNull};
 
@@ -102,12 +102,19 @@ struct State {
     _opaque: [u8; 0],
 }
 
+/// The release of libopus whose private functions are declared here: soundness rests on their signatures.
+const RELEASE: &CStr = c"libopus 1.6.1";
+
 // Declared in dnn/lpcnet.h; linked statically from the archive that `opusic-sys` builds.
 unsafe extern "C" {
     fn lpcnet_plc_init(state: *mut State) -> c_int;
     fn lpcnet_plc_reset(state: *mut State);
     fn lpcnet_plc_update(state: *mut State, pcm: *mut i16) -> c_int;
     fn lpcnet_plc_conceal(state: *mut State, pcm: *mut i16) -> c_int;
+}
+
+fn is_known(release: &CStr) -> bool {
+    release == RELEASE
 }
 
 /// Samples of one step of [`DeepPlc`]: 10 ms at 16 kHz.
@@ -121,8 +128,14 @@ pub struct DeepPlc {
 }
 
 impl DeepPlc {
-    /// Deep PLC that has heard nothing; `None` when libopus was built without it.
+    /// Deep PLC that has heard nothing; `None` where libopus is another release than the one whose private functions are
+    /// declared here, or does not load its weights. A libopus without deep PLC does not link.
     pub fn new() -> Option<Self> {
+        // SAFETY: returns a string that is constant and ends with a zero.
+        let release = unsafe { CStr::from_ptr(ffi::opus_get_version_string()) };
+        if !is_known(release) {
+            return None;
+        }
         // SAFETY: takes a number of channels and returns a size.
         let size = length(unsafe { ffi::opus_decoder_get_size(1) }).ok()?;
         // The decoder holds the state that we need inside its own structure, so the state is smaller than the decoder.
@@ -225,6 +238,14 @@ mod tests {
         assert_ne!(plain, deep, "deep PLC is missing from libopus, or was not switched on");
         assert_eq!(deep, after_loss(10));
         assert!(rms(&deep[..320]) > 1_500.0, "{}", rms(&deep[..320]));
+    }
+
+    #[test]
+    fn deep_plc_is_made_with_the_release_alone_whose_private_functions_are_declared() {
+        assert!(DeepPlc::new().is_some());
+        for other in [c"libopus 1.6", c"libopus 1.6.2", c"libopus 1.6.1-fixed", c"libopus unknown"] {
+            assert!(!is_known(other), "{other:?}");
+        }
     }
 
     #[test]

@@ -133,6 +133,29 @@ fn another_source_and_another_time_line_begin_anew() {
 }
 
 #[test]
+fn numbers_that_step_back_are_a_sender_that_began_anew_after_five_packets() {
+    for origin in [40 * 20 * MS, 0x4000_0000, 0xc000_0000] {
+        let mut desk = Desk::new();
+        for n in 0..40_u16 {
+            desk.comes(7, 1_000 + n, u32::from(n) * 20 * MS);
+            desk.wait(20);
+        }
+        // What comes twice, in sequence too, is not sent again.
+        (20..40_u16).for_each(|n| assert_eq!(desk.comes(7, 1_000 + n, u32::from(n) * 20 * MS), None));
+        let heard: Vec<u32> = (0..20_u16)
+            .filter_map(|n| {
+                let place = desk.comes(7, 980 + n, origin.wrapping_add(u32::from(n) * 20 * MS));
+                desk.wait(20);
+                place.map(|place| place.timestamp.wrapping_sub(desk.out[0].1) / MS / 20)
+            })
+            .collect();
+        assert_eq!(heard, (44..60).collect::<Vec<_>>(), "{origin:x}");
+        let numbers: Vec<u16> = desk.out.iter().map(|(number, ..)| number.wrapping_sub(65_500)).collect();
+        assert_eq!(numbers, (0..56).collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn a_slow_and_a_fast_clock_are_followed() {
     for ppm in [-200_i64, 200] {
         let mut desk = Desk::new();

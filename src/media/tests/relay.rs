@@ -366,3 +366,28 @@ fn what_a_peer_does_with_opus_of_its_own_making_is_heard_after_a_hold() {
     let mut decoder = Decoder::new(Codec::Opus, Rate::Narrow).unwrap();
     assert!(lab.to_trunk.iter().all(|packet| decoder.decode(&packet.payload, &mut pcm).is_ok()));
 }
+
+/// RFC 7587 section 6.1: `maxaveragebitrate` is the most that the peer wants, redundancy included, of sound that we encode too.
+#[test]
+fn the_peers_maxaveragebitrate_is_kept_by_our_encoder_rfc7587() {
+    for (most, kbit) in [(Some(14_000), 8..=15), (None, 25..=34)] {
+        let mut plan = plan(Codec::Pcmu, Codec::Pcmu);
+        opus_trunk(&mut plan);
+        (trunk_of(&mut plan).opus_bitrate, trunk_of(&mut plan).opus_fec) = (most, true);
+        let mut lab = Lab::new(plan);
+        let mut state = 7_u32;
+        for n in 0..250_u16 {
+            lab.run_to(u64::from(n) * 20);
+            let noise: Vec<i16> = (0..160)
+                .map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    ((state >> 16) as i16) / 8
+                })
+                .collect();
+            lab.browser_says(0, n, u32::from(n) * 160, &companded(Law::Mu, &noise));
+        }
+        let last: Vec<usize> = lab.to_trunk.iter().rev().take(200).map(|packet| packet.payload.len()).collect();
+        let average = last.iter().sum::<usize>() * 8 / 4 / 1_000;
+        assert!(last.len() == 200 && kbit.contains(&average), "{average} kbit/s of {most:?}");
+    }
+}

@@ -242,3 +242,57 @@ fn voip_metrics_are_sent_where_they_are_asked_for_rfc3611() {
         );
     }
 }
+
+/// A word of RTCP from the trunk.
+fn lives(lab: &mut Lab) {
+    let compound = Compound { ssrc: TRUNK_SSRC, sender: None, report: None, cname: "trunk", bye: false };
+    let mut bytes = [0; 100];
+    let len = compound.write(&mut bytes).unwrap();
+    lab.bridge.handle_datagram(lab.now, TRUNK_RTCP, address(2, 4_001), &mut bytes[..len]);
+    lab.drain();
+}
+
+fn lives_now_and_then(lab: &mut Lab, n: u16) {
+    if n % 250 == 0 {
+        lives(lab);
+    }
+}
+
+#[test]
+fn a_phone_that_spoke_and_sends_nothing_is_silent_and_no_fault_while_it_lives() {
+    let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
+    run(&mut lab, 0..100, talks);
+    run(&mut lab, 100..1_001, lives_now_and_then);
+    assert!(matches!(lab.verdicts[..], [(4_250..=4_750, Side::B, Some((Side::B, NoAudio::Silent)))]));
+    // And then nothing at all.
+    run(&mut lab, 1_001..1_600, |_, _| {});
+    assert!(matches!(lab.verdicts[1..], [(30_000..=30_500, Side::B, Some((Side::B, NoAudio::NoRtp)))]));
+}
+
+#[test]
+fn a_pause_that_was_announced_is_believed_for_five_seconds_after_the_last_sign_of_life() {
+    let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
+    run(&mut lab, 0..100, talks);
+    lab.trunk_says(13, 100, 16_000, &[60]);
+    run(&mut lab, 100..1_001, lives_now_and_then);
+    assert_eq!(lab.verdicts, []);
+    run(&mut lab, 1_001..1_600, |_, _| {});
+    let told: Vec<_> = lab.verdicts.iter().map(|(at, _, told)| (at / 1_000, told.unwrap().1)).collect();
+    assert_eq!(told, [(27, NoAudio::Silent), (30, NoAudio::NoRtp)]);
+}
+
+#[test]
+fn who_is_passed_on_and_speaks_in_short_bursts_is_not_taken_for_silent() {
+    let mut plan = plan(Codec::Opus, Codec::Pcmu);
+    trunk_of(&mut plan).send = accepted(96, Codec::Opus);
+    trunk_of(&mut plan).accepted = vec![accepted(96, Codec::Opus)];
+    let mut lab = Lab::new(plan);
+    let mut tongue = Tongue::new(0.0);
+    for n in 0..200_u16 {
+        lab.run_to(u64::from(n) * 20);
+        tongue.hz = if (5..15).contains(&(n % 25)) { 440.0 } else { 0.0 };
+        let packet = tongue.packet(usize::from(n));
+        lab.browser_says(111, n, u32::from(n) * 960, &packet);
+    }
+    assert!(lab.verdicts.iter().all(|(_, from, _)| *from == Side::B), "{:?}", lab.verdicts);
+}
