@@ -548,8 +548,9 @@ impl TrunkLeg {
         if again || hop.uri.is_some() {
             return Ok(());
         }
-        let (emergency, last) =
-            self.route.as_ref().map_or((false, false), |route| (route.emergency, route.hops.is_empty()));
+        let (emergency, last) = self.route.as_ref().map_or((false, false), |route| {
+            (route.emergency, route.hops.iter().all(|next| next.trunk.name == hop.trunk.name))
+        });
         match cx.trunks.admit(cx.now.instant, &hop.trunk.name) {
             Err(Refused::TooManyCalls | Refused::TooManyPerSecond) if emergency => Ok(()),
             // Better a trunk that may be down than nobody.

@@ -73,7 +73,7 @@ impl Hooks {
             let answer = match answer {
                 Ok(Ok(answer)) => Some(answer),
                 Ok(Err(error)) => {
-                    tracing::warn!(%call, url, %error, "a web hook does not answer");
+                    tracing::warn!(%call, server = server(&url), %error, "a web hook does not answer");
                     None
                 }
                 Err(_) => return, // the call knows the time too
@@ -81,6 +81,13 @@ impl Hooks {
             let _ = tasks.events.send(Event::Switch(Input::Answered { call, answer })).await; // the driver may be gone
         });
     }
+}
+
+/// Scheme and host of a URL, for the log: what comes after may be a secret.
+fn server(url: &str) -> String {
+    let url: Option<Uri> = url.parse().ok();
+    let known = url.as_ref().and_then(|url| Some((url.scheme_str()?, url.host()?)));
+    known.map_or_else(|| "unknown".to_owned(), |(scheme, host)| format!("{scheme}://{host}"))
 }
 
 async fn post(url: &str, body: String, tls: &OnceLock<TlsClient>) -> Result<String, HookError> {
@@ -137,5 +144,24 @@ async fn exchange(
     tokio::select! {
         answer = &mut asked => answer,
         _ = &mut connection => asked.await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A path and a query may hold a secret: the log has scheme and host.
+    #[test]
+    fn the_log_names_a_hooks_server_and_no_more() {
+        for (url, named) in [
+            ("https://pbx.example/route?key=s3cret", "https://pbx.example"),
+            ("http://127.0.0.1:9000/s3cret", "http://127.0.0.1"),
+            ("http://user:s3cret@pbx.example/", "http://pbx.example"),
+            ("https://[2001:db8::1]:8443/s3cret", "https://[2001:db8::1]"),
+            ("s3cret", "unknown"),
+        ] {
+            assert_eq!(server(url), named);
+        }
     }
 }

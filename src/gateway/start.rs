@@ -31,13 +31,10 @@ use crate::config::{Auth, Config, Limits, TEST_PHONE_TRUNK, TrunkConfig};
 use crate::net::tls::{TlsClient, TlsServer, Trust};
 use crate::sdp::{Band, CodecPolicy};
 use crate::sip::{Advertised, Flow, Listener, Target, Timers, Transport, UaConfig};
-use crate::switch::{self, Switch, SwitchConfig, SwitchLimits, Trunk};
+use crate::switch::{self, EMERGENCY_ROOM, Switch, SwitchConfig, SwitchLimits, Trunk};
 use crate::testphone;
 use crate::testphone::TestPhone;
 use crate::webrtc::Identity;
-
-/// Calls for which there are resources beyond `[limits] calls`: those to emergency numbers.
-const EMERGENCY_ROOM: usize = 16;
 
 /// A gateway whose addresses are all bound.
 pub struct Gateway {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::sessions::{Rights, Session};
 use super::timers::Owner;
 use super::{Auth, Now, Output, SocketId, Switch};
-use crate::call::{BrowserEvent, Cause, Event, Origin, Origination, OutboundRequest, Special, TransferTo};
+use crate::call::{BrowserEvent, CallId, Cause, Event, Origin, Origination, OutboundRequest, Special, TransferTo};
 use crate::sdp::BrowserOffer;
 use crate::signal::{ClientMessage, ErrorCode, MessageError, ServerMessage, VERSION, valid_user};
 
@@ -164,21 +164,32 @@ impl Switch {
             Ok(offer) => offer,
             Err(error) => return self.error(socket, ErrorCode::BadSdp, &error.to_string(), Some(name)),
         };
-        let refused = self.refused_now(emergency);
+        let user = session.user;
+        let refused = self.refused_now(emergency.then_some(user.as_str()));
         let request = OutboundRequest { socket, name: name.clone(), to, offer, from, rights, refused };
         let id = self.new_call_id();
         if let Some(entry) = self.sessions.get_mut(socket) {
             entry.calls.insert(name, id);
         }
+        self.note_emergency(id, emergency && request.refused.is_none(), user);
         self.begin(now, id, Origination::Browser(request));
     }
 
-    /// Why no new call may be at present; an emergency call may always be while the gateway takes calls at all.
-    pub(super) fn refused_now(&self, emergency: bool) -> Option<Cause> {
+    /// Why no new call may be at present. A user's emergency call has a room of its own while the gateway takes calls at
+    /// all.
+    pub(super) fn refused_now(&self, emergency_of: Option<&str>) -> Option<Cause> {
         if self.draining {
             return Some(Cause::special(Origin::Gateway, Special::Draining));
         }
-        (!emergency && !self.has_room()).then(|| Cause::special(Origin::Gateway, Special::TooManyCalls))
+        let room = emergency_of.map_or_else(|| self.has_room(), |user| self.has_emergency_room(user));
+        (!room).then(|| Cause::special(Origin::Gateway, Special::TooManyCalls))
+    }
+
+    /// A call that begins takes its place among those to emergency numbers, if it is one.
+    pub(super) fn note_emergency(&mut self, id: CallId, emergency: bool, user: String) {
+        if emergency {
+            self.emergencies.insert(id, user);
+        }
     }
 
     /// A message about a call that exists.

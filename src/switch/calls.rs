@@ -6,10 +6,13 @@ use rand::Rng as _;
 
 use super::directory::Present;
 use super::timers::Owner;
-use super::{CallId, Now, Output, SocketId, Switch};
+use super::{CallId, EMERGENCY_ROOM, Now, Output, SocketId, Switch};
 use crate::call::{Call, Context, Effect, Event, Lease, Mail, Origination, TransferTo, Transferor};
 use crate::sdp::RtpSlot;
 use crate::signal::ServerMessage;
+
+/// Calls of one user to emergency numbers at once.
+const EMERGENCIES_PER_USER: usize = 2;
 
 impl Switch {
     /// An id no call has.
@@ -22,9 +25,15 @@ impl Switch {
         }
     }
 
-    /// Whether one more call may be.
+    /// Whether one more call may be; those to emergency numbers have a room of their own.
     pub(super) fn has_room(&self) -> bool {
-        self.calls.len() < self.limits.calls
+        self.calls.len().saturating_sub(self.emergencies.len()) < self.limits.calls
+    }
+
+    /// Whether a user may have one more call to an emergency number.
+    pub(super) fn has_emergency_room(&self, user: &str) -> bool {
+        let own = self.emergencies.values().filter(|own| *own == user).count();
+        own < EMERGENCIES_PER_USER && self.emergencies.len() < EMERGENCY_ROOM
     }
 
     /// Begins a call and does what it wants at once.
@@ -126,6 +135,7 @@ impl Switch {
         self.timers.set(Owner::Call(id), deadline);
         if self.calls.get(&id).is_some_and(Call::is_over) {
             self.calls.remove(&id);
+            self.emergencies.remove(&id);
         }
     }
 

@@ -10,6 +10,9 @@ use crate::sdp::{CodecPolicy, Fingerprint, Tone};
 use crate::signal::TokenVerifier;
 use crate::sip::UaConfig;
 
+/// Calls to emergency numbers at once, for which there is room beyond [`SwitchLimits::calls`]; they take none of that.
+pub const EMERGENCY_ROOM: usize = 16;
+
 /// How browsers are let in.
 #[derive(Clone, Debug)]
 pub enum Auth {

@@ -31,7 +31,7 @@ pub use crate::call::{
     Asserted, CallId, Cdr, Direction, DtmfMethod, FromUser, Identity, Lease, LeaseRefusal, Network, NetworkError, Now,
     NumberFormat, Redirects, Refer, ReferIn, Register, SocketId, Trunk, TrunkLimits, TrunkTried,
 };
-pub use config::{Auth, SwitchConfig, SwitchLimits};
+pub use config::{Auth, EMERGENCY_ROOM, SwitchConfig, SwitchLimits};
 pub use io::{Input, Left, Output};
 pub use phones::{PhoneRights, PhonesConfig};
 pub use reload::Reload;
@@ -59,6 +59,8 @@ pub struct Switch {
     rng: StdRng,
     sessions: Sessions,
     calls: BTreeMap<CallId, Call>,
+    /// The users whose calls to emergency numbers stand.
+    emergencies: BTreeMap<CallId, String>,
     /// Whose the user agent's sessions are, until each has closed.
     owners: BTreeMap<SessionId, CallId>,
     timers: Timers,
@@ -148,6 +150,7 @@ impl Switch {
             rng,
             sessions: Sessions::default(),
             calls: BTreeMap::new(),
+            emergencies: BTreeMap::new(),
             owners: BTreeMap::new(),
             timers: Timers::default(),
             effects: Vec::new(),

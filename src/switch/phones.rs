@@ -90,25 +90,28 @@ impl Phones {
         self.registrar.connection_closed(flow);
     }
 
-    /// Tells whose phone calls, and what he may; `Err`: the refusal to send.
+    /// Tells whose phone calls, and what he may; `Err`: the refusal to send. An emergency call is not held to the calls
+    /// that a user may have.
     pub fn admit(
         &mut self,
         now: Instant,
         session: SessionId,
         request: &Request,
         flow: Flow,
-    ) -> Result<Rights, Box<Response>> {
+        is_emergency: impl FnOnce(&Caller) -> bool,
+    ) -> Result<(Rights, bool), Box<Response>> {
         let user = self.registrar.authenticate(now, request, flow)?;
+        let rights = self.rights_of(&user);
+        let emergency = is_emergency(&rights.caller);
         let calls = self.calls.values().filter(|owner| **owner == user).count();
-        if calls >= self.calls_per_user {
+        if calls >= self.calls_per_user && !emergency {
             tracing::warn!(user, calls, "a phone's call is refused: its user has as many as he may");
             let mut response = request.response(503, "Too many calls");
             response.headers.push("Retry-After", "5");
             return Err(Box::new(response));
         }
-        let rights = self.rights_of(&user);
         self.calls.insert(session, user);
-        Ok(rights)
+        Ok((rights, emergency))
     }
 
     /// What a user may by his phones, whether he calls or is called and transfers.
@@ -136,8 +139,11 @@ impl Switch {
         replaces: Option<SessionId>,
     ) {
         let Some(phones) = &mut self.phones else { return };
-        let rights = match phones.admit(now.instant, session, &request, flow) {
-            Ok(rights) => rights,
+        let dialled = crate::call::screening::number_of(&request.uri);
+        let plan = &self.settings.plan;
+        let is_emergency = |caller: &Caller| replaces.is_none() && plan.is_emergency(caller, &dialled);
+        let (rights, emergency) = match phones.admit(now.instant, session, &request, flow, is_emergency) {
+            Ok(admitted) => admitted,
             Err(response) => {
                 let told = ["Proxy-Authenticate", "Retry-After"];
                 let told = told.iter().flat_map(|name| response.headers.get_all(name).map(move |value| (name, value)));
@@ -146,8 +152,8 @@ impl Switch {
                 return;
             }
         };
-        let dialled = crate::call::screening::number_of(&request.uri);
-        let refused = self.refused_now(self.settings.plan.is_emergency(&rights.caller, &dialled));
+        let user = rights.caller.user.clone();
+        let refused = self.refused_now(emergency.then_some(user.as_str()));
         let trunk = self.settings.phones.clone();
         if let Err(error) = self.ua.configure(now.instant, session, trunk.options.clone()) {
             tracing::info!(%error, "a phone's call does not suit the phones' options");
@@ -159,6 +165,7 @@ impl Switch {
         }
         let id = self.new_call_id();
         self.owners.insert(session, id);
+        self.note_emergency(id, emergency && refused.is_none(), user);
         self.begin(now, id, Origination::Phone(PhoneRequest { trunk, session, request, flow, rights, refused }));
     }
 

@@ -76,7 +76,7 @@ impl Switch {
         }
         self.trunk_alive(&trunk.name);
         self.trunks.began(session, &trunk.name);
-        let refused = self.refused_now(false);
+        let refused = self.refused_now(None);
         let request = InboundRequest { trunk, session, request, flow, rights: None, refused };
         if let Some(old) = replaces {
             return self.replace(now, old, request);

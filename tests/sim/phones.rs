@@ -8,6 +8,7 @@ use ringback::sip::registrar::{RegistrarConfig, Secret};
 use ringback::sip::{Credentials, Flow, Headers, Message, Method, Request, Response};
 use ringback::switch::{Input, PhoneRights, PhonesConfig, SwitchConfig, Trunk};
 
+use crate::plans::with_emergency;
 use crate::reload::reload;
 use crate::support::browser::kind;
 use crate::support::raw::{self, Raw};
@@ -313,6 +314,29 @@ fn a_user_has_so_many_calls_of_his_phones_and_no_more() {
     assert!(call_out(&mut world, "alice", "+442079460999", PASSWORD, 10).is_none(), "it rings");
     let second = call_out(&mut world, "alice", "+442079460999", PASSWORD, 20).unwrap();
     assert_eq!((second.status, second.headers.get("Retry-After")), (503, Some("5")));
+    world.finish();
+}
+
+/// As many calls as he may have, and yet the emergency number.
+#[test]
+fn a_phones_emergency_call_is_not_held_to_its_users_calls() {
+    let mut config = SwitchConfig { plan: with_emergency().plan, ..with_phones() };
+    for trunk in &mut config.trunks {
+        trunk.number_format = ringback::call::NumberFormat::AsDialled;
+    }
+    let mut world = world(config);
+    world.one().habits = Habits { answer_after: Some(10), ..Habits::default() };
+    register(&mut world, PHONE, "alice", PASSWORD, 1).unwrap();
+    let mut cseq = 0;
+    for (to, status) in [("+442079460999", 200), ("+442079460999", 503), ("112", 200), ("112", 200), ("112", 503)] {
+        cseq += 10;
+        let last = call_out(&mut world, "alice", to, PASSWORD, cseq).unwrap();
+        assert_eq!(last.status, status, "{to}: {}", world.story());
+        if status == 200 {
+            world.input_raw(address(PHONE), raw::ack(&last, None));
+        }
+    }
+    world.input(Input::HangupAll);
     world.finish();
 }
 

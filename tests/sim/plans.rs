@@ -5,9 +5,11 @@ use std::time::Duration;
 use ringback::call::NumberFormat;
 use ringback::dialplan::{Plan, PlanFile};
 use ringback::signal::Party;
+use ringback::sip::Method;
 use ringback::switch::{Input, SwitchConfig, TrunkLimits};
 
-use crate::support::world::{ONE, PLAN, TWO, config};
+use crate::support::raw::Raw;
+use crate::support::world::{ONE, PLAN, TWO, address, config, target};
 use crate::support::{Habits, World, call, ended};
 
 const GROUP: &str = "+442079460300";
@@ -263,19 +265,90 @@ fn failover_is_as_the_rule_says() {
     world.finish();
 }
 
-/// Neither the gateway's limit nor a session's nor a trunk's stands in an emergency call's way, and every trunk is tried.
-#[test]
-fn an_emergency_call_has_no_limit() {
+/// The usual plan with an emergency number, which both trunks take as it is.
+pub fn with_emergency() -> SwitchConfig {
     let rules = "[[out]]\nname = 'emergency'\nnumber = '112'\ntiers = [['one'], ['two']]\n";
     let head = PLAN.replace("short = [\"6XX\"]", "short = [\"6XX\"]\nemergency = \"112\"\n");
     let files = [PlanFile { name: "sim.toml".into(), text: format!("{head}\n{rules}") }];
     let plan = Plan::load(&files, &["one".into(), "two".into()]).unwrap();
     let mut config = SwitchConfig { plan: plan.into(), ..config(1) };
+    for trunk in &mut config.trunks {
+        trunk.number_format = NumberFormat::AsDialled;
+    }
+    config
+}
+
+/// A user has two emergency calls at once and the gateway sixteen: one hostile token is no unlimited channel, and no other
+/// call's place is taken.
+#[test]
+fn emergency_calls_have_a_room_of_their_own_and_no_more() {
+    let mut config = with_emergency();
+    config.limits.calls = 1;
+    let mut world = World::with(config);
+    world.one().habits = Habits { answer_after: Some(100), ..Habits::default() };
+    let pages: Vec<_> = (1..=9).map(|n| world.browser(n, &format!("user{n}"))).collect();
+    for page in &pages {
+        for name in ["c1", "c2", "c3"] {
+            world.say(*page, &call(name, "112"));
+        }
+    }
+    world.run(1_000);
+    let talks = |world: &mut World, page: usize, name: &str| {
+        world.page(pages[page]).story(name).last().map(String::as_str) == Some("answered")
+    };
+    for page in 0..9 {
+        for (name, room) in [("c1", page < 8), ("c2", page < 8), ("c3", false)] {
+            assert_eq!(talks(&mut world, page, name), room, "{page} {name}");
+        }
+    }
+    world.say(pages[8], &call("c4", "+442079460000"));
+    world.run(1_000);
+    assert!(talks(&mut world, 8, "c4"), "the ordinary place is free");
+    world.tell(pages[0], "hangup", "c1");
+    world.run(2_000);
+    world.say(pages[8], &call("c5", "112"));
+    world.run(1_000);
+    assert!(talks(&mut world, 8, "c5"), "a place that is free again");
+    world.input(Input::HangupAll);
+    world.finish();
+}
+
+/// Better a trunk that may be down than nobody, however many targets it has.
+#[test]
+fn an_emergency_call_goes_by_a_last_trunk_of_two_targets_that_seems_down() {
+    let mut config = with_emergency();
+    config.trunks.truncate(1);
+    config.trunks[0].targets = vec![target(ONE), target(TWO)];
+    config.trunks[0].options_every = Some(Duration::from_secs(30));
+    let mut world = World::with(config);
+    for at in [ONE, TWO] {
+        world.script(Raw::new(address(at), |_| Vec::new()));
+    }
+    world.input(Input::Start);
+    world.run(15_000);
+    assert!(!world.switch.status(world.time()).trunks[0].state.up);
+    let invites = |world: &World| -> usize {
+        [ONE, TWO].iter().map(|at| world.raws[&address(at)].requests(&Method::Invite).len()).sum()
+    };
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "+442079460000"));
+    world.run(1_000);
+    assert_eq!(invites(&world), 0);
+    world.say(alice, &call("c2", "112"));
+    world.run(1_000);
+    assert!(invites(&world) > 0, "{}", world.story());
+    world.input(Input::Drain);
+    world.finish();
+}
+
+/// Neither the gateway's limit nor a session's nor a trunk's stands in an emergency call's way, and every trunk is tried.
+#[test]
+fn an_emergency_call_has_no_limit() {
+    let mut config = with_emergency();
     config.limits.calls = 1;
     config.limits.calls_per_socket = 1;
     for trunk in &mut config.trunks {
         trunk.limits = TrunkLimits { calls: Some(1), ..trunk.limits };
-        trunk.number_format = NumberFormat::AsDialled;
     }
     config.limits.longest_call = Duration::from_secs(60);
     let mut world = World::with(config);
@@ -285,6 +358,7 @@ fn an_emergency_call_has_no_limit() {
     world.run(1_000);
     assert_eq!(world.page(alice).story("c1").last().map(String::as_str), Some("answered"));
     world.say(alice, &call("c2", "+442079460001"));
+    world.run(1_000);
     assert_ne!(world.page(alice).story("c2").last().map(String::as_str), Some("answered"));
     // The first trunk refuses it: the second takes it.
     world.one().habits = Habits::refusing(486);
