@@ -253,7 +253,7 @@ fn lives(lab: &mut Lab) {
 }
 
 fn lives_now_and_then(lab: &mut Lab, n: u16) {
-    if n % 250 == 0 {
+    if n.is_multiple_of(250) {
         lives(lab);
     }
 }
