@@ -41,7 +41,8 @@ fn the_delay_without_loss_is_short() {
         lab.run_to(1_100);
         let click = lab.to_trunk.iter().find(|p| rms(&hear(std::slice::from_ref(p), Codec::Pcmu)) > 5_000.0).unwrap();
         let delay = click.at.as_millis() as u64 - 603;
-        assert!(delay <= 5, "{delay} ms");
+        // 4 ms for what an unknown network may need, and 2 ms to spare.
+        assert!(delay <= 6, "{delay} ms");
     }
 }
 
