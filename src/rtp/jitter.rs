@@ -59,13 +59,18 @@ pub enum Inserted {
     Stored,
     /// Its turn is over.
     Late,
-    /// Its turn is over, and it was here before.
+    /// Its turn is over, and there was one of its number with another timestamp.
     Again,
+    /// Its turn is over, and it was here before.
+    Copy,
     /// It is there already.
     Duplicate,
     /// So far ahead of the others that the buffer cannot hold both.
     TooFar,
 }
+
+/// Numbers before the next that are remembered: more than any that is still taken for one of the stream is behind.
+const MEMORY: usize = 128;
 
 /// Orders packets. It allocates when it is made (and once for a slot that meets a packet of unusual size).
 #[derive(Debug, Clone)]
@@ -75,8 +80,10 @@ pub struct JitterBuffer {
     next: Option<i64>,
     highest: i64,
     len: usize,
-    /// Which of the 64 numbers before `next` were here, the latest in the lowest bit.
-    past: u64,
+    /// Which of the [`MEMORY`] numbers before `next` were here, the latest in the lowest bit.
+    past: u128,
+    /// Their timestamps.
+    timestamps: Box<[i64; MEMORY]>,
 }
 
 const EMPTY: i64 = i64::MIN;
@@ -95,7 +102,14 @@ impl JitterBuffer {
             entry: Entry { timestamp: 0, duration: 0, kind: Kind::Audio, fec: false, payload_type: 0 },
             payload: Vec::with_capacity(SLOT_BYTES),
         };
-        Self { slots: (0..SLOTS).map(|_| slot()).collect(), next: None, highest: 0, len: 0, past: 0 }
+        Self {
+            slots: (0..SLOTS).map(|_| slot()).collect(),
+            next: None,
+            highest: 0,
+            len: 0,
+            past: 0,
+            timestamps: Box::new([0; MEMORY]),
+        }
     }
 
     /// Packets held.
@@ -117,7 +131,7 @@ impl JitterBuffer {
     pub fn insert(&mut self, sequence: i64, entry: Entry, payload: &[u8]) -> Inserted {
         let next = *self.next.get_or_insert(sequence);
         if sequence < next {
-            return self.late(next - 1 - sequence);
+            return self.late(sequence, next - 1 - sequence, entry.timestamp);
         }
         if sequence >= next + SLOTS as i64 {
             if self.len > 0 {
@@ -139,13 +153,23 @@ impl JitterBuffer {
     }
 
     /// A packet `ago` before the last number whose turn is over.
-    fn late(&mut self, ago: i64) -> Inserted {
-        let bit = u32::try_from(ago).ok().and_then(|ago| 1_u64.checked_shl(ago)).unwrap_or(0);
-        if self.past & bit != 0 {
-            return Inserted::Again;
+    fn late(&mut self, sequence: i64, ago: i64, timestamp: i64) -> Inserted {
+        let bit = u32::try_from(ago).ok().and_then(|ago| 1_u128.checked_shl(ago)).unwrap_or(0);
+        if self.past & bit == 0 {
+            self.past |= bit;
+            if bit != 0 {
+                self.remember(sequence, timestamp);
+            }
+            return Inserted::Late;
         }
-        self.past |= bit;
-        Inserted::Late
+        let before = self.timestamps.get(sequence.rem_euclid(MEMORY as i64) as usize);
+        if before == Some(&timestamp) { Inserted::Copy } else { Inserted::Again }
+    }
+
+    fn remember(&mut self, sequence: i64, timestamp: i64) {
+        if let Some(place) = self.timestamps.get_mut(sequence.rem_euclid(MEMORY as i64) as usize) {
+            *place = timestamp;
+        }
     }
 
     /// The numbers up to `next` are in the past; none of those from the old `next` on was here.
@@ -170,7 +194,8 @@ impl JitterBuffer {
 
     /// Takes the packet with the lowest number; numbers up to its own are in the past then.
     pub fn take_first(&mut self) -> Option<&Slot> {
-        let sequence = self.first()?.sequence;
+        let Slot { sequence, entry: Entry { timestamp, .. }, .. } = *self.first()?;
+        self.remember(sequence, timestamp);
         self.advance(sequence + 1);
         self.past |= 1;
         self.len -= 1;
@@ -234,14 +259,14 @@ mod tests {
         }
         while buffer.take_first().is_some() {}
         assert_eq!([101, 103, 103, 102].map(|n| put(&mut buffer, n)), {
-            use Inserted::{Again, Late};
-            [Again, Late, Again, Late]
+            use Inserted::{Copy, Late};
+            [Copy, Late, Copy, Late]
         });
         assert_eq!([105, 200].map(|n| put(&mut buffer, n)), [Inserted::Stored, Inserted::TooFar]);
         while buffer.take_first().is_some() {}
         assert_eq!(put(&mut buffer, 180), Inserted::Stored);
         buffer.take_first();
-        assert_eq!([179, 180, 105].map(|n| put(&mut buffer, n)), [Inserted::Late, Inserted::Again, Inserted::Late]);
+        assert_eq!([179, 180, 105].map(|n| put(&mut buffer, n)), [Inserted::Late, Inserted::Copy, Inserted::Copy]);
     }
 
     proptest::proptest! {

@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// After so long without a packet the stream pauses, and starts anew with the next.
 const PAUSE_MS: u32 = 200;
+/// A stream of which a packet came within this is not given up for a single packet of another.
+const LIVE: Duration = Duration::from_millis(PAUSE_MS as u64);
 /// A sequence number further ahead, or further back, than this is another stream, or a stray packet (RFC 3550 appendix A.1:
 /// MAX_DROPOUT and MAX_MISORDER).
 const LARGEST_JUMP: i32 = 1_000;
@@ -207,6 +209,10 @@ pub struct Playout {
     last_timestamp: u32,
     /// The sequence number that would confirm a jump.
     jump: Option<u16>,
+    /// Another source, and the sequence number that would confirm it.
+    other: Option<(u32, u16)>,
+    /// When a packet of the stream was stored last.
+    heard: Option<Instant>,
     /// The sequence number that would go on with a run of late packets, and how many there were.
     late: (u16, u8),
     state: State,
@@ -237,6 +243,8 @@ impl Playout {
             last_sequence: 0,
             last_timestamp: 0,
             jump: None,
+            other: None,
+            heard: None,
             late: (0, 0),
             state: State::Starting,
             expected: 0,
@@ -264,6 +272,9 @@ impl Playout {
     /// Takes a packet that arrived now.
     pub fn insert(&mut self, now: Instant, incoming: &Incoming<'_>) -> Arrival {
         let header = &incoming.packet.header;
+        if !self.believes(now, header.ssrc, header.sequence) {
+            return Arrival::Dropped;
+        }
         let mut new_stream =
             self.ssrc != Some(header.ssrc) || (incoming.kind != Kind::Event && incoming.clock_rate != self.clock_rate);
         let ahead = i32::from(header.sequence.wrapping_sub(self.last_sequence) as i16);
@@ -289,7 +300,7 @@ impl Playout {
         }
         self.jump = None;
         let mut inserted = self.place(now, incoming);
-        if self.stepped_back(header.sequence, inserted) && incoming.kind != Kind::Event {
+        if self.stepped_back(now, header.sequence, inserted) && incoming.kind != Kind::Event {
             new_stream = true;
             self.start(header.ssrc, incoming.clock_rate);
             // The run was taken for lateness.
@@ -299,7 +310,7 @@ impl Playout {
         match inserted {
             Inserted::Stored if new_stream => Arrival::NewStream,
             Inserted::Stored => Arrival::Stored,
-            Inserted::Late | Inserted::Again | Inserted::Duplicate => Arrival::Dropped,
+            Inserted::Late | Inserted::Again | Inserted::Copy | Inserted::Duplicate => Arrival::Dropped,
             Inserted::TooFar => {
                 // Nobody fetched for over a second: what waits is stale.
                 self.buffer.reset();
@@ -307,6 +318,18 @@ impl Playout {
                 Arrival::Dropped
             }
         }
+    }
+
+    /// Whether a packet is of the stream, or of another that takes its place: one packet alone does not end what is heard.
+    fn believes(&mut self, now: Instant, ssrc: u32, sequence: u16) -> bool {
+        if self.ssrc.is_none_or(|current| current == ssrc) || !self.is_live(now) {
+            return true;
+        }
+        self.other.replace((ssrc, sequence.wrapping_add(1))) == Some((ssrc, sequence))
+    }
+
+    fn is_live(&self, now: Instant) -> bool {
+        self.heard.is_some_and(|heard| now.saturating_duration_since(heard) < LIVE)
     }
 
     /// Puts a packet on the stream's time line and into the buffer.
@@ -322,6 +345,9 @@ impl Playout {
         let first = self.buffer.is_empty() && self.state != State::Playing;
         let payload = if kind == Kind::Event { &[][..] } else { incoming.packet.payload };
         let inserted = self.buffer.insert(sequence, entry, payload);
+        if inserted == Inserted::Stored {
+            self.heard = Some(now);
+        }
         if kind != Kind::Event {
             // The time line is that of the sound: whatever else comes is measured by it and does not move it.
             if inserted == Inserted::Stored {
@@ -337,12 +363,17 @@ impl Playout {
     }
 
     /// Whether the last packets were all late and in sequence: reordering makes no such run, a sender that began anew does.
-    fn stepped_back(&mut self, sequence: u16, inserted: Inserted) -> bool {
+    /// Copies of what was here are none either, unless nothing else comes: a recording that is sent once more.
+    fn stepped_back(&mut self, now: Instant, sequence: u16, inserted: Inserted) -> bool {
         let (expected, run) = self.late;
-        let run = match inserted {
-            Inserted::Late | Inserted::Again if sequence == expected => run.saturating_add(1),
-            Inserted::Late | Inserted::Again => 1,
-            _ => 0,
+        let counts = match inserted {
+            Inserted::Late | Inserted::Again => true,
+            Inserted::Copy => !self.is_live(now),
+            Inserted::Stored | Inserted::Duplicate | Inserted::TooFar => false,
+        };
+        let run = match counts {
+            true if sequence == expected => run.saturating_add(1),
+            counts => u8::from(counts),
         };
         self.late = (sequence.wrapping_add(1), run);
         run >= LATE_RUN
@@ -356,6 +387,7 @@ impl Playout {
         self.timestamps = TimestampExtender::default();
         self.state = State::Starting;
         self.late = (0, 0);
+        self.other = None;
         self.quiet = false;
         self.fec = 0;
         self.lengths = Lengths::new(self.frame_ms);
@@ -438,6 +470,7 @@ impl Playout {
     pub fn next(&mut self, now: Instant, ready_us: u32) -> Step<'_> {
         self.skip_events();
         self.shed(now);
+        self.drop_unreachable(now, ready_us);
         let piece = self.piece(ready_us);
         let Some(head) = self.buffer.first() else { return self.underrun(now, piece) };
         let Entry { timestamp, duration, .. } = head.entry;
@@ -447,7 +480,13 @@ impl Playout {
         let lost =
             self.state == State::Playing && self.buffer.next_sequence().is_some_and(|next| next < head.sequence());
         let waits = self.state != State::Playing || (gap > 0 && !lost);
-        if waits && !self.is_due(now, ready_us, timestamp) && missing_is_sane(missing, self.clock_rate, self.state) {
+        let wait = self.wait_us(now, ready_us, timestamp);
+        let sane = match self.state {
+            State::Playing => missing.abs() <= i64::from(self.clock_rate),
+            State::Starting | State::Paused => wait <= MOST_WAIT_US,
+        };
+        // Waiting is right only for a wait that a delay can explain; after a jump of the sender's clock the packet plays at once.
+        if waits && wait > GRACE_US && sane {
             self.filled += i64::from(piece);
             return Step::Silence { duration: piece };
         }
@@ -494,9 +533,20 @@ impl Playout {
         }
     }
 
-    fn is_due(&self, now: Instant, ready_us: u32, timestamp: i64) -> bool {
-        // A whole frame would be waited for.
-        self.slack_us(now, ready_us, timestamp) + GRACE_US >= self.target_us(now) + MARGIN_US
+    /// Until a packet of `timestamp` is due when its sound begins `ready_us` from now. Up to [`GRACE_US`] are none: a whole
+    /// frame would be waited for.
+    fn wait_us(&self, now: Instant, ready_us: u32, timestamp: i64) -> i64 {
+        self.target_us(now) + MARGIN_US - self.slack_us(now, ready_us, timestamp)
+    }
+
+    /// Before anything sounds: packets that are ahead of those behind them by more than a delay can explain are left out.
+    fn drop_unreachable(&mut self, now: Instant, ready_us: u32) {
+        while self.state != State::Playing
+            && self.buffer.len() > 1
+            && self.buffer.first().is_some_and(|head| self.wait_us(now, ready_us, head.entry.timestamp) > MOST_WAIT_US)
+        {
+            self.discard_first();
+        }
     }
 
     fn underrun(&mut self, now: Instant, piece: u32) -> Step<'_> {
@@ -573,7 +623,7 @@ impl Playout {
         if self.calm.is_some_and(|calm| now < calm) {
             return Pace::default();
         }
-        if surplus >= grid && self.buffer.len() > 1 {
+        if surplus >= grid {
             let by_us = -(surplus / grid * grid + slop);
             return match surplus - grid {
                 HUGE_SURPLUS_US.. => Pace { by_us, hurry: Hurry::Now },
@@ -604,11 +654,6 @@ impl Playout {
             self.filled = 0;
         }
     }
-}
-
-/// Waiting is right only for a wait that a delay can explain; after a jump of the sender's clock the packet plays at once.
-fn missing_is_sane(missing: i64, clock_rate: u32, state: State) -> bool {
-    state != State::Playing || missing.abs() <= i64::from(clock_rate)
 }
 
 fn gcd(a: u32, b: u32) -> u32 {

@@ -53,6 +53,15 @@ impl Bench {
         self.playout.insert(now, &incoming)
     }
 
+    /// A packet of 20 ms of another source.
+    fn of_source(&mut self, ms: u64, ssrc: u32, n: u8, sequence: u16, timestamp: u32) -> Arrival {
+        let header = RtpHeader { sequence, timestamp, ssrc, ..RtpHeader::default() };
+        let packet = RtpPacket { header, payload: &[n] };
+        let incoming = Incoming { packet, clock_rate: 8_000, duration: 160, kind: Kind::Audio, fec: false };
+        let now = self.at(ms);
+        self.playout.insert(now, &incoming)
+    }
+
     /// The `n`th packet of a stream that began with sequence 65,530 and a timestamp shortly before its wrap.
     fn nth(&mut self, ms: u64, n: u8) -> Arrival {
         let timestamp = (u32::MAX - 1_000).wrapping_add(u32::from(n) * self.ptime * self.clock / 1_000);
@@ -195,13 +204,80 @@ fn a_pause_ends_with_a_fresh_start() {
 fn a_new_source_begins_anew() {
     let mut bench = Bench::new(8_000, false);
     bench.run(5, &[], 3);
-    let header = RtpHeader { sequence: 9, timestamp: 77, ssrc: 2, ..RtpHeader::default() };
-    let packet = RtpPacket { header, payload: &[200] };
-    let incoming = Incoming { packet, clock_rate: 8_000, duration: 160, kind: Kind::Audio, fec: false };
-    let now = bench.at(100);
-    assert_eq!(bench.playout.insert(now, &incoming), Arrival::NewStream);
-    assert!(bench.playout.due(now).unwrap() <= bench.at(106));
-    assert_eq!(bench.step(103).0, P(200));
+    assert_eq!(bench.of_source(100, 2, 199, 9, 77), Arrival::Dropped, "it may be a stray one");
+    assert_eq!(bench.of_source(120, 2, 200, 10, 237), Arrival::NewStream);
+    assert!(bench.playout.due(bench.at(120)).unwrap() <= bench.at(126));
+    assert_eq!(bench.step(123).0, P(200));
+    assert_eq!(bench.of_source(320, 3, 201, 9, 77), Arrival::NewStream, "nothing was heard any more");
+}
+
+#[test]
+fn a_stray_packet_of_another_source_ends_nothing() {
+    let mut bench = Bench::new(8_000, false);
+    for n in 0..20 {
+        let ms = u64::from(n) * 20;
+        bench.nth(ms, n);
+        if n == 10 {
+            assert_eq!(bench.of_source(ms + 1, 2, 99, 500, 7), Arrival::Dropped);
+        }
+        assert_eq!(bench.step(ms + 3).0, P(n));
+    }
+}
+
+/// What was played comes once more, in sequence, a second or two later: a route that flaps, or somebody who repeats it.
+#[test]
+fn old_packets_in_sequence_begin_no_stream() {
+    for ago in [20, 60, 90] {
+        let mut bench = Bench::new(8_000, false);
+        bench.run(120, &[], 3);
+        for n in 120 - ago..120 - ago + 12 {
+            assert_eq!(bench.nth(2_401, n), Arrival::Dropped, "{n}");
+        }
+        bench.nth(2_402, 120);
+        assert_eq!(bench.step(2_403).0, P(120));
+    }
+}
+
+/// The first packet's timestamp is far ahead of those that follow.
+#[test]
+fn a_first_packet_from_far_ahead_holds_nothing_up() {
+    let mut bench = Bench::new(8_000, false);
+    bench.packet(0, 0, 10, 8_000 * 50);
+    let seen: Vec<Seen> = (1..10)
+        .map(|n| {
+            bench.packet(u64::from(n) * 20, n, 10 + u16::from(n), u32::from(n) * 160);
+            bench.step(u64::from(n) * 20 + 3).0
+        })
+        .collect();
+    assert_eq!(seen, (1..10).map(P).collect::<Vec<_>>());
+}
+
+/// The same after a pause, for a packet that is alone.
+#[test]
+fn a_packet_from_far_ahead_plays_after_a_pause() {
+    let mut bench = Bench::new(8_000, false);
+    bench.run(5, &[], 3);
+    bench.play(103, 20);
+    bench.nth(520, 6);
+    bench.packet(521, 5, 65_535, 8_000 * 50);
+    let seen = bench.play(523, 3);
+    assert!(seen.iter().filter(|seen| matches!(seen, P(_))).count() >= 1, "{seen:?}");
+}
+
+/// With packets of 60 ms one waits at most: a surplus of a frame is taken back all the same.
+#[test]
+fn a_surplus_is_taken_back_with_long_packets_too() {
+    let mut bench = Bench::new(8_000, false);
+    bench.ptime = 60;
+    let mut shortened = 0;
+    for n in 0..400_u16 {
+        // The first is late by 45 ms; all that follow are in time.
+        let at = u64::from(n) * 60 + if n == 0 { 45 } else { 0 };
+        bench.packet(at, 0, n, u32::from(n) * 480);
+        bench.step(u64::from(n) * 60 + 50);
+        shortened += i64::from(bench.pace.by_us < 0);
+    }
+    assert!(shortened > 0);
 }
 
 #[test]
