@@ -21,13 +21,14 @@ const FINISH_WITHIN: Duration = Duration::from_secs(10);
 
 /// The writer; [`CdrWriter::finish`] flushes and joins.
 pub(super) struct CdrWriter {
-    sink: CdrSink,
     queue: SyncSender<String>,
     thread: JoinHandle<()>,
     done: oneshot::Receiver<()>,
 }
 
 impl CdrWriter {
+    /// Opens what records go to: a disk may take its time. A file is opened anew even where another writer has one of the same
+    /// name: it may have been moved away.
     pub(super) fn start(sink: &CdrSink) -> Result<CdrWriter, GatewayError> {
         let out: Box<dyn Write + Send> = match sink {
             CdrSink::Stdout => Box::new(io::stdout()),
@@ -44,16 +45,7 @@ impl CdrWriter {
                 let _ = written.send(()); // nobody waits any more: the time was up
             })
             .map_err(|source| GatewayError::Cdr { path: "(thread)".into(), source })?;
-        Ok(CdrWriter { sink: sink.clone(), queue, thread, done })
-    }
-
-    /// Another writer in this one's place, for what comes from now on; what waits here is written to its end. A file is
-    /// opened anew even where it has the same name: it may have been moved away.
-    pub(super) fn replaced(&mut self, sink: &CdrSink) -> Result<Option<CdrWriter>, GatewayError> {
-        if *sink == CdrSink::Stdout && self.sink == CdrSink::Stdout {
-            return Ok(None);
-        }
-        CdrWriter::start(sink).map(|new| Some(std::mem::replace(self, new)))
+        Ok(CdrWriter { queue, thread, done })
     }
 
     pub(super) fn write(&self, cdr: &Cdr) {

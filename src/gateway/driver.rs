@@ -170,15 +170,14 @@ impl Driver {
     }
 
     /// Takes a new configuration; gives what of it is for the next start. What is refused is refused whole.
-    fn reload(&mut self, config: Config) -> Result<Vec<&'static str>, String> {
+    fn reload(&mut self, config: Config, cdr: CdrWriter) -> Result<Vec<&'static str>, String> {
         if self.phase != Phase::Serving {
             return Err("the gateway is draining".into());
         }
         let for_restart = self.settings.bound.needs_restart(&config);
-        let writer = self.settings.check(&config).and_then(|()| self.cdr.replaced(&config.cdr));
-        if let Some(before) = writer.map_err(|error| error.to_string())? {
-            self.tasks.tracker.spawn(before.finish());
-        }
+        self.settings.check(&config).map_err(|error| error.to_string())?;
+        let before = std::mem::replace(&mut self.cdr, cdr);
+        self.tasks.tracker.spawn(before.finish()); // what waits there is written to its end
         self.settings.take(&config);
         self.pool.reload(&config.media);
         self.sip.dns.set_servers(&config.sip.dns);
@@ -237,7 +236,11 @@ impl Driver {
             }
             // Gone meanwhile: whoever asked does not wait any more.
             Event::Status { answer } => drop(answer.send(self.switch.status(now()))),
-            Event::Reload { config, answer } => drop(answer.send(self.reload(*config))),
+            Event::Reload(offer) => {
+                if let Some((config, cdr, answer)) = offer.wanted() {
+                    let _ = answer.send(self.reload(config, cdr)); // whoever asked does not wait any more
+                }
+            }
             Event::Drain { grace } => self.drain(grace),
             Event::SipAccepted { connection, reply } => {
                 let admission = self.switch.admits(now().instant, connection.flow.remote.ip());

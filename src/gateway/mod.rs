@@ -51,7 +51,7 @@ enum Event {
     /// Somebody on this machine asks how everything stands.
     Status { answer: oneshot::Sender<crate::switch::Status> },
     /// Work by this configuration from now on; the answer says what became of it.
-    Reload { config: Box<crate::config::Config>, answer: oneshot::Sender<Result<Vec<&'static str>, String>> },
+    Reload(reload::Offer),
     /// Take no new calls, and end with the last one; without a grace time as configured.
     Drain { grace: Option<std::time::Duration> },
     /// A peer has opened a SIP connection. It is served if the answer is yes.

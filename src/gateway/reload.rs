@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_rustls::rustls::ServerConfig;
 
+use super::cdr::CdrWriter;
 use super::notify::Notifier;
 use super::{Event, Tasks};
 use crate::config::{Config, LoadError, Log};
@@ -62,6 +64,27 @@ pub struct Outcome {
 /// One who asks for a reload, and may want to hear of it.
 pub(super) type Request = Option<oneshot::Sender<Outcome>>;
 
+/// What became of it, as the driver says.
+type Taken = Result<Vec<&'static str>, String>;
+
+/// A new configuration with its CDRs' file open, for the driver.
+pub(super) struct Offer {
+    config: Box<Config>,
+    cdr: CdrWriter,
+    answer: oneshot::Sender<Taken>,
+}
+
+impl Offer {
+    /// What to take, and where to say so; nothing once it has been said that it is not taken.
+    pub(super) fn wanted(self) -> Option<(Config, CdrWriter, oneshot::Sender<Taken>)> {
+        if self.answer.is_closed() {
+            tracing::warn!("a configuration that came too late is not taken");
+            return None;
+        }
+        Some((*self.config, self.cdr, self.answer))
+    }
+}
+
 /// Serves reloads one after the other.
 pub(super) async fn serve(
     source: Option<Source>,
@@ -100,11 +123,15 @@ pub(super) async fn serve(
 async fn reload(source: Option<Arc<Source>>, tasks: &Tasks) -> Result<Vec<&'static str>, String> {
     let source = source.ok_or("there is no configuration file: the gateway was started without one")?;
     let reader = source.clone();
-    let read = tokio::task::spawn_blocking(move || (reader.load)()).await;
-    let config = read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let read = move || {
+        let config = (reader.load)().map_err(|error| error.to_string())?;
+        let cdr = CdrWriter::start(&config.cdr).map_err(|error| error.to_string())?;
+        Ok::<_, String>((config, cdr))
+    };
+    let (config, cdr) = tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())??;
     let log = config.log.clone();
     let (answer, answered) = oneshot::channel();
-    let told = tasks.sip.send(Event::Reload { config: Box::new(config), answer }).await;
+    let told = tasks.sip.send(Event::Reload(Offer { config: Box::new(config), cdr, answer })).await;
     told.map_err(|_| "the gateway ends")?;
     let needs_restart = match tokio::time::timeout(TAKEN_WITHIN, answered).await {
         Ok(Ok(taken)) => taken?,
@@ -117,7 +144,7 @@ async fn reload(source: Option<Arc<Source>>, tasks: &Tasks) -> Result<Vec<&'stat
 }
 
 /// Takes a certificate that is renewed in its files, without being told. One that is no good leaves the old one.
-pub(super) async fn watch_certificate(shown: Arc<tokio::sync::watch::Sender<TlsServer>>, tasks: Tasks) {
+pub(super) async fn watch_certificate(shown: Arc<watch::Sender<TlsServer>>, tasks: Tasks) {
     let mut looked: Option<FileStamp> = None;
     loop {
         tokio::select! {
@@ -125,6 +152,7 @@ pub(super) async fn watch_certificate(shown: Arc<tokio::sync::watch::Sender<TlsS
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
         let server = shown.borrow().clone();
+        let before = server.config();
         let known = looked.unwrap_or_else(|| server.identity().read_as());
         let look = tokio::task::spawn_blocking(move || {
             let stamp = server.identity().stamp();
@@ -136,12 +164,25 @@ pub(super) async fn watch_certificate(shown: Arc<tokio::sync::watch::Sender<TlsS
         match reread {
             None => {}
             Some(Ok(new)) => {
-                tracing::info!(file = %new.identity().file().display(), "the certificate was renewed: it is shown from now on");
-                shown.send_replace(new);
+                let file = new.identity().file().to_owned();
+                if renew(&shown, &before, new) {
+                    tracing::info!(file = %file.display(), "the certificate was renewed: it is shown from now on");
+                }
             }
             Some(Err(error)) => tracing::error!(%error, "the certificate's files changed, but the old one is shown on"),
         }
     }
+}
+
+/// Shows the renewed one, unless a reload has put another in the place of `before` meanwhile.
+fn renew(shown: &watch::Sender<TlsServer>, before: &Arc<ServerConfig>, new: TlsServer) -> bool {
+    shown.send_if_modified(|present| {
+        let same = Arc::ptr_eq(&present.config(), before);
+        if same {
+            *present = new;
+        }
+        same
+    })
 }
 
 /// What is bound or sized at the start, and what of a new configuration differs from it.
@@ -177,5 +218,46 @@ impl Bound {
         let new = Bound::of(config);
         let differs = self.keys.iter().zip(&new.keys).filter(|(old, new)| old != new).map(|(_, (key, _))| *key);
         differs.chain((new.calls > self.calls).then_some("[limits] calls (above that of the start)")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::net::tls::Identity;
+
+    /// Who asked was told that the old one holds.
+    #[tokio::test]
+    async fn a_reload_that_nobody_waits_for_any_more_is_not_taken() {
+        let offer = || {
+            let config = Config::embedded().unwrap();
+            let cdr = CdrWriter::start(&config.cdr).unwrap();
+            let (answer, answered) = oneshot::channel();
+            (Offer { config: Box::new(config), cdr, answer }, answered)
+        };
+        let (late, answered) = offer();
+        drop(answered);
+        assert!(late.wanted().is_none());
+        let (timely, _answered) = offer();
+        assert!(timely.wanted().is_some());
+    }
+
+    #[test]
+    fn a_renewed_certificate_does_not_undo_a_reload() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
+        let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
+        std::fs::write(&chain, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let server = || TlsServer::new(Identity::read(&chain, &key).unwrap(), None).unwrap();
+        let (first, reloaded) = (server(), server());
+        let shown = watch::Sender::new(first.clone());
+        assert!(renew(&shown, &first.config(), server()));
+        let before = shown.borrow().config();
+        shown.send_replace(reloaded.clone());
+        assert!(!renew(&shown, &before, server()));
+        assert!(Arc::ptr_eq(&shown.borrow().config(), &reloaded.config()));
     }
 }

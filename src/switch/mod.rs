@@ -265,6 +265,11 @@ impl Switch {
         }
     }
 
+    /// Whether no call is left.
+    fn is_idle(&self) -> bool {
+        self.calls.is_empty() && self.ua.session_count() == 0
+    }
+
     fn hangup_all(&mut self, now: Now) {
         let cause = Cause::special(Origin::Gateway, Special::Shutdown);
         let all: Vec<CallId> = self.calls.keys().copied().collect();
@@ -284,8 +289,8 @@ impl Switch {
         self.note_dialogs();
         self.ask_suspects(now);
         self.let_go();
-        let idle = self.calls.is_empty() && self.ua.session_count() == 0 && self.keepers.are_over();
-        if self.draining && idle && !std::mem::replace(&mut self.idle_told, true) {
+        if self.draining && self.is_idle() && self.keepers.are_over() && !std::mem::replace(&mut self.idle_told, true) {
+            self.let_bindings_go();
             self.output.push_back(Output::Idle);
         }
     }

@@ -137,6 +137,26 @@ fn a_trunk_is_registered_with_for_as_long_as_the_gateway_runs() {
     world.finish();
 }
 
+/// A long drain behind a NAT: no new calls come, but the carrier's BYE still does.
+#[test]
+fn the_nats_binding_is_held_until_the_last_call_of_a_drain_has_ended() {
+    let manner = Rc::default();
+    let mut world = world(&manner);
+    world.input(Input::Start);
+    world.run(100);
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", TIERS));
+    world.until(alice, "c1", "answered");
+    world.input(Input::Drain);
+    world.run(100);
+    assert_eq!(registers(&world, ONE).last().unwrap().0, Some(0), "taken back at once");
+    world.run(60_000);
+    assert_eq!((world.idle, world.kept_alive.len()), (0, 1));
+    world.tell(alice, "hangup", "c1");
+    world.finish();
+    assert_eq!((world.idle, world.kept_alive.len()), (1, 0));
+}
+
 /// RFC 3261 section 10.2.8: 423 is answered with the registrar's Min-Expires.
 #[test]
 fn a_registration_that_is_too_brief_is_made_longer() {

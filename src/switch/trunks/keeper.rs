@@ -187,7 +187,8 @@ impl Switch {
         }
     }
 
-    /// Nothing more is begun for any trunk, and registrations are taken back.
+    /// Nothing more is begun for any trunk, and registrations are taken back: new calls shall go elsewhere. The NATs' bindings
+    /// are held on for the calls that stand.
     pub(in crate::switch) fn stop_keeping(&mut self, now: Now) {
         for at in self.keepers.ids() {
             if let Some(keeper) = self.keepers.get_mut(at) {

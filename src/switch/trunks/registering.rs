@@ -23,12 +23,15 @@ pub(in crate::switch) struct Registering {
     target: Target,
     /// When its end is waited for no longer.
     give_up: Option<Instant>,
+    /// It is.
+    given_up: bool,
 }
 
 impl Registering {
     /// When [`Switch::registration_due`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        [self.machine.poll_timeout(), self.give_up].into_iter().flatten().min()
+        let machine = if self.given_up { None } else { self.machine.poll_timeout() };
+        [machine, self.give_up].into_iter().flatten().min()
     }
 
     /// How it stands.
@@ -38,7 +41,7 @@ impl Registering {
 
     /// Whether nothing is to be waited for.
     pub fn is_over(&self) -> bool {
-        self.machine.state() == RegisterState::Off
+        self.given_up || self.machine.state() == RegisterState::Off
     }
 }
 
@@ -65,7 +68,7 @@ impl Switch {
                 self.rng.fill_bytes(&mut seed);
                 let Some(config) = self.register_config(&trunk, &target) else { return };
                 let machine = Registration::new(config, seed);
-                self.keepers.set_registering(at, Some(Registering { machine, target, give_up: None }));
+                self.keepers.set_registering(at, Some(Registering { machine, target, give_up: None, given_up: false }));
                 self.registration(now, at, RegisterEvent::Start);
             }
         }
@@ -111,8 +114,15 @@ impl Switch {
     pub(super) fn registration_due(&mut self, now: Now, at: TrunkId) {
         let Some(registering) = self.keepers.registering_mut(at) else { return };
         if registering.give_up.is_some_and(|give_up| give_up <= now.instant) {
-            tracing::warn!(remote = %registering.target.remote, "a registration was not taken back in time");
-            self.keepers.set_registering(at, None);
+            registering.give_up = None;
+            if !registering.is_over() {
+                tracing::warn!(remote = %registering.target.remote, "a registration was not taken back in time");
+                registering.given_up = true;
+                let flow = registering.target.flow();
+                if !self.draining || self.is_idle() {
+                    self.keep_alive(&flow, false);
+                }
+            }
             return;
         }
         registering.machine.handle_timeout(now.instant);
@@ -171,7 +181,10 @@ impl Switch {
             }
             RegisterState::Off => {
                 tracing::info!(trunk = name, "no longer registered");
-                self.keep_alive(&target.flow(), false);
+                // The calls that a drain waits for are ended through the same binding.
+                if !self.draining || self.is_idle() {
+                    self.keep_alive(&target.flow(), false);
+                }
             }
             RegisterState::Trying => tracing::debug!(trunk = name, %remote, "registering"),
         }
@@ -209,6 +222,15 @@ impl Switch {
             registering.give_up = Some(now.instant + GOODBYE);
         }
         self.registration(now, at, RegisterEvent::Stop);
+    }
+
+    /// The last call has ended: nothing comes through a NAT's binding any more.
+    pub(in crate::switch) fn let_bindings_go(&mut self) {
+        for at in self.keepers.ids() {
+            if let Some(flow) = self.keepers.registering(at).map(|present| present.target.flow()) {
+                self.keep_alive(&flow, false);
+            }
+        }
     }
 
     /// Forgets a registration in whose place another one comes.
