@@ -117,6 +117,11 @@ impl JitterBuffer {
         self.len
     }
 
+    /// How long the packets held sound, in clock units.
+    pub fn sounding(&self) -> i64 {
+        self.slots.iter().filter(|slot| slot.sequence != EMPTY).map(|slot| i64::from(slot.entry.duration)).sum()
+    }
+
     /// Whether none is held.
     pub fn is_empty(&self) -> bool {
         self.len == 0

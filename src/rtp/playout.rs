@@ -34,8 +34,6 @@ const LATE_RUN: u8 = 5;
 const LARGEST_TIME_JUMP: u32 = 60;
 /// More sound than this is never held.
 const LONGEST_SPAN_MS: u32 = 600;
-/// More than this is never said to wait: timestamps that jump make any length.
-const MOST_BUFFERED_MS: u32 = 10_000;
 /// No packet is taken for further off its time than this.
 const MOST_SLACK_US: i64 = 100_000_000;
 /// No packet's length should change by more.
@@ -447,9 +445,9 @@ impl Playout {
         self.delay.delay_us(now, self.media_us(self.expected)).saturating_add(i64::from(ready_us))
     }
 
-    /// Milliseconds of sound that wait: 10,000 at most.
+    /// Milliseconds of sound that wait. What is missing between them is not counted: a timestamp may jump.
     pub fn buffered_ms(&self) -> u32 {
-        (self.span().clamp(0, self.units(MOST_BUFFERED_MS)) * 1_000 / i64::from(self.clock_rate)) as u32
+        (self.buffer.sounding() * 1_000 / i64::from(self.clock_rate)) as u32
     }
 
     fn span(&self) -> i64 {
