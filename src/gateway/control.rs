@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::reload::Request;
-use super::{Event, GatewayError, Tasks};
+use super::{Event, GatewayError, Tasks, accept_failed};
 
 /// Where the socket is looked for when nothing says where.
 pub const DEFAULT_SOCKET: &str = "/run/ringback/control.sock";
@@ -72,8 +72,7 @@ impl Door {
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::warn!(%error, "control accept");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    accept_failed("control", &error).await;
                     continue;
                 }
             };

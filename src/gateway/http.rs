@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::life::Life;
-use super::{Tasks, ws};
+use super::{Tasks, accept_failed, ws};
 use crate::switch::SocketId;
 
 /// The page and the client, in the binary: a gateway is one file.
@@ -162,11 +162,7 @@ pub(super) async fn serve(listener: TcpListener, app: App) {
                 let router = router.clone().layer(Extension(ConnectInfo(peer)));
                 tasks.tracker.spawn(connection(stream, router, tasks.stop.clone(), permit));
             }
-            Err(error) => {
-                tracing::warn!(%error, "HTTP accept");
-                // Out of descriptors: give the others a moment to end.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+            Err(error) => accept_failed("HTTP", &error).await,
         }
     }
 }

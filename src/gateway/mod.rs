@@ -80,6 +80,12 @@ impl Tasks {
     }
 }
 
+/// Something came in the way of taking a connection, most likely want of descriptors: the others get a moment to end.
+async fn accept_failed(what: &str, error: &std::io::Error) {
+    tracing::warn!(%error, "{what} accept");
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+}
+
 /// What the operator asks for by a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {

@@ -318,6 +318,12 @@ fn redirecting(contacts: &'static [&'static str]) -> impl FnMut(&Message) -> Vec
     }
 }
 
+/// The users that were called after the first INVITE, in order.
+fn redirected(world: &World) -> Vec<String> {
+    let invites = world.raws[&address(ONE)].requests(&Method::Invite);
+    invites.iter().skip(1).filter_map(|invite| invite.uri.user.clone()).collect()
+}
+
 /// Where a 3xx leads to, by `q`, within the trunk, five places at most and none twice (RFC 3261 section 8.1.3.4).
 #[test]
 fn a_redirection_is_followed_within_its_trunk_and_never_in_a_circle() {
@@ -335,10 +341,7 @@ fn a_redirection_is_followed_within_its_trunk_and_never_in_a_circle() {
         let alice = world.browser(1, "alice");
         world.say(alice, &call("c1", "600"));
         world.run(3000);
-        let heard = &world.raws[&address(ONE)];
-        let called: Vec<String> =
-            heard.requests(&Method::Invite).iter().skip(1).filter_map(|invite| invite.uri.user.clone()).collect();
-        assert_eq!(called, places, "{contacts:?}");
+        assert_eq!(redirected(&world), places, "{contacts:?}");
         assert_eq!(world.page(alice).story("c1").contains(&"answered".to_owned()), answered, "{contacts:?}");
         if answered {
             world.tell(alice, "hangup", "c1");
@@ -375,10 +378,7 @@ fn a_redirection_to_a_number_that_the_plan_bars_is_a_refusal() {
         let alice = world.browser(1, "alice");
         world.say(alice, &call("c1", "600"));
         world.run(3000);
-        let heard = &world.raws[&address(ONE)];
-        let called: Vec<String> =
-            heard.requests(&Method::Invite).iter().skip(1).filter_map(|invite| invite.uri.user.clone()).collect();
-        assert_eq!(called, places, "{contacts:?}");
+        assert_eq!(redirected(&world), places, "{contacts:?}");
         if places.is_empty() {
             assert_eq!(world.page(alice).ended("c1").unwrap().2, Some(302), "{contacts:?}");
         } else {

@@ -1,7 +1,6 @@
 //! Connections that peers open. A stranger's is closed unread and before any TLS; who is one, the driver says.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -10,7 +9,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::pump::{Broken, Pump, end_of, no_delay};
 use super::{Connection, Limits, OUTBOX, StreamListener, next_id};
-use crate::gateway::{Event, Tasks};
+use crate::gateway::{Event, Tasks, accept_failed};
 use crate::net::tls::TlsServer;
 use crate::sip::Flow;
 
@@ -30,9 +29,7 @@ pub(in crate::gateway) async fn accept(
         let (stream, remote) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%local, %error, "SIP accept");
-                // Out of descriptors: give the others a moment to end.
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                accept_failed(&format!("SIP {local}"), &error).await;
                 continue;
             }
         };
