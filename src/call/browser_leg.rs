@@ -1,5 +1,6 @@
 //! A browser's leg: browser protocol v1 on one side, the call's words on the other.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -281,7 +282,8 @@ impl Leg for BrowserLeg {
                 let sdp = browser::offer(&local, &policy);
                 self.part = Part::Rings(Box::new(local));
                 let id = self.call.to_string();
-                self.tell(cx, |call| ServerMessage::Incoming { call, id, from, name, to, sdp });
+                let (params, verified) = (BTreeMap::new(), None);
+                self.tell(cx, |call| ServerMessage::Incoming { call, id, from, name, to, sdp, params, verified });
             }
             part => self.part = part,
         }

@@ -1,26 +1,16 @@
 //! The messages of the browser protocol v1.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::MAX_FRAME;
+use super::present::{IceServer, PresentCall, Verified};
 use super::quality::{Flow, Grade, Way, Whose};
+use super::rules::broken_rule;
 use super::values;
-
-/// The longest session token, in bytes.
-pub const MAX_TOKEN: usize = 8 * 1024;
-/// The longest session description, in bytes.
-pub const MAX_SDP: usize = 32 * 1024;
-/// The longest ICE candidate line, in bytes.
-pub const MAX_CANDIDATE: usize = 1024;
-/// The longest media id, in bytes.
-pub const MAX_MID: usize = 64;
-/// The shortest and the longest digit, in milliseconds.
-pub const DIGIT_MS: std::ops::RangeInclusive<u16> = 40..=1000;
-/// The SIP statuses with which a browser may reject a call: busy, declined, unavailable.
-pub const REJECT_CODES: [u16; 3] = [486, 603, 480];
 
 /// What a browser sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -36,7 +26,19 @@ pub enum ClientMessage {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(regex(pattern = r"^[A-Za-z0-9._+:@*#~-]{1,64}$"))]
         user: Option<String>,
+        /// The secret of an earlier `welcome`: the session goes on, if it still waits; otherwise a new one opens.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+        resume: Option<String>,
     },
+    /// A fresh token for the session, of the same user.
+    Renew {
+        /// The signed session token.
+        #[schemars(length(max = 8192))]
+        token: String,
+    },
+    /// The end of the session and of its calls, at once.
+    Bye {},
     /// Call a number.
     Call {
         /// The call's id, of the client's choice and unique in its session.
@@ -52,6 +54,54 @@ pub enum ClientMessage {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(regex(pattern = r"^[A-Za-z0-9._+:@*#~-]{1,64}$"))]
         from: Option<String>,
+        /// What the page wants the called side to know: to trunks that take it, and in the call's record.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        #[schemars(extend("maxProperties" = 8, "propertyNames" = { "pattern": "^[a-z0-9-]{1,32}$" }, "additionalProperties" = { "type": "string", "maxLength": 256, "pattern": NO_CONTROLS }))]
+        params: BTreeMap<String, String>,
+    },
+    /// What would become of a number, without calling it.
+    Check {
+        /// What would be dialled.
+        #[schemars(length(min = 1, max = 128), extend("pattern" = NO_CONTROLS))]
+        to: String,
+        /// The caller id that would be asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(regex(pattern = r"^[A-Za-z0-9._+:@*#~-]{1,64}$"))]
+        from: Option<String>,
+        /// Comes back in the `checked`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        n: Option<u64>,
+    },
+    /// A call with nobody on the other side, to try the way to the gateway.
+    Probe {
+        /// The call's id, of the client's choice and unique in its session.
+        #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+        call: String,
+        /// The browser's offer; candidates need not be in it.
+        #[schemars(length(min = 1, max = 32768))]
+        sdp: String,
+    },
+    /// A new offer for a call that stands: an ICE restart, or another connection altogether.
+    Restart {
+        /// The call's id.
+        #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+        call: String,
+        /// The browser's offer.
+        #[schemars(length(min = 1, max = 32768))]
+        sdp: String,
+    },
+    /// What its user thinks of a call, which may just have ended.
+    Feedback {
+        /// The gateway's id of the call, from `answer` or `incoming`.
+        #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+        id: String,
+        /// From 1, the worst, to 5.
+        #[schemars(range(min = 1, max = 5))]
+        score: u8,
+        /// What was wrong, such as `one-way`, `choppy`, `delay`, `echo`, `noise` or `dropped`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(regex(pattern = r"^[a-z0-9-]{1,32}$"))]
+        issue: Option<String>,
     },
     /// Take an incoming call.
     Accept {
@@ -154,6 +204,47 @@ pub enum ServerMessage {
         session: String,
         /// The version of the protocol: 1.
         version: u32,
+        /// With which a later `hello` takes this session up again; for one use. Absent where sessions end with their socket.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resume: Option<String>,
+        /// How long the session waits for that, in milliseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        grace_ms: Option<u64>,
+        /// When the token runs out, in Unix seconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires: Option<u64>,
+        /// For `RTCPeerConnection`, where the gateway cannot be reached without; absent where it can.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ice_servers: Vec<IceServer>,
+        /// Of a session that was taken up again, and of no other: its calls.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        calls: Option<Vec<PresentCall>>,
+    },
+    /// The answer to `renew`.
+    Renewed {
+        /// When the new token runs out, in Unix seconds.
+        expires: u64,
+    },
+    /// The answer to `check`.
+    Checked {
+        /// From the `check`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        n: Option<u64>,
+        /// What would be dialled.
+        to: String,
+        /// Whether it would be called.
+        allowed: bool,
+        /// The number that it means, as it would be called.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        number: Option<String>,
+        /// What kind of number that is, such as `mobile`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kind: Option<String>,
+        /// Why it would not be called: the cause's name, as in `ended`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<String>,
+        /// The same in words, for a person.
+        text: String,
     },
     /// The dial plan took the call: our final description.
     Answer {
@@ -194,6 +285,12 @@ pub enum ServerMessage {
         to: String,
         /// Our offer.
         sdp: String,
+        /// What the trunk says about the call, where it is let say anything.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        params: BTreeMap<String, String>,
+        /// How far the caller's number is vouched for, by trunks whose word on it is taken.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        verified: Option<Verified>,
     },
     /// One side put the call on hold, or took it back.
     Held {
@@ -376,6 +473,8 @@ pub enum ErrorCode {
     BadSdp,
     /// The session has as many calls as it may have.
     TooManyCalls,
+    /// This was asked too often; later it is answered again.
+    TooOften,
 }
 
 impl ErrorCode {
@@ -393,6 +492,7 @@ impl ErrorCode {
             ErrorCode::WrongState => "wrong-state",
             ErrorCode::BadSdp => "bad-sdp",
             ErrorCode::TooManyCalls => "too-many-calls",
+            ErrorCode::TooOften => "too-often",
         }
     }
 }
@@ -423,8 +523,24 @@ impl MessageError {
 }
 
 /// The names that `type` may have in a client's message.
-const CLIENT_TYPES: [&str; 10] =
-    ["hello", "call", "accept", "reject", "candidate", "digits", "hold", "transfer", "hangup", "ping"];
+const CLIENT_TYPES: [&str; 16] = [
+    "hello",
+    "renew",
+    "bye",
+    "call",
+    "check",
+    "probe",
+    "restart",
+    "feedback",
+    "accept",
+    "reject",
+    "candidate",
+    "digits",
+    "hold",
+    "transfer",
+    "hangup",
+    "ping",
+];
 
 impl ClientMessage {
     /// Reads one text frame, strictly: unknown types and fields are errors, and each value obeys its rule.
@@ -437,7 +553,7 @@ impl ClientMessage {
             return Err(MessageError { code: ErrorCode::TooLong, text, call: None });
         }
         let message: ClientMessage = serde_json::from_str(frame).map_err(|error| explain(frame, &error))?;
-        match message.broken_rule() {
+        match broken_rule(&message) {
             None => Ok(message),
             Some(text) => {
                 let call = message.call().filter(|call| values::valid_call_id(call)).map(str::to_owned);
@@ -450,6 +566,8 @@ impl ClientMessage {
     pub fn call(&self) -> Option<&str> {
         match self {
             ClientMessage::Call { call, .. }
+            | ClientMessage::Probe { call, .. }
+            | ClientMessage::Restart { call, .. }
             | ClientMessage::Accept { call, .. }
             | ClientMessage::Reject { call, .. }
             | ClientMessage::Candidate { call, .. }
@@ -457,7 +575,12 @@ impl ClientMessage {
             | ClientMessage::Hold { call, .. }
             | ClientMessage::Transfer { call, .. }
             | ClientMessage::Hangup { call } => Some(call),
-            ClientMessage::Hello { .. } | ClientMessage::Ping { .. } => None,
+            ClientMessage::Hello { .. }
+            | ClientMessage::Renew { .. }
+            | ClientMessage::Bye {}
+            | ClientMessage::Check { .. }
+            | ClientMessage::Feedback { .. }
+            | ClientMessage::Ping { .. } => None,
         }
     }
 
@@ -465,72 +588,6 @@ impl ClientMessage {
     pub fn to_json(&self) -> String {
         // Strings, numbers and booleans under fixed names: serde_json has nothing to refuse.
         serde_json::to_string(self).unwrap_or_default()
-    }
-
-    /// The first rule for values that the message breaks, in words.
-    fn broken_rule(&self) -> Option<&'static str> {
-        if self.call().is_some_and(|call| !values::valid_call_id(call)) {
-            return Some("call: 1 to 64 of A-Z a-z 0-9 _ -");
-        }
-        match self {
-            ClientMessage::Hello { token, user } => hello_rule(token.as_deref(), user.as_deref()),
-            ClientMessage::Call { to, sdp, from, .. } => {
-                if !values::valid_destination(to) {
-                    Some("to: 1 to 128 characters, none of them a control character")
-                } else if from.as_deref().is_some_and(|from| !values::valid_user(from)) {
-                    Some("from: 1 to 64 of A-Z a-z 0-9 . _ + : @ * # ~ -")
-                } else {
-                    sdp_rule(sdp)
-                }
-            }
-            ClientMessage::Accept { sdp, .. } => sdp_rule(sdp),
-            ClientMessage::Reject { code: Some(code), .. } if !REJECT_CODES.contains(code) => {
-                Some("code: 486, 603 or 480")
-            }
-            ClientMessage::Candidate { candidate, mid, .. } => candidate_rule(candidate, mid.as_deref()),
-            ClientMessage::Digits { digits, .. } if !values::valid_digits(digits) => {
-                Some("digits: 1 to 64 of 0-9 * # A-D")
-            }
-            ClientMessage::Transfer { to, with, .. } => transfer_rule(to.as_deref(), with.as_deref()),
-            ClientMessage::Digits { ms: Some(ms), .. } if !DIGIT_MS.contains(ms) => Some("ms: 40 to 1000"),
-            _ => None,
-        }
-    }
-}
-
-fn transfer_rule(to: Option<&str>, with: Option<&str>) -> Option<&'static str> {
-    match (to, with) {
-        (Some(to), None) if !values::valid_destination(to) => {
-            Some("to: 1 to 128 characters, none of them a control character")
-        }
-        (None, Some(with)) if !values::valid_call_id(with) => Some("with: 1 to 64 of A-Z a-z 0-9 _ -"),
-        (Some(_), None) | (None, Some(_)) => None,
-        (Some(_), Some(_)) | (None, None) => Some("exactly one of to and with"),
-    }
-}
-
-fn hello_rule(token: Option<&str>, user: Option<&str>) -> Option<&'static str> {
-    if token.is_some_and(|token| token.len() > MAX_TOKEN) {
-        Some("token: at most 8192 bytes")
-    } else if user.is_some_and(|user| !values::valid_user(user)) {
-        Some("user: 1 to 64 of A-Z a-z 0-9 . _ + : @ * # ~ -")
-    } else {
-        None
-    }
-}
-
-fn sdp_rule(sdp: &str) -> Option<&'static str> {
-    (sdp.is_empty() || sdp.len() > MAX_SDP).then_some("sdp: 1 to 32768 bytes")
-}
-
-fn candidate_rule(candidate: &str, mid: Option<&str>) -> Option<&'static str> {
-    let plain = |text: &str| !text.chars().any(char::is_control);
-    if candidate.len() > MAX_CANDIDATE || !plain(candidate) {
-        Some("candidate: at most 1024 bytes, no control character")
-    } else if mid.is_some_and(|mid| mid.len() > MAX_MID || !plain(mid)) {
-        Some("mid: at most 64 bytes, no control character")
-    } else {
-        None
     }
 }
 
@@ -586,7 +643,11 @@ impl ServerMessage {
             | ServerMessage::Audio { call, .. }
             | ServerMessage::Ended { call, .. } => Some(call),
             ServerMessage::Error { call, .. } => call.as_deref(),
-            ServerMessage::Welcome { .. } | ServerMessage::Pong { .. } | ServerMessage::Draining {} => None,
+            ServerMessage::Welcome { .. }
+            | ServerMessage::Renewed { .. }
+            | ServerMessage::Checked { .. }
+            | ServerMessage::Pong { .. }
+            | ServerMessage::Draining {} => None,
         }
     }
 }

@@ -6,17 +6,21 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod message;
+pub mod present;
 pub mod quality;
+pub mod rules;
 pub mod schema;
 pub mod token;
 pub mod values;
 
 pub use message::{ClientMessage, ErrorCode, Holder, MessageError, Party, ServerMessage, TransferState};
+pub use present::{CallState, Course, IceServer, PresentCall, Verified};
 pub use quality::{Flow, Grade, Way, Whose};
 pub use schema::json_schema;
 pub use token::{Claims, TokenError, TokenVerifier, sign_hs256};
 pub use values::{
-    valid_call_id, valid_destination, valid_digits, valid_display_name, valid_header_value, valid_number, valid_user,
+    valid_call_id, valid_destination, valid_digits, valid_display_name, valid_header_value, valid_number,
+    valid_param_name, valid_param_value, valid_user,
 };
 
 /// The name of the WebSocket subprotocol.

@@ -8,7 +8,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::message::MAX_TOKEN;
+use super::rules::MAX_TOKEN;
 use super::values::{valid_destination, valid_user};
 
 /// The shortest HS256 secret, in bytes, that a configuration shall take: shorter ones can be guessed

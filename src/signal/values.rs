@@ -17,6 +17,12 @@ pub const MAX_DISPLAY_NAME: usize = 128;
 pub const MAX_DIGITS: usize = 64;
 /// The longest value for a SIP header, in bytes.
 pub const MAX_HEADER_VALUE: usize = 512;
+/// The most parameters of one call.
+pub const MAX_PARAMS: usize = 8;
+/// The longest name of a parameter, in characters.
+pub const MAX_PARAM_NAME: usize = 32;
+/// The longest value of a parameter, in characters.
+pub const MAX_PARAM_VALUE: usize = 256;
 
 /// A call's id as the client chose it: `[A-Za-z0-9_-]{1,64}`.
 pub fn valid_call_id(text: &str) -> bool {
@@ -58,6 +64,17 @@ pub fn valid_header_value(text: &str) -> bool {
     printable(text) && text.len() <= MAX_HEADER_VALUE
 }
 
+/// The name of a call's parameter, `X-Param-NAME` in SIP: `[a-z0-9-]{1,32}`.
+pub fn valid_param_name(text: &str) -> bool {
+    (1..=MAX_PARAM_NAME).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// The value of a call's parameter: up to 256 characters, none of them a control character.
+pub fn valid_param_value(text: &str) -> bool {
+    printable(text) && text.chars().count() <= MAX_PARAM_VALUE
+}
+
 /// Neither C0, DEL nor C1 controls, nor Unicode's own line ends.
 fn printable(text: &str) -> bool {
     !text.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
@@ -69,7 +86,7 @@ mod tests {
 
     #[test]
     fn nothing_that_ends_a_line_passes_any_rule() {
-        let rules: [fn(&str) -> bool; 7] = [
+        let rules: [fn(&str) -> bool; 9] = [
             valid_call_id,
             valid_user,
             valid_number,
@@ -77,6 +94,8 @@ mod tests {
             valid_display_name,
             valid_digits,
             valid_header_value,
+            valid_param_name,
+            valid_param_value,
         ];
         for bad in ["1\r\nVia: x", "1\n", "1\r", "1\0", "\u{7f}", "\u{85}", "\u{2028}"] {
             for (index, rule) in rules.iter().enumerate() {
@@ -98,6 +117,9 @@ mod tests {
         assert!(valid_destination(&"é".repeat(128)) && !valid_destination(&"é".repeat(129)));
         assert!(valid_display_name("") && valid_display_name("Zoë \"Z\" O'Neil"));
         assert!(valid_digits("0123456789*#ABCD") && !valid_digits("") && !valid_digits("a") && !valid_digits("1w2"));
+        assert!(valid_param_name("crm-id") && !valid_param_name("") && !valid_param_name("Crm"));
+        assert!(!valid_param_name(&"x".repeat(33)) && !valid_param_name("a_b"));
+        assert!(valid_param_value("") && valid_param_value(&"é".repeat(256)) && !valid_param_value(&"é".repeat(257)));
         assert!(valid_header_value("text/plain; q=1") && !valid_header_value(&"x".repeat(513)));
     }
 }

@@ -80,7 +80,7 @@ impl Switch {
             }
         };
         match (message, greeted) {
-            (ClientMessage::Hello { token, user }, false) => self.hello(now, socket, token.as_deref(), user),
+            (ClientMessage::Hello { token, user, .. }, false) => self.hello(now, socket, token.as_deref(), user),
             (ClientMessage::Hello { .. }, true) => {
                 self.error(socket, ErrorCode::BadOrder, "the session is open already", None);
             }
@@ -89,7 +89,17 @@ impl Switch {
                 let call = message.call().map(str::to_owned);
                 self.error(socket, ErrorCode::BadOrder, "say hello first", call);
             }
-            (ClientMessage::Call { call, to, sdp, from }, true) => self.dial(now, socket, call, to, &sdp, from),
+            (ClientMessage::Call { call, to, sdp, from, .. }, true) => self.dial(now, socket, call, to, &sdp, from),
+            (ClientMessage::Probe { call, .. }, true) => {
+                self.error(socket, ErrorCode::WrongState, "probes are not taken yet", Some(call));
+            }
+            (
+                ClientMessage::Renew { .. }
+                | ClientMessage::Bye {}
+                | ClientMessage::Check { .. }
+                | ClientMessage::Feedback { .. },
+                true,
+            ) => self.error(socket, ErrorCode::WrongState, "this is not taken yet", None),
             (message, true) => self.about_call(now, socket, message),
         }
     }
@@ -107,7 +117,20 @@ impl Switch {
         let user = session.user.clone();
         self.sessions.greet(socket, session);
         self.timers.set(Owner::Socket(socket), deadline);
-        self.tell(socket, &ServerMessage::Welcome { user, session: format!("{:x}", socket.0), version: VERSION });
+        let session = format!("{:x}", socket.0);
+        self.tell(
+            socket,
+            &ServerMessage::Welcome {
+                user,
+                session,
+                version: VERSION,
+                resume: None,
+                grace_ms: None,
+                expires: None,
+                ice_servers: Vec::new(),
+                calls: None,
+            },
+        );
         if self.draining {
             self.tell(socket, &ServerMessage::Draining {});
         }
@@ -227,7 +250,17 @@ impl Switch {
                 BrowserEvent::Transfer { to, rights: Box::new(rights.unwrap_or_default()) }
             }
             ClientMessage::Hangup { .. } => BrowserEvent::Hangup,
-            ClientMessage::Hello { .. } | ClientMessage::Call { .. } | ClientMessage::Ping { .. } => return,
+            ClientMessage::Restart { call, .. } => {
+                return self.error(socket, ErrorCode::WrongState, "restarts are not taken yet", Some(call));
+            }
+            ClientMessage::Hello { .. }
+            | ClientMessage::Renew { .. }
+            | ClientMessage::Bye {}
+            | ClientMessage::Call { .. }
+            | ClientMessage::Check { .. }
+            | ClientMessage::Probe { .. }
+            | ClientMessage::Feedback { .. }
+            | ClientMessage::Ping { .. } => return,
         };
         self.call_event(now, id, Event::Browser(socket, event));
     }

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use super::super::present::{CallState, Course};
+use super::super::rules::{MAX_CANDIDATE, MAX_SDP, MAX_TOKEN};
 use super::*;
 
 fn refused(frame: &str) -> MessageError {
@@ -11,11 +13,36 @@ fn each_client_message_reads_what_it_writes() {
     let call = || "c1".to_owned();
     let sdp = || "v=0\r\n".to_owned();
     let messages = [
-        (ClientMessage::Hello { token: Some("a.b.c".into()), user: None }, r#"{"type":"hello","token":"a.b.c"}"#),
-        (ClientMessage::Hello { token: None, user: Some("alice".into()) }, r#"{"type":"hello","user":"alice"}"#),
         (
-            ClientMessage::Call { call: call(), to: "600".into(), sdp: sdp(), from: None },
+            ClientMessage::Hello { token: Some("a.b.c".into()), user: None, resume: None },
+            r#"{"type":"hello","token":"a.b.c"}"#,
+        ),
+        (
+            ClientMessage::Hello { token: None, user: Some("alice".into()), resume: Some("5f".into()) },
+            r#"{"type":"hello","user":"alice","resume":"5f"}"#,
+        ),
+        (ClientMessage::Renew { token: "a.b.c".into() }, r#"{"type":"renew","token":"a.b.c"}"#),
+        (ClientMessage::Bye {}, r#"{"type":"bye"}"#),
+        (
+            ClientMessage::Call { call: call(), to: "600".into(), sdp: sdp(), from: None, params: BTreeMap::new() },
             r#"{"type":"call","call":"c1","to":"600","sdp":"v=0\r\n"}"#,
+        ),
+        (
+            ClientMessage::Call {
+                call: call(),
+                to: "600".into(),
+                sdp: sdp(),
+                from: None,
+                params: BTreeMap::from([("crm".to_owned(), "7 é".to_owned())]),
+            },
+            r#"{"type":"call","call":"c1","to":"600","sdp":"v=0\r\n","params":{"crm":"7 é"}}"#,
+        ),
+        (ClientMessage::Check { to: "600".into(), from: None, n: Some(3) }, r#"{"type":"check","to":"600","n":3}"#),
+        (ClientMessage::Probe { call: call(), sdp: sdp() }, r#"{"type":"probe","call":"c1","sdp":"v=0\r\n"}"#),
+        (ClientMessage::Restart { call: call(), sdp: sdp() }, r#"{"type":"restart","call":"c1","sdp":"v=0\r\n"}"#),
+        (
+            ClientMessage::Feedback { id: "00c5".into(), score: 2, issue: Some("one-way".into()) },
+            r#"{"type":"feedback","id":"00c5","score":2,"issue":"one-way"}"#,
         ),
         (ClientMessage::Accept { call: call(), sdp: sdp() }, r#"{"type":"accept","call":"c1","sdp":"v=0\r\n"}"#),
         (ClientMessage::Reject { call: call(), code: Some(603) }, r#"{"type":"reject","call":"c1","code":603}"#),
@@ -76,6 +103,16 @@ fn what_is_malformed_gets_one_error_that_names_the_call_when_it_can() {
         (r#"{"type":"call","call":"c1","to":"1","sdp":""}"#, ErrorCode::BadMessage, Some("c1")),
         (r#"{"type":"call","call":"c1","to":"1","sdp":"v=0","from":"a<b>"}"#, ErrorCode::BadMessage, Some("c1")),
         (r#"{"type":"hello","user":"a b"}"#, ErrorCode::BadMessage, None),
+        (r#"{"type":"hello","user":"a","resume":"a b"}"#, ErrorCode::BadMessage, None),
+        (r#"{"type":"bye","call":"c1"}"#, ErrorCode::BadMessage, Some("c1")),
+        (r#"{"type":"check","to":"1\n"}"#, ErrorCode::BadMessage, None),
+        (r#"{"type":"restart","call":"c1","sdp":""}"#, ErrorCode::BadMessage, Some("c1")),
+        (r#"{"type":"probe","call":"c1"}"#, ErrorCode::BadMessage, Some("c1")),
+        (r#"{"type":"feedback","id":"5","score":0}"#, ErrorCode::BadMessage, None),
+        (r#"{"type":"feedback","id":"5","score":6}"#, ErrorCode::BadMessage, None),
+        (r#"{"type":"feedback","id":"5","score":5,"issue":"A b"}"#, ErrorCode::BadMessage, None),
+        (r#"{"type":"call","call":"c1","to":"1","sdp":"v","params":{"A":"1"}}"#, ErrorCode::BadMessage, Some("c1")),
+        (r#"{"type":"call","call":"c1","to":"1","sdp":"v","params":{"a":"\r"}}"#, ErrorCode::BadMessage, Some("c1")),
         (r#"{"type":"hello"} {"type":"hello"}"#, ErrorCode::BadMessage, None),
     ];
     for (frame, code, call) in table {
@@ -106,8 +143,50 @@ fn lengths_are_limited() {
 fn server_messages_are_as_the_protocol_says() {
     let table = [
         (
-            ServerMessage::Welcome { user: "alice".into(), session: "s1".into(), version: 1 },
+            ServerMessage::Welcome {
+                user: "alice".into(),
+                session: "s1".into(),
+                version: 1,
+                resume: None,
+                grace_ms: None,
+                expires: None,
+                ice_servers: Vec::new(),
+                calls: None,
+            },
             r#"{"type":"welcome","user":"alice","session":"s1","version":1}"#,
+        ),
+        (
+            ServerMessage::Welcome {
+                user: "alice".into(),
+                session: "s1".into(),
+                version: 1,
+                resume: Some("5f".into()),
+                grace_ms: Some(30_000),
+                expires: Some(1_800_000_000),
+                ice_servers: vec![IceServer {
+                    urls: vec!["turn:t.example:3478".into()],
+                    username: Some("1800000000:alice".into()),
+                    credential: Some("aGVsbG8=".into()),
+                }],
+                calls: Some(vec![PresentCall {
+                    call: "c1".into(),
+                    id: "00c5".into(),
+                    direction: Course::Out,
+                    remote: "600".into(),
+                    name: None,
+                    state: CallState::Answered,
+                    held_by_us: false,
+                    held_by_them: true,
+                    since_ms: 1200,
+                }]),
+            },
+            concat!(
+                r#"{"type":"welcome","user":"alice","session":"s1","version":1,"resume":"5f","grace_ms":30000,"#,
+                r#""expires":1800000000,"ice_servers":[{"urls":["turn:t.example:3478"],"#,
+                r#""username":"1800000000:alice","credential":"aGVsbG8="}],"#,
+                r#""calls":[{"call":"c1","id":"00c5","direction":"out","remote":"600","state":"answered","#,
+                r#""held_by_us":false,"held_by_them":true,"since_ms":1200}]}"#
+            ),
         ),
         (
             ServerMessage::Held { call: "c1".into(), by: Holder::Them, on: true },
@@ -173,6 +252,8 @@ fn the_guides_transcripts_are_true() {
         .chain(
             [
                 "welcome",
+                "renewed",
+                "checked",
                 "answer",
                 "ringing",
                 "early",
@@ -216,6 +297,7 @@ fn the_guides_refusals_are_true() {
         ErrorCode::WrongState,
         ErrorCode::BadSdp,
         ErrorCode::TooManyCalls,
+        ErrorCode::TooOften,
     ] {
         assert!(GUIDE.contains(&format!("\n| `{code}` |")), "{code}");
         assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{code}\""));
