@@ -67,19 +67,21 @@ async function hangUpAndEnd(sipp, rtp) {
 export class Network {
   #secret = randomBytes(24).toString('hex');
 
-  static async start() {
-    const network = new Network();
+  /** `http` are further lines of that section, `sections` further sections, `rules` further rules of the dial plan. */
+  static async start({ http = '', sections = '', rules = '' } = {}) {
+    const network = new this();
     network.sippPort = await freeUdpPort();
     network.sipPort = await freeUdpPort();
-    const http = await freeTcpPort();
-    network.gateway = await Gateway.configured(OUT, { config: network.#config(http), plan: PLAN });
+    network.httpPort = await freeTcpPort();
+    network.gateway = await Gateway.configured(OUT, { config: network.#config(http) + sections, plan: PLAN + rules });
     return network;
   }
 
   #config(http) {
     return `
 [http]
-listen = "127.0.0.1:${http}"
+listen = "127.0.0.1:${this.httpPort}"
+${http}
 
 [sip]
 udp = ["127.0.0.1:${this.sipPort}"]
@@ -114,9 +116,9 @@ sources = ["127.0.0.1"]
   url(user, options) { return `${this.gateway.url}?token=${this.token(user, options)}`; }
 
   /** SIPp as the phone that is called. It speaks as the callee unless told otherwise. */
-  async callee(t, scenario = 'callee', { says = 'callee', args } = {}) {
+  async callee(t, scenario = 'callee', { says = 'callee', args, port = this.sippPort } = {}) {
     const rtp = await RtpPhone.open(says && narrow[says]);
-    const sipp = await Sipp.start({ scenario, port: this.sippPort, out: OUT, keys: { rtp_port: rtp.port }, args });
+    const sipp = await Sipp.start({ scenario, port, out: OUT, keys: { rtp_port: rtp.port }, args });
     t.after(() => hangUpAndEnd(sipp, rtp));
     return { sipp, rtp };
   }

@@ -1,0 +1,57 @@
+/** Other people's web phones in Chromium, unmodified as they come from npm: SIP over WebSocket (RFC 7118). */
+
+import { after, before, describe, test } from 'node:test';
+import { Chromium } from '../lib/chromium.js';
+import { speech } from '../lib/stage.js';
+import * as cases from './cases.js';
+import { OpenNetwork } from './network.js';
+import { Pages } from './pages.js';
+
+let chromium;
+let pages;
+let network;
+before(async () => {
+  chromium = await Chromium.launch({ microphone: speech.caller.file });
+  pages = await Pages.start();
+  network = await OpenNetwork.start({ origin: pages.origin });
+});
+after(async () => {
+  await chromium?.close();
+  pages?.close();
+  await network?.end();
+});
+
+function library(name, body) {
+  const registering = (t) => cases.opener(t, () => chromium, () => pages, () => network, name);
+  const holds = (what, run, options) => test(what, (t) => run(registering(t), network, t, options));
+  describe(`${name} in Chromium`, () => {
+    holds('calls out, heard at both ends', cases.outbound);
+    holds('is called, heard at both ends', cases.inbound);
+    holds('is hung up by the phone', cases.hungUpByPhone);
+    holds('declines', cases.declined);
+    holds('is refused', cases.refused);
+    holds('gives up while it rings', cases.cancelled);
+    holds('hears early media', cases.earlyMedia);
+    holds('sends digits by INFO', cases.digits, { how: 'info' });
+    holds('holds', cases.hold);
+    holds('transfers', cases.transfer);
+    test('may not register with a wrong password', (t) => cases.wrongPassword(t, () => chromium, () => pages, () => network, name));
+    body?.(holds);
+  });
+}
+
+library('jssip', (holds) => {
+  holds('calls out with a session token', cases.outbound, { bearer: true });
+  holds('sends digits by RFC 4733', cases.digits, { how: 'rfc4733' });
+  holds('transfers with consultation', cases.attendedTransfer);
+  holds('rings with all of a user’s registrations', cases.twoRing);
+  holds('is closed in a call', cases.closed);
+});
+
+library('sipjs', (holds) => {
+  holds('calls out with a session token', cases.outbound, { bearer: true });
+  holds('sends digits by RFC 4733', cases.digits, { how: 'rfc4733', account: { digits: 'rfc4733' } });
+  holds('transfers with consultation', cases.attendedTransfer);
+});
+
+library('sipml5');
