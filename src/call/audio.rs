@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::party::Party;
-use super::{Context, LegSound, MediaRecord, NoAudioRecord, Score};
+use super::{Context, LegSound, MediaRecord, NoAudioRecord, Notice, Score};
 use crate::sdp::{CallQuality, FlowQuality, LegQuality, MediaLoss, Mos, NoAudio, Side, Verdict};
 use crate::signal::{Flow, Grade, ServerMessage, Way, Whose};
 
@@ -23,6 +23,8 @@ pub(super) struct Audio {
     legs: [LegTally; 2],
     /// The worse direction's score in the last second.
     present: Option<Mos>,
+    /// The last second.
+    last: Option<CallQuality>,
 }
 
 /// Sums over the seconds of a call.
@@ -107,6 +109,19 @@ impl Audio {
         self.present
     }
 
+    /// How a leg sounded in the last second.
+    pub(super) fn last(&self, side: Side) -> Option<&LegQuality> {
+        self.last.as_ref().map(|last| last.leg(side))
+    }
+
+    /// The present verdict on what a side says.
+    pub(super) fn verdict_on(&self, from: Side) -> Option<Verdict> {
+        match from {
+            Side::A => self.a,
+            Side::B => self.b,
+        }
+    }
+
     fn grade(&self, quality: &CallQuality) -> Grade {
         let heard = [quality.a.hears, quality.b.hears].into_iter().flatten();
         match heard.map(|heard| heard.mos.value()).reduce(f32::min) {
@@ -132,6 +147,7 @@ impl Core {
         let [a, b] = &mut self.audio.legs;
         a.add(&quality.a);
         b.add(&quality.b);
+        self.audio.last = Some(*quality);
         self.audio.present = [quality.a.hears, quality.b.hears].into_iter().flatten().map(|heard| heard.mos).min();
         let grade = self.audio.grade(quality);
         for side in Side::BOTH {
@@ -150,6 +166,7 @@ impl Core {
         self.audio_back(cx, from);
         let Some(Verdict { at, cause }) = verdict else {
             tracing::info!(call = %self.id, from = letter(from), "the sound is back");
+            cx.notice(Notice::Audio { call: self.id.to_string(), from: from.into() });
             return self.tell_audio(cx, |side, call| ServerMessage::Audio { call, way: way(side, from) });
         };
         if cause.is_fault() {
@@ -158,6 +175,13 @@ impl Core {
             tracing::info!(call = %self.id, from = letter(from), leg = letter(at), %cause, "no audio");
         }
         self.note(cx, from, at, cause);
+        cx.notice(Notice::NoAudio {
+            call: self.id.to_string(),
+            from: from.into(),
+            leg: at.into(),
+            cause: cause.as_str().to_owned(),
+            fault: cause.is_fault(),
+        });
         self.tell_audio(cx, |side, call| {
             let whose = if side == at { Whose::Us } else { Whose::Them };
             let text = words(cause, whose).to_owned();

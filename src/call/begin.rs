@@ -11,7 +11,7 @@ use super::screening::{
 use super::state::{Asking, Routing, State};
 use super::trunk_leg::TrunkLeg;
 use super::trunk_sdp::SDP;
-use super::{CallId, Cause, Cdr, Context, Direction, Effect, Origin, Special, TrunkTried};
+use super::{CallId, Cause, Cdr, Context, Direction, Effect, Origin, Special, TrunkTried, fetch};
 use crate::dialplan::Decision;
 use crate::sdp::Side;
 use crate::sip::Request;
@@ -22,6 +22,7 @@ pub(super) fn begin(cx: &mut Context, id: CallId, origination: Origination) -> (
         Origination::Browser(request) => of_browser(cx, id, request),
         Origination::Phone(request) => of_phone(cx, id, request),
         Origination::Trunk(request) => of_trunk(cx, id, request),
+        Origination::Fetch(request) => fetch::begin(cx, id, request),
     }
 }
 
@@ -36,7 +37,8 @@ fn of_browser(cx: &mut Context, id: CallId, request: OutboundRequest) -> (Core, 
     let caller = Party::Browser(Box::new(BrowserLeg::caller(id, &name, socket, rights.clone(), offer)));
     let mut core = Core::new(cx, id, record, caller);
     core.rights = Some(rights);
-    decided_on(cx, core, decided)
+    let state = decided_on(cx, &mut core, decided);
+    (core, state)
 }
 
 fn of_phone(cx: &mut Context, id: CallId, request: PhoneRequest) -> (Core, State) {
@@ -54,7 +56,8 @@ fn of_phone(cx: &mut Context, id: CallId, request: PhoneRequest) -> (Core, State
     let mut core = Core::new(cx, id, record, Party::Sip(Box::new(leg)));
     core.rights = Some(rights);
     core.forwards = forwards;
-    decided_on(cx, core, decided)
+    let state = decided_on(cx, &mut core, decided);
+    (core, state)
 }
 
 fn of_trunk(cx: &mut Context, id: CallId, request: InboundRequest) -> (Core, State) {
@@ -76,7 +79,8 @@ fn of_trunk(cx: &mut Context, id: CallId, request: InboundRequest) -> (Core, Sta
     let mut core = Core::new(cx, id, record, Party::Sip(Box::new(leg)));
     core.forwards = forwards;
     core.caller_name = parties.announcement.name;
-    decided_on(cx, core, decided)
+    let state = decided_on(cx, &mut core, decided);
+    (core, state)
 }
 
 /// The offer in an INVITE; a body that is something else is refused.
@@ -91,8 +95,8 @@ pub(super) fn offer_of(request: &Request) -> (Option<Vec<u8>>, Result<(), Cause>
 }
 
 /// The plan has decided: the call goes on, is refused, or waits for what a web hook says.
-fn decided_on(cx: &mut Context, mut core: Core, decided: Result<(Decision, Behalf), Refused>) -> (Core, State) {
-    let state = match decided {
+pub(super) fn decided_on(cx: &mut Context, core: &mut Core, decided: Result<(Decision, Behalf), Refused>) -> State {
+    match decided {
         Ok((Decision::Ask { rule, hook, question, plain, otherwise }, behalf)) => {
             core.record.rule = Some(rule.clone());
             let until = cx.now.instant + hook.within;
@@ -102,11 +106,10 @@ fn decided_on(cx: &mut Context, mut core: Core, decided: Result<(Decision, Behal
         }
         Ok((decision, behalf)) => {
             let screened = screening::screened(cx, decision, &behalf);
-            go_on(cx, &mut core, screened)
+            go_on(cx, core, screened)
         }
-        Err(refused) => go_on(cx, &mut core, Err(refused)),
-    };
-    (core, state)
+        Err(refused) => go_on(cx, core, Err(refused)),
+    }
 }
 
 /// Asks for media resources, or refuses.
@@ -130,7 +133,7 @@ pub(super) fn go_on(cx: &mut Context, core: &mut Core, screened: Result<Screened
     match hunt_for(cx, core, screened).and_then(|hunt| ask(cx, core, hunt)) {
         Ok((a, b, hunt)) => {
             let until = cx.now.instant + cx.settings.lease_within;
-            State::Routing(Routing { until, ring_for, hunt, a, b, ringback: None })
+            State::Routing(Routing { until, ring_for, hunt, a, b, ringback: core.waits() })
         }
         Err(cause) => State::Over.nobody_there(core, cx, cause),
     }
@@ -145,6 +148,10 @@ pub(super) fn ask(
     let none = || Cause::special(Origin::Gateway, Special::NoResources);
     let own = core.party(Side::A).and_then(Party::sip).map(TrunkLeg::peers).unwrap_or_default();
     let (theirs, browsers) = (hunt.peers(), hunt.has_browsers());
+    if let Some(fetched) = core.fetched {
+        let slot = core.slots.ask(cx, theirs, browsers).ok_or_else(none)?;
+        return Ok((fetched.slot, slot, hunt));
+    }
     if own.is_empty() {
         let slot = core.slots.ask(cx, theirs, true).ok_or_else(none)?;
         return Ok((slot, slot, hunt));

@@ -7,10 +7,11 @@
 //! [RFC 6432](https://www.rfc-editor.org/rfc/rfc6432); its `location` parameter
 //! ([RFC 8606](https://www.rfc-editor.org/rfc/rfc8606)) is read past.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Who brought the call to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
     /// The browser's user (told to the browser as `us`).

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 
 use super::join::Mail;
 use super::transfer::TransferTo;
-use super::{CallId, Cdr, Directory, Now, SocketId, Trunk, Trunks};
+use super::{CallId, Cdr, Directory, Notice, Now, SocketId, Trunk, Trunks};
 use crate::dialplan::{Hook, Plan, Question};
 use crate::sdp::{CodecPolicy, Fingerprint, MediaCommand, RtpSlot, Tone};
 use crate::signal::ServerMessage;
@@ -124,12 +124,19 @@ pub enum Effect {
     },
     /// The record of the call, once.
     Record(Box<Cdr>),
+    /// Tell those who watch.
+    Notice(Box<Notice>),
 }
 
 impl Context<'_> {
     /// Tells a browser something.
     pub(super) fn tell(&mut self, socket: SocketId, message: ServerMessage) {
         self.effects.push(Effect::Tell { socket, message });
+    }
+
+    /// Tells those who watch.
+    pub(super) fn notice(&mut self, notice: Notice) {
+        self.effects.push(Effect::Notice(Box::new(notice)));
     }
 
     /// Commands the media path.

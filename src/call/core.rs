@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::audio::Audio;
 use super::established::Next;
 use super::leg::{Happened, Progress, Way};
+use super::notice::Notice;
 use super::party::{Party, Said};
 use super::screening::Next as Then;
 use super::slots::Slots;
@@ -48,8 +49,17 @@ pub(super) struct Core {
     pub then: Option<Box<Then>>,
     /// The caller's leg has its description.
     pub prepared: bool,
+    /// The caller was rung first, and has answered: he waits for who is called.
+    pub fetched: Option<Fetched>,
     /// The Max-Forwards of INVITEs that this call makes: one less than it came with.
     pub forwards: u8,
+}
+
+/// A caller who was rung first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fetched {
+    /// The slot that his devices were rung with.
+    pub slot: RtpSlot,
 }
 
 /// Which party holds the other.
@@ -86,10 +96,15 @@ pub(super) struct Sound {
 
 impl Core {
     pub(super) fn new(cx: &Context, id: CallId, record: Cdr, caller: Party) -> Core {
+        Core { a: Some(caller), ..Core::unseated(cx, id, record) }
+    }
+
+    /// A call whose caller is not there yet.
+    pub(super) fn unseated(cx: &Context, id: CallId, record: Cdr) -> Core {
         Core {
             id,
             direction: record.direction,
-            a: Some(caller),
+            a: None,
             b: None,
             holds: Holds::default(),
             rights: None,
@@ -106,6 +121,7 @@ impl Core {
             caller_name: None,
             then: None,
             prepared: false,
+            fetched: None,
         }
     }
 
@@ -115,6 +131,11 @@ impl Core {
             Side::A => self.a.as_ref(),
             Side::B => self.b.as_ref(),
         }
+    }
+
+    /// Whether the caller hears our ringing tone already, where he waits and does not hear his own device's.
+    pub(super) fn waits(&self) -> Option<bool> {
+        self.fetched.map(|_| false)
     }
 
     /// What the party of a side can carry at best.
@@ -260,8 +281,10 @@ impl Core {
     pub(super) fn progress(&mut self, cx: &mut Context, progress: Progress) {
         if progress.ringing && self.record.ringing.is_none() {
             self.record.ringing = Some(cx.now.unix_ms);
+            cx.notice(Notice::Ringing { call: self.id.to_string() });
         }
-        if let Some(caller) = &mut self.a {
+        // One who was rung first has answered, and hears how the other side gets on.
+        if let Some(caller) = self.a.as_mut().filter(|_| self.fetched.is_none()) {
             caller.leg_mut().progress(cx, progress);
         }
     }
@@ -269,7 +292,8 @@ impl Core {
     /// The called side answered: tells the caller, then confirms it to the called side.
     pub(super) fn connect(&mut self, cx: &mut Context, callee: Party) -> Result<(), Cause> {
         self.seat(Side::B, callee);
-        for side in [Side::A, Side::B] {
+        let connected = self.fetched.map(|_| Side::A);
+        for side in [Side::A, Side::B].into_iter().filter(|side| Some(*side) != connected) {
             if let Some(party) = self.party_mut(side) {
                 party.leg_mut().connect(cx)?;
             }
@@ -289,6 +313,7 @@ impl Core {
         if self.direction == Direction::Inbound {
             self.record.trunk_result("answered");
         }
+        cx.notice(Notice::Answered { call: self.id.to_string(), user: self.record.user.clone() });
         Ok(())
     }
 
@@ -308,6 +333,7 @@ impl Core {
     pub(super) fn hold_answered(&mut self, cx: &mut Context, by: Side, on: bool, agreed: bool) {
         if agreed {
             self.holds.set(by, on);
+            cx.notice(Notice::Held { call: self.id.to_string(), by: by.into(), on });
         }
         if let Some(holder) = self.party_mut(by) {
             holder.leg_mut().hold_answered(cx, on, agreed);
@@ -323,6 +349,11 @@ impl Core {
         if let Some(other) = self.party_mut(from.other()).filter(|_| !digits.is_empty()) {
             other.leg_mut().digits(cx, &digits, ms, way);
         }
+    }
+
+    /// Whether a party holds the other.
+    pub(super) fn holds_other(&self, side: Side) -> bool {
+        self.holds.by(side)
     }
 
     /// What a party of an answered call hears.
@@ -350,7 +381,7 @@ impl Core {
         let plan = self.media_plan(sound);
         let browser = [&plan.a, &plan.b].into_iter().flatten().any(|leg| leg.media.browser().is_some());
         match &self.plan {
-            None if !browser && (plan.a.is_none() || plan.b.is_none()) => return,
+            None if !browser && self.fetched.is_none() && (plan.a.is_none() || plan.b.is_none()) => return,
             None => cx.media(MediaCommand::Start(plan.clone())),
             Some(present) if *present == plan => return,
             Some(_) => cx.media(MediaCommand::Update(plan.clone())),

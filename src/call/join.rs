@@ -61,6 +61,8 @@ pub enum Transferor {
     Browser(SocketId),
     /// A SIP peer.
     Sip(SessionId),
+    /// Whoever is on this side.
+    Side(Side),
 }
 
 /// What one call tells another.
@@ -137,8 +139,12 @@ impl Core {
         let is = |party: &Party| match transferor {
             Transferor::Browser(socket) => party.browser().is_some_and(|leg| leg.socket() == socket),
             Transferor::Sip(session) => party.sip().is_some_and(|leg| leg.session() == Some(session)),
+            Transferor::Side(_) => false, // known without a look
         };
-        let by = [Side::A, Side::B].into_iter().find(|side| self.party(*side).is_some_and(is))?;
+        let by = match transferor {
+            Transferor::Side(side) => side,
+            _ => [Side::A, Side::B].into_iter().find(|side| self.party(*side).is_some_and(is))?,
+        };
         let party = self.party(by.other())?;
         let sip = match party.sip() {
             Some(leg) => {

@@ -19,11 +19,14 @@ mod core;
 pub mod digits;
 pub mod directory;
 mod established;
+mod fetch;
 mod hunt;
 pub mod identity;
 pub mod join;
 pub mod leg;
+pub mod notice;
 pub mod number;
+pub mod operate;
 mod party;
 pub mod record;
 mod refer_in;
@@ -38,15 +41,19 @@ pub mod trunk_sdp;
 pub mod trunks;
 mod turns;
 pub mod types;
+pub mod view;
 
 pub use crate::sdp::{Network, NetworkError};
 pub use browser_leg::BrowserEvent;
 pub use cause::{Cause, Origin, Special};
 pub use context::{Context, Effect, Settings};
 pub use directory::{Directory, Phone};
+pub use fetch::FetchRequest;
 pub use identity::{Asserted, FromUser, Identity};
 pub use join::{Mail, Transferor};
+pub use notice::{End, NOTICES, Notice};
 pub use number::NumberFormat;
+pub use operate::{Act, Refusal};
 pub use record::{Cdr, Codecs, LegRecord, LegSound, MediaRecord, NoAudioRecord, Score, TransferRecord, TrunkTried};
 pub use screening::{InboundRequest, Origination, OutboundRequest, PhoneRequest, Rights};
 pub use state::{Call, Event};
@@ -57,3 +64,4 @@ pub use types::{
     CallId, Direction, DtmfMethod, Lease, LeaseRefusal, Now, Redirects, Refer, ReferIn, Register, SocketId, Trunk,
     TrunkLimits,
 };
+pub use view::{CallView, LegView, Phase};

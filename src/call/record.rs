@@ -1,11 +1,12 @@
 //! The call record (CDR): one JSON line for each call.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{CallId, Cause, Direction, Origin};
 
 /// What is written down of a call, once, when it is over.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Cdr {
     /// The call's id, as in `answer.id`, logs and metrics: 16 hexadecimal digits.
     pub call: String,
@@ -56,7 +57,7 @@ pub struct Cdr {
 }
 
 /// One transfer of a call.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TransferRecord {
     /// When it was over, Unix milliseconds.
     pub at: u64,
@@ -72,7 +73,7 @@ pub struct TransferRecord {
 }
 
 /// A time without sound in one direction.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NoAudioRecord {
     /// When it was recognised, Unix milliseconds.
     pub at: u64,
@@ -88,7 +89,7 @@ pub struct NoAudioRecord {
 }
 
 /// One trunk tried for a call.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TrunkTried {
     /// The trunk's name.
     pub trunk: String,
@@ -102,7 +103,7 @@ pub struct TrunkTried {
 }
 
 /// Codec names of both sides, as in SDP's registry.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Codecs {
     /// Towards who called.
     pub a: Option<String>,
@@ -111,7 +112,7 @@ pub struct Codecs {
 }
 
 /// Statistics of both sides.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MediaRecord {
     /// Who called.
     pub a: LegRecord,
@@ -120,7 +121,7 @@ pub struct MediaRecord {
 }
 
 /// Statistics of one side.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LegRecord {
     /// Packets received.
     pub packets_in: u64,
@@ -150,7 +151,7 @@ pub struct LegRecord {
 }
 
 /// How one side of an answered call sounded; absent where nothing was measured.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LegSound {
     /// What it sent us: the E-model's score (ITU-T G.107) second by second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -170,7 +171,7 @@ pub struct LegSound {
 }
 
 /// A score over a call.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Score {
     /// The mean of all seconds.
     pub mean: f32,

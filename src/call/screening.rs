@@ -9,7 +9,7 @@ use rand::RngExt as _;
 use super::browser_leg::Announcement;
 use super::identity::user_of;
 use super::trunk_leg::Owner;
-use super::{Cause, Context, Origin, SocketId, Special, Trunk};
+use super::{Cause, Context, FetchRequest, Origin, SocketId, Special, Trunk};
 use crate::dialplan::{Caller, Decision, Failover, TrunkChoice, Turn};
 use crate::sdp::BrowserOffer;
 use crate::signal::{valid_destination, valid_user};
@@ -96,6 +96,8 @@ pub enum Origination {
     Phone(PhoneRequest),
     /// A trunk.
     Trunk(InboundRequest),
+    /// Somebody who may ask for a user's calls.
+    Fetch(FetchRequest),
 }
 
 /// A call that may go on: by which rule, to whom, for how long.

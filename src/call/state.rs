@@ -3,10 +3,10 @@
 //! Each state holds only what it has, and is consumed by what happens next:
 //!
 //! ```text
-//! Asking -> Routing -> Inviting -> Early -> Established -> Releasing -> Over
-//!    |         ^  |          |        |                        ^
-//!    `---------|--`----------`--------`------------------------|
-//!              `-------------`--------` nobody took the call, and others are called (`turns`)
+//! Fetching -> Asking -> Routing -> Inviting -> Early -> Established -> Releasing -> Over
+//!    |          |         ^  |          |        |                        ^
+//!    `----------`---------|--`----------`--------`------------------------|
+//!                         `-------------`--------` nobody took the call, and others are called (`turns`)
 //! ```
 
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use super::begin::begin;
 use super::browser_leg::BrowserEvent;
 use super::core::{Core, Sound};
 use super::established::{Established, Next};
+use super::fetch::Fetching;
 use super::hunt::{Hunt, Hunted};
 use super::join::{Far, Mail, Transferor};
 use super::leg::{Happened, Progress, Way};
@@ -61,12 +62,14 @@ pub enum Event {
 /// One call.
 #[derive(Debug)]
 pub struct Call {
-    core: Core,
-    state: State,
+    pub(super) core: Core,
+    pub(super) state: State,
 }
 
 #[derive(Debug)]
 pub(super) enum State {
+    /// The user's own devices ring, for a call that was asked for.
+    Fetching(Box<Fetching>),
     /// A web hook has been asked what shall happen.
     Asking(Box<Asking>),
     /// The plan has accepted; media resources are awaited.
@@ -133,6 +136,11 @@ impl Call {
         Call { core, state }
     }
 
+    /// Its record so far.
+    pub(crate) fn record(&self) -> &super::Cdr {
+        &self.core.record
+    }
+
     /// The call's id.
     pub fn id(&self) -> CallId {
         self.core.id
@@ -163,6 +171,7 @@ impl Call {
         let (own, hunt) = match &self.state {
             State::Routing(Routing { until, .. }) | State::Releasing(Releasing { until }) => (Some(*until), None),
             State::Asking(asking) => (Some(asking.until), None),
+            State::Fetching(fetching) => (Some(fetching.until), fetching.hunt.deadline()),
             State::Inviting(Inviting { until, hunt, .. }) | State::Early(Early { until, hunt, .. }) => {
                 (Some(*until), hunt.deadline())
             }
@@ -188,6 +197,11 @@ impl Call {
             State::Releasing(state) => state.handle(&mut self.core, cx, event),
             state => state.handle(&mut self.core, cx, event),
         };
+        self.sync(cx);
+    }
+
+    /// Brings media path and ports up to date with the state.
+    pub(super) fn sync(&mut self, cx: &mut Context) {
         if let Some(sound) = self.state.sound(&self.core, cx) {
             self.core.sync_media(cx, sound);
         }
@@ -295,6 +309,7 @@ impl State {
 
     pub(super) fn hunt_mut(&mut self) -> Option<&mut Hunt> {
         match self {
+            State::Fetching(fetching) => Some(&mut fetching.hunt),
             State::Routing(Routing { hunt, .. })
             | State::Inviting(Inviting { hunt, .. })
             | State::Early(Early { hunt, .. }) => Some(hunt),
@@ -317,6 +332,7 @@ impl State {
     /// What came of the candidates.
     fn hunted(self, core: &mut Core, cx: &mut Context, hunted: Hunted) -> State {
         match (self, hunted) {
+            (State::Fetching(fetching), hunted) => fetching.hunted(core, cx, hunted),
             (state, Hunted::Over(cause)) => state.nobody_took(core, cx, cause, Some(Side::B)),
             (State::Inviting(Inviting { until, hunt, slots }), Hunted::Progress(progress)) => {
                 core.progress(cx, progress);
@@ -341,6 +357,9 @@ impl State {
     fn leased(self, core: &mut Core, cx: &mut Context) -> State {
         if let State::Established(_) = self {
             return self.established(core, cx, Established::transfer_leased);
+        }
+        if let State::Fetching(fetching) = self {
+            return fetching.leased(core, cx);
         }
         let State::Routing(Routing { until, ring_for, mut hunt, a, b, ringback }) = self else { return self };
         let (Some(own), Some(others)) = (core.slots.loan(a).cloned(), core.slots.loan(b).cloned()) else {
@@ -395,6 +414,7 @@ impl State {
         let due = |until: &Instant| *until <= cx.now.instant;
         let gateway = |special| Some(Cause::special(Origin::Gateway, special));
         match self {
+            State::Fetching(fetching) if due(&fetching.until) => gateway(Special::NoAnswer),
             State::Routing(Routing { until, .. }) if due(until) => gateway(Special::NoResources),
             State::Inviting(Inviting { until, .. }) if due(until) && core.direction == Direction::Outbound => {
                 Some(Cause::from_status(Origin::Network, 408))
@@ -467,13 +487,18 @@ impl State {
         let early = |ringback: bool, early: Option<LegMedia>| {
             // A SIP caller's own phone or network rings for him (180); a browser hears our tone.
             let browser = core.party(Side::A).is_some_and(|party| party.browser().is_some());
-            let a = if ringback && browser { Hears::PeerOr(cx.settings.ringback) } else { Hears::Peer };
+            let a = if ringback && (browser || core.fetched.is_some()) {
+                Hears::PeerOr(cx.settings.ringback)
+            } else {
+                Hears::Peer
+            };
             // The caller's sound is nobody's before the answer.
             Sound { a, b: Hears::Nothing, early }
         };
         match self {
             State::Routing(Routing { ringback: Some(ringback), .. }) => Some(early(*ringback, None)),
-            State::Asking(_) | State::Routing(_) | State::Releasing(_) | State::Over => None,
+            State::Asking(_) if core.fetched.is_some() => Some(early(false, None)),
+            State::Fetching(_) | State::Asking(_) | State::Routing(_) | State::Releasing(_) | State::Over => None,
             State::Inviting(Inviting { hunt, .. }) => Some(early(false, hunt.media())),
             State::Early(Early { hunt, ringback, .. }) => Some(early(*ringback, hunt.media())),
             State::Established(state) => {
@@ -501,7 +526,7 @@ fn connect(core: &mut Core, cx: &mut Context, mut hunt: Hunt, party: Party) -> S
 }
 
 impl Established {
-    fn next(self, core: &mut Core, cx: &mut Context, next: Next) -> State {
+    pub(super) fn next(self, core: &mut Core, cx: &mut Context, next: Next) -> State {
         match next {
             Next::Stay => State::Established(self),
             Next::End(cause, by) => State::Established(self).release(core, cx, cause, by),

@@ -15,6 +15,7 @@ use super::core::Core;
 use super::established::{Established, Next};
 use super::hunt::{Hunt, Hunted};
 use super::join::{Far, Mail};
+use super::notice::Notice;
 use super::party::{Party, Said};
 use super::screening::{self, Destination, InboundRequest, Rights, Screened, Wish};
 use super::trunk_leg::TrunkLeg;
@@ -47,6 +48,8 @@ pub enum TransferTo {
     Number(String),
     /// The other party of another call of the same browser: an attended transfer.
     Call(CallId, SocketId),
+    /// The other party of another call, at an operator's word: it is the user's side of that call that leaves.
+    Joined(CallId),
     /// The other party of a dialog, which may be of ours or of somebody else's, where the number leads to.
     Dialog {
         /// The dialog, as its other party sees it.
@@ -144,7 +147,7 @@ impl Established {
         }
         let number = match &wish.to {
             TransferTo::Number(number) => number.clone(),
-            TransferTo::Call(..) | TransferTo::Dialog { .. } => {
+            TransferTo::Call(..) | TransferTo::Joined(_) | TransferTo::Dialog { .. } => {
                 accept(core, cx, by, &wish);
                 cx.effects.push(Effect::Pair(wish.to.clone()));
                 let stage = Stage::Pairing(Box::new(wish));
@@ -454,7 +457,7 @@ pub(super) fn give_up(core: &mut Core, cx: &mut Context, transfer: &mut Transfer
 }
 
 /// Judges a wish by the dial plan, with the rights of the transferor or of the call's user.
-fn screen(core: &Core, cx: &mut Context, wish: &TransferWish, number: &str) -> Result<Screened, Cause> {
+pub(super) fn screen(core: &Core, cx: &mut Context, wish: &TransferWish, number: &str) -> Result<Screened, Cause> {
     let Some(rights) = wish.rights.as_ref().or(core.rights.as_ref()) else {
         return Err(Cause::from_status(Origin::Gateway, 403).in_words("No user's rights stand behind this transfer"));
     };
@@ -491,7 +494,12 @@ pub(super) fn tell(core: &mut Core, cx: &mut Context, by: Side, told: bool, news
     }
 }
 
-fn note(core: &mut Core, cx: &Context, transfer: &Transfer, how: &str, result: &str) {
+fn note(core: &mut Core, cx: &mut Context, transfer: &Transfer, how: &str, result: &str) {
+    let (call, by, to) = (core.id.to_string(), transfer.by.into(), transfer.to.clone());
+    cx.notice(match result {
+        "done" => Notice::Transferred { call, by, to, how: how.to_owned() },
+        result => Notice::TransferFailed { call, by, to, result: result.to_owned() },
+    });
     core.record.transfers.push(TransferRecord {
         at: cx.now.unix_ms,
         by: if transfer.by == Side::A { "a" } else { "b" }.to_owned(),
@@ -542,7 +550,7 @@ fn call(core: &mut Core, cx: &mut Context, screened: Screened, wish: &TransferWi
     let mut hunt = begin::hunt_for(cx, core, screened)?;
     let replaces = match &wish.to {
         TransferTo::Dialog { replaces, .. } => Some(replaces.clone()),
-        TransferTo::Number(_) | TransferTo::Call(..) => None,
+        TransferTo::Number(_) | TransferTo::Call(..) | TransferTo::Joined(_) => None,
     };
     hunt.refer(replaces.as_ref(), wish.referred_by.as_deref());
     let slot = core.slots.ask(cx, hunt.peers(), hunt.has_browsers());

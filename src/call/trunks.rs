@@ -256,9 +256,9 @@ impl Trunks {
         self.at(id).into_iter().flat_map(|entry| entry.located.targets())
     }
 
-    /// What was found out about a trunk, and about its targets.
-    pub fn set_health(&mut self, id: TrunkId, up: bool, is_target_up: impl Fn(&Target) -> bool) {
-        let Some(entry) = self.at_mut(id) else { return };
+    /// What was found out about a trunk, and about its targets; `true` where it is up, or down, and was not before.
+    pub fn set_health(&mut self, id: TrunkId, up: bool, is_target_up: impl Fn(&Target) -> bool) -> bool {
+        let Some(entry) = self.at_mut(id) else { return false };
         let trunk = &entry.trunk.name;
         let down: BTreeSet<Target> = entry.located.targets().filter(|target| !is_target_up(target)).cloned().collect();
         for target in entry.down.difference(&down) {
@@ -272,8 +272,9 @@ impl Trunks {
         match (std::mem::replace(&mut entry.up, up), up) {
             (true, false) => tracing::warn!(trunk, "the trunk is down: it is skipped until it answers"),
             (false, true) => tracing::info!(trunk, "the trunk is up"),
-            _ => {}
+            _ => return false,
         }
+        true
     }
 
     /// The best target that neither failed lately nor is down.

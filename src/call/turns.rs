@@ -49,7 +49,7 @@ impl State {
             Ok((hunt, ring_for)) => {
                 let until = cx.now.instant + cx.settings.lease_within;
                 match super::begin::ask(cx, core, hunt) {
-                    Ok((a, b, hunt)) => State::Routing(Routing { until, ring_for, hunt, a, b, ringback: None }),
+                    Ok((a, b, hunt)) => State::Routing(Routing { until, ring_for, hunt, a, b, ringback: core.waits() }),
                     Err(cause) => State::Over.release(core, cx, cause, None),
                 }
             }

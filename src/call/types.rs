@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Identity, Network, NumberFormat};
@@ -29,12 +30,23 @@ impl fmt::Display for CallId {
     }
 }
 
+impl std::str::FromStr for CallId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<CallId, Self::Err> {
+        // Sign and other lengths are not how an id is written: what they stand for is the number of no call.
+        let written =
+            text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        u64::from_str_radix(if written { text } else { "" }, 16).map(CallId)
+    }
+}
+
 /// A browser's WebSocket, numbered by the shell and never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId(pub u64);
 
 /// Who called whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// A browser called a number.

@@ -308,6 +308,7 @@ impl Driver {
                     }
                 }
                 Output::LeftEnded { number, over } => self.left_ended(number, over),
+                Output::Reply { .. } | Output::Event(_) => {}
                 Output::Cdr(cdr) => self.cdr.write(&cdr),
                 Output::Idle => idle = true,
             }

@@ -7,7 +7,7 @@ use rand::Rng as _;
 use super::directory::Present;
 use super::timers::Owner;
 use super::{CallId, EMERGENCY_ROOM, Now, Output, SocketId, Switch};
-use crate::call::{Call, Context, Effect, Event, Lease, Mail, Origination, TransferTo, Transferor};
+use crate::call::{Call, Context, Effect, Event, Lease, Mail, Notice, Origination, TransferTo, Transferor, notice};
 use crate::sdp::RtpSlot;
 use crate::signal::ServerMessage;
 
@@ -39,12 +39,17 @@ impl Switch {
     /// Begins a call and does what it wants at once.
     pub(super) fn begin(&mut self, now: Now, id: CallId, origination: Origination) {
         let call = self.with_context(now, |cx, _| Call::begin(cx, id, origination));
+        self.notice(notice::started(id, call.record()));
         self.calls.insert(id, call);
         self.carry_out(now, id);
     }
 
     /// Lets something of the calls act.
-    fn with_context<T>(&mut self, now: Now, act: impl FnOnce(&mut Context, &mut BTreeMap<CallId, Call>) -> T) -> T {
+    pub(super) fn with_context<T>(
+        &mut self,
+        now: Now,
+        act: impl FnOnce(&mut Context, &mut BTreeMap<CallId, Call>) -> T,
+    ) -> T {
         let most_calls = self.limits.calls_per_socket;
         let directory = Present { sessions: &self.sessions, phones: self.phones.as_ref(), now, most_calls };
         let mut cx = Context {
@@ -82,6 +87,7 @@ impl Switch {
     fn paired(&mut self, now: Now, id: CallId, wanted: &TransferTo) {
         let found = match wanted {
             TransferTo::Number(_) => None,
+            TransferTo::Joined(call) => self.calls.get(call).map(|it| (*call, Transferor::Side(it.users_side()))),
             TransferTo::Call(call, socket) => Some((*call, Transferor::Browser(*socket))),
             TransferTo::Dialog { replaces, .. } => self
                 .ua
@@ -106,7 +112,7 @@ impl Switch {
         self.carry_out(now, to);
     }
 
-    fn carry_out(&mut self, now: Now, id: CallId) {
+    pub(super) fn carry_out(&mut self, now: Now, id: CallId) {
         for effect in std::mem::take(&mut self.effects) {
             match effect {
                 Effect::Tell { socket, message } => {
@@ -128,7 +134,11 @@ impl Switch {
                 }
                 Effect::Pair(wanted) => self.paired(now, id, &wanted),
                 Effect::Forward { to, what } => self.forward(now, to, what),
-                Effect::Record(record) => self.output.push_back(Output::Cdr(record)),
+                Effect::Notice(notice) => self.output.push_back(Output::Event(notice)),
+                Effect::Record(record) => {
+                    self.notice(Notice::Ended { call: id.to_string(), cdr: record.clone() });
+                    self.output.push_back(Output::Cdr(record));
+                }
             }
         }
         let deadline = self.calls.get(&id).filter(|call| !call.is_over()).and_then(Call::deadline);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Reload;
-use crate::call::{CallId, Cdr, Lease, LeaseRefusal, SocketId};
+use super::{Command, Reload, Reply};
+use crate::call::{CallId, Cdr, Lease, LeaseRefusal, Notice, SocketId};
 use crate::sdp::{MediaCommand, MediaReport, RtpSlot};
 use crate::sip::{Flow, LeftDialog, Located, ResolveError, SessionId, TrunkDns};
 
@@ -113,6 +113,13 @@ pub enum Input {
         /// What was noted of it.
         left: Box<Left>,
     },
+    /// Call control from outside; answered at once by [`Output::Reply`].
+    Command {
+        /// Its number, of the shell's own choice.
+        number: u64,
+        /// What is asked for.
+        command: Command,
+    },
     /// Take no new calls; [`Output::Idle`] says when the last one has ended.
     Drain,
     /// End every call.
@@ -217,6 +224,15 @@ pub enum Output {
         /// Its peer has answered, or what was noted is no dialog; otherwise it was not reached, and may be asked again.
         over: bool,
     },
+    /// The answer to an [`Input::Command`].
+    Reply {
+        /// The command's number.
+        number: u64,
+        /// What it came to.
+        reply: Box<Reply>,
+    },
+    /// Something for those who watch: in the order in which it happened.
+    Event(Box<Notice>),
     /// The record of a call that is over, once for every call.
     Cdr(Box<Cdr>),
     /// Draining, and nothing is left: once.

@@ -12,6 +12,7 @@ mod config;
 mod directory;
 mod io;
 mod left;
+mod operator;
 mod phones;
 mod reload;
 mod sessions;
@@ -28,11 +29,13 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 pub use crate::call::{
-    Asserted, CallId, Cdr, Direction, DtmfMethod, FromUser, Identity, Lease, LeaseRefusal, Network, NetworkError, Now,
-    NumberFormat, Redirects, Refer, ReferIn, Register, SocketId, Trunk, TrunkLimits, TrunkTried,
+    Asserted, CallId, CallView, Cdr, Direction, DtmfMethod, End, FromUser, Identity, Lease, LeaseRefusal, NOTICES,
+    Network, NetworkError, Notice, Now, NumberFormat, Phase, Redirects, Refer, ReferIn, Register, SocketId, Trunk,
+    TrunkLimits, TrunkTried,
 };
 pub use config::{Auth, EMERGENCY_ROOM, SwitchConfig, SwitchLimits};
 pub use io::{Input, Left, Output};
+pub use operator::{Command, Denial, Digits, Hold, Originate, Reply, Transfer, Why};
 pub use phones::{PhoneRights, PhonesConfig};
 pub use reload::Reload;
 
@@ -184,6 +187,7 @@ impl Switch {
             Input::Resolved { trunk, result, ttl } => self.resolved(now, &trunk, result, ttl),
             Input::Start => self.start(now),
             Input::LeftBehind { number, left } => self.end_left(now, number, &left),
+            Input::Command { number, command } => self.command(now, number, command),
             Input::Reload(new) => self.reload(now, *new),
             Input::Drain => self.drain(now),
             Input::HangupAll => self.hangup_all(now),

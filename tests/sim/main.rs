@@ -13,6 +13,7 @@ mod inbound;
 mod left;
 mod losses;
 mod media;
+mod operator;
 mod people;
 mod phones;
 mod plans;

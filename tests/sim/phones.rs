@@ -250,6 +250,20 @@ fn a_phone_without_the_password_calls_nobody_and_the_plan_binds_the_others() {
     assert!(world.one().sessions.is_empty());
 }
 
+/// A world in which alice has a phone that answers at once.
+pub fn a_phone_that_answers() -> World {
+    let mut world = world(with_phones());
+    register(&mut world, PHONE, "alice", PASSWORD, 1).unwrap();
+    world.script(Raw::new(address(PHONE), |message| match message {
+        Message::Request(request) if request.method == Method::Invite => {
+            vec![raw::reply(request, 180, "phone", None), raw::reply(request, 200, "phone", Some(40_000))]
+        }
+        Message::Request(request) if request.method != Method::Ack => vec![raw::reply(request, 200, "phone", None)],
+        _ => Vec::new(),
+    }));
+    world
+}
+
 /// The user's phones ring beside his browsers; the first to answer has the call.
 #[test]
 fn a_call_for_a_user_rings_his_phone_too() {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::health::{Health, says_alive};
 use super::registering::Registering;
-use crate::call::Trunk;
 use crate::call::trunks::{Change, TrunkId};
+use crate::call::{Notice, Trunk};
 use crate::sip::register::RegisterEvent;
 use crate::sip::transaction::ClientFailure;
 use crate::sip::{Located, Method, NameAddr, OutOfDialog, RequestId, ResolveError, Response, Target, Uri};
@@ -297,7 +297,13 @@ impl Switch {
 
     fn note_health(&mut self, at: TrunkId) {
         let Some(health) = self.keepers.get(at).and_then(|keeper| keeper.health.as_ref()) else { return };
-        self.trunks.set_health(at, health.is_up(), |target| health.is_target_up(target));
+        let up = health.is_up();
+        if !self.trunks.set_health(at, up, |target| health.is_target_up(target)) {
+            return;
+        }
+        if let Some(trunk) = self.keepers.trunk(at).map(|trunk| trunk.name.clone()) {
+            self.notice(if up { Notice::TrunkUp { trunk } } else { Notice::TrunkDown { trunk } });
+        }
     }
 
     pub(super) fn set_deadline(&mut self, at: TrunkId) {

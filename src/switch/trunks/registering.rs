@@ -6,8 +6,8 @@ use rand::Rng as _;
 
 use super::health::says_alive;
 use super::keeper::Asked;
-use crate::call::Trunk;
 use crate::call::trunks::TrunkId;
+use crate::call::{Notice, Trunk};
 use crate::sip::register::{RegisterConfig, RegisterEvent, RegisterOutput, RegisterState, Registration};
 use crate::sip::transaction::ClientFailure;
 use crate::sip::{Flow, NameAddr, Target, Transport, Uri};
@@ -156,7 +156,10 @@ impl Switch {
                 let seconds = until.saturating_duration_since(now.instant).as_secs();
                 match self.trunks.set_registered(at, true) {
                     Some(true) => tracing::debug!(trunk = name, %remote, seconds, "the registration is refreshed"),
-                    _ => tracing::info!(trunk = name, %remote, seconds, "registered"),
+                    _ => {
+                        tracing::info!(trunk = name, %remote, seconds, "registered");
+                        self.notice(Notice::Registration { trunk: name.to_owned(), registered: true, sip: None });
+                    }
                 }
                 self.keep_alive(&target.flow(), true);
                 self.trunk_alive(name);
@@ -164,7 +167,7 @@ impl Switch {
             RegisterState::Refused { status, retry_at } => {
                 let seconds = retry_at.saturating_duration_since(now.instant).as_secs();
                 tracing::warn!(trunk = name, %remote, status, again_in_seconds = seconds, "the registration is refused");
-                self.trunks.set_registered(at, false);
+                self.not_registered(at, name, Some(status));
                 self.keep_alive(&target.flow(), false);
                 if !says_alive(status) {
                     self.trunks.failed(now.instant, name, &target, None);
@@ -174,7 +177,7 @@ impl Switch {
             RegisterState::Unreachable { retry_at } => {
                 let seconds = retry_at.saturating_duration_since(now.instant).as_secs();
                 tracing::warn!(trunk = name, %remote, again_in_seconds = seconds, "the registrar does not answer");
-                self.trunks.set_registered(at, false);
+                self.not_registered(at, name, None);
                 self.trunks.failed(now.instant, name, &target, None);
                 self.keep_alive(&target.flow(), false);
                 self.move_registration(now, at, &trunk);
@@ -187,6 +190,12 @@ impl Switch {
                 }
             }
             RegisterState::Trying => tracing::debug!(trunk = name, %remote, "registering"),
+        }
+    }
+
+    fn not_registered(&mut self, at: TrunkId, trunk: &str, sip: Option<u16>) {
+        if self.trunks.set_registered(at, false) != Some(false) {
+            self.notice(Notice::Registration { trunk: trunk.to_owned(), registered: false, sip });
         }
     }
 

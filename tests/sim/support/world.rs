@@ -15,7 +15,7 @@ use ringback::sdp::{
 };
 use ringback::signal::ServerMessage;
 use ringback::sip::{Flow, Located, ResolveError, SessionId, Target, Timers, Transport, UaConfig};
-use ringback::switch::{Auth, Input, Left, Output, Switch, SwitchConfig, SwitchLimits, Trunk};
+use ringback::switch::{Auth, Command, Input, Left, Notice, Output, Reply, Switch, SwitchConfig, SwitchLimits, Trunk};
 use serde_json::json;
 
 use super::browser::Page;
@@ -162,6 +162,10 @@ pub struct World {
     pub pages: BTreeMap<SocketId, Page>,
     pub media: BTreeMap<CallId, MediaPath>,
     pub cdrs: Vec<Cdr>,
+    /// Answers to commands, by the number of the command.
+    pub replies: BTreeMap<u64, Reply>,
+    /// What those are told who watch.
+    pub notices: Vec<Notice>,
     pub idle: usize,
     /// The dialogs that stand, as they are told.
     pub journal: BTreeMap<SessionId, Left>,
@@ -252,6 +256,8 @@ impl World {
             pages: BTreeMap::new(),
             media: BTreeMap::new(),
             cdrs: Vec::new(),
+            replies: BTreeMap::new(),
+            notices: Vec::new(),
             idle: 0,
             journal: BTreeMap::new(),
             left_ended: Vec::new(),
@@ -464,6 +470,8 @@ impl World {
                 let leased = std::mem::take(&mut self.media.entry(call).or_default().leased);
                 assert!(!leased.is_empty(), "{call}: nothing is lent");
             }
+            Output::Reply { number, reply } => drop(self.replies.insert(number, *reply)),
+            Output::Event(notice) => self.notices.push(*notice),
             Output::Cdr(cdr) => self.cdrs.push(*cdr),
             Output::Resolve { trunk, .. } => {
                 let result = self.dns.get(&trunk).cloned().unwrap_or(Err(ResolveError::Unanswered));
@@ -701,6 +709,19 @@ impl World {
             peer.sessions.entry(session).or_default();
             session
         })
+    }
+
+    /// What a command comes to.
+    pub fn command(&mut self, command: Command) -> Reply {
+        let number = self.replies.len() as u64;
+        self.input(Input::Command { number, command });
+        self.replies[&number].clone()
+    }
+
+    /// The names of the notices so far, of one call or of all.
+    pub fn noticed(&self, call: Option<&str>) -> Vec<&'static str> {
+        let about = |notice: &&Notice| call.is_none_or(|call| notice.subject() == call);
+        self.notices.iter().filter(about).map(Notice::name).collect()
     }
 
     /// The only record.
