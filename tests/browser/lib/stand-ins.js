@@ -1,0 +1,84 @@
+/** The browser's parts as the client sees them, without a browser: what is said on sockets, what connections are told. */
+
+/** The tones that were played. */
+export const beeps = [];
+
+export class Socket {
+  static CONNECTING = 0;
+  static OPEN = 1;
+  static last;
+  static all = [];
+  sent = [];
+  readyState = Socket.CONNECTING;
+  constructor() {
+    Socket.last = this;
+    Socket.all.push(this);
+  }
+  send(text) { this.sent.push(JSON.parse(text)); }
+  close(code) {
+    this.readyState = 3;
+    this.closedWith = code;
+  }
+  open() { this.readyState = Socket.OPEN; this.onopen(); }
+  break(code = 1006) {
+    this.readyState = 3;
+    this.onclose({ code });
+  }
+  hear(message) { this.onmessage({ data: JSON.stringify(message) }); }
+}
+
+export class Stream {
+  #tracks = [{ addEventListener() {}, stop() {}, enabled: true }];
+  addTrack() {}
+  getTracks() { return this.#tracks; }
+  getAudioTracks() { return this.#tracks; }
+}
+
+export class Connection {
+  static made = [];
+  connectionState = 'new';
+  restarts = 0;
+  localDescription = { sdp: 'v=0\r\nours' };
+  constructor() { Connection.made.push(this); }
+  restartIce() { this.restarts++; }
+  becomes(state) {
+    this.connectionState = state;
+    this.onconnectionstatechange();
+  }
+  #transceiver = { sender: { replaceTrack: async () => {} }, receiver: { track: {} } };
+  addTransceiver() { return this.#transceiver; }
+  getTransceivers() { return [this.#transceiver]; }
+  async setLocalDescription() {}
+  async setRemoteDescription() {}
+  close() { this.closed = true; }
+}
+
+const param = () => ({ value: 0, setValueAtTime() {}, linearRampToValueAtTime() {} });
+const node = () => ({ frequency: param(), gain: param(), connect: (next) => next, disconnect() {}, start() {}, stop() {} });
+
+class Sound {
+  state = 'running';
+  createMediaStreamSource() { return { connect() {}, disconnect() {} }; }
+  createAnalyser() { return { getFloatTimeDomainData: (samples) => samples.fill(0.5) }; }
+  currentTime = 0;
+  destination = node();
+  createOscillator() {
+    beeps.push('tone');
+    return node();
+  }
+  createGain() { return node(); }
+  createMediaStreamDestination() { return { stream: new Stream() }; }
+  async resume() {}
+  async close() {}
+}
+
+/** To be changed by tests: what devices there are, what the microphone does. */
+export const mediaDevices = { getUserMedia: async () => new Stream() };
+export const permissions = { query: async () => ({ state: 'granted' }) };
+const standIns = {
+  WebSocket: Socket, MediaStream: Stream, RTCPeerConnection: Connection, AudioContext: Sound,
+  Audio: class { async play() {} },
+  addEventListener() {}, removeEventListener() {},
+  navigator: { mediaDevices, permissions },
+};
+for (const [name, value] of Object.entries(standIns)) Object.defineProperty(globalThis, name, { value, configurable: true });
