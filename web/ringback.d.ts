@@ -206,7 +206,7 @@ export class Call {
    * `gap` is the silence after it (default: the gateway’s own, 80). Resolves when the last has been played.
    */
   digits(digits: string, options?: { ms?: number; gap?: number }): Promise<void>;
-  /** How it sounds now. Rejects where nothing is known of it. */
+  /** How it sounded in the last second. Rejects where nothing is known of it yet. */
   stats(): Promise<Quality>;
   /** What the user thought of the call; also after its end. The gateway logs it under the call's id. */
   feedback(score: 1 | 2 | 3 | 4 | 5, issue?: 'one-way' | 'choppy' | 'delay' | 'echo' | 'noise' | 'dropped'): void;

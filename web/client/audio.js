@@ -55,25 +55,22 @@ export class AudioDevices {
   }
 
   async useOutput(id) {
-    const before = this.output;
+    await this.#route(id, this.#context, ...this.#elements);
     this.output = id;
-    try {
-      await Promise.all([this.#context?.setSinkId?.(id ?? ''), ...[...this.#elements].map((element) => this.#route(element, id))]);
-    } catch (error) {
-      this.output = before;
-      throw new PhoneError('output-failed', { detail: error });
-    }
   }
 
   async useRinger(id) {
-    if (this.#ringElement) await this.#route(this.#ringElement, id).catch((error) => { throw new PhoneError('output-failed', { detail: error }); });
+    await this.#route(id, this.#ringElement);
     this.ringer = id;
   }
 
-  /** An element plays at the system's choice unless another was made; not every browser can. */
-  async #route(element, id) {
-    if (element.setSinkId) await element.setSinkId(id ?? '');
-    else if (id) throw new Error('this browser plays at the system’s choice only');
+  /** What plays does so at the system's choice unless another was made; not every browser can. */
+  async #route(id, ...players) {
+    try {
+      await Promise.all(players.map((player) => player?.setSinkId?.(id ?? '')));
+    } catch (error) {
+      throw new PhoneError('output-failed', { detail: error });
+    }
   }
 
   get volume() { return this.#volume; }
@@ -138,7 +135,7 @@ export class AudioDevices {
   _context() {
     if (!this.#context) {
       this.#context = new AudioContext({ latencyHint: 'interactive' });
-      if (this.output) this.#context.setSinkId?.(this.output)?.catch(() => {});
+      if (this.output) this.#route(this.output, this.#context).catch(() => {});
     }
     if (this.#context.state === 'suspended') this.#context.resume().catch(() => {});
     return this.#context;
@@ -150,9 +147,13 @@ export class AudioDevices {
     element.srcObject = stream;
     element.volume = this.#volume;
     this.#elements.add(element);
-    if (this.output) this.#route(element, this.output).catch(() => {});
-    element.play().catch((error) => { if (error.name === 'NotAllowedError') this.#blocked(); });
+    if (this.output) this.#route(this.output, element).catch(() => {});
+    this.#begin(element);
     return element;
+  }
+
+  #begin(element) {
+    element.play().catch((error) => { if (error.name === 'NotAllowedError') this.#blocked(); });
   }
 
   _silence(element) {
@@ -189,8 +190,8 @@ export class AudioDevices {
     const element = new Audio(file);
     element.loop = loop;
     const sink = sound === 'ring' ? this.ringer : this.output;
-    if (sink) element.setSinkId?.(sink).catch(() => {});
-    element.play().catch((error) => { if (error.name === 'NotAllowedError') this.#blocked(); });
+    if (sink) this.#route(sink, element).catch(() => {});
+    this.#begin(element);
     return element;
   }
 
@@ -214,7 +215,7 @@ export class AudioDevices {
     if (!this.#ringElement) {
       const bell = context.createMediaStreamDestination();
       this.#ringElement = Object.assign(new Audio(), { srcObject: bell.stream, bell });
-      this.#route(this.#ringElement, this.ringer).catch(() => {});
+      this.#route(this.ringer, this.#ringElement).catch(() => {});
       this.#ringElement.play().catch(() => {});
     }
     return this.#ringElement.bell;

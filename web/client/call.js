@@ -3,7 +3,7 @@
 import { Digits } from './digits.js';
 import { Emitter } from './emitter.js';
 import { microphoneAllowed } from './microphone.js';
-import { Hearing, readQuality, Warnings } from './quality.js';
+import { Hearing, Warnings } from './quality.js';
 import { SoundPath } from './sound-path.js';
 import { help, PhoneError } from './texts.js';
 
@@ -15,7 +15,7 @@ const RESTART_EVERY_MS = 1000;
 const BUSY = new Set(['busy', 'congestion', 'declined', 'unavailable', 'too-many-calls', 'no-answer']);
 
 export class Call extends Emitter {
-  #phone; #state = 'new'; #before = null; #away = false; #patience = null; #restarting = false; #restartedAt = 0;
+  #phone; #state = 'new'; #before = null; #away = false; #patience = null; #restarting = false; #restartedAt = -RESTART_EVERY_MS;
   #sdp; #dialled = null; #sound; #clicked = performance.now();
   #muted = false; #held = false; #heldByThem = false; #holding = []; #transfer = null; #digits;
   #quality = null; #hearing = new Hearing(); #warnings;
@@ -189,14 +189,10 @@ export class Call extends Emitter {
     return true;
   }
 
-  /** How it sounds now. */
-  stats() {
-    if (this.#quality && !this.#talking) return Promise.resolve(this.#quality);
-    if (!this.#talking) return Promise.reject(new PhoneError('not-answered'));
-    return new Promise((resolve, reject) => {
-      const off = [this.on('quality', (quality) => done(() => resolve(quality))), this.on('end', ({ cause }) => done(() => reject(new PhoneError(cause))))];
-      const done = (settle) => { for (const stop of off) stop(); settle(); };
-    });
+  /** How it sounded in the last second. */
+  async stats() {
+    if (!this.#quality) throw new PhoneError('not-answered');
+    return this.#quality;
   }
 
   /** What the user thought of it; also after its end. */
@@ -282,8 +278,7 @@ export class Call extends Emitter {
     this._emit('transferred', this.remote);
   }
 
-  async #onQuality(message) {
-    const quality = readQuality(message);
+  async #onQuality({ type, call, ...quality }) {
     if (quality.down) Object.assign(quality.down, await this.#hearing.read(this.peerConnection));
     if (this.#ended) return;
     this.#quality = Object.freeze(quality);
@@ -321,7 +316,7 @@ export class Call extends Emitter {
     }
     this.#seek();
     this.#phone._doubt(); // with the network the gateway may be out of reach too
-    this.#restart();
+    setTimeout(() => this.#restart(), this.#restartedAt + RESTART_EVERY_MS - performance.now());
   }
 
   /** The grace time begins: then the call is given up. */
@@ -349,8 +344,6 @@ export class Call extends Emitter {
   async #restart() {
     if (this.#restarting || this.#away || this.#ended) return;
     this.#restarting = true;
-    const early = this.#restartedAt + RESTART_EVERY_MS - performance.now();
-    if (early > 0) await new Promise((resolve) => setTimeout(resolve, early));
     this.#restartedAt = performance.now();
     try {
       const sdp = await this.#sound.restart();
@@ -385,7 +378,7 @@ export class Call extends Emitter {
       setTimeout(() => this._end({ by: 'network', cause: 'connection-lost' }), follows ? FOLLOWS_MS : 0);
       return;
     }
-    const { id, state, held_by_us: held, held_by_them: heldByThem } = entry;
+    const { id, state, heldByUs: held, heldByThem } = entry;
     if (!this.id) this._emit('id', this.id = id);
     if (state === 'incoming') return this.#stillRings();
     if (state === 'ringing' || state === 'early') this.#onRinging(state, state === 'early');
@@ -403,7 +396,7 @@ export class Call extends Emitter {
   }
 
   /** The page was loaded anew and its call stands: it gets another connection and the microphone again. */
-  async _resume({ state, held_by_us: held, held_by_them: heldByThem, since_ms: sinceMs }, { muted = false, answeredAt } = {}) {
+  async _resume({ state, heldByUs: held, heldByThem, sinceMs }, { muted = false, answeredAt } = {}) {
     this.#before = { answered: 'active', calling: 'connecting' }[state] ?? state;
     this.#state = 'reconnecting';
     this.startedAt = Date.now() - sinceMs;

@@ -15,6 +15,4 @@ export class Emitter {
       try { listener(...values); } catch (error) { reportError(error); }
     }
   }
-
-  _heard(event) { return (this.#listeners.get(event)?.size ?? 0) > 0; }
 }

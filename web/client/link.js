@@ -12,6 +12,10 @@ const DOUBTED_MS = 2000;
 const TAKEN_OVER = 4001;
 const DEAD = 4000;
 
+/** The protocol's names with underscores are this module's without: `loss_pct`, `lossPct`. */
+const camel = (name) => name.replace(/_(.)/g, (_, letter) => letter.toUpperCase());
+const rename = (_, value) => (value?.constructor === Object ? Object.fromEntries(Object.entries(value).map(([name, part]) => [camel(name), part])) : value);
+
 export class Link {
   #url; #onMessage; #onLost; #socket = null; #opening = null; #outbox = []; #pinger; #doubts = new Set(); #heardAt = 0;
 
@@ -48,7 +52,7 @@ export class Link {
     socket.onmessage = ({ data }) => {
       this.#heardAt = performance.now();
       let message;
-      try { message = JSON.parse(data); } catch { return; } // not of this protocol
+      try { message = JSON.parse(data, rename); } catch { return; } // not of this protocol
       this.#onMessage(message);
     };
     socket.onclose = (event) => {

@@ -9,9 +9,14 @@ const ERRORS = {
   NotReadableError: 'microphone-busy', AbortError: 'microphone-busy', SecurityError: 'microphone-denied',
 };
 
+/** Why this browser or page can make no calls: a code; `undefined` where it can. */
+export function unsupported() {
+  if (typeof RTCPeerConnection !== 'function' || typeof WebSocket !== 'function') return 'unsupported';
+  return navigator.mediaDevices?.getUserMedia ? undefined : 'insecure-page';
+}
+
 /** Opens what `audio` (constraints, or `true`) asks for; the device `id` where there is one still. */
 export async function openMicrophone(audio, id) {
-  if (!navigator.mediaDevices?.getUserMedia) throw new PhoneError('insecure-page');
   try {
     if (!id) return await navigator.mediaDevices.getUserMedia({ audio });
     const chosen = { ...(audio === true ? {} : audio), deviceId: { exact: id } };

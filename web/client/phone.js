@@ -4,6 +4,7 @@ import { AudioDevices } from './audio.js';
 import { Call } from './call.js';
 import { Emitter } from './emitter.js';
 import { Link } from './link.js';
+import { unsupported } from './microphone.js';
 import { preflight } from './preflight.js';
 import { HELP, PhoneError } from './texts.js';
 
@@ -26,7 +27,7 @@ function randomId() {
 export class Phone extends Emitter {
   #options; #link; #state = 'offline'; #user = null;
   #calls = new Map(); #ignored = new Set(); #started = false; #stopped = false; #welcomed = false; #waiting = [];
-  #retry = null; #attempts = 0; #secret = null; #memory = {}; #away = false; #iceServers = null; #renewing = []; #expiry;
+  #retry = null; #attempts = 0; #secret = null; #memory = {}; #away = false; #iceServers; #renewing = []; #expiry;
   #asked = new Map(); #questions = 0; #certificate = null;
   #pageEvents = {
     pagehide: () => this.#leavePage(),
@@ -36,10 +37,7 @@ export class Phone extends Emitter {
   #onNetwork = () => this.#networkChanged();
 
   /** `true`, or why this browser cannot make calls. */
-  static get supported() {
-    if (typeof RTCPeerConnection !== 'function' || typeof WebSocket !== 'function') return HELP.unsupported[0];
-    return navigator.mediaDevices?.getUserMedia ? true : HELP['insecure-page'][0];
-  }
+  static get supported() { return HELP[unsupported()]?.[0] ?? true; }
 
   /** Tries everything that a call needs, without calling anybody. */
   static preflight(options) { return preflight(Phone, options); }
@@ -89,8 +87,8 @@ export class Phone extends Emitter {
   call(to, options = {}) { return this._place('call', { remote: { number: to }, params: options.params }, options); }
 
   async _place(type, call, options) {
-    const supported = Phone.supported;
-    if (supported !== true) throw new PhoneError(navigator.mediaDevices ? 'unsupported' : 'insecure-page', { text: supported });
+    const never = unsupported();
+    if (never) throw new PhoneError(never);
     this.#alive();
     const placed = new Call(this, { ...call, key: randomId(), direction: 'out' });
     this.#connect();
@@ -315,12 +313,12 @@ export class Phone extends Emitter {
     }
   }
 
-  #onWelcome({ user, resume, grace_ms: graceMs, expires, ice_servers: iceServers, calls }) {
+  #onWelcome({ user, resume, graceMs, expires, iceServers, calls }) {
     this.#user = user;
     this.#welcomed = true;
     this.#attempts = 0;
     this.#secret = resume ? { resume, graceMs } : null;
-    this.#iceServers = iceServers ?? null;
+    this.#iceServers = iceServers;
     this.#expect(expires);
     this.#setState('ready');
     this.#comeBack(calls);

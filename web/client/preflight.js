@@ -1,6 +1,6 @@
 /** Everything that a call needs, tried without calling anybody. */
 
-import { openMicrophone, stopStream } from './microphone.js';
+import { openMicrophone, stopStream, unsupported } from './microphone.js';
 import { help, PhoneError } from './texts.js';
 
 const SECONDS = 4;
@@ -17,9 +17,10 @@ export async function preflight(Phone, { seconds = SECONDS, signal, ...options }
     report.verdict = 'blocked';
     report.reasons.push(reason(error.code, { text: error.text }));
   };
-  if (Phone.supported !== true) {
-    blocked(new PhoneError(navigator.mediaDevices ? 'unsupported' : 'insecure-page'));
-    return { ...report, microphone: report.reasons[0].code };
+  const never = unsupported();
+  if (never) {
+    blocked(new PhoneError(never));
+    return { ...report, microphone: never };
   }
   const phone = new Phone({ ...options, keepCalls: false, guardPage: false, sounds: { ring: null, busy: null, end: null, dtmf: null } });
   let microphone;
@@ -60,7 +61,7 @@ async function probe(phone, stream, { seconds, signal, report }) {
   call.hangup();
   if (end && heard.length === 0) {
     report.ice = 'none';
-    throw new PhoneError(end.cause === 'normal' ? 'media-failed' : end.cause, { text: end.cause === 'normal' ? undefined : end.text });
+    throw new PhoneError(end.cause === 'normal' ? 'media-failed' : end.cause);
   }
   const legs = heard.flatMap(({ down, up }) => [down, up]).filter(Boolean);
   const of = (name) => legs.map((leg) => leg[name]).filter((value) => value !== undefined);

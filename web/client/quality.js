@@ -10,17 +10,6 @@ const RULES = [
 /** How long sound has to show itself once we are not muted any more, before its absence is told. */
 const UNMUTED_MS = 2000;
 
-/** One direction of one leg as the protocol has it, in the client's words. */
-function readLeg(leg) {
-  if (!leg) return undefined;
-  const { codec, mos, loss_pct: lossPct, jitter_ms: jitterMs, rtt_ms: rttMs, concealed_pct: concealedPct, buffer_ms: bufferMs } = leg;
-  return { codec, lossPct, jitterMs, rttMs, concealedPct, bufferMs, delayMs: leg.delay_ms, mos, levelDb: leg.level_db };
-}
-
-export function readQuality({ grade, delay_ms: delayMs, down, up, trunk_down: trunkDown, trunk_up: trunkUp }) {
-  return { grade, delayMs, down: readLeg(down), up: readLeg(up), trunkDown: readLeg(trunkDown), trunkUp: readLeg(trunkUp) };
-}
-
 /** What only the browser knows of the sound it plays, since it was last asked. */
 export class Hearing {
   #before = { all: 0, concealed: 0, delay: 0, emitted: 0 };

@@ -106,8 +106,8 @@ sources = ["127.0.0.1"]
 `;
   }
 
-  token(user, { secret = this.#secret } = {}) {
-    const claims = { sub: user, destinations: ['*'], exp: Math.floor(Date.now() / 1000) + 3600 };
+  token(user, { secret = this.#secret, lasts = 3600, destinations = ['*'] } = {}) {
+    const claims = { sub: user, destinations, exp: Math.floor(Date.now() / 1000) + lasts };
     const signed = `${base64url('{"alg":"HS256","typ":"JWT"}')}.${base64url(JSON.stringify(claims))}`;
     return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
   }

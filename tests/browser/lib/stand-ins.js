@@ -75,10 +75,24 @@ class Sound {
 /** To be changed by tests: what devices there are, what the microphone does. */
 export const mediaDevices = { getUserMedia: async () => new Stream() };
 export const permissions = { query: async () => ({ state: 'granted' }) };
+/** What happens to the page. */
+export const pageEvents = {
+  listeners: new Map(),
+  add(name, listener) { pageEvents.listeners.set(name, [...(pageEvents.listeners.get(name) ?? []), listener]); },
+  remove(name, listener) { pageEvents.listeners.set(name, (pageEvents.listeners.get(name) ?? []).filter((known) => known !== listener)); },
+  fire(name, event = {}) { for (const listener of pageEvents.listeners.get(name) ?? []) listener(event); },
+};
+class Store extends Map {
+  setItem(name, value) { this.set(name, value); }
+  getItem(name) { return this.get(name) ?? null; }
+  removeItem(name) { this.delete(name); }
+}
+export const sessionStorage = new Store();
+
 const standIns = {
   WebSocket: Socket, MediaStream: Stream, RTCPeerConnection: Connection, AudioContext: Sound,
   Audio: class { async play() {} },
-  addEventListener() {}, removeEventListener() {},
+  addEventListener: pageEvents.add, removeEventListener: pageEvents.remove, sessionStorage,
   navigator: { mediaDevices, permissions },
 };
 for (const [name, value] of Object.entries(standIns)) Object.defineProperty(globalThis, name, { value, configurable: true });

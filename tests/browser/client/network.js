@@ -1,0 +1,35 @@
+/** A gateway that pages of another origin may use, with a second telephone network to transfer to. */
+
+import { freeUdpPort } from '../lib/processes.js';
+import { Network } from '../lib/stage.js';
+
+/** A number of the second network. */
+export const ELSEWHERE = '+33142685300';
+
+const RULES = `
+[[out]]
+name = "elsewhere"
+prefix = ["+33"]
+tiers = [["elsewhere"]]
+`;
+
+export class ClientNetwork extends Network {
+  /** `origin` is the pages'. */
+  static async start({ origin }) {
+    const elsewhere = await freeUdpPort();
+    const sections = `
+[trunk.elsewhere]
+options = 0
+address = "127.0.0.1:${elsewhere}"
+codecs = ["PCMU"]
+`;
+    const network = await super.start({ http: `origins = ["${origin}"]`, sections, rules: RULES });
+    network.elsewherePort = elsewhere;
+    return network;
+  }
+
+  get phoneUrl() { return `ws://127.0.0.1:${this.httpPort}/phone`; }
+
+  /** What a page's phone is made with. */
+  options(user) { return { url: this.phoneUrl, token: this.token(user) }; }
+}

@@ -1,0 +1,58 @@
+/** A phone of the client's, let in by a gateway that the test plays. */
+
+import { Phone } from '../../../web/client/index.js';
+import { Socket } from './stand-ins.js';
+
+/** Lets what is waiting for nothing but its turn run. */
+export const settled = () => new Promise((resolve) => setTimeout(resolve, 5));
+
+export const WELCOME = { type: 'welcome', user: 'alice', session: '1', version: 1 };
+export const RESUMABLE = { ...WELCOME, resume: 'secret-1', grace_ms: 30_000 };
+
+export class Bench {
+  errors = [];
+  log = [];
+
+  constructor(options = {}) {
+    this.phone = new Phone({ url: 'wss://gw.example/phone', log: (line) => this.log.push(line), ...options });
+    this.phone.on('error', (error) => this.errors.push(error.code));
+  }
+
+  get socket() { return Socket.last; }
+
+  async start(welcome = WELCOME) {
+    const ready = this.phone.start();
+    await settled();
+    this.open(welcome);
+    await ready;
+    return this;
+  }
+
+  open(welcome) {
+    this.socket.open();
+    this.hears(welcome);
+  }
+
+  hears(message) { this.socket.hear(message); }
+  tells(call, type, more = {}) { this.hears({ type, call: call._key, ...more }); }
+
+  /** What was said on the present socket, of one type. */
+  said(type) { return this.socket.sent.filter((message) => message.type === type); }
+
+  /** An answered call, whose sound path stands. */
+  async active() {
+    const call = await this.phone.call('600');
+    this.tells(call, 'answer', { id: '1f', sdp: 'v=0\r\n' });
+    this.tells(call, 'answered');
+    await settled();
+    call.peerConnection.becomes('connected');
+    return call;
+  }
+
+  incoming(more = {}) {
+    return new Promise((resolve) => {
+      this.phone.on('incoming', resolve);
+      this.hears({ type: 'incoming', call: '2f', id: '2f', from: '+447700900123', to: '600', sdp: 'v=0\r\n', ...more });
+    });
+  }
+}
