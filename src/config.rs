@@ -78,6 +78,8 @@ pub struct Http {
     pub origins: Option<Vec<String>>,
     /// Serve the softphone page.
     pub softphone: bool,
+    /// Let browsers in that speak SIP, at `/sip`.
+    pub sip_over_websocket: bool,
 }
 
 /// `[sip]`
@@ -204,7 +206,12 @@ impl Config {
         let files = [PlanFile { name: "dialplans/demo.toml (embedded)".into(), text: DEMO_PLAN.into() }];
         let plan = Plan::load(&files, &[TEST_PHONE_TRUNK.to_owned()]).map_err(LoadError::Plan)?;
         Ok(Config {
-            http: Http { listen: SocketAddr::new(loopback, 8080), origins: None, softphone: true },
+            http: Http {
+                listen: SocketAddr::new(loopback, 8080),
+                origins: None,
+                softphone: true,
+                sip_over_websocket: true,
+            },
             sip: Sip {
                 udp: vec![SocketAddr::new(loopback, 0)],
                 tcp: Vec::new(),
@@ -395,7 +402,8 @@ impl Reader<'_> {
             }
         };
         let origins = raw.origins.as_ref().map(|list| list.iter().map(origin).collect::<Result<_, _>>()).transpose()?;
-        Ok(Http { listen, origins, softphone: raw.softphone.unwrap_or(true) })
+        let (softphone, sip_over_websocket) = (raw.softphone.unwrap_or(true), raw.sip_over_websocket.unwrap_or(true));
+        Ok(Http { listen, origins, softphone, sip_over_websocket })
     }
 
     fn sip(&self, raw: &raw::Sip) -> Result<Sip, ConfigError> {

@@ -52,7 +52,7 @@ fn of_phone(cx: &mut Context, id: CallId, request: PhoneRequest) -> (Core, State
         Err(cause) => Err((None, cause)),
         Ok(()) => screening::decide_wish(cx, &Wish { rights: &rights, to: &to, from: None }),
     };
-    let leg = TrunkLeg::caller(id, trunk, flow.remote, session, offer, Some(rights.clone()));
+    let leg = TrunkLeg::caller(id, trunk, flow, session, offer, Some(rights.clone()));
     let mut core = Core::new(cx, id, record, Party::Sip(Box::new(leg)));
     core.rights = Some(rights);
     core.forwards = forwards;
@@ -75,7 +75,7 @@ fn of_trunk(cx: &mut Context, id: CallId, request: InboundRequest) -> (Core, Sta
     let (offer, body) = offer_of(&request.request);
     let forwards = request.request.forwards_left();
     let decided = body.map_err(|cause| (None, cause)).and(decided);
-    let leg = TrunkLeg::caller(id, request.trunk, request.flow.remote, request.session, offer, None);
+    let leg = TrunkLeg::caller(id, request.trunk, request.flow, request.session, offer, None);
     let mut core = Core::new(cx, id, record, Party::Sip(Box::new(leg)));
     core.forwards = forwards;
     core.caller_name = parties.announcement.name;
@@ -198,9 +198,9 @@ pub(super) fn hunt_for(cx: &mut Context, core: &mut Core, screened: Screened) ->
         .collect();
     for user in &users {
         for phone in cx.directory.phones(user) {
+            let rights = cx.directory.phone_rights(user, phone.flow);
             let hop = Hop::of_phone(cx.settings.phones.clone(), phone);
             let route = Route { forwards, ..Route::new([hop], number.clone(), from.clone()) };
-            let rights = cx.directory.phone_rights(user);
             candidates.push(Party::Sip(Box::new(TrunkLeg::phone(id, route, rights))));
         }
     }

@@ -215,18 +215,24 @@ impl BrowserLeg {
     pub(super) fn tell(&self, cx: &mut Context, message: impl FnOnce(String) -> ServerMessage) {
         cx.tell(self.socket, message(self.name.clone()));
     }
+}
 
-    fn local(&self, cx: &mut Context, candidates: &[SocketAddr]) -> BrowserLocal {
-        BrowserLocal {
-            ice: IceCredentials { ufrag: random_text(cx, 8), pwd: random_text(cx, 24) },
-            fingerprint: cx.settings.fingerprint.clone(),
-            candidates: candidates.to_vec(),
-            ssrc: cx.rng.random_range(1..=u32::MAX),
-            cname: random_text(cx, 16),
-            session_id: cx.rng.random_range(1..=i64::MAX as u64),
-            version: 1,
-        }
+/// Our end of a new transport to a browser.
+pub(super) fn new_local(cx: &mut Context, candidates: &[SocketAddr]) -> BrowserLocal {
+    BrowserLocal {
+        ice: new_ice(cx),
+        fingerprint: cx.settings.fingerprint.clone(),
+        candidates: candidates.to_vec(),
+        ssrc: cx.rng.random_range(1..=u32::MAX),
+        cname: random_text(cx, 16),
+        session_id: cx.rng.random_range(1..=i64::MAX as u64),
+        version: 1,
     }
+}
+
+/// ICE credentials that nobody has had before.
+pub(super) fn new_ice(cx: &mut Context) -> IceCredentials {
+    IceCredentials { ufrag: random_text(cx, 8), pwd: random_text(cx, 24) }
 }
 
 /// The refusal of one who was called.
@@ -267,7 +273,7 @@ impl Leg for BrowserLeg {
     }
 
     fn prepare(&mut self, cx: &mut Context, loan: &Loan, band: Band) -> Result<(), Cause> {
-        let local = self.local(cx, &loan.candidates);
+        let local = new_local(cx, &loan.candidates);
         let policy = CodecPolicy { band, ..cx.settings.policy.clone() };
         match std::mem::replace(&mut self.part, Part::Has) {
             Part::Calls(offer) => {

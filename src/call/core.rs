@@ -361,7 +361,7 @@ impl Core {
         let other = self.party(side.other());
         match (self.holds.by(side.other()), self.holds.by(side)) {
             // A SIP peer that holds may have music of its own; a browser's microphone is not to be heard.
-            (true, _) if other.is_some_and(|other| other.sip().is_some()) => Hears::PeerOrMusic,
+            (true, _) if other.is_some_and(|other| !other.is_browser()) => Hears::PeerOrMusic,
             (true, _) => Hears::Music,
             (false, true) => Hears::Nothing,
             (false, false) => Hears::Peer,

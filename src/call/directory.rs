@@ -18,6 +18,6 @@ pub trait Directory {
     fn browsers(&self, user: &str) -> Vec<SocketId>;
     /// The phones of a user.
     fn phones(&self, user: &str) -> Vec<Phone>;
-    /// What a user may by his phones.
-    fn phone_rights(&self, user: &str) -> Rights;
+    /// What a user may by his phones; `phone`: by that one.
+    fn phone_rights(&self, user: &str, phone: Flow) -> Rights;
 }

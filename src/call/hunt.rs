@@ -57,9 +57,9 @@ impl Hunt {
         peers
     }
 
-    /// Whether any candidate is a browser.
+    /// Whether any candidate is a browser, whatever it speaks.
     pub(super) fn has_browsers(&self) -> bool {
-        self.candidates.iter().any(|party| party.browser().is_some())
+        self.candidates.iter().any(Party::is_browser)
     }
 
     /// What any of the candidates can carry at best.

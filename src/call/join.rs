@@ -146,7 +146,7 @@ impl Core {
             _ => [Side::A, Side::B].into_iter().find(|side| self.party(*side).is_some_and(is))?,
         };
         let party = self.party(by.other())?;
-        let sip = match party.sip() {
+        let sip = match party.sip().filter(|leg| !leg.is_browser()) {
             Some(leg) => {
                 let (session, remote) = leg.session().zip(leg.remote())?;
                 Some(FarSip { session, trunk: leg.trunk()?.clone(), remote })

@@ -16,6 +16,7 @@ pub mod browser_leg;
 pub mod cause;
 pub mod context;
 mod core;
+mod description;
 pub mod digits;
 pub mod directory;
 mod established;

@@ -48,6 +48,14 @@ impl Party {
         }
     }
 
+    /// Whether its media is a browser's, whatever it speaks.
+    pub(super) fn is_browser(&self) -> bool {
+        match self {
+            Party::Browser(_) => true,
+            Party::Sip(leg) => leg.is_browser(),
+        }
+    }
+
     /// The SIP peer's leg, if it is one.
     pub(super) fn sip(&self) -> Option<&TrunkLeg> {
         match self {

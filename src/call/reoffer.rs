@@ -14,7 +14,7 @@ use super::leg::Happened;
 use super::slots::Loan;
 use super::trunk_leg::{Asked, TrunkLeg, is_sdp, sdp_body};
 use super::{Cause, Context, Origin, Special};
-use crate::sdp::{Direction, RtpMedia};
+use crate::sdp::{Direction, LegMedia};
 use crate::sip::Body;
 
 impl TrunkLeg {
@@ -40,8 +40,8 @@ impl TrunkLeg {
     }
 
     /// Takes media newly agreed at the peer's wish; says whether the peer holds us now, or no longer.
-    fn take_media(&mut self, media: RtpMedia) -> Happened {
-        let held = !media.direction.sends() || media.remote_rtp.is_none();
+    fn take_media(&mut self, media: LegMedia) -> Happened {
+        let held = media.is_held();
         self.settle(&media);
         self.renew_early(&media);
         self.media = Some(media);
@@ -68,7 +68,7 @@ impl TrunkLeg {
                 let wanted = if self.hold.on { Direction::SendOnly } else { Direction::SendRecv };
                 let answered = self.description.as_mut().map(|description| {
                     description.set_direction(wanted);
-                    description.answer(&body.bytes)
+                    description.answer(cx, &body.bytes)
                 });
                 match answered {
                     Some(Ok((text, media))) => (Ok(sdp_body(text)), self.take_media(media)),
@@ -115,7 +115,7 @@ impl TrunkLeg {
         let remote = self.remote().ok_or(481u16)?;
         let rtp = loan.rtp_for(remote).map_err(|_| 488u16)?;
         let description = self.description.as_mut().ok_or(481u16)?;
-        self.before = Some(description.move_to(cx, loan.slot, rtp));
+        self.before = Some(description.move_to(cx, loan, rtp).ok_or(488u16)?);
         let offer = self.own_offer(self.hold.on);
         let sent = self.session.zip(offer).map(|(session, offer)| cx.ua.reoffer(cx.now.instant, session, offer));
         match sent {

@@ -452,7 +452,7 @@ impl State {
             MediaReport::Quality(_) | MediaReport::Audio { .. } => self,
             MediaReport::Lost { side, loss } => match media_lost(loss, established) {
                 // Of a leg that has been replaced meanwhile.
-                _ if core.party(side).is_none_or(|party| party.browser().is_none() != is_rtp(loss)) => self,
+                _ if core.party(side).is_none_or(|party| party.is_browser() == is_rtp(loss)) => self,
                 cause => {
                     core.audio_lost(cx, side, loss);
                     self.happened(core, cx, side, Happened::Over(cause))

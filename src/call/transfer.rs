@@ -314,11 +314,11 @@ impl Established {
         let (offer, body) = begin::offer_of(&request.request);
         let (number, _) = request.trunk.caller(&request.request.headers);
         let to = number.unwrap_or_else(|| "anonymous".to_owned());
-        let remote = request.flow.remote;
-        let leg = TrunkLeg::caller(core.id, request.trunk, remote, request.session, offer, request.rights);
+        let leg = TrunkLeg::caller(core.id, request.trunk, request.flow, request.session, offer, request.rights);
+        let (peers, browser) = (leg.peers(), leg.is_browser());
         let mut party = Box::new(Party::Sip(Box::new(leg)));
         let none = || Cause::special(Origin::Gateway, Special::NoResources);
-        match body.and_then(|()| core.slots.ask(cx, vec![remote], false).ok_or_else(none)) {
+        match body.and_then(|()| core.slots.ask(cx, peers, browser).ok_or_else(none)) {
             Ok(slot) => {
                 let within = cx.settings.lease_within;
                 self.transfer = Some(Transfer::new(cx, by, false, &to, Stage::Replacing { slot, party }, within));

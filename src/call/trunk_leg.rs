@@ -5,18 +5,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::description::Description;
 use super::digits::{self, DTMF_RELAY};
 use super::leg::{Happened, Leg, Progress, Role, Way};
 use super::number::LONGEST_NUMBER;
 use super::route::{Hop, MOST_REDIRECTS, Route};
 use super::slots::Loan;
 use super::transfer::News;
-use super::trunk_sdp::{SDP, Seat, TrunkDescription};
+use super::trunk_sdp::{SDP, Seat};
 use super::{
     CallId, Cause, Context, DtmfMethod, Effect, Origin, Redirects, Refused, Rights, Special, Trunk, TrunkTried,
 };
 use crate::dialplan::FailoverOn;
-use crate::sdp::{Band, LegMedia, MediaCommand, Presses, RtpMedia, RtpSlot, Side};
+use crate::sdp::{Band, LegMedia, MediaCommand, Presses, RtpSlot, Side};
 use crate::sip::{
     Body, EndedBy, Failure, Flow, Headers, Invite, NameAddr, Params, ReferId, Replaces, SessionId, SessionOptions,
     Target, UaEvent,
@@ -39,6 +40,10 @@ pub struct TrunkLeg {
     trunk: Option<Arc<Trunk>>,
     /// Where the peer's signalling comes from.
     remote: Option<SocketAddr>,
+    /// Its media is a browser's: it came over a WebSocket, or is called over one (RFC 7118).
+    browser: bool,
+    /// What the other side can carry at best.
+    band: Band,
     /// Which target of the trunk is called at present.
     target: Option<Target>,
     /// The user whose phone it is.
@@ -46,7 +51,7 @@ pub struct TrunkLeg {
     route: Option<Route>,
     loan: Option<Loan>,
     pub(super) session: Option<SessionId>,
-    pub(super) description: Option<TrunkDescription>,
+    pub(super) description: Option<Description>,
     /// The caller's offer; `None` where it wants one from us.
     offered: Option<Vec<u8>>,
     /// What our 200 will carry, and an 18x with early media.
@@ -56,10 +61,10 @@ pub struct TrunkLeg {
     /// Our 200 carried an offer: its answer comes in the ACK.
     pub(super) awaiting_answer: bool,
     /// By To-tag: the descriptions of early dialogs.
-    early: VecDeque<(String, RtpMedia)>,
+    early: VecDeque<(String, LegMedia)>,
     /// The early dialogs whose description came reliably: it is final (RFC 3262 section 5).
     settled: Vec<String>,
-    pub(super) media: Option<RtpMedia>,
+    pub(super) media: Option<LegMedia>,
     /// A provisional response beyond 100 came from the present trunk.
     heard: bool,
     told: Progress,
@@ -113,7 +118,9 @@ pub(super) enum Asked {
 impl TrunkLeg {
     /// The leg of a peer that is called, over the hops of a route.
     pub(super) fn callee(call: CallId, route: Route) -> TrunkLeg {
-        TrunkLeg { route: Some(route), ..TrunkLeg::new(Role::Callee, call, Side::B) }
+        let flow = route.hops.front().and_then(|hop| hop.flow);
+        let browser = flow.is_some_and(|flow| flow.transport.is_websocket());
+        TrunkLeg { route: Some(route), browser, ..TrunkLeg::new(Role::Callee, call, Side::B) }
     }
 
     /// The leg of a user's phone that is called.
@@ -125,13 +132,14 @@ impl TrunkLeg {
     pub(super) fn caller(
         call: CallId,
         trunk: Arc<Trunk>,
-        remote: SocketAddr,
+        flow: Flow,
         session: SessionId,
         offered: Option<Vec<u8>>,
         rights: Option<Rights>,
     ) -> TrunkLeg {
         let new = TrunkLeg::new(Role::Caller, call, Side::A);
-        TrunkLeg { trunk: Some(trunk), remote: Some(remote), session: Some(session), offered, rights, ..new }
+        let (remote, browser) = (Some(flow.remote), flow.transport.is_websocket());
+        TrunkLeg { trunk: Some(trunk), remote, browser, session: Some(session), offered, rights, ..new }
     }
 
     fn new(role: Role, call: CallId, side: Side) -> TrunkLeg {
@@ -141,6 +149,8 @@ impl TrunkLeg {
             side,
             trunk: None,
             remote: None,
+            browser: false,
+            band: Band::default(),
             target: None,
             rights: None,
             route: None,
@@ -201,18 +211,24 @@ impl TrunkLeg {
         self.session
     }
 
-    /// Where it is, or may be: the addresses that want to be told a `c=` of their own.
+    /// Whether its media is a browser's.
+    pub(super) fn is_browser(&self) -> bool {
+        self.browser
+    }
+
+    /// Where it is, or may be: the addresses that want to be told a `c=` of their own; none for a browser.
     pub(super) fn peers(&self) -> Vec<SocketAddr> {
         match (&self.route, self.remote) {
+            _ if self.browser => Vec::new(),
             (_, Some(remote)) => vec![remote],
             (Some(route), None) => route.hops.iter().filter_map(Hop::remote).collect(),
             (None, None) => Vec::new(),
         }
     }
 
-    /// Where the peer's signalling comes from.
+    /// Where the peer's signalling comes from, where its media may move to other ports of ours: a browser's does not.
     pub(super) fn remote(&self) -> Option<SocketAddr> {
-        self.remote
+        self.remote.filter(|_| !self.browser)
     }
 
     /// The trunks tried, for the record.
@@ -235,9 +251,9 @@ impl TrunkLeg {
         self.trunk.as_ref()
     }
 
-    /// The slot of our ports that it has been told of.
+    /// The slot of our ports that it has been told of; a browser is told of none.
     pub(super) fn slot(&self) -> Option<RtpSlot> {
-        self.loan.as_ref().map(|loan| loan.slot)
+        self.loan.as_ref().map(|loan| loan.slot).filter(|_| !self.browser)
     }
 
     /// The ports it was called or answered with.
@@ -380,7 +396,7 @@ impl TrunkLeg {
     }
 
     /// An early session that was settled has been changed: the 2xx, which says nothing of it, confirms the change.
-    pub(super) fn renew_early(&mut self, media: &RtpMedia) {
+    pub(super) fn renew_early(&mut self, media: &LegMedia) {
         for (_, early) in self.early.iter_mut().filter(|(tag, _)| self.settled.contains(tag)) {
             *early = media.clone();
         }
@@ -412,13 +428,13 @@ impl TrunkLeg {
         }
     }
 
-    pub(super) fn read_description(&self, body: Option<&Body>) -> Option<RtpMedia> {
+    pub(super) fn read_description(&self, body: Option<&Body>) -> Option<LegMedia> {
         let body = body.filter(|body| is_sdp(body))?;
         self.description.as_ref()?.read_answer(&body.bytes).ok()
     }
 
     /// What later offers of ours keep to.
-    pub(super) fn settle(&mut self, media: &RtpMedia) {
+    pub(super) fn settle(&mut self, media: &LegMedia) {
         if let Some(description) = self.description.as_mut() {
             description.settle(media);
         }
@@ -447,7 +463,7 @@ impl TrunkLeg {
 
     /// Whether a digit of this peer's is a new one; one that comes in RTP is told when it ends, after `ms`.
     pub(super) fn is_new(&mut self, now: Instant, digit: char, ms: u16, way: Way) -> bool {
-        let negotiated = self.media.as_ref().is_some_and(|media| media.telephone_event.is_some());
+        let negotiated = self.media.as_ref().is_some_and(|media| media.telephone_event().is_some());
         let began = || now.checked_sub(Duration::from_millis(u64::from(ms))).unwrap_or(now);
         match way {
             Way::Signalling => self.presses.takes_info(now, digit, negotiated),
@@ -457,7 +473,9 @@ impl TrunkLeg {
 
     fn digits_by_info(&self) -> bool {
         let wanted = self.trunk.as_ref().is_some_and(|trunk| trunk.dtmf == DtmfMethod::Info);
-        let in_media = |media: &RtpMedia| media.telephone_event.is_some() || media.inband.is_some();
+        let in_media = |media: &LegMedia| {
+            media.telephone_event().is_some() || media.rtp().is_some_and(|media| media.inband.is_some())
+        };
         wanted || self.media.as_ref().is_some_and(|media| !in_media(media))
     }
 
@@ -506,15 +524,14 @@ impl TrunkLeg {
             self.remote = Some(flow.remote);
             self.target = hop.target.clone();
             self.longest = hop.longest;
-            let rtp = match loan.rtp_for(flow.remote) {
-                Ok(rtp) => rtp,
+            let mut description = match self.describe(cx, &loan, &trunk, flow.remote) {
+                Ok(description) => description,
                 Err(none) => {
                     self.result("488");
                     cause = none;
                     continue;
                 }
             };
-            let mut description = TrunkDescription::new(cx, loan.slot, rtp, &trunk, flow.remote.ip());
             let offer = description.offer();
             self.description = Some(description);
             let Some(invite) = self.request(cx, &hop, flow, offer) else {
@@ -539,6 +556,21 @@ impl TrunkLeg {
                     cause = Cause::special(Origin::Gateway, Special::NoResources);
                 }
             }
+        }
+    }
+
+    /// A browser that calls has our answer at once, so that ICE and DTLS are done while the called side rings.
+    fn answer_early(&mut self, cx: &mut Context) {
+        let (Some(session), Some(body)) = (self.session, self.body.clone().filter(|_| !self.awaiting_answer)) else {
+            return;
+        };
+        let _ = cx.ua.ring(cx.now.instant, session, 183, Some(sdp_body(body))); // refused only where it has ended
+    }
+
+    fn describe(&self, cx: &mut Context, loan: &Loan, trunk: &Trunk, remote: SocketAddr) -> Result<Description, Cause> {
+        match self.browser {
+            true => Ok(Description::browser(cx, loan, self.band)),
+            false => Description::rtp(cx, loan, trunk, remote),
         }
     }
 
@@ -666,21 +698,25 @@ pub(crate) fn session_of(event: &UaEvent) -> Option<SessionId> {
 impl Leg for TrunkLeg {
     fn band(&self) -> Band {
         if let Some(media) = &self.media {
-            return Band::of([media.send.codec]);
+            return Band::of([media.send().codec]);
+        }
+        if self.browser {
+            return Band::Full;
         }
         let hops = self.route.iter().flat_map(|route| &route.hops).map(|hop| &hop.trunk);
         Band::of(hops.chain(&self.trunk).flat_map(|trunk| trunk.codecs.iter().copied()))
     }
 
-    fn prepare(&mut self, cx: &mut Context, loan: &Loan, _band: Band) -> Result<(), Cause> {
+    fn prepare(&mut self, cx: &mut Context, loan: &Loan, band: Band) -> Result<(), Cause> {
         self.loan = Some(loan.clone());
+        self.band = band;
         let (Role::Caller, Some(trunk), Some(remote)) = (self.role, self.trunk.clone(), self.remote) else {
             return Ok(());
         };
-        let mut description = TrunkDescription::new(cx, loan.slot, loan.rtp_for(remote)?, &trunk, remote.ip());
+        let mut description = self.describe(cx, loan, &trunk, remote)?;
         match self.offered.take() {
             Some(offer) => {
-                let (text, media) = description.answer(&offer).map_err(|error| {
+                let (text, media) = description.answer(cx, &offer).map_err(|error| {
                     Cause::from_status(Origin::Gateway, error.status()).in_words(&error.to_string())
                 })?;
                 self.body = Some(text);
@@ -692,6 +728,9 @@ impl Leg for TrunkLeg {
             }
         }
         self.description = Some(description);
+        if self.browser {
+            self.answer_early(cx);
+        }
         Ok(())
     }
 
@@ -704,7 +743,8 @@ impl Leg for TrunkLeg {
         // An offer of ours may stand only in a reliable response; an INVITE without one is answered by the 200.
         let early = progress.early_media && !self.awaiting_answer;
         let (status, body) = match early && !self.told.early_media {
-            true => (183, self.body.clone().map(sdp_body)),
+            // A browser has had it, and takes no answer twice.
+            true => (183, self.body.clone().filter(|_| !self.browser).map(sdp_body)),
             false if progress.ringing && !self.told.ringing => (180, None),
             false => return,
         };
@@ -770,7 +810,7 @@ impl Leg for TrunkLeg {
     }
 
     fn media(&self) -> Option<LegMedia> {
-        self.media.clone().map(LegMedia::Rtp)
+        self.media.clone()
     }
 
     fn end(&mut self, cx: &mut Context, cause: &Cause, _mine: bool) {

@@ -74,6 +74,7 @@ pub struct Http {
     pub listen: Option<Spanned<String>>,
     pub origins: Option<Vec<Spanned<String>>>,
     pub softphone: Option<bool>,
+    pub sip_over_websocket: Option<bool>,
 }
 
 /// `[sip]`

@@ -20,7 +20,7 @@ use crate::call::Now;
 use crate::config::Config;
 use crate::sdp::MediaReport;
 use crate::sip::{Flow, Transport};
-use crate::switch::{CallId, Input, Output, SocketId, Switch};
+use crate::switch::{Admission, CallId, Input, Output, SocketId, Switch};
 
 /// Events taken before outputs and timers get their turn.
 const BATCH: usize = 128;
@@ -243,8 +243,12 @@ impl Driver {
             }
             Event::Drain { grace } => self.drain(grace),
             Event::SipAccepted { connection, reply } => {
-                let admission = self.switch.admits(now().instant, connection.flow.remote.ip());
                 let flow = connection.flow;
+                // The door of browsers has looked at whose page it is, and has a limit of its own.
+                let admission = match flow.transport.is_websocket() {
+                    true => Admission::Peer,
+                    false => self.switch.admits(now().instant, flow.remote.ip()),
+                };
                 let taken = self.sip.connections.accepted(now().instant, connection, admission);
                 if reply.send(taken).is_err() {
                     self.sip.connections.closed(flow);

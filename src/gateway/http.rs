@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::life::Life;
-use super::{Tasks, accept_failed, ws};
+use super::{Tasks, accept_failed, ws, ws_sip};
 use crate::switch::SocketId;
 
 /// The page and the client, in the binary: a gateway is one file.
@@ -45,6 +45,8 @@ pub(super) struct Door {
     pub(super) origins: Origins,
     /// Serve the softphone page.
     pub(super) softphone: bool,
+    /// Let browsers in that speak SIP.
+    pub(super) sip: bool,
     pub(super) about: About,
 }
 
@@ -71,6 +73,10 @@ impl App {
         SocketId(self.next_socket.fetch_add(1, Ordering::Relaxed))
     }
 }
+
+/// Our own address of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Local(pub(super) SocketAddr);
 
 /// Which pages may open a WebSocket (RFC 6455 section 10.2).
 #[derive(Debug)]
@@ -146,6 +152,7 @@ pub(super) async fn serve(listener: TcpListener, app: App) {
     let connections = Arc::new(Semaphore::new(app.sockets.available_permits().saturating_add(PAGE_CONNECTIONS)));
     let router = Router::new()
         .route("/phone", get(ws::upgrade))
+        .route("/sip", get(ws_sip::upgrade))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/softphone.json", get(about))
@@ -159,7 +166,8 @@ pub(super) async fn serve(listener: TcpListener, app: App) {
         };
         match accepted {
             Ok((stream, peer, permit)) => {
-                let router = router.clone().layer(Extension(ConnectInfo(peer)));
+                let local = Local(stream.local_addr().unwrap_or(peer));
+                let router = router.clone().layer(Extension(ConnectInfo(peer))).layer(Extension(local));
                 tasks.tracker.spawn(connection(stream, router, tasks.stop.clone(), permit));
             }
             Err(error) => accept_failed("HTTP", &error).await,

@@ -25,6 +25,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 mod ws;
+mod ws_sip;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;

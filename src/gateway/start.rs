@@ -287,6 +287,7 @@ fn door(config: &Config) -> Door {
     Door {
         origins: Origins { allowed: config.http.origins.clone(), loopback_only: open },
         softphone: config.http.softphone,
+        sip: config.http.sip_over_websocket,
         about: About { testphone: config.test_phone, open },
     }
 }

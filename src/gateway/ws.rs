@@ -23,26 +23,26 @@ const MAX_FRAME: usize = 64 * 1024;
 /// Frames that may wait for a slow browser; past it the socket is closed.
 pub(super) const OUTBOX: usize = 64;
 /// How often a quiet socket is pinged.
-const PING_EVERY: Duration = Duration::from_secs(10);
+pub(super) const PING_EVERY: Duration = Duration::from_secs(10);
 /// A socket from which nothing came for so long is gone.
-const SILENT_FOR: Duration = Duration::from_secs(30);
+pub(super) const SILENT_FOR: Duration = Duration::from_secs(30);
 /// How long one send may take.
-const SEND_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const SEND_WITHIN: Duration = Duration::from_secs(10);
 
 /// What one socket may send: a burst, and so much a second after it. A call takes about ten messages and 10 KiB.
-const BURST: Budget = Budget { messages: 100.0, bytes: 256.0 * 1024.0 };
+pub(super) const BURST: Budget = Budget { messages: 100.0, bytes: 256.0 * 1024.0 };
 const PER_SECOND: Budget = Budget { messages: 20.0, bytes: 64.0 * 1024.0 };
 
 /// How much a socket may still send: a token bucket of messages and one of bytes.
 #[derive(Debug, Clone, Copy)]
-struct Budget {
+pub(super) struct Budget {
     messages: f64,
     bytes: f64,
 }
 
 impl Budget {
     /// Takes a message of `len` bytes, `elapsed` after the one before; `false`: too many.
-    fn take(&mut self, len: usize, elapsed: Duration) -> bool {
+    pub(super) fn take(&mut self, len: usize, elapsed: Duration) -> bool {
         let gained = |rate: f64| rate * elapsed.as_secs_f64();
         self.messages = (self.messages + gained(PER_SECOND.messages)).min(BURST.messages) - 1.0;
         self.bytes = (self.bytes + gained(PER_SECOND.bytes)).min(BURST.bytes) - len as f64;
@@ -170,7 +170,7 @@ impl Link {
     }
 }
 
-fn payload(message: &Message) -> usize {
+pub(super) fn payload(message: &Message) -> usize {
     match message {
         Message::Text(text) => text.len(),
         Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),

@@ -117,14 +117,34 @@ impl BrowserOffer {
         self.peer.codecs.iter().map(|c| c.codec).collect()
     }
 
+    /// The browser's ICE credentials: others than before ask for an ICE restart
+    /// ([RFC 8839 section 4.4.3.1.1](https://www.rfc-editor.org/rfc/rfc8839#section-4.4.3.1.1)).
+    pub fn ice(&self) -> &IceCredentials {
+        &self.peer.ice
+    }
+
     /// Our answer, which is final, and what follows from both.
     ///
     /// # Errors
     /// [`SdpError::NoCodec`].
     pub fn answer(&self, local: &BrowserLocal, policy: &CodecPolicy) -> Result<(String, BrowserMedia), SdpError> {
+        self.answer_wanting(local, policy, Direction::SendRecv)
+    }
+
+    /// The same where we want no more than `wanted`: who is held is not listened to.
+    ///
+    /// # Errors
+    /// [`SdpError::NoCodec`].
+    pub fn answer_wanting(
+        &self,
+        local: &BrowserLocal,
+        policy: &CodecPolicy,
+        wanted: Direction,
+    ) -> Result<(String, BrowserMedia), SdpError> {
         let send = preferred(&self.peer.codecs, &policy.browser).ok_or(SdpError::NoCodec)?;
         let event = policy.telephone_event.then(|| event_for(send.codec, &self.peer.events)).flatten();
-        let media = self.peer.media(local, vec![send], event).ok_or(SdpError::NoCodec)?;
+        let mut media = self.peer.media(local, vec![send], event).ok_or(SdpError::NoCodec)?;
+        media.direction = wanted.answer_to(self.peer.direction);
         let mut out = head(local, self.bundled.then_some(self.peer.mid.as_deref()).flatten());
         for (index, other) in self.session.medias.iter().enumerate() {
             if index != self.peer.index {
@@ -163,6 +183,67 @@ pub fn offer(local: &BrowserLocal, policy: &CodecPolicy) -> String {
     };
     audio(&mut out, local, policy, &lines);
     out
+}
+
+/// Our next offer in a session in which we have sent `sent` last, an offer or an answer: the same lines in the same order with
+/// what was agreed in them, the same transport, and only the direction anew.
+///
+/// The browser keeps its part in DTLS ([RFC 8842 section 5.5](https://www.rfc-editor.org/rfc/rfc8842#section-5.5)).
+pub fn offer_again(sent: &str, version: u64, direction: Direction) -> String {
+    let mut out = String::with_capacity(sent.len());
+    let mut open = false;
+    for line in sent.lines() {
+        if let Some(media) = line.strip_prefix("m=") {
+            open = media.split(' ').nth(1) != Some("0");
+        }
+        let attribute = line.strip_prefix("a=").unwrap_or_default();
+        if let Some(origin) = line.strip_prefix("o=") {
+            let mut words: Vec<String> = origin.split(' ').map(str::to_owned).collect();
+            if let Some(word) = words.get_mut(2) {
+                *word = version.to_string();
+            }
+            out.push_str(&format!("o={}", words.join(" ")));
+        } else if open && Direction::from_attribute(attribute).is_some() {
+            out.push_str(&format!("a={direction}"));
+        } else if attribute.starts_with("setup:") {
+            out.push_str("a=setup:actpass");
+        } else {
+            out.push_str(line);
+        }
+        out.push_str("\r\n");
+    }
+    out
+}
+
+/// Reads a browser's answer to [`offer_again`] in a session in which it has sent `before` last: what was agreed of codecs
+/// stands, unless it names others of them.
+///
+/// # Errors
+/// What [`SdpError`] names; [`SdpError::Refused`] where the audio line is gone.
+pub fn read_answer_again(
+    before: &BrowserMedia,
+    wanted: Direction,
+    policy: &CodecPolicy,
+    text: &str,
+) -> Result<BrowserMedia, SdpError> {
+    let session = parse(text.as_bytes())?;
+    let line = AudioLine::find(&session, |media| media.port != 0).ok_or(SdpError::Refused)?;
+    if !usable(line.media) {
+        return Err(SdpError::Transport);
+    }
+    let peer = Peer::read(&line, before.dtls)?;
+    let accepted = in_common(&peer.codecs, &policy.browser);
+    let send = *accepted.first().ok_or(SdpError::NoCodec)?;
+    let event = before.telephone_event.filter(|event| peer.events.contains(event));
+    Ok(BrowserMedia {
+        remote_ice: peer.ice,
+        fingerprints: peer.fingerprints,
+        send,
+        accepted,
+        telephone_event: event,
+        direction: wanted.answer_to(peer.direction),
+        ..before.clone()
+    })
 }
 
 /// Reads a browser's answer to [`offer`].

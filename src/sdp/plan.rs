@@ -88,6 +88,19 @@ impl LegMedia {
         }
     }
 
+    /// Digits in RTP; `None` when not negotiated.
+    pub fn telephone_event(&self) -> Option<TelephoneEvent> {
+        match self {
+            LegMedia::Browser(media) => media.telephone_event,
+            LegMedia::Rtp(media) => media.telephone_event,
+        }
+    }
+
+    /// Whether the peer wants nothing of us at present: it holds.
+    pub fn is_held(&self) -> bool {
+        !self.direction().sends() || self.rtp().is_some_and(|media| media.remote_rtp.is_none())
+    }
+
     /// Seen from ourselves.
     pub fn direction(&self) -> Direction {
         match self {

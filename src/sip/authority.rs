@@ -131,10 +131,13 @@ impl Authority {
     }
 
     /// One challenge for each algorithm, the best first (RFC 8760 section 2.3), all with one nonce.
-    pub(super) fn challenge(&mut self, now: Instant, kind: Kind, stale: bool, headers: &mut Headers) {
+    ///
+    /// `md5`: of several hashes MD5 alone, as the libraries of browsers know no other and look at the first challenge only.
+    pub(super) fn challenge(&mut self, now: Instant, kind: Kind, stale: bool, md5: bool, headers: &mut Headers) {
         let nonce = self.nonce(now);
         let stale = if stale { ", stale=true" } else { "" };
-        for algorithm in &self.algorithms {
+        let md5 = md5 && self.algorithms.contains(&Algorithm::Md5);
+        for algorithm in self.algorithms.iter().filter(|algorithm| !md5 || **algorithm == Algorithm::Md5) {
             let (realm, name) = (&self.realm, algorithm.name());
             let value = format!(r#"Digest realm="{realm}", nonce="{nonce}", algorithm={name}, qop="auth"{stale}"#);
             headers.push(kind.challenge(), value);

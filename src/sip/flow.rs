@@ -24,6 +24,11 @@ impl Transport {
         self != Transport::Udp
     }
 
+    /// True for WebSockets, secure or not: the way of browsers that speak SIP.
+    pub fn is_websocket(self) -> bool {
+        matches!(self, Transport::Ws | Transport::Wss)
+    }
+
     /// The name that stands in a Via header.
     pub fn via_name(self) -> &'static str {
         match self {

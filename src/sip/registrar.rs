@@ -2,7 +2,8 @@
 //! digest authentication ([RFC 7616](https://www.rfc-editor.org/rfc/rfc7616), RFC 8760), which calls from phones take too.
 //! Sans-IO; the phones' names are their addresses of record.
 //!
-//! A phone is reached over the flow of its last REGISTER, wherever its Contact points (RFC 5626's lesson). Guessing is
+//! A phone is reached over the flow of its last REGISTER, wherever its Contact points (RFC 5626's lesson; a browser's has a
+//! name that nobody can look up, [RFC 7118 section 5.2.3](https://www.rfc-editor.org/rfc/rfc7118#section-5.2.3)). Guessing is
 //! slowed by source and by user; a phone that is registered is not locked out by others' guesses.
 
 #[cfg(test)]
@@ -126,6 +127,17 @@ pub struct Binding {
     /// RFC 5626's `+sip.instance` and `reg-id`: a phone that comes back elsewhere replaces itself.
     instance: Option<(String, String)>,
     refreshed: Instant,
+    /// Whoever registered it was known by other means than a password of ours.
+    vouched: bool,
+}
+
+/// Who registers, where that is known by other means than a password: by a token, say.
+#[derive(Clone, Copy, Debug)]
+pub struct Vouched<'a> {
+    /// The user.
+    pub user: &'a str,
+    /// No registration lasts longer than so many seconds.
+    pub most: Option<u32>,
 }
 
 /// What a registrar has done and has.
@@ -160,6 +172,16 @@ pub struct Registrar {
     sources: Throttle<IpAddr>,
     guessed: Throttle<String>,
     counters: RegistrarCounters,
+}
+
+/// When and how a REGISTER came.
+#[derive(Clone, Copy, Debug)]
+struct Registering {
+    now: Instant,
+    flow: Flow,
+    /// See [`Vouched::most`].
+    most: Option<u32>,
+    vouched: bool,
 }
 
 /// One Contact of a REGISTER.
@@ -200,22 +222,39 @@ impl Registrar {
             // The newest stay.
             bindings.sort_by_key(|binding| std::cmp::Reverse(binding.refreshed));
             bindings.truncate(self.config.max_bindings);
-            same(user)
+            bindings.retain(|binding| binding.vouched || same(user));
+            !bindings.is_empty()
         });
         self.known.clear();
         for binding in self.bindings.values().flatten() {
-            let until = self.known.entry(binding.flow.remote.ip().to_canonical()).or_insert(binding.until);
-            *until = binding.until.max(*until);
+            know(&mut self.known, binding);
         }
     }
 
     /// Answers a REGISTER that came over `flow`.
     pub fn handle(&mut self, now: Instant, request: &Request, flow: Flow) -> Response {
         self.expire(now);
-        let user = match self.check(now, request, flow, Kind::Server) {
-            Ok(user) => user,
-            Err(response) => return *response,
-        };
+        match self.check(now, request, flow, Kind::Server) {
+            Ok(user) => self.register(now, Vouched { user: &user, most: None }, false, request, flow),
+            Err(response) => *response,
+        }
+    }
+
+    /// Answers a REGISTER of somebody who needs no password.
+    pub fn handle_vouched(&mut self, now: Instant, by: Vouched<'_>, request: &Request, flow: Flow) -> Response {
+        self.expire(now);
+        self.counters.authenticated += 1;
+        self.register(now, by, true, request, flow)
+    }
+
+    fn register(
+        &mut self,
+        now: Instant,
+        Vouched { user, most }: Vouched<'_>,
+        vouched: bool,
+        request: &Request,
+        flow: Flow,
+    ) -> Response {
         // RFC 3327: we keep no Path, and without it calls would not find back.
         if request.headers.get("Path").is_some() {
             let mut response = refusal(request, 420);
@@ -224,11 +263,12 @@ impl Registrar {
         }
         // Section 10.3, step 4: a user registers himself alone.
         let aor = request.headers.to().ok().and_then(|to| to.uri.decoded_user());
-        if aor.as_deref() != Some(user.as_str()) {
+        if aor.as_deref() != Some(user) {
             return refusal(request, 403);
         }
-        match self.update(now, &user, request, flow) {
-            Ok(()) => self.listing(now, &user, request),
+        let registering = Registering { now, flow, most, vouched };
+        match self.update(user, request, registering) {
+            Ok(()) => self.listing(now, user, request),
             Err(423) => {
                 let mut response = refusal(request, 423);
                 response.headers.push("Min-Expires", self.config.min_expires.to_string());
@@ -267,7 +307,8 @@ impl Registrar {
         let same = |binding: &Binding| {
             binding.until > now && binding.flow.remote == flow.remote && binding.flow.transport == flow.transport
         };
-        self.knows(flow.remote.ip(), now) && self.bindings.values().flatten().any(same)
+        let known = flow.transport.is_websocket() || self.knows(flow.remote.ip(), now);
+        known && self.bindings.values().flatten().any(same)
     }
 
     /// The connection of `flow` is gone. A phone that gave its address is called there over a new one; one that is
@@ -312,7 +353,7 @@ impl Registrar {
             response.headers.push("Retry-After", left.as_secs().max(1).to_string());
             return Err(Box::new(response));
         }
-        let Some(answer) = answer else { return Err(self.challenge(now, request, kind, false)) };
+        let Some(answer) = answer else { return Err(self.challenge(now, request, flow, kind, false)) };
         let secret = self.config.users.get(&claimed);
         let realm = &self.config.realm;
         let verdict = self.authority.judge(now, request, &answer, |algorithm| secret?.ha1(algorithm, &claimed, realm));
@@ -322,7 +363,7 @@ impl Registrar {
                 self.guessed.succeeded(&claimed);
                 Ok(claimed)
             }
-            Verdict::Stale => Err(self.challenge(now, request, kind, true)),
+            Verdict::Stale => Err(self.challenge(now, request, flow, kind, true)),
             Verdict::Malformed => Err(Box::new(refusal(request, 400))),
             Verdict::Wrong => {
                 self.counters.failed += 1;
@@ -331,7 +372,7 @@ impl Registrar {
                 if source_slowed || user_slowed {
                     tracing::warn!(source = %flow.remote.ip(), user = ?claimed, "wrong SIP password, slowed down");
                 }
-                Err(self.challenge(now, request, kind, false))
+                Err(self.challenge(now, request, flow, kind, false))
             }
         }
     }
@@ -349,28 +390,27 @@ impl Registrar {
         self.sources.refused_for(now, &source).max(by_user)
     }
 
-    fn challenge(&mut self, now: Instant, request: &Request, kind: Kind, stale: bool) -> Box<Response> {
+    fn challenge(&mut self, now: Instant, request: &Request, flow: Flow, kind: Kind, stale: bool) -> Box<Response> {
         self.counters.challenged += 1;
         let mut response = refusal(request, kind.status());
-        self.authority.challenge(now, kind, stale, &mut response.headers);
+        self.authority.challenge(now, kind, stale, flow.transport.is_websocket(), &mut response.headers);
         Box::new(response)
     }
 
     /// Section 10.3, steps 6 and 7: all of the changes, or none.
-    fn update(&mut self, now: Instant, user: &str, request: &Request, flow: Flow) -> Result<(), u16> {
+    fn update(&mut self, user: &str, request: &Request, by: Registering) -> Result<(), u16> {
         let cseq = request.headers.cseq().map_err(|_| 400u16)?;
         let call_id = request.headers.call_id().map_err(|_| 400u16)?.to_owned();
         let old = self.bindings.get(user).cloned().unwrap_or_default();
         let new = match self.wishes(request)? {
             None => remove_all(old, &call_id, &cseq)?,
-            Some(wishes) => apply(old, wishes, now, flow, (&call_id, &cseq), self.config.max_bindings)?,
+            Some(wishes) => apply(old, wishes, by, (&call_id, &cseq), self.config.max_bindings)?,
         };
         if new.is_empty() {
             self.bindings.remove(user);
         } else {
             for binding in &new {
-                let until = self.known.entry(binding.flow.remote.ip().to_canonical()).or_insert(binding.until);
-                *until = binding.until.max(*until);
+                know(&mut self.known, binding);
                 self.next_expiry = earlier(self.next_expiry, Some(binding.until));
             }
             self.bindings.insert(user.to_owned(), new);
@@ -430,6 +470,15 @@ impl Registrar {
     }
 }
 
+/// Notes that a phone is registered from an address. A browser's is no news of anybody else there: it is known by its
+/// connection, and many may stand behind one proxy.
+fn know(known: &mut BTreeMap<IpAddr, Instant>, binding: &Binding) {
+    if !binding.flow.transport.is_websocket() {
+        let until = known.entry(binding.flow.remote.ip().to_canonical()).or_insert(binding.until);
+        *until = binding.until.max(*until);
+    }
+}
+
 /// `Contact: *`.
 fn remove_all(mut bindings: Vec<Binding>, call_id: &str, cseq: &CSeq) -> Result<Vec<Binding>, u16> {
     bindings.iter().try_for_each(|binding| binding.check_order(call_id, cseq))?;
@@ -441,8 +490,7 @@ fn remove_all(mut bindings: Vec<Binding>, call_id: &str, cseq: &CSeq) -> Result<
 fn apply(
     mut bindings: Vec<Binding>,
     wishes: Vec<Wish>,
-    now: Instant,
-    flow: Flow,
+    Registering { now, flow, most: longest, vouched }: Registering,
     (call_id, cseq): (&str, &CSeq),
     most: usize,
 ) -> Result<Vec<Binding>, u16> {
@@ -465,6 +513,7 @@ fn apply(
         {
             bindings.remove(at);
         }
+        let seconds = longest.map_or(seconds, |longest| seconds.min(longest));
         bindings.push(Binding {
             contact: contact.uri,
             flow,
@@ -474,6 +523,7 @@ fn apply(
             cseq: cseq.number,
             instance,
             refreshed: now,
+            vouched,
         });
     }
     Ok(bindings)

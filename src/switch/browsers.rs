@@ -137,7 +137,7 @@ impl Switch {
     }
 
     /// Who a browser is, or why it may not in.
-    fn admit(&self, now: Now, token: Option<&str>, user: Option<String>) -> Result<Session, String> {
+    pub(super) fn admit(&self, now: Now, token: Option<&str>, user: Option<String>) -> Result<Session, String> {
         match (&self.auth, token) {
             (Auth::Open, None) => match user {
                 Some(user) if valid_user(&user) => {

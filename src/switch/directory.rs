@@ -5,6 +5,7 @@ use super::sessions::Sessions;
 use super::{Now, SocketId};
 use crate::call::{Directory, Phone, Rights};
 use crate::dialplan::Caller;
+use crate::sip::Flow;
 
 /// The directory at one moment.
 pub(super) struct Present<'a> {
@@ -24,8 +25,8 @@ impl Directory for Present<'_> {
         self.phones.map(|phones| phones.of_user(user, self.now.instant)).unwrap_or_default()
     }
 
-    fn phone_rights(&self, user: &str) -> Rights {
+    fn phone_rights(&self, user: &str, phone: Flow) -> Rights {
         let nobody = || Rights { caller: Caller { user: user.to_owned(), ..Caller::default() }, ..Rights::default() };
-        self.phones.map_or_else(nobody, |phones| phones.rights_of(user))
+        self.phones.map_or_else(nobody, |phones| phones.rights_at(user, phone))
     }
 }

@@ -138,7 +138,7 @@ impl Switch {
         let trunks = Trunks::new(config.trunks);
         let mut registrar_seed = [0; 32];
         rng.fill_bytes(&mut registrar_seed);
-        let ua = UaConfig { registrar: config.phones.is_some(), ..config.ua };
+        let ua = UaConfig { registrar: true, ..config.ua };
         let mut ua = UserAgent::new(ua, seed);
         ua.note_dialogs();
         Switch {
@@ -148,7 +148,7 @@ impl Switch {
             auth: config.auth,
             limits,
             hello_timeout: config.hello_timeout,
-            phones: config.phones.map(|phones| Phones::new(phones, registrar_seed)),
+            phones: Some(Phones::new(config.phones, registrar_seed)),
             ua,
             rng,
             sessions: Sessions::default(),
@@ -229,8 +229,8 @@ impl Switch {
         match &self.phones {
             _ if self.trunks.know(source) || self.ua.knows(source) || self.left.knows(source) => Admission::Peer,
             Some(phones) if phones.knows(source, now) => Admission::Peer,
-            Some(_) => Admission::Stranger,
-            None => Admission::Refused,
+            Some(phones) if phones.takes_strangers() => Admission::Stranger,
+            _ => Admission::Refused,
         }
     }
 

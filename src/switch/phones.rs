@@ -1,13 +1,16 @@
-//! Users' SIP phones: they register here, are called beside their users' browsers, and call as their users.
+//! Users' SIP phones: they register here, are called beside their users' browsers, and call as their users. Among them are
+//! browsers that speak SIP over a WebSocket ([RFC 7118](https://www.rfc-editor.org/rfc/rfc7118)): who brings the token of a
+//! session ([RFC 8898](https://www.rfc-editor.org/rfc/rfc8898)) needs no password.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::{Now, Switch, Trunk};
+use super::sessions::Session;
+use super::{Auth, Now, Switch, Trunk};
 use crate::call::{InboundRequest, Origination, Phone, PhoneRequest, Rights};
 use crate::dialplan::Caller;
-use crate::sip::registrar::{Registrar, RegistrarConfig, RegistrarCounters};
+use crate::sip::registrar::{Registrar, RegistrarConfig, RegistrarCounters, Vouched};
 use crate::sip::{Flow, Request, Response, ServerRequestId, SessionId};
 
 /// The registrar and its users.
@@ -21,6 +24,18 @@ pub struct PhonesConfig {
     pub phone: Trunk,
     /// Calls of one user's phones at once, those that they make; more get 503.
     pub calls_per_user: usize,
+}
+
+impl PhonesConfig {
+    /// Where no registrar is configured: browsers alone, by their tokens.
+    fn for_browsers() -> PhonesConfig {
+        PhonesConfig {
+            registrar: RegistrarConfig::new("ringback", BTreeMap::new()),
+            rights: BTreeMap::new(),
+            phone: Trunk::new("phone"),
+            calls_per_user: 8,
+        }
+    }
 }
 
 /// What a session token says of a browser's user, for the user of a phone.
@@ -44,24 +59,41 @@ pub(super) struct Phones {
     calls_per_user: usize,
     /// Whose the calls are that phones have made.
     calls: BTreeMap<SessionId, String>,
+    /// What browsers may that have registered by a token, by their connections.
+    granted: BTreeMap<Flow, Rights>,
+    /// Whether phones may register from anywhere, and not browsers alone.
+    strangers: bool,
 }
 
 impl Phones {
-    pub fn new(config: PhonesConfig, seed: [u8; 32]) -> Phones {
-        let PhonesConfig { registrar, rights, calls_per_user, phone: _ } = config;
-        Phones { registrar: Registrar::new(registrar, seed), rights, calls_per_user, calls: BTreeMap::new() }
+    /// `None`: browsers alone, by their tokens.
+    pub fn new(config: Option<PhonesConfig>, seed: [u8; 32]) -> Phones {
+        let strangers = config.is_some();
+        let PhonesConfig { registrar, rights, calls_per_user, phone: _ } =
+            config.unwrap_or_else(PhonesConfig::for_browsers);
+        let registrar = Registrar::new(registrar, seed);
+        Phones { registrar, rights, calls_per_user, calls: BTreeMap::new(), granted: BTreeMap::new(), strangers }
     }
 
     /// The registrar and its users are these from now on.
-    pub fn reload(&mut self, config: PhonesConfig, seed: [u8; 32]) {
-        let PhonesConfig { registrar, rights, calls_per_user, phone: _ } = config;
+    pub fn reload(&mut self, config: Option<PhonesConfig>, seed: [u8; 32]) {
+        self.strangers = config.is_some();
+        let PhonesConfig { registrar, rights, calls_per_user, phone: _ } =
+            config.unwrap_or_else(PhonesConfig::for_browsers);
         self.registrar.reload(registrar, seed);
         (self.rights, self.calls_per_user) = (rights, calls_per_user);
     }
 
-    /// Whether a message of a stranger may be read: a REGISTER, or anything from where a phone is registered.
-    pub fn welcome(&self, now: Instant, source: IpAddr, bytes: &[u8]) -> bool {
-        bytes.starts_with(b"REGISTER ") || self.registrar.knows(source, now)
+    /// Whether phones may register from anywhere.
+    pub fn takes_strangers(&self) -> bool {
+        self.strangers
+    }
+
+    /// Whether a message of a stranger may be read: a REGISTER, anything from where a phone is registered, or what comes by
+    /// the browsers' door.
+    pub fn welcome(&self, now: Instant, flow: Flow, bytes: &[u8]) -> bool {
+        let registers = self.strangers && bytes.starts_with(b"REGISTER ");
+        flow.transport.is_websocket() || registers || self.registrar.knows(flow.remote.ip(), now)
     }
 
     /// Where a user's phones are, the best first.
@@ -80,6 +112,11 @@ impl Phones {
         self.registrar.knows(source, now)
     }
 
+    /// Whether there is anything to tell of it: it is configured, or browsers have come to it.
+    pub fn is_shown(&self, now: Instant) -> bool {
+        self.strangers || self.counters(now).bindings > 0
+    }
+
     /// What the registrar has done and has.
     pub fn counters(&self, now: Instant) -> RegistrarCounters {
         self.registrar.counters(now)
@@ -87,6 +124,7 @@ impl Phones {
 
     /// A connection is gone.
     pub fn connection_closed(&mut self, flow: Flow) {
+        self.granted.remove(&flow);
         self.registrar.connection_closed(flow);
     }
 
@@ -97,11 +135,17 @@ impl Phones {
         now: Instant,
         session: SessionId,
         request: &Request,
-        flow: Flow,
+        (flow, vouched): (Flow, Option<&Session>),
         is_emergency: impl FnOnce(&Caller) -> bool,
     ) -> Result<(Rights, bool), Box<Response>> {
-        let user = self.registrar.authenticate(now, request, flow)?;
-        let rights = self.rights_of(&user);
+        let rights = match vouched {
+            Some(session) => session.call_rights(),
+            None => {
+                let user = self.registrar.authenticate(now, request, flow)?;
+                self.rights_of(&user)
+            }
+        };
+        let user = rights.caller.user.clone();
         let emergency = is_emergency(&rights.caller);
         let calls = self.calls.values().filter(|owner| **owner == user).count();
         if calls >= self.calls_per_user && !emergency {
@@ -112,6 +156,26 @@ impl Phones {
         }
         self.calls.insert(session, user);
         Ok((rights, emergency))
+    }
+
+    /// What a user may by one of his phones.
+    pub fn rights_at(&self, user: &str, phone: Flow) -> Rights {
+        let granted = self.granted.get(&phone).filter(|rights| rights.caller.user == user);
+        granted.cloned().unwrap_or_else(|| self.rights_of(user))
+    }
+
+    /// Answers a REGISTER.
+    fn register(&mut self, now: Now, request: &Request, flow: Flow, vouched: Option<Session>) -> Response {
+        let Some(session) = vouched else { return self.registrar.handle(now.instant, request, flow) };
+        let left = session.rights.expires.map(|at| at.saturating_sub(now.unix_ms / 1000));
+        let most = left.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX));
+        let by = Vouched { user: &session.user, most };
+        let response = self.registrar.handle_vouched(now.instant, by, request, flow);
+        match self.registrar.has_phone_at(flow, now.instant) {
+            true => self.granted.insert(flow, session.call_rights()),
+            false => self.granted.remove(&flow),
+        };
+        response
     }
 
     /// What a user may by his phones, whether he calls or is called and transfers.
@@ -138,20 +202,31 @@ impl Switch {
         flow: Flow,
         replaces: Option<SessionId>,
     ) {
+        let vouched = match self.vouched(now, &request, flow) {
+            Ok(vouched) => vouched,
+            Err(text) => {
+                let challenge = [("WWW-Authenticate".to_owned(), self.bearer_challenge(true))];
+                tracing::warn!(remote = %flow.remote, "a browser's call is refused: {text}");
+                let _ = self.ua.reject(now.instant, session, 401, "", &challenge); // refused only where it has ended
+                return;
+            }
+        };
         let Some(phones) = &mut self.phones else { return };
         let dialled = crate::call::screening::number_of(&request.uri);
         let plan = &self.settings.plan;
         let is_emergency = |caller: &Caller| replaces.is_none() && plan.is_emergency(caller, &dialled);
-        let (rights, emergency) = match phones.admit(now.instant, session, &request, flow, is_emergency) {
-            Ok(admitted) => admitted,
-            Err(response) => {
-                let told = ["Proxy-Authenticate", "Retry-After"];
-                let told = told.iter().flat_map(|name| response.headers.get_all(name).map(move |value| (name, value)));
-                let told: Vec<_> = told.map(|(name, value)| ((*name).to_owned(), value.to_owned())).collect();
-                let _ = self.ua.reject(now.instant, session, response.status, &response.reason, &told);
-                return;
-            }
-        };
+        let (rights, emergency) =
+            match phones.admit(now.instant, session, &request, (flow, vouched.as_ref()), is_emergency) {
+                Ok(admitted) => admitted,
+                Err(response) => {
+                    let told = ["Proxy-Authenticate", "Retry-After"];
+                    let told =
+                        told.iter().flat_map(|name| response.headers.get_all(name).map(move |value| (name, value)));
+                    let told: Vec<_> = told.map(|(name, value)| ((*name).to_owned(), value.to_owned())).collect();
+                    let _ = self.ua.reject(now.instant, session, response.status, &response.reason, &told);
+                    return;
+                }
+            };
         let user = rights.caller.user.clone();
         let refused = self.refused_now(emergency.then_some(user.as_str()));
         let trunk = self.settings.phones.clone();
@@ -171,11 +246,61 @@ impl Switch {
 
     /// A REGISTER.
     pub(super) fn phone_registers(&mut self, now: Now, id: ServerRequestId, request: &Request, flow: Flow) {
-        let response = match &mut self.phones {
-            Some(phones) => phones.registrar.handle(now.instant, request, flow),
-            None => request.response(405, ""),
+        let websocket = flow.transport.is_websocket();
+        let vouched = self.vouched(now, request, flow);
+        let refused = vouched.as_ref().err().cloned();
+        let mut response = match (&mut self.phones, vouched) {
+            (Some(phones), Ok(vouched)) if websocket || phones.takes_strangers() => {
+                phones.register(now, request, flow, vouched)
+            }
+            (Some(_), Err(text)) => {
+                tracing::warn!(remote = %flow.remote, "a browser's registration is refused: {text}");
+                request.response(401, "")
+            }
+            _ => request.response(405, ""),
         };
+        if response.status == 401 && websocket && matches!(self.auth, Auth::Token(_)) {
+            response.headers.push("WWW-Authenticate", self.bearer_challenge(refused.is_some()));
+        }
         tracing::debug!(remote = %flow.remote, status = response.status, "REGISTER");
         self.ua.respond(now.instant, id, response);
     }
+
+    /// Whose request it is that came by the browsers' door with a session's token, or where no token is needed; `None`: a
+    /// password is to be asked for.
+    ///
+    /// # Errors
+    /// Why its token is not taken.
+    fn vouched(&self, now: Now, request: &Request, flow: Flow) -> Result<Option<Session>, String> {
+        if !flow.transport.is_websocket() {
+            return Ok(None);
+        }
+        match (&self.auth, bearer_of(request)) {
+            (Auth::Token(_), Some(token)) => self.admit(now, Some(token), None).map(Some),
+            (Auth::Open, _) => {
+                let user = request.headers.from().ok().and_then(|from| from.uri.decoded_user());
+                let has_password =
+                    |user: &String| self.phones.as_ref().is_some_and(|phones| phones.registrar.is_user(user));
+                match user.filter(|user| !has_password(user)) {
+                    Some(user) => self.admit(now, None, Some(user)).map(Some),
+                    None => Ok(None),
+                }
+            }
+            (Auth::Token(_), None) => Ok(None),
+        }
+    }
+
+    /// RFC 8898 section 2.1.2 and RFC 6750 section 3.
+    fn bearer_challenge(&self, invalid: bool) -> String {
+        let error = if invalid { r#", error="invalid_token""# } else { "" };
+        format!(r#"Bearer realm="ringback"{error}"#)
+    }
+}
+
+/// The token that a request brings (RFC 8898 section 3.1).
+fn bearer_of(request: &Request) -> Option<&str> {
+    let all = request.headers.get_all("Authorization").chain(request.headers.get_all("Proxy-Authorization"));
+    all.filter_map(|value| value.trim().split_once(' '))
+        .find(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim())
 }

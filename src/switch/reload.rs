@@ -50,12 +50,11 @@ impl Switch {
     fn reload_phones(&mut self, phones: Option<PhonesConfig>) {
         let phone = phones.as_ref().map_or_else(|| Trunk::new("phone"), |phones| phones.phone.clone());
         self.settings.phones = Arc::new(phone);
-        self.ua.take_registers(phones.is_some());
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
-        match (&mut self.phones, phones) {
-            (Some(present), Some(new)) => present.reload(new, seed),
-            (present, new) => *present = new.map(|new| Phones::new(new, seed)),
+        match &mut self.phones {
+            Some(present) => present.reload(phones, seed),
+            None => self.phones = Some(Phones::new(phones, seed)),
         }
     }
 }

@@ -14,7 +14,7 @@ impl Switch {
     /// one of a registered phone, it is dropped in silence, before parsing; a REGISTER is not where there is a registrar.
     pub(super) fn sip(&mut self, now: Now, flow: Flow, bytes: &[u8]) {
         let source = flow.remote.ip();
-        let phone = || self.phones.as_ref().is_some_and(|phones| phones.welcome(now.instant, source, bytes));
+        let phone = || self.phones.as_ref().is_some_and(|phones| phones.welcome(now.instant, flow, bytes));
         if !self.trunks.know(source) && !self.ua.knows(source) && !self.left.knows(source) && !phone() {
             tracing::debug!(remote = %flow.remote, "SIP of a stranger dropped");
             self.dropped_sip = self.dropped_sip.saturating_add(1);
@@ -53,6 +53,9 @@ impl Switch {
     fn incoming(&mut self, now: Now, session: SessionId, request: Request, flow: Flow, replaces: Option<SessionId>) {
         // A phone may stand beside a trunk's server behind one address: its own port tells it.
         let phone_there = |phones: &Phones| phones.has_phone_at(flow, now.instant);
+        if flow.transport.is_websocket() {
+            return self.phone_calls(now, session, request, flow, replaces);
+        }
         if !self.trunks.have_target_at(flow) && self.phones.as_ref().is_some_and(phone_there) {
             return self.phone_calls(now, session, request, flow, replaces);
         }

@@ -51,7 +51,7 @@ async fn serve(stream: TcpStream, flow: Flow, tls: Option<TlsServer>, limits: Li
     no_delay(&stream, flow.transport);
     let (outbox, queue) = mpsc::channel(OUTBOX);
     let (reply, admitted) = oneshot::channel();
-    let connection = Connection { flow, outbox, opened: false };
+    let connection = Connection::accepted(flow, outbox);
     if tasks.sip.send(Event::SipAccepted { connection, reply }).await.is_err() {
         return; // the driver is gone
     }

@@ -30,14 +30,14 @@ pub(super) use accept::accept;
 use pump::Pace;
 
 /// The longest message on a stream.
-const MAX_MESSAGE: usize = 64 * 1024;
+pub(super) const MAX_MESSAGE: usize = 64 * 1024;
 /// Messages that may wait for a slow peer; past it the connection counts as failed.
-const OUTBOX: usize = 256;
+pub(super) const OUTBOX: usize = 256;
 
 /// Connection ids: never 0, which means "any".
 static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(1);
 
-fn next_id() -> u64 {
+pub(super) fn next_id() -> u64 {
     NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed)
 }
 
@@ -103,6 +103,13 @@ pub(super) struct Connection {
     outbox: mpsc::Sender<Vec<u8>>,
     /// We opened it.
     opened: bool,
+}
+
+impl Connection {
+    /// One that the peer has opened.
+    pub(super) fn accepted(flow: Flow, outbox: mpsc::Sender<Vec<u8>>) -> Connection {
+        Connection { flow, outbox, opened: false }
+    }
 }
 
 /// What the driver knows of one.
@@ -317,6 +324,8 @@ impl Connections {
             return None;
         }
         let tls = match wanted.transport {
+            // Nobody but the browser opens these.
+            Transport::Ws | Transport::Wss => return None,
             Transport::Tls => Some(self.tls_peer(wanted.remote)?),
             _ => None,
         };

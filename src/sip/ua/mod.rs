@@ -169,11 +169,6 @@ impl UserAgent {
         self.core.layer.len()
     }
 
-    /// Whether REGISTERs are taken for a registrar ([`UaConfig::registrar`]).
-    pub fn take_registers(&mut self, on: bool) {
-        self.core.config.registrar = on;
-    }
-
     /// While on, new INVITE and OPTIONS are answered with 503; calls that exist go on.
     pub fn drain(&mut self, on: bool) {
         self.draining = on;
