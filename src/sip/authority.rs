@@ -349,7 +349,7 @@ mod tests {
 
     fn challenged(authority: &mut Authority, now: Instant) -> Headers {
         let mut headers = Headers::new();
-        authority.challenge(now, Kind::Server, false, &mut headers);
+        authority.challenge(now, Kind::Server, false, false, &mut headers);
         headers
     }
 
