@@ -42,3 +42,16 @@ export function clock(ms) {
   const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
   return h > 0 ? `${h}:${pad(m)}:${pad(s)}` : `${m}:${pad(s)}`;
 }
+
+/** When a call was, as a list of calls tells it: today's by the time, this week's by the day, else by the date. */
+export function day(at, now = Date.now(), locale = undefined) {
+  const [then, today] = [new Date(at), new Date(now)];
+  const midnight = (date) => new Date(date.getFullYear(), date.getMonth(), date.getDate()).getTime();
+  const days = Math.round((midnight(today) - midnight(then)) / 86_400_000);
+  const time = then.toLocaleTimeString(locale, { hour: '2-digit', minute: '2-digit' });
+  if (days === 0) return time;
+  if (days === 1) return `Yesterday ${time}`;
+  if (days > 1 && days < 7) return `${then.toLocaleDateString(locale, { weekday: 'long' })} ${time}`;
+  const year = then.getFullYear() === today.getFullYear() ? {} : { year: 'numeric' };
+  return then.toLocaleDateString(locale, { day: 'numeric', month: 'short', ...year });
+}

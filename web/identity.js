@@ -1,0 +1,44 @@
+/**
+ * Who is calling, in this order: a token from the page (`window.ringbackToken`, a function), from `?token=` (taken out of
+ * the address bar, kept for this tab), or, where the gateway is open, the name in `?user=` or a guest's name of this tab.
+ */
+
+const TOKEN_KEY = 'ringback.token';
+const USER_KEY = 'ringback.user';
+
+/** The gateway that served this page. */
+export function phoneUrl() {
+  const url = new URL('phone', location.href);
+  url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
+  url.search = '';
+  url.hash = '';
+  return url.href;
+}
+
+/** `{ token }` or `{ user }`, as a Phone takes them. */
+export function identity() {
+  const parameters = new URLSearchParams(location.search);
+  if (parameters.has('token')) {
+    sessionStorage.setItem(TOKEN_KEY, parameters.get('token'));
+    parameters.delete('token');
+    history.replaceState(null, '', location.pathname + (parameters.size > 0 ? `?${parameters}` : ''));
+  }
+  if (typeof globalThis.ringbackToken === 'function') return { token: globalThis.ringbackToken };
+  const token = sessionStorage.getItem(TOKEN_KEY);
+  if (token) return { token };
+  return { user: parameters.get('user') || guest() };
+}
+
+/** A token that was refused is not tried again at the next load. */
+export function forgetToken() {
+  sessionStorage.removeItem(TOKEN_KEY);
+}
+
+function guest() {
+  let name = sessionStorage.getItem(USER_KEY);
+  if (!name) {
+    name = `guest-${crypto.getRandomValues(new Uint16Array(1))[0].toString(16).padStart(4, '0')}`;
+    sessionStorage.setItem(USER_KEY, name);
+  }
+  return name;
+}
