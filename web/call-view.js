@@ -6,7 +6,7 @@ import { meter } from './devices.js';
 import { showFacts, showQuality, showWarning } from './quality-view.js';
 
 const STATES = {
-  new: 'Connecting…', connecting: 'Connecting…', ringing: 'Ringing…', early: 'Not answered yet, listening…', active: 'In call', reconnecting: 'Reconnecting…',
+  new: 'Connecting…', connecting: 'Connecting…', ringing: 'Ringing…', early: 'Not answered yet, listening…', active: 'In call', reconnecting: 'Reconnecting, stay on the line…',
 };
 
 /**

@@ -8,6 +8,8 @@ const LONGEST = 100;
 const WAYS = {
   missed: { symbol: 'missed', name: 'Missed' }, in: { symbol: 'in', name: 'Incoming' }, out: { symbol: 'out', name: 'Outgoing' },
 };
+/** Ends of calls in that nobody has to call back for. */
+const TAKEN_CARE_OF = new Set(['answered-elsewhere', 'declined', 'ignored']);
 
 export class History {
   #calls; #seen; #dial; #canDial = true;
@@ -27,11 +29,11 @@ export class History {
     this.#show();
   }
 
-  add(call, end) {
+  add(call, end, text = summary(call, end)) {
     const { remote, to, direction, answeredAt, startedAt, id } = call;
     const { number, name } = direction === 'out' ? { number: to, name: remote.name } : remote;
-    const missed = direction === 'in' && !answeredAt && !['answered-elsewhere', 'declined'].includes(end.cause);
-    const entry = { id, number, name, way: missed ? 'missed' : direction, at: startedAt, text: summary(call, end) };
+    const missed = direction === 'in' && !answeredAt && !TAKEN_CARE_OF.has(end.cause);
+    const entry = { id, number, name, way: missed ? 'missed' : direction, at: startedAt, text };
     if (answeredAt) entry.ms = end.durationMs;
     this.addEntry(entry);
   }

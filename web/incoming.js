@@ -1,4 +1,4 @@
-/** A call that comes in: over the phone where it is idle, as a card where a call is up; and told by the system. */
+/** A call that comes in: over the phone where it is idle, as a card where a call is up; and told by the system. Also which telephone links the system hands to us. */
 
 import { $, say, setText, showAvatar, Stored, who } from './dom.js';
 
@@ -6,13 +6,16 @@ const wanted = new Stored('notify', false);
 const canNotify = 'Notification' in globalThis;
 let notification = null;
 
-/** @param beside whether another call is up already */
-export function showIncoming(call, { beside }) {
+/**
+ * @param beside whether another call is up already
+ * @param typing whether the next key is meant for the number field
+ */
+export function showIncoming(call, { beside, typing }) {
   const { number, name, verified } = call.remote;
   const box = $('incoming');
   $('incoming-from').textContent = who(call.remote);
   $('incoming-to').textContent = name && number ? number : '';
-  $('incoming-note').textContent = Object.values(call.params ?? {}).join(' · ');
+  $('incoming-note').textContent = Object.entries(call.params).map(([name, value]) => `${name}: ${value}`).join(' · ');
   $('incoming-note').hidden = !$('incoming-note').textContent;
   $('verified').hidden = verified !== 'A';
   showAvatar($('incoming-avatar'), call.remote);
@@ -21,8 +24,7 @@ export function showIncoming(call, { beside }) {
   setText($('answer-text'), beside ? 'Hold & answer' : 'Answer');
   box.hidden = false;
   say(`Incoming call from ${who(call.remote)}`);
-  // Who is typing a number or talking is not made to answer by the next key.
-  if (!beside && !$('number').value) $('answer').focus();
+  if (!beside) (typing ? box : $('answer')).focus();
   notify(call);
 }
 
@@ -54,5 +56,13 @@ function showNotifications() {
   if (denied) setText($('notify-note'), 'Blocked: allow them in the settings of this site');
 }
 
+/** Makes `tel:` links of all pages open here; the browser asks. */
+function openLinksHere() {
+  const url = new URL(location.pathname, location.href);
+  navigator.registerProtocolHandler('tel', `${url.href}?to=%s`);
+}
+
+$('tel-row').hidden = typeof navigator.registerProtocolHandler !== 'function';
+$('tel-links').addEventListener('click', openLinksHere);
 $('notify').addEventListener('click', toggleNotifications);
 showNotifications();

@@ -6,6 +6,8 @@ import { icon } from './dom.js';
 /** Nobody is asked about each digit of a number that is being typed. */
 const ASK_AFTER_MS = 250;
 const LONG = 15;
+/** The dial plan's words for kinds of numbers, where people have another. */
+const KINDS = { geographic: 'landline', 'toll-free': 'free of charge' };
 
 export class NumberField {
   #field; #hint; #ask; #onChange; #asked = 0; #timer;
@@ -64,7 +66,7 @@ export class NumberField {
   async #check(number, asked) {
     const check = await this.#ask(number).catch(() => null);
     if (!check || asked !== this.#asked) return;
-    if (check.allowed) this.#say(['Will dial', check.number ?? number, check.kind ? `· ${check.kind}` : ''].join(' ').trim(), 'good');
+    if (check.allowed) this.#say(['Will dial', check.number ?? number, check.kind ? `· ${KINDS[check.kind] ?? check.kind}` : ''].join(' ').trim(), 'good');
     else this.#say(check.text, 'problem');
   }
 

@@ -19,6 +19,8 @@ import { noteQuality } from './quality-view.js';
 
 const MAX_CALLS = 2;
 const LONG_PRESS_MS = 500;
+/** Who is in the middle of a number when a call comes in does not mean to answer it with his next Enter. */
+const TYPING_MS = 1500;
 const PHONE_STATES = { offline: 'Offline', connecting: 'Connecting…', reconnecting: 'Reconnecting…', closed: 'Stopped' };
 /** Errors of the way to the gateway: told until it is there again. */
 const CONNECTION_ERRORS = new Set(['unreachable', 'connection-lost', 'draining']);
@@ -37,6 +39,7 @@ let dialling = null;
 let adding = false;
 let deck = 'controls';
 let transferring = '';
+let typedAt = -TYPING_MS;
 
 const history = new History((number) => dial(number));
 new Devices(phone, options);
@@ -62,6 +65,7 @@ phone.on('state', (state) => {
 
 phone.on('error', (error) => {
   if (error.code === 'unauthorized') forgetToken();
+  if (error.code === 'wrong-state') return; // ours crossed a change of the call, which is shown
   const connection = CONNECTION_ERRORS.has(error.code);
   // In a call its own state tells of the connection; a problem that is read already is not replaced by that of the next try.
   if (connection && (calls.length > 0 || incoming || outcomeIsShown())) return;
@@ -70,7 +74,7 @@ phone.on('error', (error) => {
 
 phone.on('incoming', (arrived) => {
   if (incoming || calls.length + (dialling ? 1 : 0) >= MAX_CALLS) {
-    arrived.on('end', (end) => history.add(arrived, end));
+    arrived.on('end', (end) => history.add(arrived, { ...end, cause: 'busy' }, 'You were on other calls.'));
     return arrived.reject(486);
   }
   incoming = arrived;
@@ -78,7 +82,7 @@ phone.on('incoming', (arrived) => {
     hideOutcome();
     pages.go('phone');
   }
-  showIncoming(arrived, { beside: calls.length > 0 || Boolean(dialling) });
+  showIncoming(arrived, { beside: calls.length > 0 || Boolean(dialling), typing: isTyping() });
   showTitle();
   arrived.on('end', (end) => {
     if (incoming !== arrived) return;
@@ -390,8 +394,8 @@ function onKey(event) {
   else if (inField) return; // everything else is the field's own
   else if (key === 'Enter') {
     if (target instanceof HTMLButtonElement || target.matches('summary')) return; // the button's own
-    if (incoming) answer();
-    else dial(number.text);
+    if (!incoming) dial(number.text);
+    else if (!isTyping()) answer();
   } else if (inCall && IN_CALL_KEYS[key.toLowerCase()]) IN_CALL_KEYS[key.toLowerCase()]();
   else if (adding && key.toLowerCase() === 's') backToCall();
   else if (incoming && !inCall) return;
@@ -401,6 +405,8 @@ function onKey(event) {
   else return;
   event.preventDefault();
 }
+
+const isTyping = () => performance.now() - typedAt < TYPING_MS;
 
 function erase() {
   number.erase();
@@ -444,6 +450,7 @@ $('transfer-form').addEventListener('submit', (event) => {
   if (transferTo.number) transfer(transferTo.number, transferTo.number);
 });
 $('number').addEventListener('focus', () => phone.warmUp().catch(() => {}));
+$('number').addEventListener('input', () => { typedAt = performance.now(); });
 document.addEventListener('keydown', onKey);
 
 // ---- start ------------------------------------------------------------------------------------------------

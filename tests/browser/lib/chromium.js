@@ -28,8 +28,8 @@ export class Chromium {
     await page.close();
   }
 
-  /** A page in a profile of its own. `microphone: false` refuses it. */
-  async open(url, { name = 'the page', microphone = true, ...context } = {}) {
+  /** A page in a profile of its own. `microphone: false` refuses it; `before` runs in the page before its own scripts. */
+  async open(url, { name = 'the page', microphone = true, before, ...context } = {}) {
     const profile = await this.browser.newContext({ viewport: { width: 1180, height: 860 }, ...context });
     await profile.grantPermissions(microphone ? ['microphone'] : []); // what is not granted is denied
     const page = await profile.newPage();
@@ -37,6 +37,7 @@ export class Chromium {
     page.on('pageerror', (error) => problems.push(String(error)));
     page.on('console', (message) => { if (/Content Security Policy/.test(message.text())) problems.push(message.text()); });
     await page.addInitScript(instrument);
+    if (before) await page.addInitScript(before);
     await page.goto(url);
     const softphone = new Softphone({
       evaluate: (fn, ...args) => page.evaluate(`(${fn})(...${JSON.stringify(args)})`),

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { clock, readNumber } from '../../../web/number.js';
+import { clock, day, readNumber } from '../../../web/number.js';
 
 const DIALLED = [
   ['600', '600', false],
@@ -34,4 +34,15 @@ test('the call timer', () => {
   for (const [ms, text] of [[0, '0:00'], [999, '0:00'], [61_000, '1:01'], [3_723_000, '1:02:03'], [-5, '0:00']]) {
     assert.equal(clock(ms), text);
   }
+});
+
+test('when a call was', () => {
+  const now = new Date(2026, 10, 21, 9, 30).getTime();
+  for (const [at, text] of [
+    [new Date(2026, 10, 21, 8, 5), '08:05'],
+    [new Date(2026, 10, 20, 23, 59), 'Yesterday 23:59'],
+    [new Date(2026, 10, 17, 14, 0), 'Tuesday 14:00'],
+    [new Date(2026, 10, 14, 14, 0), '14 Nov'],
+    [new Date(2025, 10, 21, 14, 0), '21 Nov 2025'],
+  ]) assert.equal(day(at.getTime(), now, 'en-GB'), text);
 });

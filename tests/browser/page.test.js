@@ -1,0 +1,319 @@
+/** The softphone page, in Chromium against the built-in test phone: how each state looks, and what can be done in it. */
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import * as cases from './lib/cases.js';
+import { Chromium } from './lib/chromium.js';
+import { Gateway } from './lib/gateway.js';
+import { look } from './lib/looks.js';
+import { until } from './lib/processes.js';
+import { speech } from './lib/stage.js';
+
+/** An ended call that lasted so long is asked how it sounded. */
+const RATED_MS = 5500;
+
+let chromium;
+let gateway;
+before(async () => {
+  chromium = await Chromium.launch({ microphone: speech.caller.file });
+  gateway = await Gateway.embedded();
+});
+after(async () => {
+  await chromium?.close();
+  await gateway?.end();
+});
+const opener = (t) => cases.opener(t, () => chromium);
+const STILL = { reducedMotion: 'reduce', viewport: { width: 1280, height: 860 } };
+
+/** A page in an answered call. Each page is a guest of its own: a call back rings nobody else. */
+async function inCall(t, number, options) {
+  const page = await opener(t)(gateway.url, options);
+  await page.dial(number);
+  await page.inCall();
+  return page;
+}
+
+const recents = (page) => page.driver.evaluate(() => [...document.querySelectorAll('#recents > li')].map((li) => li.innerText.replace(/\s+/g, ' ')));
+
+describe('Every state of the page is accessible, and has in view what it needs: ', () => {
+  test('a number, allowed and not', async (t) => {
+    const page = await opener(t)(gateway.url, STILL);
+    await look(page, 'dial', ['#number', '#dial', '[data-key="0"]']);
+    await page.driver.fill('#number', '600');
+    await page.shows('#number-hint.good');
+    await look(page, 'number', ['#dial', '#number-hint']);
+    await page.driver.fill('#number', 'tel:+44-20-7946-0958');
+    await page.shows('#number-hint.problem');
+    assert.match(await page.text('#number-hint'), /There is no trunk yet/, 'why not is said before the call');
+    await look(page, 'number-refused', ['#dial', '#number-hint']);
+  });
+
+  test('a call that rings, is up, is busy', async (t) => {
+    const page = await opener(t)(gateway.url, STILL);
+    await page.dial('604');
+    await page.shows('#call[data-state="ringing"]');
+    assert.equal(await page.page.evaluate(() => document.getAnimations().length), 0, 'nothing moves for who wants no motion');
+    await look(page, 'ringing', ['#hangup', '#remote', '#state']);
+    await page.press('Escape');
+    await page.dial('603');
+    await page.outcome();
+    await look(page, 'busy', ['#dial', '#outcome-title', '#again']);
+    await page.dial('600');
+    await page.inCall();
+    await page.shows('#quality');
+    await look(page, 'call', ['#hangup', '#mute', '#hold', '#timer', '#quality']);
+    await page.press('k');
+    await look(page, 'call-keypad', ['#hangup', '[data-key="#"]']);
+    await page.press('Escape');
+    await page.press('m');
+    await page.press('h');
+    await page.shows('#hold[aria-pressed="true"]');
+    await look(page, 'held', ['#hangup', '#hold', '#mute']);
+    await page.press('h');
+    await page.press('t');
+    await page.driver.fill('#transfer-to', '601');
+    await page.shows('#transfer-hint.good');
+    await look(page, 'transfer', ['#hangup', '#transfer', '#consult']);
+    await page.press('Escape');
+    await page.shows('#controls');
+    await until(() => page.driver.evaluate((ms) => performance.now() > ms, RATED_MS), 'a call long enough to be judged', RATED_MS);
+    await page.press('Escape');
+    await page.shows('#rate');
+    await look(page, 'ended', ['#dial', '#outcome-title', '#rate-scores']);
+  });
+
+  test('a call and what is beside it, on a telephone too', async (t) => {
+    const page = await inCall(t, '600', STILL);
+    await page.shows('#legs');
+    await page.click('#quality');
+    await look(page, 'call-details', ['#hangup']);
+    await page.click('#audio');
+    await look(page, 'call-settings', ['#hangup']);
+    await page.page.setViewportSize({ width: 390, height: 844 });
+    await page.shows('#side-close');
+    await page.press('Escape');
+    assert.equal(await page.driver.evaluate(() => document.querySelector('#side').checkVisibility()), false, 'the sheet goes first');
+    await page.press('Escape');
+    await page.outcome();
+  });
+
+  test('two calls', async (t) => {
+    const page = await inCall(t, '600', STILL);
+    await page.press('a');
+    await look(page, 'second-number', ['#dial', '#deck-back', '#swap']);
+    await page.dial('601');
+    await page.shows('#join');
+    await look(page, 'two-calls', ['#hangup', '#swap', '#join']);
+  });
+
+  test('a call in, alone and beside another', async (t) => {
+    const page = await inCall(t, '606', STILL);
+    await page.outcome();
+    await page.shows('#incoming', 20_000);
+    await look(page, 'incoming', ['#answer', '#decline', '#incoming-from']);
+    await page.press('Escape');
+    await page.dial('606');
+    await page.inCall();
+    await page.outcome();
+    await page.dial('600');
+    await page.shows('#incoming[data-waiting]', 20_000);
+    await look(page, 'waiting', ['#answer', '#end-answer', '#decline', '#hangup']);
+  });
+
+  test('recents, numbers to try, settings', async (t) => {
+    const page = await opener(t)(gateway.url, STILL);
+    await page.dial('603');
+    await page.outcome();
+    await page.page.evaluate(() => document.querySelector('#outcome-close').click());
+    for (const panel of ['try', 'audio', 'recents']) {
+      await page.click(`[data-go="${panel}"]`);
+      await page.shows(`[data-panel="${panel}"]`);
+      if (panel === 'recents') await page.click('#recents .icon');
+      await look(page, `panel-${panel}`);
+    }
+  });
+
+  test('no microphone', async (t) => {
+    const page = await opener(t)(gateway.url, { ...STILL, microphone: false });
+    await page.dial('600');
+    await page.outcome();
+    await look(page, 'no-microphone', ['#outcome-title', '#outcome-remedies']);
+  });
+});
+
+describe('What can be done on the page: ', () => {
+  test('a second call, to and fro, and both sides connected', async (t) => {
+    const page = await inCall(t, '600');
+    await page.click('#add');
+    await page.dial('601');
+    await page.shows('#join');
+    assert.match(await page.text('#other-line'), /600\s+On hold/);
+    await page.press('s');
+    await until(async () => (await page.text('#remote')) === '600' && /601\s+On hold/.test(await page.text('#other-line')), 'the first call to be on the screen again');
+    await page.shows('#hold[aria-pressed="false"]');
+    await page.click('#hangup');
+    await until(async () => (await page.text('#remote')) === '601', 'the other call to be what is left');
+    assert.equal(await page.text('#state'), 'On hold', 'nobody is heard by whom he has not taken back');
+    await page.press('h');
+    await page.shows('#hold[aria-pressed="false"]');
+    await page.click('#transfer-open');
+    await page.driver.fill('#transfer-to', '600');
+    await page.click('#consult');
+    await page.shows('#join');
+    await page.click('#join');
+    const outcome = await page.outcome(20_000);
+    assert.equal(outcome.code, 'transferred');
+    await page.shows('#number');
+  });
+
+  test('a call that waits is taken, and the other held', async (t) => {
+    const page = await inCall(t, '606');
+    await page.outcome();
+    await page.dial('600');
+    await page.shows('#incoming[data-waiting]', 20_000);
+    await page.click('#answer');
+    await page.inCall();
+    await until(async () => /600\s+On hold/.test(await page.text('#other-line')), 'the first call to be held');
+    assert.match(await page.text('#remote'), /test phone/);
+  });
+
+  test('digits that are typed while a call comes in do not answer it', async (t) => {
+    const page = await inCall(t, '606');
+    await page.outcome();
+    const typing = setInterval(() => page.page.keyboard.press('5').catch(() => {}), 150);
+    await page.shows('#incoming', 20_000).finally(() => clearInterval(typing));
+    await page.press('Enter');
+    assert.ok(await page.driver.evaluate(() => document.querySelector('#incoming').checkVisibility()), 'it still rings');
+    await page.press('Escape');
+    assert.equal((await page.outcome()).title, 'You declined.');
+  });
+
+  test('calls are remembered, called again, and forgotten', async (t) => {
+    const page = await opener(t)(gateway.url);
+    await page.dial('603');
+    await page.outcome();
+    await page.dial('606');
+    await page.shows('#incoming', 20_000);
+    await page.press('Escape');
+    await page.click('[data-go="recents"]');
+    await until(async () => (await recents(page)).length === 3, 'three calls');
+    await page.page.reload();
+    await page.ready();
+    await page.click('[data-go="recents"]');
+    const [declined, , busy] = await until(async () => { const rows = await recents(page); return rows.length === 3 && rows; }, 'the calls after a reload');
+    assert.match(declined, /^Ringback test phone Incoming, /);
+    assert.match(busy, /^603 Outgoing, /);
+    await page.click('#recents li:nth-child(3) .icon');
+    assert.match(await page.text('#recents li:nth-child(3)'), /busy[^]*Call id/i);
+    await page.click('#recents li:nth-child(3) .recent-call');
+    assert.equal((await page.outcome()).code, 'busy');
+    await page.click('#clear-history');
+    assert.deepEqual(await recents(page), []);
+  });
+
+  test('a call goes on over a reload of the page', async (t) => {
+    const page = await inCall(t, '600');
+    const id = await page.callId();
+    page.page.on('dialog', (dialog) => dialog.accept());
+    await page.page.reload();
+    await page.inCall();
+    assert.equal(await page.callId(), id, 'the same call');
+    assert.equal(await page.text('#remote'), '600');
+    await page.press('Escape');
+    assert.equal((await page.outcome()).title, 'You hung up.');
+  });
+
+  test('a call goes on over a network that fails for a while', async (t) => {
+    const page = await inCall(t, '600', { before: breakable });
+    const id = await page.callId();
+    await page.page.evaluate(() => globalThis.ringbackTest.network(false));
+    await page.shows('#call[data-state="reconnecting"]');
+    await page.shows('#status[data-state="reconnecting"]');
+    await look(page, 'reconnecting', ['#hangup', '#state', '#mute']);
+    await page.page.evaluate(() => globalThis.ringbackTest.network(true));
+    await page.inCall();
+    assert.equal(await page.callId(), id);
+    await page.shows('#status[data-state="ready"]');
+    await page.press('Escape');
+    assert.equal((await page.outcome()).title, 'You hung up.');
+  });
+
+  test('microphone, volume and connection can be tried before a call', async (t) => {
+    const page = await opener(t)(gateway.url);
+    await page.click('[data-go="audio"]');
+    await page.click('#test-microphone');
+    const loud = () => parseInt(document.querySelector('#microphone-level').style.getPropertyValue('--level'), 10) > 20;
+    await until(() => page.driver.evaluate(loud), 'the bar to move');
+    await page.click('#test-microphone');
+    assert.ok(await page.driver.evaluate(() => document.querySelector('#microphone').options.length > 1), 'microphones to choose from');
+    await page.page.selectOption('#microphone', { index: 1 });
+    const chosen = await page.driver.evaluate(() => document.querySelector('#microphone').value);
+    await page.driver.fill('#volume', '60');
+    await page.page.reload();
+    await page.ready();
+    await page.click('[data-go="audio"]');
+    await until(async () => (await page.driver.evaluate(() => document.querySelector('#microphone').value)) === chosen, 'the choice to be kept');
+    assert.equal(await page.text('#volume-text'), '60 %');
+    await page.click('#check');
+    await page.shows('#verdict', 20_000);
+    assert.match(await page.text('#verdict'), /Ready for calls|not well/);
+    assert.match(await page.text('#verdict'), /Sound path/);
+  });
+
+  test('a link of tel: fills in its number, and a score is taken', async (t) => {
+    const page = await opener(t)(`${gateway.url}?to=${encodeURIComponent('tel:600;ext=1')}`);
+    assert.equal(await page.driver.evaluate(() => document.querySelector('#number').value), 'tel:600;ext=1');
+    await page.shows('#number-hint.good');
+    await page.press('Enter');
+    await page.inCall();
+    await until(async () => (await page.text('#timer')) >= '0:06', 'a call long enough to be judged');
+    await page.press('Escape');
+    await page.shows('#rate');
+    await page.click('#rate-scores button:nth-child(2)');
+    await page.click('#rate-issues button:nth-child(2)');
+    assert.match(await page.text('#rate'), /Thank you/);
+  });
+
+  test('in the background a call is told by the system', async (t) => {
+    const page = await opener(t)(gateway.url, { before: inBackground });
+    await page.click('[data-go="audio"]');
+    await page.click('#notify');
+    await page.shows('#notify[aria-checked="true"]');
+    await page.dial('606');
+    await page.shows('#incoming', 20_000);
+    assert.deepEqual(await page.page.evaluate(() => globalThis.ringbackTest.notifications), ['Incoming call: Ringback test phone']);
+    await page.press('Escape');
+    await until(() => page.page.evaluate(() => globalThis.ringbackTest.withdrawn === 1), 'the notification to go with the call');
+  });
+});
+
+/** Runs in the page, before its own scripts: `ringbackTest.network(false)` breaks all WebSockets, and those to come. */
+function breakable() {
+  const sockets = new Set();
+  let up = true;
+  const Original = globalThis.WebSocket;
+  globalThis.WebSocket = class extends Original {
+    constructor(url, protocols) {
+      super(up ? url : 'ws://127.0.0.1:9/', protocols); // where nobody listens
+      sockets.add(this);
+    }
+  };
+  globalThis.ringbackTest.network = (on) => {
+    up = on;
+    for (const socket of sockets) if (!on) socket.close(4999);
+  };
+}
+
+/** Runs in the page, before its own scripts: hidden, and with notifications that can be read. */
+function inBackground() {
+  Object.defineProperty(document, 'hidden', { get: () => true });
+  globalThis.Notification = class extends EventTarget {
+    static permission = 'default';
+    static requestPermission = async () => { globalThis.Notification.permission = 'granted'; };
+    constructor(title, { body }) {
+      super();
+      (globalThis.ringbackTest.notifications ??= []).push(`${title}: ${body}`);
+    }
+    close() { globalThis.ringbackTest.withdrawn = (globalThis.ringbackTest.withdrawn ?? 0) + 1; }
+  };
+}
