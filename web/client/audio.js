@@ -13,7 +13,6 @@ const COLUMNS = [1209, 1336, 1477, 1633];
 /** [start s, length s, Hz...]: a friendly figure of three notes, the busy tone, two notes down. */
 const FIGURES = {
   ring: [[0, 0.16, 659], [0.18, 0.16, 831], [0.36, 0.42, 988]],
-  ringback: [[0, 0.4, 400, 450], [0.6, 0.4, 400, 450]],
   busy: [0, 0.75, 1.5, 2.25].map((start) => [start, 0.375, 400]),
   end: [[0, 0.09, 659], [0.11, 0.14, 494]],
 };

@@ -5,7 +5,7 @@ import { Emitter } from './emitter.js';
 import { microphoneAllowed } from './microphone.js';
 import { Hearing, Warnings } from './quality.js';
 import { SoundPath } from './sound-path.js';
-import { help, PhoneError } from './texts.js';
+import { help, PhoneError, warning } from './texts.js';
 
 /** What came of a call that the gateway does not list any more follows at once; if not, nothing will. */
 const FOLLOWS_MS = 1000;
@@ -41,10 +41,10 @@ export class Call extends Emitter {
       up: () => this.#onConnected(),
       down: (failed) => this.#onDisconnected(failed),
       level: (heard, said) => this._emit('level', heard, said),
-      unplugged: (gone) => this.#warnings.set('microphone-unplugged', gone ? { code: 'microphone-unplugged', ...help('microphone-unplugged') } : null),
+      unplugged: (gone) => this.#warnings.set('microphone-unplugged', gone && warning('microphone-unplugged')),
     });
     this.#warnings = new Warnings({
-      raised: (warning) => { if (!this.#ended) this._emit('warning', warning); },
+      raised: (what) => { if (!this.#ended) this._emit('warning', what); },
       cleared: (code) => { if (!this.#ended) this._emit('cleared', code); },
       quiet: () => this.#muted || this.#held,
     });
@@ -303,6 +303,7 @@ export class Call extends Emitter {
   // -- a way that is lost and found
 
   #onConnected() {
+    this.#mark('dtls');
     // An accepted call is up when its sound path is: the gateway need not tell us what we know.
     if (this.direction === 'in') this.#onAnswered();
     this.#settle();
@@ -442,7 +443,7 @@ export class Call extends Emitter {
     if (this.#ended) return;
     const known = help(cause);
     this.#ended = Object.freeze({
-      by, cause, sip, q850, text: text || known.text, causes: known.causes, remedies: known.remedies,
+      by, cause, sip, q850, ...known, text: text || known.text,
       durationMs: this.answeredAt ? Date.now() - this.answeredAt : 0, quality: this.#quality ?? undefined,
     });
     clearTimeout(this.#patience);

@@ -10,7 +10,6 @@ const HEARD_WITHIN_MS = 10_000;
 const DOUBTED_MS = 2000;
 /** The gateway's word that another page has taken this session over (docs/browser-protocol.md). */
 const TAKEN_OVER = 4001;
-const DEAD = 4000;
 
 /** The protocol's names with underscores are this module's without: `loss_pct`, `lossPct`. */
 const camel = (name) => name.replace(/_(.)/g, (_, letter) => letter.toUpperCase());
@@ -89,7 +88,7 @@ export class Link {
       this.#doubts.delete(timer);
       if (this.#heardAt >= asked) return;
       const opened = this.#socket?.readyState === WebSocket.OPEN;
-      this.drop(DEAD);
+      this.drop();
       this.#onLost(new PhoneError(opened ? 'connection-lost' : 'unreachable'));
     }, withinMs);
     this.#doubts.add(timer);

@@ -44,7 +44,7 @@ export class Phone extends Emitter {
 
   constructor(options) {
     super();
-    if (!options?.url) throw new TypeError('Phone needs the url of the gateway, such as wss://gw.example/phone');
+    if (!options?.url) throw new TypeError('url: wss://gw.example/phone');
     this.#options = { whileBusy: 'offer', ...options };
     this.audio = new AudioDevices(this.#options, {
       changed: (devices) => this._emit('devices', devices),

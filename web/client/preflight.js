@@ -1,21 +1,20 @@
 /** Everything that a call needs, tried without calling anybody. */
 
 import { openMicrophone, stopStream, unsupported } from './microphone.js';
-import { help, PhoneError } from './texts.js';
+import { PhoneError, warning } from './texts.js';
 
 const SECONDS = 4;
 /** Worse than this there will be something to complain of. */
 const LIMITS = [['lossPct', 2, 'high-loss'], ['jitterMs', 40, 'high-jitter'], ['rttMs', 300, 'high-delay']];
 const LEAST_MOS = 3.6;
 
-const reason = (code, more) => ({ code, ...help(code), ...more });
 const mean = (values) => (values.length > 0 ? Math.round(100 * values.reduce((sum, value) => sum + value, 0) / values.length) / 100 : undefined);
 
 export async function preflight(Phone, { seconds = SECONDS, signal, ...options }) {
   const report = { verdict: 'ready', microphone: 'ok', reasons: [] };
   const blocked = (error) => {
     report.verdict = 'blocked';
-    report.reasons.push(reason(error.code, { text: error.text }));
+    report.reasons.push(warning(error.code, { text: error.text }));
   };
   const never = unsupported();
   if (never) {
@@ -85,8 +84,8 @@ async function way(pc, report) {
 
 function judge(report) {
   for (const [name, limit, code] of LIMITS) {
-    if (report[name] > limit) report.reasons.push(reason(code, { value: report[name], limit }));
+    if (report[name] > limit) report.reasons.push(warning(code, { value: report[name], limit }));
   }
-  if (report.mos < LEAST_MOS && report.reasons.length === 0) report.reasons.push(reason('low-quality', { value: report.mos, limit: LEAST_MOS }));
+  if (report.mos < LEAST_MOS && report.reasons.length === 0) report.reasons.push(warning('low-quality', { value: report.mos, limit: LEAST_MOS }));
   if (report.verdict === 'ready' && report.reasons.length > 0) report.verdict = 'degraded';
 }

@@ -1,6 +1,6 @@
 /** How a call sounds: what the gateway measures, what only the browser knows, and what is worth a warning. */
 
-import { HELP, help } from './texts.js';
+import { HELP, warning } from './texts.js';
 
 /** Above `limit` for `raise` seconds in a row a warning is due, at or below `calm` for `clear` seconds it is over. */
 const RULES = [
@@ -43,7 +43,7 @@ class Watch {
     this.#bad = value > limit ? this.#bad + 1 : 0;
     this.#well = value <= calm ? this.#well + 1 : 0;
     this.#on = this.#on ? this.#well < clear : this.#bad >= raise;
-    return this.#on ? { code, ...help(code), value, limit } : null;
+    return this.#on ? warning(code, { value, limit }) : null;
   }
 }
 
@@ -100,18 +100,16 @@ export class Warnings {
   }
 
   /** Raises a warning, or with `null` clears it. */
-  set(code, warning) {
-    const before = this.#present.get(code);
-    if (!warning) {
-      if (this.#present.delete(code)) this.#cleared(code);
-      return;
-    }
-    this.#present.set(code, Object.freeze(warning));
-    if (!before) this.#raised(warning);
+  set(code, what) {
+    const before = this.#present.has(code);
+    if (what) this.#present.set(code, Object.freeze(what));
+    else this.#present.delete(code);
+    if (what && !before) this.#raised(what);
+    if (!what && before) this.#cleared(code);
   }
 }
 
 function withoutAudio(code, { way, at, cause, text }) {
-  const known = HELP[`${cause}-${at}`];
-  return { code, ...help(known ? `${cause}-${at}` : 'no-audio'), ...(known ? {} : { text }), way, cause };
+  const known = `${cause}-${at}`;
+  return HELP[known] ? warning(known, { code, way, cause }) : warning('no-audio', { code, text, way, cause });
 }

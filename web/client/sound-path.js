@@ -26,7 +26,7 @@ export class SoundPath {
   stream = new MediaStream();
   pc = null;
 
-  /** `on`: `mark(timing)`, `up()`, `down(failed)`, `level(in, out)`, `unplugged(whether)`. */
+  /** `on`: `mark(timing)`, `up()` when sound can pass, `down(failed)`, `level(in, out)`, `unplugged(whether)`. */
   constructor(audio, on) {
     this.#audio = audio;
     this.#on = on;
@@ -43,7 +43,6 @@ export class SoundPath {
     pc.onconnectionstatechange = () => {
       clearTimeout(this.#shaky);
       const state = pc.connectionState;
-      if (state === 'connected') this.#on.mark('dtls');
       if (state === 'connected') this.#on.up();
       if (state === 'disconnected') this.#shaky = setTimeout(() => this.#on.down(false), SHAKY_MS);
       if (state === 'failed') this.#on.down(true);

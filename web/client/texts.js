@@ -16,8 +16,6 @@ const NETWORK_FAILED = 'The network changed or failed.';
 const BUSY_LINE = 'The network is overloaded, or the wireless signal is weak.';
 const BETTER_LINE = 'Move closer to the access point, or use a cable.';
 const LESS_LOAD = 'Stop downloads, uploads and video on the same line.';
-const VERSIONS = 'The page and the gateway are of different versions.';
-const NO_CACHE = 'Reload the page without the cache.';
 const COMPARE_CODECS = 'Compare `codecs` of the trunk with what the provider supports.';
 
 /** code -> [what happened, causes, remedies]: codes of our own, and those of the gateway (docs/browser-protocol.md). */
@@ -25,7 +23,7 @@ export const HELP = {
   // the browser
   'unsupported': ['This browser cannot make calls.', ['It has no WebRTC or no WebSocket.'], ['Use a current browser.']],
   'insecure-page': ['The microphone is out of reach on this page.', ['Browsers give it only to pages of https or localhost.'], ['Open the page with https://.']],
-  'microphone-denied': ['The browser was not allowed to use the microphone.', ['The question was answered with “Block”, now or earlier; or the system keeps it from this browser.', 'The page is in a frame without allow="microphone".'], ['Click the icon left of the address and allow the microphone.', 'Look under Privacy → Microphone in the system’s settings.']],
+  'microphone-denied': ['The browser was not allowed to use the microphone.', ['You or the system have blocked it.', 'The page is in a frame without allow="microphone".'], ['Click the icon left of the address and allow the microphone.', 'Look under Privacy → Microphone in the system’s settings.']],
   'microphone-dismissed': ['The question for the microphone was not answered.', [], ['Call again and choose “Allow”.']],
   'microphone-missing': ['No microphone was found.', ['None is plugged in or switched on.'], ['Plug in a microphone or headset.']],
   'microphone-busy': ['The microphone could not be opened.', ['Another program is using it, or it was unplugged.'], ['Close other programs that record sound, or choose another microphone.']],
@@ -34,7 +32,7 @@ export const HELP = {
   'output-failed': ['The sound cannot be played there.', ['The loudspeaker was unplugged, or this browser cannot choose one.'], ['Choose another loudspeaker.']],
   'sound-blocked': ['The browser plays nothing before a click or a key.', [], ['Click anywhere on the page.']],
   // the way to the gateway
-  'unreachable': ['The gateway does not answer.', ['It is not running, or its address is wrong.', 'A proxy or firewall blocks WebSocket connections.', 'The page’s origin is not on the gateway’s list.'], ['Check that it runs and its address is right, and look at its log for a refused origin.']],
+  'unreachable': ['The gateway does not answer.', ['It is not running, or its address is wrong.', 'A proxy or firewall blocks WebSocket connections.', 'The page’s origin is not on the gateway’s list.'], ['Check that it runs, its address, and its log for a refused origin.']],
   'connection-lost': ['The connection to the gateway was lost.', [NETWORK_FAILED, 'The gateway was stopped.'], ['Check the network.']],
   'taken-over': ['This phone went on in another window.', ['The page was opened again.'], ['Go on there, or reload this page.']],
   'unauthorized': ['The gateway refused the sign-in.', ['The token is missing or over, or was signed with another key.'], ['Sign in again for a new token.', 'If every token is refused, compare the key under [auth] with the one that signs.']],
@@ -42,7 +40,7 @@ export const HELP = {
   'draining': ['The gateway is shutting down.', [RESTARTED], [IN_A_MINUTE]],
   'media-failed': ['No sound path to the gateway could be made.', [UDP_BLOCKED, 'The gateway announces an address that is not reached from here.'], [OPEN_UDP, ADVERTISE]],
   // what the gateway or this page refuses
-  'bad-message': ['The gateway did not understand the page.', [VERSIONS], [NO_CACHE]],
+  'bad-message': ['The gateway did not understand the page.', ['They are of different versions.'], ['Reload the page without the cache.']],
   'bad-sdp': ['The gateway cannot use what this browser offers.', ['It has no codec that the gateway has.'], ['Use a current browser, and allow Opus, PCMU or PCMA.']],
   'forbidden': ['The gateway does not allow that.', ['You have too many sessions.'], ['Close other windows of this phone.']],
   'too-often': ['Too many requests in a short time.', [], ['Wait a moment.']],
@@ -61,8 +59,8 @@ export const HELP = {
   'stranger-them': ['You cannot hear them: their sound comes from another address than was agreed.', ['The provider sends from other machines than it says.'], ['Add the network of its media servers to `media_sources` of the trunk.']],
   'not-authentic-us': ['They cannot hear you: your sound is under another key than was agreed.', ['Something on the way changes the packets.'], [CALL_AGAIN]],
   'not-authentic-them': ['You cannot hear them: their sound is under another key than was agreed.', ['A fault of the telephone network.'], ['Compare `srtp` of the trunk with what the provider supports.', TELL_PROVIDER]],
-  'silent-us': ['They hear nothing but silence: your microphone gives no sound.', ['It is muted by a switch of its own or in the system’s settings.', 'You speak into another one.'], ['Look for a mute switch on the headset, or choose another microphone.']],
-  'silent-them': ['You hear nothing but silence: their microphone gives no sound.', ['They are muted, or nobody is there.'], ['Ask them in another way to look for a mute switch.']],
+  'silent-us': ['They hear nothing but silence: your microphone gives no sound.', ['It is muted by a switch or in the system’s settings.', 'You speak into another one.'], ['Look for a mute switch, or choose another microphone.']],
+  'silent-them': ['You hear nothing but silence: their microphone gives no sound.', ['They are muted, or nobody is there.'], ['Ask them to look for a mute switch.']],
   'held-us': ['They cannot hear you: this browser sends no sound.', ['The page has stopped the sound of this call.'], [RELOAD]],
   'held-them': ['The other side holds the call.', ['They put you on hold, or their telephone did.'], ['Wait until they take it back.']],
   'no-audio': ['There is no sound in one direction.', [], [CALL_AGAIN, TELL_OPERATOR]],
@@ -78,7 +76,7 @@ export const HELP = {
   'ignored': ['The call was left to ring elsewhere.', [], []],
   'transfer-failed': ['The call could not be transferred.', ['The new party is busy, does not answer, or may not be called.'], ['The call goes on: try another number.']],
   'cancelled': ['The call was given up before it was answered.', [], []],
-  'max-duration': ['The longest duration allowed has been reached.', ['The token or the dial plan limits it.'], [CALL_AGAIN]],
+  'max-duration': ['The longest duration has been reached.', ['The token or the dial plan limits it.'], [CALL_AGAIN]],
   'busy': ['The line is busy.', [], [LATER]],
   'no-answer': ['Nobody answered.', [], [LATER]],
   'declined': ['The call was declined.', [], []],
@@ -112,6 +110,9 @@ export function help(code) {
   const [text, causes, remedies] = HELP[code] ?? HELP.failed;
   return { text, causes: [...causes], remedies: [...remedies] };
 }
+
+/** What a warning says. */
+export const warning = (code, more) => ({ code, ...help(code), ...more });
 
 export class PhoneError extends Error {
   constructor(code, { text, fatal = false, detail } = {}) {

@@ -10,8 +10,7 @@ import { build } from 'esbuild';
 const WEB = new URL('../../../web/', import.meta.url);
 export const BUNDLE = new URL('ringback.js', WEB);
 
-const BANNER = `/*! Ringback's browser client: telephone calls from a web page. MIT or Apache-2.0.
- * Types: ringback.d.ts. Guide: docs/browser-client.md. Made from web/client/ by tests/browser/lib/bundle.js: change it there. */`;
+const BANNER = '/*! Ringback, MIT or Apache-2.0. Guide: docs/browser-client.md. Made of web/client/: change it there. */';
 
 export async function bundle() {
   const made = await build({
