@@ -12,6 +12,7 @@ mod registrar;
 mod tests;
 mod tls;
 mod trunk;
+mod turn;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -24,7 +25,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::dialplan::{Plan, PlanFile};
 use crate::net::tls::TlsServer;
-use crate::signal::TokenVerifier;
+use crate::signal::{TokenVerifier, Turn};
 use crate::sip::Host;
 use crate::switch::PhonesConfig;
 
@@ -47,6 +48,8 @@ pub struct Config {
     pub media: Media,
     /// How a browser proves who it is.
     pub auth: Auth,
+    /// The TURN servers that browsers are told of; `None`: none.
+    pub turn: Option<Turn>,
     /// The dial plans, loaded and tested.
     pub plan: Arc<Plan>,
     /// The trunks that the plans may name.
@@ -80,6 +83,8 @@ pub struct Http {
     pub softphone: bool,
     /// Let browsers in that speak SIP, at `/sip`.
     pub sip_over_websocket: bool,
+    /// What is shown to those who connect: then it is https and wss alone.
+    pub tls: Option<TlsServer>,
 }
 
 /// `[sip]`
@@ -211,6 +216,7 @@ impl Config {
                 origins: None,
                 softphone: true,
                 sip_over_websocket: true,
+                tls: None,
             },
             sip: Sip {
                 udp: vec![SocketAddr::new(loopback, 0)],
@@ -230,6 +236,7 @@ impl Config {
                 hold_music: None,
             },
             auth: Auth::Open,
+            turn: None,
             plan: Arc::new(plan),
             trunks: Vec::new(),
             phones: None,
@@ -354,6 +361,7 @@ impl Reader<'_> {
             media,
             phones: raw.registrar.as_ref().map(|section| self.registrar(section)).transpose()?,
             auth: self.auth(raw.auth.as_ref(), http.listen)?,
+            turn: raw.turn.as_ref().map(|section| self.turn(section)).transpose()?,
             plan: Arc::new(self.plan(&raw.dialplan, &names)?),
             cdr: match raw.cdr.file.as_deref() {
                 None | Some("-") => CdrSink::Stdout,
@@ -403,7 +411,7 @@ impl Reader<'_> {
         };
         let origins = raw.origins.as_ref().map(|list| list.iter().map(origin).collect::<Result<_, _>>()).transpose()?;
         let (softphone, sip_over_websocket) = (raw.softphone.unwrap_or(true), raw.sip_over_websocket.unwrap_or(true));
-        Ok(Http { listen, origins, softphone, sip_over_websocket })
+        Ok(Http { listen, origins, softphone, sip_over_websocket, tls: self.https(raw)? })
     }
 
     fn sip(&self, raw: &raw::Sip) -> Result<Sip, ConfigError> {

@@ -358,7 +358,8 @@ fn announce(ready: &Ready) {
     tracing::info!(http = %ready.http, media = ?ready.media, sip_udp = ?ready.sip_udp, sip_tcp = ?ready.sip_tcp, "listening");
     let host =
         if ready.http.ip().is_loopback() { format!("localhost:{}", ready.http.port()) } else { ready.http.to_string() };
-    eprintln!("Ringback is ready: open http://{host}/");
+    let scheme = if ready.https { "https" } else { "http" };
+    eprintln!("Ringback is ready: open {scheme}://{host}/");
     if ready.test_phone.is_some() {
         eprintln!("The built-in test phone answers 600 (echo), 601 (prompt), 602 (digits), 603 to 606. Ctrl-C ends.");
     }

@@ -82,6 +82,18 @@ pub enum Problem {
     /// A listener for TLS without a certificate, or the other way round.
     #[error("[sip] tls, tls_certificate and tls_key go together")]
     HalfTls,
+    /// A certificate of `[http]` without its key, or the other way round.
+    #[error("[http] tls_certificate and tls_key go together")]
+    HalfHttps,
+    /// `[turn]` without servers.
+    #[error("[turn] names no server: say `urls = [\"turn:turn.example:3478?transport=udp\"]`")]
+    NoTurn,
+    /// Not exactly one way to know the secret.
+    #[error("[turn] takes exactly one of secret and secret_file: what coturn has as static-auth-secret")]
+    TurnSecret,
+    /// A secret that can be guessed.
+    #[error("the TURN secret has {0} bytes; it takes at least 16, e.g. `openssl rand -hex 32`")]
+    ShortTurnSecret(usize),
     /// A certificate to show without its key, or the other way round.
     #[error("trunk \"{0}\": `tls_certificate` and `tls_key` go together")]
     HalfIdentity(String),

@@ -17,6 +17,7 @@ pub struct File {
     #[serde(default)]
     pub media: Media,
     pub auth: Option<Spanned<Auth>>,
+    pub turn: Option<Spanned<Turn>>,
     #[serde(default)]
     pub dialplan: DialPlan,
     #[serde(default)]
@@ -75,6 +76,8 @@ pub struct Http {
     pub origins: Option<Vec<Spanned<String>>>,
     pub softphone: Option<bool>,
     pub sip_over_websocket: Option<bool>,
+    pub tls_certificate: Option<Spanned<String>>,
+    pub tls_key: Option<Spanned<String>>,
 }
 
 /// `[sip]`
@@ -120,6 +123,16 @@ pub struct Auth {
     pub hs256_secret_file: Option<Spanned<String>>,
     pub eddsa_public_key_file: Option<Spanned<String>>,
     pub open: Option<Spanned<bool>>,
+}
+
+/// `[turn]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Turn {
+    pub urls: Vec<Spanned<String>>,
+    pub secret: Option<Spanned<String>>,
+    pub secret_file: Option<Spanned<String>>,
+    pub ttl: Option<Spanned<usize>>,
 }
 
 /// `[dialplan]`

@@ -1,4 +1,4 @@
-//! What of the configuration concerns TLS: the certificate of the `[sip]` listeners, and how trunks are verified.
+//! What of the configuration concerns TLS: the certificates of the `[http]` and `[sip]` listeners, and how trunks are verified.
 
 use toml::Spanned;
 
@@ -24,6 +24,18 @@ impl Reader<'_> {
             Some(file) => Some(read_certificates(&self.beside(file.get_ref())).map_err(|e| self.tls_error(file, e))?),
         };
         TlsServer::new(identity, client_ca).map(Some).map_err(|error| self.tls_error(certificate, error))
+    }
+
+    /// The `tls_*` keys of `[http]`.
+    pub(super) fn https(&self, raw: &raw::Http) -> Result<Option<TlsServer>, ConfigError> {
+        match (&raw.tls_certificate, &raw.tls_key) {
+            (None, None) => Ok(None),
+            (Some(certificate), Some(key)) => {
+                let identity = self.identity_files(certificate, key)?;
+                TlsServer::new(identity, None).map(Some).map_err(|error| self.tls_error(certificate, error))
+            }
+            (Some(at), None) | (None, Some(at)) => Err(self.error(at, Problem::HalfHttps)),
+        }
     }
 
     /// The `tls_*` keys of a trunk. Without any of them there is something to say only where it is reached by TLS.

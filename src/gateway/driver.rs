@@ -230,9 +230,9 @@ impl Driver {
                 }
                 self.input(input);
             }
-            Event::SocketOpened { socket, peer, outbox } => {
+            Event::SocketOpened { socket, peer, rings, outbox } => {
                 self.sockets.insert(socket, outbox);
-                self.input(Input::SocketOpened { socket, peer });
+                self.input(Input::SocketOpened { socket, peer, rings });
             }
             // Gone meanwhile: whoever asked does not wait any more.
             Event::Status { answer } => drop(answer.send(self.switch.status(now()))),

@@ -15,12 +15,15 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use include_dir::{Dir, include_dir};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::life::Life;
-use super::{Tasks, accept_failed, ws, ws_sip};
+use super::{Tasks, accept_failed, whip, ws, ws_sip};
+use crate::net::tls::TlsServer;
 use crate::switch::SocketId;
 
 /// The page and the client, in the binary: a gateway is one file.
@@ -35,6 +38,8 @@ pub(super) struct App {
     pub(super) tasks: Tasks,
     pub(super) door: watch::Receiver<Door>,
     pub(super) sockets: Arc<Semaphore>,
+    /// The calls of WHIP.
+    pub(super) whip: whip::Registry,
     next_socket: AtomicU64,
     life: watch::Receiver<Life>,
 }
@@ -66,7 +71,7 @@ impl App {
         sockets: Arc<Semaphore>,
         life: watch::Receiver<Life>,
     ) -> App {
-        App { tasks, door, sockets, next_socket: AtomicU64::new(1), life }
+        App { tasks, door, sockets, whip: whip::Registry::default(), next_socket: AtomicU64::new(1), life }
     }
 
     pub(super) fn next_socket(&self) -> SocketId {
@@ -139,6 +144,9 @@ const PAGE_CONNECTIONS: usize = 256;
 /// How long a request's head may take, and how long a connection may wait for the next one.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a TLS handshake may take.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(4);
+
 /// A driver that has not turned for so long is stuck: it does so once a second at least.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
 
@@ -147,9 +155,12 @@ const STATUS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Accepts until the stop token fires; each connection is a task of the tracker, with a bound on their number and on the
 /// time a request takes to arrive.
-pub(super) async fn serve(listener: TcpListener, app: App) {
+///
+/// With `tls` they are https and wss, and nothing else.
+pub(super) async fn serve(listener: TcpListener, tls: Option<watch::Receiver<TlsServer>>, app: App) {
     let tasks = app.tasks.clone();
     let connections = Arc::new(Semaphore::new(app.sockets.available_permits().saturating_add(PAGE_CONNECTIONS)));
+    let app = Arc::new(app);
     let router = Router::new()
         .route("/phone", get(ws::upgrade))
         .route("/sip", get(ws_sip::upgrade))
@@ -157,8 +168,9 @@ pub(super) async fn serve(listener: TcpListener, app: App) {
         .route("/readyz", get(readyz))
         .route("/softphone.json", get(about))
         .route("/status", get(status))
+        .merge(whip::routes(&app))
         .fallback(get(page))
-        .with_state(Arc::new(app));
+        .with_state(app);
     loop {
         let accepted = tokio::select! {
             () = tasks.stop.cancelled() => return,
@@ -168,7 +180,8 @@ pub(super) async fn serve(listener: TcpListener, app: App) {
             Ok((stream, peer, permit)) => {
                 let local = Local(stream.local_addr().unwrap_or(peer));
                 let router = router.clone().layer(Extension(ConnectInfo(peer))).layer(Extension(local));
-                tasks.tracker.spawn(connection(stream, router, tasks.stop.clone(), permit));
+                let tls = tls.as_ref().map(|tls| TlsAcceptor::from(tls.borrow().config()));
+                tasks.tracker.spawn(accepted_connection(stream, tls, router, tasks.stop.clone(), permit));
             }
             Err(error) => accept_failed("HTTP", &error).await,
         }
@@ -184,9 +197,32 @@ async fn accept(
     Ok((stream, peer, permit))
 }
 
-/// One connection to its end; asked to stop, it finishes the request it is at.
-async fn connection(stream: TcpStream, router: Router, stop: CancellationToken, permit: OwnedSemaphorePermit) {
+/// One connection from its handshake, if it has one, to its end.
+async fn accepted_connection(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    stop: CancellationToken,
+    permit: OwnedSemaphorePermit,
+) {
     let _ = stream.set_nodelay(true); // a hint; the connection works without
+    let Some(tls) = tls else { return connection(stream, router, stop, permit).await };
+    let handshake = tokio::select! {
+        () = stop.cancelled() => return,
+        handshake = tokio::time::timeout(HANDSHAKE_WITHIN, tls.accept(stream)) => handshake,
+    };
+    match handshake {
+        Ok(Ok(stream)) => connection(stream, router, stop, permit).await,
+        Ok(Err(error)) => tracing::debug!(%error, "HTTPS handshake"),
+        Err(_) => tracing::debug!("no HTTPS handshake within {HANDSHAKE_WITHIN:?}"),
+    }
+}
+
+/// One connection to its end; asked to stop, it finishes the request it is at.
+async fn connection<Stream>(stream: Stream, router: Router, stop: CancellationToken, permit: OwnedSemaphorePermit)
+where
+    Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)

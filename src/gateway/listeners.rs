@@ -140,6 +140,9 @@ pub(super) fn warn_of_tls(config: &Config, now: SystemTime) {
     if let Some(server) = &config.sip.tls_server {
         warn_of_certificate("[sip]", server.identity(), now);
     }
+    if let Some(server) = &config.http.tls {
+        warn_of_certificate("[http]", server.identity(), now);
+    }
     for trunk in &config.trunks {
         let (name, Some(tls)) = (&trunk.trunk.name, &trunk.tls) else { continue };
         if !tls.verifies() {

@@ -24,6 +24,7 @@ mod sip_udp;
 mod start;
 #[cfg(test)]
 mod tests;
+mod whip;
 mod ws;
 mod ws_sip;
 
@@ -47,8 +48,8 @@ const SIP_QUEUE: usize = 4096;
 enum Event {
     /// An input of the switch as it is.
     Switch(Input),
-    /// A WebSocket opened; `outbox` takes what is to be sent on it.
-    SocketOpened { socket: SocketId, peer: std::net::SocketAddr, outbox: mpsc::Sender<ws::Frame> },
+    /// A WebSocket opened, or a session of WHIP, which is not called (`rings`); `outbox` takes what is to be sent on it.
+    SocketOpened { socket: SocketId, peer: std::net::SocketAddr, rings: bool, outbox: mpsc::Sender<ws::Frame> },
     /// Somebody on this machine asks how everything stands.
     Status { answer: oneshot::Sender<crate::switch::Status> },
     /// Work by this configuration from now on; the answer says what became of it.

@@ -198,6 +198,7 @@ impl Bound {
         let (http, sip, media) = (&config.http, &config.sip, &config.media);
         let keys = vec![
             ("[http] listen", format!("{:?}", http.listen)),
+            ("[http] tls_certificate (https or not)", format!("{:?}", http.tls.is_some())),
             ("[sip] udp", format!("{:?}", sip.udp)),
             ("[sip] tcp", format!("{:?}", sip.tcp)),
             ("[sip] tls", format!("{:?}", sip.tls)),

@@ -40,6 +40,8 @@ use crate::webrtc::Identity;
 pub struct Gateway {
     driver: Driver,
     http: TcpListener,
+    /// What it shows to those who connect by https.
+    https: Option<Arc<watch::Sender<TlsServer>>>,
     app: App,
     listeners: Listeners,
     test_phone: Option<TestPhone>,
@@ -55,6 +57,8 @@ pub struct Gateway {
 pub struct Ready {
     /// HTTP and WebSocket.
     pub http: SocketAddr,
+    /// Whether that is https and wss.
+    pub https: bool,
     /// Browsers' media, one address a worker.
     pub media: Vec<SocketAddr>,
     /// SIP over UDP.
@@ -104,6 +108,7 @@ impl Gateway {
         let local = |address: std::io::Result<SocketAddr>| address.map_err(GatewayError::Address);
         let ready = Ready {
             http: local(http.local_addr())?,
+            https: config.http.tls.is_some(),
             media: pool.browser_addresses(),
             sip_udp: listeners.of(Transport::Udp),
             sip_tcp: listeners.of(Transport::Tcp),
@@ -114,7 +119,8 @@ impl Gateway {
         let notifier = Arc::new(Notifier::from_environment());
         let (life, watched) = watch::channel(Life::starting(now));
         let teller = Teller::new(now, life, notifier.clone());
-        let (settings, door) = Settings::new(&config, &listeners);
+        let https = config.http.tls.clone().map(|tls| Arc::new(watch::Sender::new(tls)));
+        let (settings, door) = Settings::new(&config, &listeners, https.clone());
         let app = App::new(tasks.clone(), door, settings.sockets.clone(), watched);
         let (reload, reloads) = mpsc::channel(reload::QUEUE);
         let sip = sip(&config, &listeners, &tasks, &mut seeds);
@@ -139,7 +145,7 @@ impl Gateway {
             left: LeftCalls::new(now, left.unwrap_or_default()),
             reloads: reload,
         };
-        Ok(Gateway { driver, http, app, listeners, test_phone, tasks, control, reloads, notifier, ready })
+        Ok(Gateway { driver, http, https, app, listeners, test_phone, tasks, control, reloads, notifier, ready })
     }
 
     /// Where it is reached.
@@ -156,7 +162,8 @@ impl Gateway {
             tasks.tracker.spawn(door.serve(self.driver.reloads.clone(), tasks.clone()));
         }
         tasks.tracker.spawn(reload::serve(source, self.reloads, tasks.clone(), self.notifier));
-        if let Some(shown) = self.listeners.tls {
+        let https = self.https.as_ref().map(|shown| shown.subscribe());
+        for shown in [self.listeners.tls, self.https].into_iter().flatten() {
             tasks.tracker.spawn(reload::watch_certificate(shown, tasks.clone()));
         }
         for (local, socket) in self.listeners.udp {
@@ -168,7 +175,7 @@ impl Gateway {
             tasks.tracker.spawn(sip_stream::accept(listener, places.clone(), limits, tasks.clone()));
         }
         let driver = self.driver.run(asks);
-        tokio::join!(http::serve(self.http, self.app), driver);
+        tokio::join!(http::serve(self.http, https, self.app), driver);
         if let Some(phone) = self.test_phone {
             phone.stop().await;
         }
@@ -203,6 +210,8 @@ pub(super) struct Settings {
     places: usize,
     door: watch::Sender<Door>,
     shown: Option<Arc<watch::Sender<TlsServer>>>,
+    /// The same of `[http]`.
+    https: Option<Arc<watch::Sender<TlsServer>>>,
     http: SocketAddr,
     /// What requests can be sent from.
     reach: Vec<Listener>,
@@ -211,7 +220,11 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    fn new(config: &Config, listeners: &Listeners) -> (Settings, watch::Receiver<Door>) {
+    fn new(
+        config: &Config,
+        listeners: &Listeners,
+        https: Option<Arc<watch::Sender<TlsServer>>>,
+    ) -> (Settings, watch::Receiver<Door>) {
         let (door, opened) = watch::channel(door(config));
         let name = |trunk: &TrunkConfig| Some((trunk.trunk.name.clone(), trunk.trunk.dns.as_ref()?.host.clone()));
         let places = config.limits.sockets;
@@ -222,6 +235,7 @@ impl Settings {
             places,
             door,
             shown: listeners.tls.clone(),
+            https,
             http: config.http.listen,
             reach: listeners.reach(),
             names: config.trunks.iter().filter_map(name).collect(),
@@ -263,8 +277,11 @@ impl Settings {
             // Those in use stay; the switch counts all the same.
             self.places -= self.sockets.forget_permits(self.places - wanted);
         }
-        if let (Some(shown), Some(new)) = (&self.shown, &config.sip.tls_server) {
-            shown.send_replace(new.clone());
+        let tls = [(&self.shown, &config.sip.tls_server), (&self.https, &config.http.tls)];
+        for (shown, new) in tls {
+            if let (Some(shown), Some(new)) = (shown, new) {
+                shown.send_replace(new.clone());
+            }
         }
     }
 
@@ -277,6 +294,7 @@ impl Settings {
             phones: config.phones,
             plan: config.plan,
             auth: switch_auth(config.auth),
+            turn: config.turn,
             limits,
         }
     }
@@ -354,6 +372,7 @@ fn switch_config(
         plan: config.plan,
         fingerprint: identity.fingerprint(),
         auth: switch_auth(config.auth),
+        turn: config.turn,
         ua: UaConfig {
             user_agent: concat!("Ringback/", env!("CARGO_PKG_VERSION")).into(),
             timers: Timers::default(),

@@ -88,7 +88,7 @@ pub(super) async fn upgrade(
 /// One socket, from its opening to its end.
 async fn serve(socket: WebSocket, id: SocketId, peer: SocketAddr, tasks: Tasks, _permit: OwnedSemaphorePermit) {
     let (outbox, frames) = mpsc::channel(OUTBOX);
-    if tasks.events.send(Event::SocketOpened { socket: id, peer, outbox }).await.is_err() {
+    if tasks.events.send(Event::SocketOpened { socket: id, peer, rings: true, outbox }).await.is_err() {
         return;
     }
     let mut link = Link { socket, id, tasks, frames, budget: BURST, heard: Instant::now() };

@@ -107,6 +107,11 @@ impl BrowserOffer {
         Ok(BrowserOffer { session, peer, bundled })
     }
 
+    /// How many media lines the offer has.
+    pub fn media_lines(&self) -> usize {
+        self.session.medias.len()
+    }
+
     /// The offered direction, seen from the browser.
     pub fn direction(&self) -> Direction {
         self.peer.direction
@@ -394,13 +399,18 @@ impl Peer {
 
 /// The peer's ICE credentials (RFC 8839 section 5.4).
 fn ice(line: &AudioLine<'_>) -> Result<IceCredentials, SdpError> {
-    let valid = |text: &&str, least| {
+    let value = |name| line.transport_attribute(name).unwrap_or_default();
+    ice_credentials(value("ice-ufrag"), value("ice-pwd")).ok_or(SdpError::Ice)
+}
+
+/// ICE credentials, if both are well-formed (RFC 8839 section 5.4).
+pub(super) fn ice_credentials(ufrag: &str, pwd: &str) -> Option<IceCredentials> {
+    let valid = |text: &str, least| {
         (least..=256).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_' | b'='))
     };
-    let ufrag = line.transport_attribute("ice-ufrag").filter(|text| valid(text, 4)).ok_or(SdpError::Ice)?;
-    let pwd = line.transport_attribute("ice-pwd").filter(|text| valid(text, 22)).ok_or(SdpError::Ice)?;
-    Ok(IceCredentials { ufrag: ufrag.to_owned(), pwd: pwd.to_owned() })
+    let both = valid(ufrag, 4) && valid(pwd, 22);
+    both.then(|| IceCredentials { ufrag: ufrag.to_owned(), pwd: pwd.to_owned() })
 }
 
 /// The peer's fingerprints of algorithms that can be checked and are not broken (RFC 8122 section 5).

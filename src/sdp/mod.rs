@@ -5,6 +5,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod browser;
+pub mod fragment;
 pub mod network;
 pub mod offer_answer;
 pub mod plan;
@@ -16,6 +17,7 @@ pub mod trunk;
 
 pub use crate::codec::Codec;
 pub use browser::{BrowserLocal, BrowserOffer, CodecPolicy};
+pub use fragment::IceFragment;
 pub use network::{Network, NetworkError};
 pub use offer_answer::OwnDescription;
 pub use plan::{

@@ -50,6 +50,9 @@ pub enum SdpError {
     /// An address to send to of the other family: IPv4 where our media has IPv6 alone, or the other way round.
     #[error("the connection address is of an address family that our media does not have")]
     AddressFamily,
+    /// Lines that a fragment for ICE does not have.
+    #[error("not a fragment of a session description (RFC 8840)")]
+    Fragment,
     /// ICE credentials are missing or against their grammar.
     #[error("the ICE credentials are missing or malformed")]
     Ice,
@@ -71,7 +74,7 @@ impl SdpError {
     /// The SIP status: 400 for what is no description, 488 for one that cannot be used.
     pub fn status(&self) -> u16 {
         match self {
-            SdpError::TooLong | SdpError::Syntax(_) => 400,
+            SdpError::TooLong | SdpError::Syntax(_) | SdpError::Fragment => 400,
             _ => 488,
         }
     }

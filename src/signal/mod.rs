@@ -11,6 +11,7 @@ pub mod quality;
 pub mod rules;
 pub mod schema;
 pub mod token;
+pub mod turn;
 pub mod values;
 
 pub use message::{ClientMessage, ErrorCode, Holder, MessageError, Party, ServerMessage, TransferState};
@@ -18,6 +19,7 @@ pub use present::{CallState, Course, IceServer, PresentCall, Verified};
 pub use quality::{Flow, Grade, Way, Whose};
 pub use schema::json_schema;
 pub use token::{Claims, TokenError, TokenVerifier, sign_hs256};
+pub use turn::Turn;
 pub use values::{
     valid_call_id, valid_destination, valid_digits, valid_display_name, valid_header_value, valid_number,
     valid_param_name, valid_param_value, valid_user,

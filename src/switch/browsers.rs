@@ -19,7 +19,7 @@ const DIGIT_MS: u16 = 100;
 const BUSY: u16 = 486;
 
 impl Switch {
-    pub(super) fn socket_opened(&mut self, now: Now, socket: SocketId, peer: SocketAddr) {
+    pub(super) fn socket_opened(&mut self, now: Now, socket: SocketId, peer: SocketAddr, rings: bool) {
         if self.sessions.get(socket).is_some() {
             return;
         }
@@ -32,7 +32,7 @@ impl Switch {
             return;
         }
         let deadline = now.instant + self.hello_timeout;
-        self.sessions.open(socket, peer);
+        self.sessions.open(socket, peer, rings);
         self.timers.set(Owner::Socket(socket), Some(deadline));
     }
 
@@ -115,6 +115,7 @@ impl Switch {
         let left = session.rights.expires.map(|at| at.saturating_mul(1000).saturating_sub(now.unix_ms));
         let deadline = left.and_then(|ms| now.instant.checked_add(Duration::from_millis(ms)));
         let user = session.user.clone();
+        let ice_servers = self.ice_servers(&user, now);
         self.sessions.greet(socket, session);
         self.timers.set(Owner::Socket(socket), deadline);
         let session = format!("{:x}", socket.0);
@@ -127,7 +128,7 @@ impl Switch {
                 resume: None,
                 grace_ms: None,
                 expires: None,
-                ice_servers: Vec::new(),
+                ice_servers,
                 calls: None,
             },
         );

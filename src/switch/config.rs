@@ -7,7 +7,7 @@ use super::PhonesConfig;
 use crate::call::Trunk;
 use crate::dialplan::Plan;
 use crate::sdp::{CodecPolicy, Fingerprint, Tone};
-use crate::signal::TokenVerifier;
+use crate::signal::{TokenVerifier, Turn};
 use crate::sip::UaConfig;
 
 /// Calls to emergency numbers at once, for which there is room beyond [`SwitchLimits::calls`]; they take none of that.
@@ -35,6 +35,8 @@ pub struct SwitchConfig {
     pub fingerprint: Fingerprint,
     /// How browsers are let in.
     pub auth: Auth,
+    /// The TURN servers that browsers are told of.
+    pub turn: Option<Turn>,
     /// The SIP user agent.
     pub ua: UaConfig,
     /// Codecs for browsers.

@@ -30,6 +30,8 @@ pub enum Input {
         socket: SocketId,
         /// The browser's address, for logs.
         peer: SocketAddr,
+        /// Whether its session can be called: one that WHIP opened for a single call of its own cannot.
+        rings: bool,
     },
     /// A text frame came.
     SocketText {

@@ -42,7 +42,7 @@ pub use reload::Reload;
 pub use status::{RegistrarStatus, RegistrationStatus, SoundStatus, Status, TrunkStatus};
 
 use crate::call::{Call, Cause, Effect, Event, Origin, Settings, Special, Trunks};
-use crate::signal::ServerMessage;
+use crate::signal::{IceServer, ServerMessage, Turn};
 use crate::sip::{Flow, SessionId, UaConfig, UaOutput, UserAgent};
 use phones::Phones;
 use sessions::Sessions;
@@ -56,6 +56,7 @@ pub struct Switch {
     keepers: Keepers,
     phones: Option<Phones>,
     auth: Auth,
+    turn: Option<Turn>,
     limits: SwitchLimits,
     hello_timeout: std::time::Duration,
     ua: UserAgent,
@@ -146,6 +147,7 @@ impl Switch {
             keepers: Keepers::new(trunks.iter()),
             trunks,
             auth: config.auth,
+            turn: config.turn,
             limits,
             hello_timeout: config.hello_timeout,
             phones: Some(Phones::new(config.phones, registrar_seed)),
@@ -168,7 +170,7 @@ impl Switch {
     /// Takes one thing that happened.
     pub fn handle(&mut self, now: Now, input: Input) {
         match input {
-            Input::SocketOpened { socket, peer } => self.socket_opened(now, socket, peer),
+            Input::SocketOpened { socket, peer, rings } => self.socket_opened(now, socket, peer, rings),
             Input::SocketText { socket, text } => self.socket_text(now, socket, &text),
             Input::SocketClosed { socket } => self.socket_closed(now, socket),
             Input::Sip { flow, bytes } => self.sip(now, flow, &bytes),
@@ -256,6 +258,11 @@ impl Switch {
             timers: self.timers.len(),
             dropped_sip: self.dropped_sip,
         }
+    }
+
+    /// The STUN and TURN servers that a session of `user` is told of.
+    fn ice_servers(&self, user: &str, now: Now) -> Vec<IceServer> {
+        self.turn.as_ref().map(|turn| turn.ice_servers(user, now.unix_ms / 1000)).unwrap_or_default()
     }
 
     fn drain(&mut self, now: Now) {

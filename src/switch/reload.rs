@@ -7,6 +7,7 @@ use rand::Rng as _;
 use super::phones::Phones;
 use super::{Auth, Now, PhonesConfig, Switch, SwitchLimits, Trunk};
 use crate::dialplan::Plan;
+use crate::signal::Turn;
 
 /// What of a switch can be changed while it runs.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct Reload {
     pub plan: Arc<Plan>,
     /// How browsers are let in from now on; sessions that are open stay.
     pub auth: Auth,
+    /// The TURN servers that sessions are told of from now on.
+    pub turn: Option<Turn>,
     /// How much there may be of everything. What there is already stays, where it is more.
     pub limits: SwitchLimits,
 }
@@ -31,7 +34,7 @@ impl Switch {
         if self.draining {
             return;
         }
-        let Reload { trunks, phones, plan, auth, limits } = new;
+        let Reload { trunks, phones, plan, auth, turn, limits } = new;
         self.settings.plan = plan;
         self.settings.ringback = limits.ringback;
         self.settings.digits_to_browser = limits.digits_to_browser;
@@ -42,6 +45,7 @@ impl Switch {
         self.settings.stats_within = limits.stats_within;
         self.limits = limits;
         self.auth = auth;
+        self.turn = turn;
         self.reload_phones(phones);
         let changes = self.trunks.reload(trunks);
         self.keep_others(now, changes);

@@ -47,6 +47,8 @@ pub(super) struct Rights {
 #[derive(Debug)]
 pub(super) struct Socket {
     pub peer: SocketAddr,
+    /// Whether its session can be called.
+    pub rings: bool,
     /// `None` until hello.
     pub session: Option<Session>,
     /// The calls of this socket by the browser's name for them.
@@ -65,8 +67,8 @@ impl Sessions {
         self.sockets.len()
     }
 
-    pub fn open(&mut self, socket: SocketId, peer: SocketAddr) {
-        let fresh = Socket { peer, session: None, calls: BTreeMap::new() };
+    pub fn open(&mut self, socket: SocketId, peer: SocketAddr, rings: bool) {
+        let fresh = Socket { peer, rings, session: None, calls: BTreeMap::new() };
         self.sockets.insert(socket, fresh);
     }
 
@@ -105,7 +107,7 @@ impl Sessions {
         let rings = |socket: &SocketId| {
             self.sockets.get(socket).is_some_and(|entry| {
                 let valid = entry.session.as_ref().is_some_and(|session| !session.is_expired(unix_ms));
-                valid && entry.calls.len() < most_calls
+                valid && entry.rings && entry.calls.len() < most_calls
             })
         };
         self.of(user).filter(rings).collect()

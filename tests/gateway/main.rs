@@ -12,4 +12,5 @@ mod shutdown;
 mod support;
 mod transports;
 mod uas;
+mod whip;
 mod wire;

@@ -188,6 +188,11 @@ impl Browser {
         })
     }
 
+    /// A socket that is open.
+    pub fn from(socket: WebSocket<TcpStream>) -> Browser {
+        Browser { socket }
+    }
+
     /// Opens a socket and a session of `user`.
     pub fn of(gateway: &Gateway, user: &str) -> Browser {
         let mut browser = Browser::open(gateway);

@@ -20,7 +20,7 @@ const EPOCH: u64 = 1_800_000_000;
 fn open(world: &mut World, socket: u64) -> SocketId {
     let socket = SocketId(socket);
     world.page(socket);
-    world.input(Input::SocketOpened { socket, peer: address("198.51.100.1:4000") });
+    world.input(Input::SocketOpened { socket, peer: address("198.51.100.1:4000"), rings: true });
     socket
 }
 

@@ -223,7 +223,7 @@ proptest! {
         let mut world = World::where_one(Habits::refusing(486));
         let socket = ringback::call::SocketId(1);
         world.page(socket);
-        world.input(Input::SocketOpened { socket, peer: crate::support::world::address("198.51.100.1:1") });
+        world.input(Input::SocketOpened { socket, peer: crate::support::world::address("198.51.100.1:1"), rings: true });
         world.say(socket, &json!({"type": "hello", "user": user}).to_string());
         let sdp = crate::support::sdp::browser_offer();
         world.say(socket, &json!({"type": "call", "call": "c1", "to": to, "from": from, "sdp": sdp}).to_string());

@@ -10,8 +10,8 @@ use crate::support::{Habits, World, call, ended};
 
 /// What a reload with this configuration is.
 pub fn reload(config: SwitchConfig) -> Input {
-    let SwitchConfig { trunks, phones, plan, auth, limits, .. } = config;
-    Input::Reload(Box::new(Reload { trunks, phones, plan, auth, limits }))
+    let SwitchConfig { trunks, phones, plan, auth, turn, limits, .. } = config;
+    Input::Reload(Box::new(Reload { trunks, phones, plan, auth, turn, limits }))
 }
 
 fn calls(world: &World) -> BTreeMap<String, u32> {

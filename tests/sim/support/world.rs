@@ -212,6 +212,7 @@ pub fn config(seed: u8) -> SwitchConfig {
         plan: Arc::new(plan),
         fingerprint: Fingerprint { algorithm: "sha-256".into(), digest: vec![7; 32] },
         auth: Auth::Open,
+        turn: None,
         ua: UaConfig {
             user_agent: "Ringback".into(),
             timers: Timers::default(),
@@ -322,7 +323,7 @@ impl World {
     pub fn browser(&mut self, socket: u64, user: &str) -> SocketId {
         let id = SocketId(socket);
         self.pages.insert(id, Page::default());
-        self.input(Input::SocketOpened { socket: id, peer: address("198.51.100.1:4000") });
+        self.input(Input::SocketOpened { socket: id, peer: address("198.51.100.1:4000"), rings: true });
         self.say(id, &json!({"type": "hello", "user": user}).to_string());
         assert!(matches!(self.page(id).heard.last(), Some(ServerMessage::Welcome { .. } | ServerMessage::Draining {})));
         id
