@@ -277,6 +277,8 @@ fn pages_of_configured_origins_may_call() {
     assert!(["authorization", "content-type", "if-match"].iter().all(|name| headers.contains(name)), "{headers}");
     let session = preflight("https://shop.example", "/whip/session/x");
     assert_eq!((session.status, session.header("access-control-allow-methods")), (200, "PATCH, DELETE, OPTIONS"));
+    let state = preflight("https://shop.example", "/whip/session/x/state");
+    assert_eq!((state.status, state.header("access-control-allow-methods")), (200, "GET, OPTIONS"));
     let evil = preflight("https://evil.example", "/whip/call?to=600");
     assert_eq!((evil.status, evil.header("access-control-allow-origin")), (403, ""));
     let bearer = configured.bearer(&[]);

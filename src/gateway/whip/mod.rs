@@ -64,7 +64,7 @@ pub(super) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
     Router::new()
         .route("/whip/call", post(call).options(options))
         .route("/whip/session/{id}", patch(change).delete(hang_up).options(session_options))
-        .route("/whip/session/{id}/state", get(tell))
+        .route("/whip/session/{id}/state", get(tell).options(state_options))
         .layer(middleware::from_fn_with_state(app.clone(), origin))
 }
 
@@ -163,10 +163,7 @@ async fn options(
     Query(asked): Query<Asked>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let methods = HeaderValue::from_static("POST, OPTIONS");
-    let mut answer = HeaderMap::new();
-    answer.insert(header::ALLOW, methods.clone());
-    answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+    let mut answer = methods("POST, OPTIONS");
     put(&mut answer, HeaderName::from_static("accept-post"), SDP);
     if let Some(token) = bearer(&headers)? {
         let (hello, line) = (asked.hello(Some(token)), line(&app, peer).await?);
@@ -181,12 +178,20 @@ async fn options(
 
 /// `OPTIONS` of a session.
 async fn session_options() -> Response {
-    let methods = HeaderValue::from_static("PATCH, DELETE, OPTIONS");
-    let mut headers = HeaderMap::new();
-    headers.insert(header::ALLOW, methods.clone());
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+    let mut headers = methods("PATCH, DELETE, OPTIONS");
     put(&mut headers, HeaderName::from_static("accept-patch"), FRAGMENT);
     (StatusCode::OK, headers).into_response()
+}
+
+/// `OPTIONS` of a session's state.
+async fn state_options() -> Response {
+    (StatusCode::OK, methods("GET, OPTIONS")).into_response()
+}
+
+/// What may be done with a resource, for everybody and for pages of other origins.
+fn methods(methods: &'static str) -> HeaderMap {
+    let methods = HeaderValue::from_static(methods);
+    HeaderMap::from_iter([(header::ALLOW, methods.clone()), (header::ACCESS_CONTROL_ALLOW_METHODS, methods)])
 }
 
 /// `PATCH` of a session: candidates, or an ICE restart (RFC 9725 section 4.3).
