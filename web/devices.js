@@ -14,7 +14,7 @@ export function meter(db) {
 }
 
 export class Devices {
-  #phone; #options; #chosen = new Stored('audio', {}); #stopTest = null; #testing = 0;
+  #phone; #options; #chosen = new Stored('audio', {}); #stopTest = null; #testing = 0; #checking = false;
 
   /** @param options those of the phone, for the check */
   constructor(phone, options) {
@@ -108,11 +108,12 @@ export class Devices {
   }
 
   async #check() {
+    if (this.#checking) return;
+    this.#checking = true;
     this.#endTest();
-    $('check').disabled = true;
     setText($('check-note'), 'Trying everything that a call needs…');
     const report = await Phone.preflight({ ...this.#options, keepCalls: false }).catch((error) => ({ verdict: 'blocked', reasons: [error] }));
-    $('check').disabled = false;
+    this.#checking = false;
     setText($('check-note'), VERDICTS[report.verdict]);
     showReport(report);
   }

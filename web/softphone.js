@@ -7,7 +7,7 @@
 import { Phone } from './ringback.js';
 import { showCall, showLevels, showOther, showOtherTime, showTimer } from './call-view.js';
 import { Devices } from './devices.js';
-import { $, copy, say, setText, who } from './dom.js';
+import { $, copy, say, setText, Stored, who } from './dom.js';
 import { History } from './history.js';
 import { forgetToken, identity, phoneUrl } from './identity.js';
 import { hideIncoming, showIncoming } from './incoming.js';
@@ -40,6 +40,8 @@ let adding = false;
 let deck = 'controls';
 let transferring = '';
 let typedAt = -TYPING_MS;
+/** Holding or swapping is under way: the same key again changes nothing. */
+let busy = false;
 
 const history = new History((number) => dial(number));
 new Devices(phone, options);
@@ -70,6 +72,12 @@ phone.on('error', (error) => {
   // In a call its own state tells of the connection; a problem that is read already is not replaced by that of the next try.
   if (connection && (calls.length > 0 || incoming || outcomeIsShown())) return;
   showProblem(error, { code: connection ? 'connection' : error.code });
+});
+
+phone.on('tokenexpiring', (msLeft) => {
+  if (typeof options.token !== 'string') return; // a function is asked again
+  const text = `Sign-in ends in ${Math.max(1, Math.round(msLeft / 60_000))} min`;
+  setText($('status-text'), text);
 });
 
 phone.on('incoming', (arrived) => {
@@ -158,6 +166,8 @@ function take(taken) {
   deck = 'controls';
   $('digits-sent').textContent = '';
   for (const event of ['state', 'id', 'hold', 'mute', 'cleared', 'transfer', 'accept']) taken.on(event, render);
+  // Two sides are never heard at once: what is answered while another call is on the screen waits.
+  taken.on('accept', () => { if (taken !== current) taken.hold(true).catch(() => {}); });
   taken.on('level', (inDb, outDb) => { if (taken === current && !dialling) showLevels(inDb, outDb); });
   taken.on('quality', (quality) => { noteQuality(taken, quality); render(); });
   taken.on('warning', ({ text, remedies }) => {
@@ -197,32 +207,35 @@ function hangup() {
   current?.hangup();
 }
 
-async function toggleHold() {
-  if (current?.state !== 'active') return;
-  $('hold').disabled = true;
-  // A refused hold is told by the phone's error event.
-  await current.hold(!current.held).catch(() => {});
+/** One change at a time; a refusal is told by the phone's error event. */
+async function change(calling) {
+  if (busy) return;
+  busy = true;
+  await calling().catch(() => {});
+  busy = false;
   render();
+}
+
+function toggleHold() {
+  const held = current;
+  if (held?.state === 'active') change(() => held.hold(!held.held));
 }
 
 const otherCall = () => calls.find((call) => call !== current) ?? null;
 
 /** To the other call, or back to the one that is up from the field for another. */
-async function swap() {
+function swap() {
   if (adding) return backToCall();
   const other = otherCall();
   if (!other || dialling) return;
-  $('swap').disabled = true;
-  try {
+  change(async () => {
     await holdCurrent();
     current = other;
     deck = 'controls';
     render();
     if (other.held) await other.hold(false);
-  } catch { /* told by the phone's error event */ }
-  $('swap').disabled = false;
-  say(`Talking to ${who(current?.remote ?? {})}`);
-  render();
+    say(`Talking to ${who(other.remote)}`);
+  });
 }
 
 function add() {
@@ -255,14 +268,12 @@ async function transfer(to, name) {
   if (transferred?.state !== 'active' || transferring) return;
   transferring = `Connecting with ${name}…`;
   deck = 'controls';
-  $('join').disabled = true;
   render();
   try {
     await transferred.transfer(to);
   } catch (error) {
     if (calls.includes(transferred)) showProblem(error, { callId: transferred.id, code: error.code });
   }
-  $('join').disabled = false;
   transferring = '';
   render();
 }
@@ -356,6 +367,7 @@ function press(key) {
     phone.audio.play('dtmf', key);
     hideOutcome();
     number.type(key);
+    noteTyping();
   }
 }
 
@@ -383,12 +395,26 @@ function closeDeck() {
   $(opener).focus();
 }
 
+const shortcuts = new Stored('shortcuts', true);
+
+/** Who steers by voice, or whose pet does, can do without keys of one character (WCAG 2.1.4). */
+function toggleShortcuts() {
+  shortcuts.value = !shortcuts.value;
+  showShortcuts();
+}
+
+function showShortcuts() {
+  $('shortcuts').setAttribute('aria-checked', String(shortcuts.value));
+}
+
 const IN_CALL_KEYS = { m: () => current.mute(!current.muted), h: toggleHold, k: toggleKeypad, t: openTransfer, a: add, s: swap };
 
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
   const { key, target } = event;
   const inField = target.matches('input, select');
+  if (key === 'Escape' && target.matches('select, [type="range"]')) return target.blur();
+  if (key.length === 1 && !shortcuts.value) return;
   const inCall = Boolean(current) && !dialling && !adding;
   if (key === 'Escape') escape();
   else if (inField) return; // everything else is the field's own
@@ -404,6 +430,12 @@ function onKey(event) {
   else if (!inCall && key === 'Backspace') erase();
   else return;
   event.preventDefault();
+}
+
+/** A call is near: the microphone opens meanwhile, where it may. */
+function noteTyping() {
+  typedAt = performance.now();
+  phone.warmUp().catch(() => {});
 }
 
 const isTyping = () => performance.now() - typedAt < TYPING_MS;
@@ -429,7 +461,7 @@ function watchZero() {
 const plusWasTyped = watchZero();
 const clicks = {
   erase, hangup, 'mute': () => current?.mute(!current.muted), 'hold': toggleHold, 'answer': () => answer(), 'end-answer': () => answer('end'), decline, swap, join, add, consult,
-  'keypad-toggle': toggleKeypad, 'transfer-open': openTransfer,
+  'keypad-toggle': toggleKeypad, 'transfer-open': openTransfer, 'shortcuts': toggleShortcuts,
   'deck-back': () => (adding ? backToCall() : closeDeck()),
   'audio': () => pages.open('audio'),
   'quality': () => (pages.isWide() ? pages.open('call') : pages.sheetIsOpen() ? pages.closeSheet() : pages.open('call')),
@@ -449,8 +481,8 @@ $('transfer-form').addEventListener('submit', (event) => {
   event.preventDefault();
   if (transferTo.number) transfer(transferTo.number, transferTo.number);
 });
-$('number').addEventListener('focus', () => phone.warmUp().catch(() => {}));
-$('number').addEventListener('input', () => { typedAt = performance.now(); });
+$('number').addEventListener('input', noteTyping);
+document.addEventListener('pointerdown', () => { if (outcomeIs('sound-blocked')) hideOutcome(); });
 document.addEventListener('keydown', onKey);
 
 // ---- start ------------------------------------------------------------------------------------------------
@@ -462,6 +494,8 @@ async function showGateway() {
 }
 
 setInterval(showTimes, 250);
+showShortcuts();
+phone.warmUp({ microphone: false }).catch(() => {});
 number.text = new URLSearchParams(location.search).get('to') ?? '';
 focusNumber();
 showGateway();
