@@ -218,7 +218,7 @@ describe('Chromium and SIPp', () => {
     await page.press('Escape');
     await sipp.done();
     const record = await until(() => network.gateway.records.find((cdr) => cdr.no_audio), 'the call’s record');
-    assert.deepEqual([record.no_audio[0].from, record.no_audio[0].cause], ['b', 'no-rtp']);
+    assert.ok(record.no_audio.some(({ from, cause }) => from === 'b' && cause === 'no-rtp'), JSON.stringify(record.no_audio));
   });
 
   test('a line with nothing on it is told as silence', async (t) => {
