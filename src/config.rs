@@ -62,6 +62,8 @@ pub struct Config {
     pub log: Log,
     /// What one gateway, user or socket may have at once.
     pub limits: Limits,
+    /// How long a call stands whose browser has lost its WebSocket; zero: not at all.
+    pub resume_within: Duration,
     /// How long SIGTERM waits for calls to end by themselves before it hangs up.
     pub grace: Duration,
     /// The Unix socket by which `ringback reload` and its like reach the gateway; `None`: there is none.
@@ -182,6 +184,9 @@ pub struct Log {
     pub level: String,
 }
 
+/// Seconds of `[calls] resume_within` unless told.
+const RESUME_WITHIN: usize = 30;
+
 /// `[limits]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -243,6 +248,7 @@ impl Config {
             cdr: CdrSink::Stdout,
             log: Log { json: false, level: "info".into() },
             limits: Limits::default(),
+            resume_within: Duration::from_secs(RESUME_WITHIN as u64),
             grace: Duration::ZERO,
             control: None,
             journal: None,
@@ -369,6 +375,7 @@ impl Reader<'_> {
             },
             log: self.log(&raw.log)?,
             limits: self.limits(&raw.limits)?,
+            resume_within: self.resume_within(&raw.calls)?,
             grace: Duration::from_secs(raw.shutdown.grace_seconds.unwrap_or(0)),
             control: self.own_file(raw.control.socket.as_deref(), "RUNTIME_DIRECTORY", "control.sock"),
             journal: self.own_file(raw.journal.file.as_deref(), "STATE_DIRECTORY", "calls.journal"),
@@ -568,6 +575,11 @@ impl Reader<'_> {
                 "1 to 1000",
             )?,
         })
+    }
+
+    fn resume_within(&self, raw: &raw::Calls) -> Result<Duration, ConfigError> {
+        let seconds = self.number("resume_within", &raw.resume_within, RESUME_WITHIN, 0..=600, "0 to 600 seconds")?;
+        Ok(Duration::from_secs(seconds.try_into().unwrap_or(u64::MAX)))
     }
 
     fn plan(&self, raw: &raw::DialPlan, trunks: &[String]) -> Result<Plan, LoadError> {

@@ -7,11 +7,13 @@ use std::time::Instant;
 use rand::RngExt as _;
 
 use super::leg::{Happened, Leg, Progress, Way};
+use super::presence::Presence;
 use super::slots::Loan;
 use super::transfer::{News, TransferTo, TransferWish};
 use super::{CallId, Cause, Context, Origin, Rights, SocketId, Special};
 use crate::sdp::{
-    Band, BrowserLocal, BrowserMedia, BrowserOffer, CodecPolicy, IceCredentials, LegMedia, MediaCommand, Side, browser,
+    Band, BrowserLocal, BrowserMedia, BrowserOffer, CodecPolicy, Connection, IceCredentials, LegMedia, MediaCommand,
+    Side, browser,
 };
 use crate::signal::{ErrorCode, Holder, Party, ServerMessage, TransferState};
 
@@ -51,9 +53,18 @@ pub enum BrowserEvent {
         /// What its user may.
         rights: Box<Rights>,
     },
+    /// A new offer for the call: an ICE restart, or another connection altogether.
+    Restart {
+        /// The offer, read.
+        offer: Box<BrowserOffer>,
+    },
     /// Ends the call.
     Hangup,
-    /// The socket is gone.
+    /// The socket is lost; the browser may come back.
+    Away,
+    /// The browser is back, on another socket.
+    Back,
+    /// The session is over.
     Gone,
 }
 
@@ -73,6 +84,7 @@ pub struct Announcement {
 pub struct BrowserLeg {
     call: CallId,
     side: Side,
+    called: bool,
     socket: SocketId,
     user: String,
     /// The name by which the browser knows the call.
@@ -80,8 +92,23 @@ pub struct BrowserLeg {
     part: Part,
     told: Progress,
     media: Option<BrowserMedia>,
+    /// Our own description in force, and which connection of the browser's it is with.
+    own: Option<BrowserLocal>,
+    connection: Option<Connection>,
+    /// What the other side could carry when the leg got its description.
+    band: Band,
     /// What its user may.
     rights: Rights,
+    /// Who is on the other side, where that is not what was dialled.
+    remote: Option<Remote>,
+    pub(super) presence: Presence,
+}
+
+/// Who is on the other side of a browser's leg.
+#[derive(Clone, Debug)]
+pub(super) struct Remote {
+    pub who: String,
+    pub name: Option<String>,
 }
 
 /// How far a browser's leg has come.
@@ -91,10 +118,19 @@ enum Part {
     Calls(Box<BrowserOffer>),
     /// It is called, and the lease is awaited.
     Called(Announcement),
-    /// It rings, and was offered this description.
-    Rings(Box<BrowserLocal>),
+    /// It rings, and was told this.
+    Rings(Box<Ringing>),
     /// It has the call.
     Has,
+}
+
+/// What a browser has been told of a call that rings there.
+#[derive(Debug)]
+struct Ringing {
+    announcement: Announcement,
+    /// Our description, and its text.
+    local: BrowserLocal,
+    sdp: String,
 }
 
 impl BrowserLeg {
@@ -108,7 +144,7 @@ impl BrowserLeg {
     ) -> BrowserLeg {
         let user = rights.caller.user.clone();
         let new = BrowserLeg::new(call, name, socket, &user, Part::Calls(Box::new(offer)));
-        BrowserLeg { side: Side::A, rights, ..new }
+        BrowserLeg { side: Side::A, called: false, rights, ..new }
     }
 
     /// The leg of a browser that is called.
@@ -119,20 +155,28 @@ impl BrowserLeg {
         user: &str,
         announcement: Announcement,
     ) -> BrowserLeg {
-        BrowserLeg::new(call, name, socket, user, Part::Called(announcement))
+        let remote = Remote { who: announcement.from.clone(), name: announcement.name.clone() };
+        let new = BrowserLeg::new(call, name, socket, user, Part::Called(announcement));
+        BrowserLeg { remote: Some(remote), ..new }
     }
 
     fn new(call: CallId, name: &str, socket: SocketId, user: &str, part: Part) -> BrowserLeg {
         BrowserLeg {
             call,
             side: Side::B,
+            called: true,
             socket,
             user: user.to_owned(),
             name: name.to_owned(),
             part,
             told: Progress::default(),
             media: None,
+            own: None,
+            connection: None,
+            band: Band::default(),
             rights: Rights::default(),
+            remote: None,
+            presence: Presence::default(),
         }
     }
 
@@ -156,6 +200,31 @@ impl BrowserLeg {
         &self.rights
     }
 
+    /// The name by which the browser knows the call.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Who is on the other side, where that is not what was dialled.
+    pub(super) fn remote(&self) -> Option<&Remote> {
+        self.remote.as_ref()
+    }
+
+    /// What it was told of the called side.
+    pub(super) fn told(&self) -> Progress {
+        self.told
+    }
+
+    /// Whether it was called.
+    pub(super) fn was_called(&self) -> bool {
+        self.called
+    }
+
+    /// Whether the call rings here.
+    pub(super) fn rings(&self) -> bool {
+        matches!(self.part, Part::Rings(_))
+    }
+
     /// Takes what the browser says; `established` says whether the call is answered.
     pub(super) fn handle(&mut self, cx: &mut Context, event: BrowserEvent, established: bool) -> Happened {
         let rings = matches!(self.part, Part::Called(_) | Part::Rings(_));
@@ -168,6 +237,19 @@ impl BrowserLeg {
             BrowserEvent::Hangup => {
                 let special = if established { Special::Normal } else { Special::Cancelled };
                 Happened::Over(Cause::special(Origin::Browser, special))
+            }
+            BrowserEvent::Restart { offer } => {
+                self.restart(cx, offer);
+                Happened::Nothing
+            }
+            BrowserEvent::Away => {
+                self.presence.away();
+                Happened::Nothing
+            }
+            BrowserEvent::Back => {
+                self.presence.back(cx);
+                self.announce(cx);
+                Happened::Nothing
             }
             BrowserEvent::Gone => Happened::Over(Cause::special(Origin::Network, Special::BrowserGone)),
             BrowserEvent::Hold { on } if established => Happened::Held(on),
@@ -190,17 +272,19 @@ impl BrowserLeg {
 
     /// Answers one message with one error.
     pub(super) fn refuse(&self, cx: &mut Context, code: ErrorCode, text: &str) {
-        self.tell(cx, |call| ServerMessage::Error { code, text: text.to_owned(), call: Some(call) });
+        self.tell(cx, |call| ServerMessage::Error { code, text: text.to_owned(), call: Some(call), n: None });
     }
 
     fn accepted(&mut self, cx: &mut Context, sdp: &str, rights: Rights) -> Happened {
-        let Part::Rings(local) = &self.part else {
+        let Part::Rings(ringing) = &self.part else {
             self.refuse(cx, ErrorCode::WrongState, "this call does not ring here");
             return Happened::Nothing;
         };
-        match browser::read_answer(local, &cx.settings.policy, sdp) {
+        match browser::read_answer(&ringing.local, &cx.settings.policy, sdp) {
             Ok(media) => {
                 self.media = Some(media);
+                self.own = Some(ringing.local.clone());
+                self.connection = Connection::read(sdp).ok();
                 self.rights = rights;
                 self.part = Part::Has;
                 Happened::Answered
@@ -210,6 +294,66 @@ impl BrowserLeg {
                 Happened::Nothing
             }
         }
+    }
+
+    /// Offers the browser the call that rings there: at first, and once more when it is back.
+    fn announce(&self, cx: &mut Context) {
+        let Part::Rings(ringing) = &self.part else { return };
+        let Announcement { from, name, to } = ringing.announcement.clone();
+        let (id, sdp) = (self.call.to_string(), ringing.sdp.clone());
+        let (params, verified) = (BTreeMap::new(), None);
+        self.tell(cx, |call| ServerMessage::Incoming { call, id, from, name, to, sdp, params, verified });
+    }
+
+    /// Answers a new offer for the call. One of the same connection (the same `o=` session and certificate) goes on with its
+    /// DTLS association and SRTP keys, after an ICE restart if its ICE credentials are others
+    /// ([RFC 8839](https://www.rfc-editor.org/rfc/rfc8839#section-4.4.1.1.1) section 4.4.1.1.1,
+    /// [RFC 8842](https://www.rfc-editor.org/rfc/rfc8842#section-5.5) section 5.5); any other is a transport of its own.
+    fn restart(&mut self, cx: &mut Context, mut offer: Box<BrowserOffer>) {
+        match (&mut self.part, &self.own, &self.media) {
+            // It is answered when the media resources come.
+            (Part::Calls(waiting), ..) => *waiting = offer,
+            (Part::Has, Some(own), Some(media)) => {
+                let (mut local, policy) = (own.clone(), self.policy(cx));
+                if self.connection.as_ref() == Some(offer.connection()) {
+                    if *offer.ice() != media.remote_ice {
+                        local.ice = new_ice(cx);
+                    }
+                    local.version = local.version.saturating_add(1);
+                    offer.keep_role(media.dtls);
+                } else {
+                    // Another SSRC: the other transport's packets begin anew. The same CNAME: it is the same party.
+                    let cname = local.cname.clone();
+                    local = BrowserLocal { cname, ..new_local(cx, &own.candidates) };
+                    self.presence.begins();
+                }
+                match offer.answer(&local, &policy) {
+                    Ok((sdp, media)) => self.answer(cx, &offer, local, sdp, media),
+                    Err(error) => self.refuse(cx, ErrorCode::BadSdp, &error.to_string()),
+                }
+            }
+            _ => self.refuse(cx, ErrorCode::WrongState, "this call has no media yet"),
+        }
+    }
+
+    fn answer(
+        &mut self,
+        cx: &mut Context,
+        offer: &BrowserOffer,
+        local: BrowserLocal,
+        sdp: String,
+        media: BrowserMedia,
+    ) {
+        self.media = Some(media);
+        self.own = Some(local);
+        self.connection = Some(offer.connection().clone());
+        self.presence.restarted();
+        let id = self.call.to_string();
+        self.tell(cx, |call| ServerMessage::Answer { call, id, sdp });
+    }
+
+    fn policy(&self, cx: &Context) -> CodecPolicy {
+        CodecPolicy { band: self.band, ..cx.settings.policy.clone() }
     }
 
     pub(super) fn tell(&self, cx: &mut Context, message: impl FnOnce(String) -> ServerMessage) {
@@ -274,22 +418,19 @@ impl Leg for BrowserLeg {
 
     fn prepare(&mut self, cx: &mut Context, loan: &Loan, band: Band) -> Result<(), Cause> {
         let local = new_local(cx, &loan.candidates);
-        let policy = CodecPolicy { band, ..cx.settings.policy.clone() };
+        self.band = band;
+        let policy = self.policy(cx);
         match std::mem::replace(&mut self.part, Part::Has) {
             Part::Calls(offer) => {
                 let (sdp, media) = offer.answer(&local, &policy).map_err(|error| {
                     Cause::from_status(Origin::Browser, error.status()).in_words(&error.to_string())
                 })?;
-                self.media = Some(media);
-                let id = self.call.to_string();
-                self.tell(cx, |call| ServerMessage::Answer { call, id, sdp });
+                self.answer(cx, &offer, local, sdp, media);
             }
-            Part::Called(Announcement { from, name, to }) => {
+            Part::Called(announcement) => {
                 let sdp = browser::offer(&local, &policy);
-                self.part = Part::Rings(Box::new(local));
-                let id = self.call.to_string();
-                let (params, verified) = (BTreeMap::new(), None);
-                self.tell(cx, |call| ServerMessage::Incoming { call, id, from, name, to, sdp, params, verified });
+                self.part = Part::Rings(Box::new(Ringing { announcement, local, sdp }));
+                self.announce(cx);
             }
             part => self.part = part,
         }
@@ -350,15 +491,16 @@ impl Leg for BrowserLeg {
     }
 
     fn transferred(&mut self, cx: &mut Context, remote: &str) {
+        self.remote = Some(Remote { who: remote.to_owned(), name: None });
         self.tell(cx, |call| ServerMessage::Transferred { call, remote: remote.to_owned() });
     }
 
-    fn tick(&mut self, _cx: &mut Context) -> Happened {
-        Happened::Nothing
+    fn tick(&mut self, cx: &mut Context) -> Happened {
+        self.presence.tick(cx)
     }
 
     fn deadline(&self) -> Option<Instant> {
-        None
+        self.presence.deadline()
     }
 
     fn media(&self) -> Option<LegMedia> {

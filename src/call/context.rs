@@ -41,6 +41,8 @@ pub struct Settings {
     pub lease_within: Duration,
     /// How long the media path may take to report its statistics.
     pub stats_within: Duration,
+    /// How long a browser that was lost may take to come back; zero: it may not.
+    pub resume_within: Duration,
 }
 
 impl Settings {

@@ -340,6 +340,11 @@ impl Core {
         }
     }
 
+    /// Whether the party of a side holds the other.
+    pub(super) fn holds(&self, by: Side) -> bool {
+        self.holds.by(by)
+    }
+
     /// A party pressed keys: the other is told.
     pub(super) fn digits(&mut self, cx: &mut Context, from: Side, digits: &str, ms: u16, way: Way) {
         let mut digits = digits.to_owned();

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::browser_leg::BrowserLeg;
 use super::leg::{Happened, Progress};
 use super::party::{Party, Said};
 use super::slots::Loan;
@@ -60,6 +61,11 @@ impl Hunt {
     /// Whether any candidate is a browser, whatever it speaks.
     pub(super) fn has_browsers(&self) -> bool {
         self.candidates.iter().any(Party::is_browser)
+    }
+
+    /// The browsers among the candidates that speak the browser protocol.
+    pub(super) fn browsers(&self) -> impl Iterator<Item = &BrowserLeg> {
+        self.candidates.iter().filter_map(Party::browser)
     }
 
     /// What any of the candidates can carry at best.

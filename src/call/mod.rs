@@ -29,6 +29,8 @@ pub mod notice;
 pub mod number;
 pub mod operate;
 mod party;
+mod presence;
+mod present;
 pub mod record;
 mod refer_in;
 mod reoffer;

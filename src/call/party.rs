@@ -56,6 +56,14 @@ impl Party {
         }
     }
 
+    /// The same, to be changed.
+    pub(super) fn browser_mut(&mut self) -> Option<&mut BrowserLeg> {
+        match self {
+            Party::Browser(leg) => Some(leg),
+            Party::Sip(_) => None,
+        }
+    }
+
     /// The SIP peer's leg, if it is one.
     pub(super) fn sip(&self) -> Option<&TrunkLeg> {
         match self {

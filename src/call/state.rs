@@ -440,7 +440,13 @@ impl State {
                 }
                 self
             }
-            MediaReport::Digit { .. } | MediaReport::Connected(_) | MediaReport::FirstRtp(_) => self,
+            MediaReport::Connected(side) => {
+                if let Some(leg) = core.party_mut(side).and_then(Party::browser_mut) {
+                    leg.presence.connected();
+                }
+                self
+            }
+            MediaReport::Digit { .. } | MediaReport::FirstRtp(_) => self,
             MediaReport::Quality(quality) if established => {
                 core.quality(cx, &quality);
                 self
@@ -454,8 +460,12 @@ impl State {
                 // Of a leg that has been replaced meanwhile.
                 _ if core.party(side).is_none_or(|party| party.is_browser() == is_rtp(loss)) => self,
                 cause => {
-                    core.audio_lost(cx, side, loss);
-                    self.happened(core, cx, side, Happened::Over(cause))
+                    let browser = core.party_mut(side).and_then(Party::browser_mut);
+                    let lost = browser.map_or(Happened::Over(cause.clone()), |leg| leg.presence.lose(cx, loss, cause));
+                    if let Happened::Over(_) = lost {
+                        core.audio_lost(cx, side, loss);
+                    }
+                    self.happened(core, cx, side, lost)
                 }
             },
             MediaReport::Failed => self.release(core, cx, broken("The media path broke"), None),

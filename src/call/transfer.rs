@@ -122,11 +122,15 @@ impl Transfer {
 
     /// When something is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let hunt = match &self.stage {
-            Stage::Calling { hunt, .. } | Stage::Leasing { hunt, .. } => hunt.deadline(),
+        [Some(self.until), self.hunt().and_then(Hunt::deadline)].into_iter().flatten().min()
+    }
+
+    /// Those who are called.
+    pub(super) fn hunt(&self) -> Option<&Hunt> {
+        match &self.stage {
+            Stage::Calling { hunt, .. } | Stage::Leasing { hunt, .. } => Some(hunt),
             _ => None,
-        };
-        [Some(self.until), hunt].into_iter().flatten().min()
+        }
     }
 
     /// What the party hears that stays.

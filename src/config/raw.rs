@@ -27,6 +27,8 @@ pub struct File {
     #[serde(default)]
     pub limits: Limits,
     #[serde(default)]
+    pub calls: Calls,
+    #[serde(default)]
     pub shutdown: Shutdown,
     #[serde(default)]
     pub trunk: BTreeMap<String, Spanned<Trunk>>,
@@ -179,6 +181,13 @@ pub struct Limits {
     pub sockets: Option<Spanned<usize>>,
     pub sockets_per_user: Option<Spanned<usize>>,
     pub calls_per_socket: Option<Spanned<usize>>,
+}
+
+/// `[calls]`
+#[derive(Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Calls {
+    pub resume_within: Option<Spanned<usize>>,
 }
 
 /// `[shutdown]`

@@ -218,7 +218,7 @@ impl Driver {
         match event {
             Event::Switch(mut input) => {
                 match &mut input {
-                    Input::SocketClosed { socket } => {
+                    Input::SocketClosed { socket, .. } => {
                         self.sockets.remove(socket);
                     }
                     Input::Sip { flow, .. } if flow.id != 0 => self.sip.connections.heard(now().instant, *flow),

@@ -27,7 +27,7 @@ use super::sip::Sip;
 use super::sip_stream::{self, Connections};
 use super::{Ask, GatewayError, Source, Tasks, control, sip_udp};
 use crate::codec::Codec;
-use crate::config::{Auth, Config, Limits, TEST_PHONE_TRUNK, TrunkConfig};
+use crate::config::{Auth, Config, TEST_PHONE_TRUNK, TrunkConfig};
 use crate::net::tls::{TlsClient, TlsServer, Trust};
 use crate::sdp::{Band, CodecPolicy};
 use crate::sip::{Advertised, Flow, Listener, Target, Timers, Transport, UaConfig};
@@ -287,7 +287,7 @@ impl Settings {
 
     /// What the switch is told.
     pub(super) fn switch(&self, config: Config) -> switch::Reload {
-        let mut limits = switch_limits(&config.limits);
+        let mut limits = switch_limits(&config);
         limits.calls = limits.calls.min(self.bound.calls);
         switch::Reload {
             trunks: config.trunks.into_iter().map(|trunk| trunk.trunk).collect(),
@@ -317,8 +317,10 @@ fn switch_auth(auth: Auth) -> switch::Auth {
     }
 }
 
-fn switch_limits(limits: &Limits) -> SwitchLimits {
+fn switch_limits(config: &Config) -> SwitchLimits {
+    let limits = &config.limits;
     SwitchLimits {
+        resume_within: config.resume_within,
         calls: limits.calls,
         sockets: limits.sockets,
         sockets_per_user: limits.sockets_per_user,
@@ -365,7 +367,7 @@ fn switch_config(
 ) -> SwitchConfig {
     let mut seed = [0; 32];
     seeds.fill_bytes(&mut seed);
-    let limits = switch_limits(&config.limits);
+    let limits = switch_limits(&config);
     SwitchConfig {
         trunks,
         phones: config.phones,

@@ -29,6 +29,9 @@ pub(super) const SILENT_FOR: Duration = Duration::from_secs(30);
 /// How long one send may take.
 pub(super) const SEND_WITHIN: Duration = Duration::from_secs(10);
 
+/// The close code of a browser that is done (RFC 6455 section 7.4.1).
+const DONE: u16 = 1000;
+
 /// What one socket may send: a burst, and so much a second after it. A call takes about ten messages and 10 KiB.
 pub(super) const BURST: Budget = Budget { messages: 100.0, bytes: 256.0 * 1024.0 };
 const PER_SECOND: Budget = Budget { messages: 20.0, bytes: 64.0 * 1024.0 };
@@ -91,10 +94,11 @@ async fn serve(socket: WebSocket, id: SocketId, peer: SocketAddr, tasks: Tasks, 
     if tasks.events.send(Event::SocketOpened { socket: id, peer, rings: true, outbox }).await.is_err() {
         return;
     }
-    let mut link = Link { socket, id, tasks, frames, budget: BURST, heard: Instant::now() };
+    let mut link = Link { socket, id, tasks, frames, budget: BURST, heard: Instant::now(), clean: false };
     link.pump().await;
+    let closed = Input::SocketClosed { socket: id, clean: link.clean };
     // The receiver is gone only when the gateway is.
-    let _ = link.tasks.events.send(Event::Switch(Input::SocketClosed { socket: id })).await;
+    let _ = link.tasks.events.send(Event::Switch(closed)).await;
 }
 
 struct Link {
@@ -104,6 +108,8 @@ struct Link {
     frames: mpsc::Receiver<Frame>,
     budget: Budget,
     heard: Instant,
+    /// The browser has closed it as one that is done.
+    clean: bool,
 }
 
 impl Link {
@@ -151,7 +157,11 @@ impl Link {
             }
             Some(Ok(Message::Binary(_))) => self.close(1003, "text frames only".into()).await,
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => true,
-            Some(Ok(Message::Close(_))) | None => false,
+            Some(Ok(Message::Close(frame))) => {
+                self.clean = frame.is_some_and(|frame| frame.code == DONE);
+                false
+            }
+            None => false,
             Some(Err(error)) => {
                 tracing::debug!(socket = self.id.0, %error, "WebSocket ended");
                 // 1009 where the frame was too long, which is the error seen in practice.

@@ -149,7 +149,7 @@ impl Bridge {
 
     /// Gives a side a leg of its own making; the one it had says goodbye.
     fn replace(&mut self, now: Instant, side: Side, media: LegMedia) -> Result<(), BridgeError> {
-        let leg = match &media {
+        let mut leg = match &media {
             LegMedia::Browser(browser) => {
                 let wire = self.browser_wire(now, side, browser)?;
                 Leg::browser(now, &mut self.rng, browser, wire)?
@@ -163,6 +163,9 @@ impl Bridge {
                 Leg::rtp(now, &mut self.rng, rtp, before)?
             }
         };
+        if let Some(before) = self.parties.leg(side) {
+            leg.follows(before);
+        }
         self.drop_leg(now, side);
         *self.parties.slot(side) = Some(Party::new(leg, media));
         let Self { survey, reports, .. } = self;
@@ -533,10 +536,11 @@ impl Bridge {
         let rate = target.leg.outbound.rate();
         let mut longest = [0; LONGEST_FRAME];
         let pcm = longest.get_mut(..rate.frame()).unwrap_or_default();
-        let mut live = false;
+        let (mut live, mut away) = (false, false);
         let mut digits = EventUpdates::new();
         if let Some(Party { leg: source, .. }) = source {
-            live = source.live(now);
+            away = source.is_away(now);
+            live = source.live(now) && !away;
             if source.outbound.sends_digits() {
                 source.inbound.expect_echo(now);
             }
@@ -551,7 +555,7 @@ impl Bridge {
             }
         }
         if !(live && hears.peer())
-            && let Some(filler) = target.filler()
+            && let Some(filler) = target.filler(away)
         {
             filler.fill(pcm, rate);
         }
@@ -685,8 +689,8 @@ fn reconfigure(
     match (&media, &party.media) {
         (LegMedia::Browser(browser), LegMedia::Browser(before)) => {
             if let Wire::Browser(transport) = &mut party.leg.wire {
-                if browser.fingerprints != before.fingerprints {
-                    // Another certificate is another DTLS association (RFC 8842 section 4).
+                if browser.fingerprints != before.fingerprints || transport.is_over() {
+                    // Another certificate is another DTLS association (RFC 8842 section 4). One that is over is none.
                     let identity = identity.ok_or(BridgeError::NoIdentity)?;
                     **transport = Transport::new(identity, browser, now)?;
                 } else if browser.local_ice != before.local_ice {

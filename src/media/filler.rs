@@ -45,10 +45,16 @@ impl Filler {
             }
             Hears::Music | Hears::PeerOrMusic => match music {
                 Some(pcm) => Player::Music { pcm: pcm.clone(), at: 0 },
-                None => Player::Tone(TonePlayer::repeated(COMFORT, COMFORT_LEVEL)),
+                None => return Some(Self { hears, ..Self::comfort() }),
             },
         };
         Some(Self { hears, player, doubler: Doubler::default() })
+    }
+
+    /// The comfort tone, for who hears a browser that is away for a moment.
+    pub fn comfort() -> Self {
+        let player = Player::Tone(TonePlayer::repeated(COMFORT, COMFORT_LEVEL));
+        Self { hears: Hears::Peer, player, doubler: Doubler::default() }
     }
 
     /// Whether it is what belongs to `hears`: then it goes on where it is.

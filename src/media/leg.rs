@@ -36,6 +36,8 @@ const RTP_REPORTS: f64 = 5.0;
 const ALIGN_EVERY: Duration = Duration::from_secs(10);
 /// A peer of which nothing came for longer, RTCP included (it comes each 6.2 s at least: RFC 3550 section 6.3.1), may be gone.
 const ALIVE: Duration = Duration::from_secs(10);
+/// A browser checks every five seconds at most (RFC 7675 section 5.1): one that has not for longer is away.
+const CHECKED: Duration = Duration::from_secs(8);
 /// A process that was stopped for longer does not make up for the sound of that time.
 const CATCH_UP: Duration = Duration::from_millis(100);
 /// Seconds that we claim NTP time to have counted when the bridge began: no wall clock here, and none is needed
@@ -125,6 +127,8 @@ pub(super) struct Leg {
     pub alive: Instant,
     /// Whether sound of this peer was heard at all.
     pub heard_once: bool,
+    /// Whether it was by a leg before this one, of the same party (by its CNAME).
+    pub heard_before: bool,
     /// Which of the digits of an RTP peer are new.
     pub presses: Presses,
     /// What is measured of it.
@@ -175,6 +179,7 @@ impl Leg {
             reported: 0,
             alive: now,
             heard_once: false,
+            heard_before: false,
             presses: Presses::default(),
             gauge: Gauge::new(now),
             voip_metrics: false,
@@ -215,6 +220,19 @@ impl Leg {
             self.outbound.forget_events();
         }
         self.direction = direction;
+    }
+
+    /// Whether this leg takes the place of `other` for the same party: a browser that has come back with another connection.
+    pub fn follows(&mut self, other: &Leg) {
+        self.heard_before = self.cname == other.cname && (other.heard_once || other.heard_before);
+    }
+
+    /// Whether it is a browser's that was heard and is not there now: its transport is down, or neither its sound comes nor
+    /// its checks.
+    pub fn is_away(&self, now: Instant) -> bool {
+        let Wire::Browser(transport) = &self.wire else { return false };
+        let there = transport.is_connected() && (self.live(now) || transport.was_checked_within(now, CHECKED));
+        !there && (self.heard_once || self.heard_before)
     }
 
     /// Whether sound of this peer arrives.

@@ -13,13 +13,15 @@ pub(super) struct Party {
     pub media: LegMedia,
     hears: Hears,
     filler: Option<Filler>,
+    /// What it hears while the other party, a browser, is away.
+    comfort: Option<Filler>,
     /// Its silence was reported.
     pub lost: bool,
 }
 
 impl Party {
     pub fn new(leg: Leg, media: LegMedia) -> Self {
-        Self { leg, media, hears: Hears::Nothing, filler: None, lost: false }
+        Self { leg, media, hears: Hears::Nothing, filler: None, comfort: None, lost: false }
     }
 
     /// What this party hears.
@@ -35,9 +37,15 @@ impl Party {
         }
     }
 
-    /// The sound that takes the other party's place.
-    pub fn filler(&mut self) -> Option<&mut Filler> {
-        self.filler.as_mut()
+    /// The sound that takes the other party's place; `away`: that party has been heard, and is not there now.
+    pub fn filler(&mut self, away: bool) -> Option<&mut Filler> {
+        if !away {
+            self.comfort = None;
+        }
+        match &mut self.filler {
+            None if away && self.hears == Hears::Peer => Some(self.comfort.get_or_insert_with(Filler::comfort)),
+            filler => filler.as_mut(),
+        }
     }
 }
 

@@ -68,7 +68,38 @@ impl Default for CodecPolicy {
 pub struct BrowserOffer {
     session: Session,
     peer: Peer,
+    connection: Connection,
     bundled: bool,
+}
+
+/// Which of a browser's peer connections a description is of: a connection keeps the username and number of its `o=` line
+/// ([RFC 8829](https://www.rfc-editor.org/rfc/rfc8829#section-5.2.2) section 5.2.2) and its certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    origin: (String, String),
+    fingerprints: Vec<Fingerprint>,
+}
+
+impl Connection {
+    /// That of a description.
+    ///
+    /// # Errors
+    /// What [`SdpError`] names.
+    pub fn read(text: &str) -> Result<Connection, SdpError> {
+        let session = parse(text.as_bytes())?;
+        let line = AudioLine::find(&session, usable).ok_or_else(|| why_not(&session))?;
+        Ok(Connection::of(text, fingerprints(&line)?))
+    }
+
+    fn of(text: &str, mut fingerprints: Vec<Fingerprint>) -> Connection {
+        fingerprints
+            .sort_unstable_by(|one, other| (&one.algorithm, &one.digest).cmp(&(&other.algorithm, &other.digest)));
+        // The parser is not asked: it would refuse numbers that some peers write (see `session::clean`).
+        let mut words = text.lines().find_map(|line| line.strip_prefix("o=")).unwrap_or_default().split(' ');
+        let mut word = || words.next().unwrap_or_default().to_owned();
+        let origin = (word(), word());
+        Connection { origin, fingerprints }
+    }
 }
 
 /// What a browser's audio line says, be it an offer or an answer.
@@ -79,6 +110,8 @@ struct Peer {
     ice: IceCredentials,
     fingerprints: Vec<Fingerprint>,
     role: DtlsRole,
+    /// Whether the other role is open to us too (`actpass`).
+    either: bool,
     codecs: Vec<AcceptedCodec>,
     events: Vec<TelephoneEvent>,
     opus_fec: bool,
@@ -97,14 +130,28 @@ impl BrowserOffer {
         let session = parse(text.as_bytes())?;
         let line = AudioLine::find(&session, usable).ok_or_else(|| why_not(&session))?;
         // Absent means active in an offer (RFC 4145 section 4).
-        let role = match line.transport_attribute("setup").unwrap_or("active") {
+        let setup = line.transport_attribute("setup").unwrap_or("active");
+        let role = match setup {
             "actpass" | "active" => DtlsRole::Passive,
             "passive" => DtlsRole::Active,
             _ => return Err(SdpError::Setup),
         };
-        let peer = Peer::read(&line, role)?;
+        let peer = Peer { either: setup == "actpass", ..Peer::read(&line, role)? };
+        let connection = Connection::of(text, peer.fingerprints.clone());
         let bundled = peer.mid.as_deref().is_some_and(|mid| bundle(&session).contains(&mid));
-        Ok(BrowserOffer { session, peer, bundled })
+        Ok(BrowserOffer { session, peer, connection, bundled })
+    }
+
+    /// Which of the browser's connections it is for.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// A DTLS association that stands keeps its roles (RFC 8842 section 5.5): ours is this one, if the offer leaves it open.
+    pub fn keep_role(&mut self, role: DtlsRole) {
+        if self.peer.either {
+            self.peer.role = role;
+        }
     }
 
     /// How many media lines the offer has.
@@ -360,6 +407,7 @@ impl Peer {
             ice: ice(line)?,
             fingerprints: fingerprints(line)?,
             role,
+            either: false,
             events: line.telephone_events(),
             opus_fec,
             opus_bitrate,

@@ -16,7 +16,7 @@ pub mod session;
 pub mod trunk;
 
 pub use crate::codec::Codec;
-pub use browser::{BrowserLocal, BrowserOffer, CodecPolicy};
+pub use browser::{BrowserLocal, BrowserOffer, CodecPolicy, Connection};
 pub use fragment::IceFragment;
 pub use network::{Network, NetworkError};
 pub use offer_answer::OwnDescription;

@@ -37,8 +37,13 @@ pub enum ClientMessage {
         #[schemars(length(max = 8192))]
         token: String,
     },
-    /// The end of the session and of its calls, at once.
-    Bye {},
+    /// The browser leaves: the session and its calls end at once, or wait for as long as it says.
+    Bye {
+        /// For a page that may be loaded anew: how long the session waits to be taken up again, in milliseconds, but no
+        /// longer than `grace_ms`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        within_ms: Option<u32>,
+    },
     /// Call a number.
     Call {
         /// The call's id, of the client's choice and unique in its session.
@@ -397,6 +402,9 @@ pub enum ServerMessage {
         /// The call that the refused message named, when it could be read.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         call: Option<String>,
+        /// From a refused `check`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        n: Option<u64>,
     },
     /// The answer to `ping`.
     Pong {
@@ -518,7 +526,7 @@ pub struct MessageError {
 impl MessageError {
     /// The one `error` message that answers the frame.
     pub fn into_message(self) -> ServerMessage {
-        ServerMessage::Error { code: self.code, text: self.text, call: self.call }
+        ServerMessage::Error { code: self.code, text: self.text, call: self.call, n: None }
     }
 }
 
@@ -577,7 +585,7 @@ impl ClientMessage {
             | ClientMessage::Hangup { call } => Some(call),
             ClientMessage::Hello { .. }
             | ClientMessage::Renew { .. }
-            | ClientMessage::Bye {}
+            | ClientMessage::Bye { .. }
             | ClientMessage::Check { .. }
             | ClientMessage::Feedback { .. }
             | ClientMessage::Ping { .. } => None,

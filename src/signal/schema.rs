@@ -64,6 +64,8 @@ mod tests {
             r#"{"type":"renew"}"#.to_owned(),
             r#"{"type":"bye"}"#.to_owned(),
             r#"{"type":"bye","x":1}"#.to_owned(),
+            r#"{"type":"bye","within_ms":6000}"#.to_owned(),
+            r#"{"type":"bye","within_ms":-1}"#.to_owned(),
             r#"{"type":"check","to":"(415) 555-2671","from":"anonymous","n":3}"#.to_owned(),
             r#"{"type":"check","to":"1\r"}"#.to_owned(),
             r#"{"type":"probe","call":"p","sdp":"v=0"}"#.to_owned(),

@@ -8,10 +8,9 @@ use super::timers::Owner;
 use super::{Auth, Now, Output, SocketId, Switch};
 use crate::call::{BrowserEvent, CallId, Cause, Event, Origin, Origination, OutboundRequest, Special, TransferTo};
 use crate::sdp::BrowserOffer;
-use crate::signal::{ClientMessage, ErrorCode, MessageError, ServerMessage, VERSION, valid_user};
+use crate::signal::{ClientMessage, ErrorCode, MessageError, ServerMessage, valid_user};
 
-/// WebSocket close codes (RFC 6455 section 7.4.1; 1013 is registered with IANA).
-const POLICY_VIOLATION: u16 = 1008;
+/// A WebSocket close code, registered with IANA.
 const TRY_AGAIN_LATER: u16 = 1013;
 /// What a digit lasts when the browser does not say, milliseconds.
 const DIGIT_MS: u16 = 100;
@@ -36,40 +35,12 @@ impl Switch {
         self.timers.set(Owner::Socket(socket), Some(deadline));
     }
 
-    pub(super) fn socket_closed(&mut self, now: Now, socket: SocketId) {
-        self.timers.set(Owner::Socket(socket), None);
-        let Some(gone) = self.sessions.remove(socket) else { return };
-        tracing::debug!(socket = socket.0, peer = %gone.peer, "socket closed");
-        for call in gone.calls.into_values() {
-            self.call_event(now, call, Event::Browser(socket, BrowserEvent::Gone));
-        }
+    pub(super) fn error(&mut self, socket: SocketId, code: ErrorCode, text: &str, call: Option<String>) {
+        self.tell(socket, &ServerMessage::Error { code, text: text.to_owned(), call, n: None });
     }
 
-    /// A socket's hello is overdue, or its token has run out.
-    pub(super) fn socket_overdue(&mut self, now: Now, socket: SocketId) {
-        let Some(entry) = self.sessions.get(socket) else { return };
-        if entry.session.is_none() {
-            self.close(now, socket, ErrorCode::Unauthorized, "no hello came in time");
-        } else if entry.calls.is_empty() {
-            self.close(now, socket, ErrorCode::Unauthorized, "the token has run out");
-        } else {
-            // Its calls may end; new ones are refused. Then the socket goes.
-            self.timers.set(Owner::Socket(socket), Some(now.instant + Duration::from_secs(1)));
-        }
-    }
-
-    /// One error, then the end of the socket.
-    fn close(&mut self, now: Now, socket: SocketId, code: ErrorCode, text: &str) {
-        self.error(socket, code, text, None);
-        self.output.push_back(Output::CloseSocket { socket, code: POLICY_VIOLATION, reason: text.to_owned() });
-        self.socket_closed(now, socket);
-    }
-
-    fn error(&mut self, socket: SocketId, code: ErrorCode, text: &str, call: Option<String>) {
-        self.tell(socket, &ServerMessage::Error { code, text: text.to_owned(), call });
-    }
-
-    pub(super) fn socket_text(&mut self, now: Now, socket: SocketId, text: &str) {
+    pub(super) fn socket_text(&mut self, now: Now, wire: SocketId, text: &str) {
+        let Some(socket) = self.sessions.of_wire(wire) else { return };
         let Some(entry) = self.sessions.get(socket) else { return };
         let greeted = entry.session.is_some();
         let message = match ClientMessage::parse(text) {
@@ -80,7 +51,9 @@ impl Switch {
             }
         };
         match (message, greeted) {
-            (ClientMessage::Hello { token, user, .. }, false) => self.hello(now, socket, token.as_deref(), user),
+            (ClientMessage::Hello { token, user, resume }, false) => {
+                self.hello(now, socket, token.as_deref(), user, resume.as_deref());
+            }
             (ClientMessage::Hello { .. }, true) => {
                 self.error(socket, ErrorCode::BadOrder, "the session is open already", None);
             }
@@ -90,51 +63,34 @@ impl Switch {
                 self.error(socket, ErrorCode::BadOrder, "say hello first", call);
             }
             (ClientMessage::Call { call, to, sdp, from, .. }, true) => self.dial(now, socket, call, to, &sdp, from),
+            (ClientMessage::Renew { token }, true) => self.renew(now, socket, &token),
+            (ClientMessage::Bye { within_ms }, true) => self.bye(now, socket, within_ms),
             (ClientMessage::Probe { call, .. }, true) => {
                 self.error(socket, ErrorCode::WrongState, "probes are not taken yet", Some(call));
             }
-            (
-                ClientMessage::Renew { .. }
-                | ClientMessage::Bye {}
-                | ClientMessage::Check { .. }
-                | ClientMessage::Feedback { .. },
-                true,
-            ) => self.error(socket, ErrorCode::WrongState, "this is not taken yet", None),
+            (ClientMessage::Check { .. } | ClientMessage::Feedback { .. }, true) => {
+                self.error(socket, ErrorCode::WrongState, "this is not taken yet", None);
+            }
             (message, true) => self.about_call(now, socket, message),
         }
     }
 
-    fn hello(&mut self, now: Now, socket: SocketId, token: Option<&str>, user: Option<String>) {
+    fn hello(&mut self, now: Now, socket: SocketId, token: Option<&str>, user: Option<String>, resume: Option<&str>) {
         let session = match self.admit(now, token, user) {
             Ok(session) => session,
             Err(text) => return self.close(now, socket, ErrorCode::Unauthorized, &text),
         };
+        if let Some(before) = resume.and_then(|secret| self.sessions.resumable(&session.user, secret)) {
+            return self.resume(now, before, socket, session);
+        }
         if self.sessions.of(&session.user).count() >= self.limits.sockets_per_user {
-            return self.close(now, socket, ErrorCode::Forbidden, "this user has too many sessions");
+            match self.sessions.idle_of(&session.user) {
+                Some(idle) => self.session_ends(now, idle),
+                None => return self.close(now, socket, ErrorCode::Forbidden, "this user has too many sessions"),
+            }
         }
-        let left = session.rights.expires.map(|at| at.saturating_mul(1000).saturating_sub(now.unix_ms));
-        let deadline = left.and_then(|ms| now.instant.checked_add(Duration::from_millis(ms)));
-        let user = session.user.clone();
-        let ice_servers = self.ice_servers(&user, now);
         self.sessions.greet(socket, session);
-        self.timers.set(Owner::Socket(socket), deadline);
-        let session = format!("{:x}", socket.0);
-        self.tell(
-            socket,
-            &ServerMessage::Welcome {
-                user,
-                session,
-                version: VERSION,
-                resume: None,
-                grace_ms: None,
-                expires: None,
-                ice_servers,
-                calls: None,
-            },
-        );
-        if self.draining {
-            self.tell(socket, &ServerMessage::Draining {});
-        }
+        self.welcome(now, socket, None);
     }
 
     /// Who a browser is, or why it may not in.
@@ -251,12 +207,13 @@ impl Switch {
                 BrowserEvent::Transfer { to, rights: Box::new(rights.unwrap_or_default()) }
             }
             ClientMessage::Hangup { .. } => BrowserEvent::Hangup,
-            ClientMessage::Restart { call, .. } => {
-                return self.error(socket, ErrorCode::WrongState, "restarts are not taken yet", Some(call));
-            }
+            ClientMessage::Restart { sdp, .. } => match BrowserOffer::read(&sdp) {
+                Ok(offer) => BrowserEvent::Restart { offer: Box::new(offer) },
+                Err(error) => return self.error(socket, ErrorCode::BadSdp, &error.to_string(), Some(name)),
+            },
             ClientMessage::Hello { .. }
             | ClientMessage::Renew { .. }
-            | ClientMessage::Bye {}
+            | ClientMessage::Bye { .. }
             | ClientMessage::Call { .. }
             | ClientMessage::Check { .. }
             | ClientMessage::Probe { .. }

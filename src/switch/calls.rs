@@ -116,7 +116,7 @@ impl Switch {
         for effect in std::mem::take(&mut self.effects) {
             match effect {
                 Effect::Tell { socket, message } => {
-                    self.follow_name(id, socket, &message);
+                    self.follow_name(now, id, socket, &message);
                     self.tell(socket, &message);
                 }
                 Effect::Lease { slot, peers, browser } => {
@@ -149,8 +149,8 @@ impl Switch {
         }
     }
 
-    /// A socket knows a call by a name from `incoming` or its own `call` until `ended`.
-    fn follow_name(&mut self, id: CallId, socket: SocketId, message: &ServerMessage) {
+    /// A session knows a call by a name from `incoming` or its own `call` until `ended`.
+    fn follow_name(&mut self, now: Now, id: CallId, socket: SocketId, message: &ServerMessage) {
         let Some(entry) = self.sessions.get_mut(socket) else { return };
         match message {
             ServerMessage::Incoming { call, .. } => {
@@ -158,15 +158,9 @@ impl Switch {
             }
             ServerMessage::Ended { call, .. } => {
                 entry.calls.remove(call);
+                entry.memory.ended(now.instant, id, message.clone());
             }
             _ => {}
-        }
-    }
-
-    /// Sends a message to a socket that is still there.
-    pub(super) fn tell(&mut self, socket: SocketId, message: &ServerMessage) {
-        if self.sessions.get(socket).is_some() {
-            self.output.push_back(Output::Socket { socket, text: message.to_json() });
         }
     }
 }

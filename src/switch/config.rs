@@ -70,6 +70,8 @@ pub struct SwitchLimits {
     pub lease_within: Duration,
     /// How long the media path may take to report its statistics at the end.
     pub stats_within: Duration,
+    /// How long a session waits for its browser after its socket was lost, and its calls stand; zero: not at all.
+    pub resume_within: Duration,
     /// The ringing tone browsers hear while the trunk sends none.
     pub ringback: Tone,
     /// Whether digits from a trunk's SIP INFO are also played to the browser's ear.
@@ -88,6 +90,7 @@ impl Default for SwitchLimits {
             trunk_silence: Duration::from_secs(2),
             lease_within: Duration::from_secs(5),
             stats_within: Duration::from_secs(1),
+            resume_within: Duration::from_secs(30),
             ringback: Tone::Us,
             digits_to_browser: true,
         }

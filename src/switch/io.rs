@@ -40,10 +40,13 @@ pub enum Input {
         /// The frame.
         text: String,
     },
-    /// A socket is closed; its calls end.
+    /// A socket is closed. The calls of its session end, or stand until it is taken up again on another
+    /// ([`SwitchLimits::resume_within`](super::SwitchLimits::resume_within)).
     SocketClosed {
         /// Which.
         socket: SocketId,
+        /// Whether its browser closed it as one that is done (1000, RFC 6455 section 7.4.1): nothing is waited for.
+        clean: bool,
     },
     /// One whole SIP message came: a datagram, or one framed from a stream.
     Sip {

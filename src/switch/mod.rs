@@ -12,11 +12,13 @@ mod config;
 mod directory;
 mod io;
 mod left;
+mod memory;
 mod operator;
 mod phones;
 mod reload;
 mod sessions;
 mod status;
+mod survival;
 mod timers;
 mod trunks;
 
@@ -90,8 +92,10 @@ pub enum Admission {
 /// How much there is of everything, for health checks and tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SwitchStats {
-    /// Open sockets.
+    /// Sessions of browsers, those that wait for their return among them.
     pub sockets: usize,
+    /// Those that wait.
+    pub waiting: usize,
     /// Users with a session.
     pub users: usize,
     /// Calls, those that ring and those that release among them.
@@ -135,6 +139,7 @@ impl Switch {
             trunk_silence: limits.trunk_silence,
             lease_within: limits.lease_within,
             stats_within: limits.stats_within,
+            resume_within: limits.resume_within,
         };
         let trunks = Trunks::new(config.trunks);
         let mut registrar_seed = [0; 32];
@@ -172,7 +177,7 @@ impl Switch {
         match input {
             Input::SocketOpened { socket, peer, rings } => self.socket_opened(now, socket, peer, rings),
             Input::SocketText { socket, text } => self.socket_text(now, socket, &text),
-            Input::SocketClosed { socket } => self.socket_closed(now, socket),
+            Input::SocketClosed { socket, clean } => self.socket_closed(now, socket, clean),
             Input::Sip { flow, bytes } => self.sip(now, flow, &bytes),
             Input::SipClosed { flow } => {
                 self.ua.handle_connection_closed(flow);
@@ -250,6 +255,7 @@ impl Switch {
     pub fn stats(&self) -> SwitchStats {
         SwitchStats {
             sockets: self.sessions.len(),
+            waiting: self.sessions.waiting(),
             users: self.sessions.users(),
             calls: self.calls.len(),
             established: self.calls.values().filter(|call| call.is_established()).count(),

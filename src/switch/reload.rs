@@ -43,6 +43,7 @@ impl Switch {
         self.settings.trunk_silence = limits.trunk_silence;
         self.settings.lease_within = limits.lease_within;
         self.settings.stats_within = limits.stats_within;
+        self.settings.resume_within = limits.resume_within;
         self.limits = limits;
         self.auth = auth;
         self.turn = turn;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::memory::{Allowance, Memory};
 use crate::call::{self, CallId, SocketId};
 use crate::dialplan::Caller;
 
@@ -43,23 +44,31 @@ pub(super) struct Rights {
     pub expires: Option<u64>,
 }
 
-/// One socket.
+/// A session: a browser's, over the sockets that it has one after the other. It is named by the first of them.
 #[derive(Debug)]
 pub(super) struct Socket {
     pub peer: SocketAddr,
     /// Whether its session can be called.
     pub rings: bool,
+    /// The socket that it has at present; `None` while it waits to be taken up again.
+    pub wire: Option<SocketId>,
     /// `None` until hello.
     pub session: Option<Session>,
-    /// The calls of this socket by the browser's name for them.
+    /// The calls of this session by the browser's name for them.
     pub calls: BTreeMap<String, CallId>,
+    /// What it is told when it comes back, and what takes it up again.
+    pub memory: Memory,
+    /// How often it may ask what would become of a number.
+    pub checks: Allowance,
 }
 
-/// All sockets.
+/// All sessions, those that have not said hello yet among them.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     sockets: BTreeMap<SocketId, Socket>,
     users: BTreeMap<String, BTreeSet<SocketId>>,
+    /// Whose the open sockets are.
+    wires: BTreeMap<SocketId, SocketId>,
 }
 
 impl Sessions {
@@ -67,9 +76,28 @@ impl Sessions {
         self.sockets.len()
     }
 
+    /// Those that wait to be taken up again.
+    pub fn waiting(&self) -> usize {
+        self.sockets.values().filter(|entry| entry.wire.is_none()).count()
+    }
+
     pub fn open(&mut self, socket: SocketId, peer: SocketAddr, rings: bool) {
-        let fresh = Socket { peer, rings, session: None, calls: BTreeMap::new() };
+        let fresh = Socket {
+            peer,
+            rings,
+            wire: Some(socket),
+            session: None,
+            calls: BTreeMap::new(),
+            memory: Memory::default(),
+            checks: Allowance::default(),
+        };
         self.sockets.insert(socket, fresh);
+        self.wires.insert(socket, socket);
+    }
+
+    /// The session that an open socket belongs to.
+    pub fn of_wire(&self, wire: SocketId) -> Option<SocketId> {
+        self.wires.get(&wire).copied()
     }
 
     pub fn get(&self, socket: SocketId) -> Option<&Socket> {
@@ -88,9 +116,44 @@ impl Sessions {
         }
     }
 
-    /// Forgets a socket; what it was comes back.
+    /// A socket is gone: its session has none any more, and comes back.
+    pub fn detach(&mut self, wire: SocketId) -> Option<SocketId> {
+        let socket = self.wires.remove(&wire)?;
+        if let Some(entry) = self.sockets.get_mut(&socket) {
+            entry.wire = None;
+        }
+        Some(socket)
+    }
+
+    /// The session of a user that this secret takes up again.
+    pub fn resumable(&mut self, user: &str, secret: &str) -> Option<SocketId> {
+        let sockets = self.users.get(user)?;
+        sockets
+            .iter()
+            .copied()
+            .find(|socket| self.sockets.get_mut(socket).is_some_and(|entry| entry.memory.take(secret)))
+    }
+
+    /// Gives the session `socket` the socket `wire`, which had said nothing yet, and what its user may from now on; the
+    /// socket that it had until now comes back.
+    pub fn attach(&mut self, socket: SocketId, wire: SocketId, session: Session) -> Option<SocketId> {
+        let peer = self.remove(wire)?.peer;
+        let entry = self.sockets.get_mut(&socket)?;
+        let before = entry.wire.replace(wire);
+        (entry.peer, entry.session) = (peer, Some(session));
+        if let Some(before) = before {
+            self.wires.remove(&before);
+        }
+        self.wires.insert(wire, socket);
+        before
+    }
+
+    /// Forgets a session; what it was comes back.
     pub fn remove(&mut self, socket: SocketId) -> Option<Socket> {
         let gone = self.sockets.remove(&socket)?;
+        if let Some(wire) = gone.wire {
+            self.wires.remove(&wire);
+        }
         if let Some(user) = gone.session.as_ref().map(|session| &session.user)
             && let Some(sockets) = self.users.get_mut(user)
         {
@@ -102,23 +165,29 @@ impl Sessions {
         Some(gone)
     }
 
-    /// The browsers of a user that may be rung: the token is good and there is room for one more call.
+    /// The browsers of a user that may be rung: there, the token good, and with room for one more call.
     pub fn ringable(&self, user: &str, unix_ms: u64, most_calls: usize) -> Vec<SocketId> {
         let rings = |socket: &SocketId| {
             self.sockets.get(socket).is_some_and(|entry| {
                 let valid = entry.session.as_ref().is_some_and(|session| !session.is_expired(unix_ms));
-                valid && entry.rings && entry.calls.len() < most_calls
+                valid && entry.rings && entry.wire.is_some() && entry.calls.len() < most_calls
             })
         };
         self.of(user).filter(rings).collect()
     }
 
-    /// The open sessions of a user.
+    /// The sessions of a user.
     pub fn of(&self, user: &str) -> impl Iterator<Item = SocketId> + '_ {
         self.users.get(user).into_iter().flatten().copied()
     }
 
-    /// All sockets with a session.
+    /// A session of a user that waits without a call, for one more to have its place.
+    pub fn idle_of(&self, user: &str) -> Option<SocketId> {
+        self.of(user)
+            .find(|socket| self.sockets.get(socket).is_some_and(|entry| entry.wire.is_none() && entry.calls.is_empty()))
+    }
+
+    /// All that have said hello.
     pub fn greeted(&self) -> Vec<SocketId> {
         self.sockets.iter().filter(|(_, socket)| socket.session.is_some()).map(|(id, _)| *id).collect()
     }

@@ -87,6 +87,13 @@ impl IceLite {
         }
     }
 
+    /// The browser's consent to be sent anything has run out: nothing goes anywhere until it checks and nominates again
+    /// (RFC 7675 section 5.1).
+    pub fn lapse(&mut self) {
+        self.selected = None;
+        self.peers.clear();
+    }
+
     /// Where media goes: the address nominated last.
     pub fn selected(&self) -> Option<SocketAddr> {
         self.selected

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 
@@ -30,9 +30,10 @@ pub enum Received {
 /// What became of the transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransportEvent {
-    /// ICE and DTLS are up: media may flow. Comes once.
+    /// ICE and DTLS are up: media may flow. Comes again when the browser is back after [`TransportFailure::ConsentExpired`].
     Connected,
-    /// The transport is over, and why. Comes once, last; nothing is sent or taken afterwards.
+    /// The transport is down, and why. But for [`TransportFailure::ConsentExpired`] it is over: this comes once, last, and
+    /// nothing is sent or taken afterwards.
     Failed(TransportFailure),
 }
 
@@ -43,7 +44,8 @@ pub enum TransportFailure {
     /// No connectivity check passed within 30 s.
     #[error("no connectivity check arrived")]
     IceTimeout,
-    /// Checks stopped for 30 s ([RFC 7675, section 5.1](https://www.rfc-editor.org/rfc/rfc7675#section-5.1)).
+    /// Checks stopped for 30 s ([RFC 7675, section 5.1](https://www.rfc-editor.org/rfc/rfc7675#section-5.1)). Nothing is
+    /// sent until one passes again, as after an ICE restart; the DTLS association and the keys stay.
     #[error("the browser stopped its connectivity checks")]
     ConsentExpired,
     /// The handshake failed or did not end within 30 s.
@@ -96,6 +98,8 @@ impl TransportStats {
 enum State {
     Connecting,
     Connected,
+    /// The browser's checks have stopped.
+    Lapsed,
     Failed,
 }
 
@@ -161,6 +165,10 @@ impl Transport {
         if !checked.valid {
             self.stats.stun_refused += 1;
         }
+        if checked.valid && matches!(self.state, State::Lapsed) {
+            self.state = State::Connected;
+            self.tell(TransportEvent::Connected);
+        }
         // An active association waits for the first address that it may write to.
         self.dtls_is_dirty |= checked.valid && self.keys.is_none();
         if let Some(response) = checked.response
@@ -225,8 +233,12 @@ impl Transport {
         self.state = State::Failed;
         self.keys = None;
         self.dtls = None;
-        // One Connected and one Failed at most: there is room for both.
-        let _ = self.events.try_push(TransportEvent::Failed(failure));
+        self.tell(TransportEvent::Failed(failure));
+    }
+
+    /// One event; they are polled after each step, in which there is one at most beside a last one.
+    fn tell(&mut self, event: TransportEvent) {
+        let _ = self.events.try_push(event);
     }
 
     /// Lets time pass.
@@ -242,21 +254,29 @@ impl Transport {
                 self.dtls_failed(failure);
             }
         }
-        if now >= self.life_ends() {
-            self.fail(match self.ice.last_check() {
-                None => TransportFailure::IceTimeout,
-                Some(at) if now >= at + CONSENT => TransportFailure::ConsentExpired,
-                Some(_) => TransportFailure::DtlsFailed,
-            });
+        if self.life_ends().is_none_or(|end| now < end) {
+            return;
+        }
+        match (&self.state, self.ice.last_check()) {
+            (State::Connected, _) => {
+                self.state = State::Lapsed;
+                self.ice.lapse();
+                self.dtls_peer = None;
+                self.tell(TransportEvent::Failed(TransportFailure::ConsentExpired));
+            }
+            (_, None) => self.fail(TransportFailure::IceTimeout),
+            (_, Some(at)) if now >= at + CONSENT => self.fail(TransportFailure::ConsentExpired),
+            (_, Some(_)) => self.fail(TransportFailure::DtlsFailed),
         }
     }
 
     /// When the transport ends for want of checks, or of a handshake.
-    fn life_ends(&self) -> Instant {
+    fn life_ends(&self) -> Option<Instant> {
         let consent = self.ice.last_check().unwrap_or(self.created) + CONSENT;
         match self.state {
-            State::Connecting => consent.min(self.created + dtls::HANDSHAKE),
-            State::Connected | State::Failed => consent,
+            State::Connecting => Some(consent.min(self.created + dtls::HANDSHAKE)),
+            State::Connected => Some(consent),
+            State::Lapsed | State::Failed => None,
         }
     }
 
@@ -266,7 +286,7 @@ impl Transport {
             return None;
         }
         let dtls = self.dtls.as_ref().and_then(Association::deadline);
-        Some(dtls.map_or(self.life_ends(), |deadline| deadline.min(self.life_ends())))
+        [dtls, self.life_ends()].into_iter().flatten().min()
     }
 
     /// The next STUN or DTLS datagram to send: its length in `buf` (of 1500 bytes or more) and its destination.
@@ -290,7 +310,7 @@ impl Transport {
                 DtlsOutput::Connected(keys) => {
                     self.keys = Some(keys);
                     self.state = State::Connected;
-                    let _ = self.events.try_push(TransportEvent::Connected);
+                    self.tell(TransportEvent::Connected);
                 }
             }
         }
@@ -346,6 +366,16 @@ impl Transport {
     /// Whether a connectivity check of the browser has passed.
     pub fn was_checked(&self) -> bool {
         self.ice.last_check().is_some()
+    }
+
+    /// Whether one has, no longer ago than this.
+    pub fn was_checked_within(&self, now: Instant, time: Duration) -> bool {
+        self.ice.last_check().is_some_and(|at| now.saturating_duration_since(at) < time)
+    }
+
+    /// Whether it is over for good.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Failed)
     }
 
     /// Whether media can flow.

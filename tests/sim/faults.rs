@@ -171,6 +171,8 @@ fn every_loss_of_media_ends_the_call_with_its_words() {
         let call = world.call_id();
         world.input(Input::Media { call, report: report.clone() });
         world.input(Input::Media { call, report });
+        // A page that closed its connection may be loading anew.
+        world.run(2_000);
         assert_eq!(world.page(alice).ended("c1").map(|end| (end.0, end.1)), Some((by, cause.to_owned())));
         world.finish();
         assert_eq!(world.one().sessions.values().next().unwrap().ends, ["ended Remote"]);

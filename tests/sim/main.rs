@@ -22,5 +22,6 @@ mod random;
 mod registrations;
 mod reload;
 mod support;
+mod survival;
 mod transfer;
 mod trunks;

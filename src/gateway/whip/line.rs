@@ -57,6 +57,6 @@ impl Line {
 
     /// The end of the session, and of its call.
     pub(super) async fn close(self) {
-        let _ = self.tasks.events.send(Event::Switch(Input::SocketClosed { socket: self.socket })).await;
+        let _ = self.tasks.events.send(Event::Switch(Input::SocketClosed { socket: self.socket, clean: true })).await;
     }
 }

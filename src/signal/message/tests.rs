@@ -22,7 +22,8 @@ fn each_client_message_reads_what_it_writes() {
             r#"{"type":"hello","user":"alice","resume":"5f"}"#,
         ),
         (ClientMessage::Renew { token: "a.b.c".into() }, r#"{"type":"renew","token":"a.b.c"}"#),
-        (ClientMessage::Bye {}, r#"{"type":"bye"}"#),
+        (ClientMessage::Bye { within_ms: None }, r#"{"type":"bye"}"#),
+        (ClientMessage::Bye { within_ms: Some(6000) }, r#"{"type":"bye","within_ms":6000}"#),
         (
             ClientMessage::Call { call: call(), to: "600".into(), sdp: sdp(), from: None, params: BTreeMap::new() },
             r#"{"type":"call","call":"c1","to":"600","sdp":"v=0\r\n"}"#,
@@ -204,7 +205,12 @@ fn server_messages_are_as_the_protocol_says() {
             r#"{"type":"ended","call":"c1","by":"gateway","cause":"not-allowed","sip":403,"text":"Premium numbers are barred"}"#,
         ),
         (
-            ServerMessage::Error { code: ErrorCode::UnknownCall, text: "no such call".into(), call: Some("c9".into()) },
+            ServerMessage::Error {
+                code: ErrorCode::UnknownCall,
+                text: "no such call".into(),
+                call: Some("c9".into()),
+                n: None,
+            },
             r#"{"type":"error","code":"unknown-call","text":"no such call","call":"c9"}"#,
         ),
         (ServerMessage::Digit { call: "c1".into(), digit: '#' }, r##"{"type":"digit","call":"c1","digit":"#"}"##),

@@ -13,6 +13,19 @@ pub fn browser_offer() -> String {
         .to_owned()
 }
 
+/// The same connection's next offer: after an ICE restart.
+pub fn restarted_offer() -> String {
+    browser_offer()
+        .replace("4ZcD", "9kQz")
+        .replace("2/1muCWoOi3uLifh0NuRHlqw", "3/1muCWoOi3uLifh0NuRHlqw")
+        .replace(" 2 IN", " 3 IN")
+}
+
+/// The offer of a page that was loaded anew.
+pub fn another_offer() -> String {
+    restarted_offer().replace("4611731400430051336", "7711731400430051337").replace("75:74:5A", "11:22:33")
+}
+
 /// The browser's answer to one of our offers: the same, with its own role in DTLS and the offer's numbers.
 pub fn browser_answer(offer: &str) -> String {
     let line = offer.lines().find(|line| line.starts_with("m=audio")).expect("an audio line");

@@ -656,6 +656,9 @@ impl World {
                     ServerMessage::Answer { call, .. } | ServerMessage::Incoming { call, .. } => {
                         began.insert(call, 0);
                     }
+                    ServerMessage::Welcome { calls: Some(calls), .. } => {
+                        began.extend(calls.iter().map(|present| (present.call.as_str(), 0)));
+                    }
                     ServerMessage::Ended { call, .. } => *began.entry(call).or_default() += 1,
                     ServerMessage::Ringing { call }
                     | ServerMessage::Early { call }
@@ -684,10 +687,16 @@ impl World {
         !self.gone.contains(&socket) && self.pages[&socket].closed.is_none()
     }
 
-    /// A browser's socket closes.
+    /// A browser's socket is lost.
+    pub fn lose(&mut self, socket: SocketId) {
+        self.gone.push(socket);
+        self.input(Input::SocketClosed { socket, clean: false });
+    }
+
+    /// A browser's socket closes, and nothing is waited for.
     pub fn close(&mut self, socket: SocketId) {
         self.gone.push(socket);
-        self.input(Input::SocketClosed { socket });
+        self.input(Input::SocketClosed { socket, clean: true });
     }
 
     /// A trunk's call with an offer (or without) to a number.
