@@ -79,9 +79,14 @@ impl App {
     }
 }
 
-/// Our own address of a connection.
+/// Our own end of a connection.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Local(pub(super) SocketAddr);
+pub(super) struct Local {
+    /// Our address.
+    pub(super) address: SocketAddr,
+    /// It is TLS.
+    pub(super) secure: bool,
+}
 
 /// Which pages may open a WebSocket (RFC 6455 section 10.2).
 #[derive(Debug)]
@@ -178,7 +183,7 @@ pub(super) async fn serve(listener: TcpListener, tls: Option<watch::Receiver<Tls
         };
         match accepted {
             Ok((stream, peer, permit)) => {
-                let local = Local(stream.local_addr().unwrap_or(peer));
+                let local = Local { address: stream.local_addr().unwrap_or(peer), secure: tls.is_some() };
                 let router = router.clone().layer(Extension(ConnectInfo(peer))).layer(Extension(local));
                 let tls = tls.as_ref().map(|tls| TlsAcceptor::from(tls.borrow().config()));
                 tasks.tracker.spawn(accepted_connection(stream, tls, router, tasks.stop.clone(), permit));

@@ -27,7 +27,7 @@ pub(super) const SUBPROTOCOL: &str = "sip";
 pub(super) async fn upgrade(
     State(app): State<Arc<App>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    Extension(Local(local)): Extension<Local>,
+    Extension(local): Extension<Local>,
     headers: HeaderMap,
     ws: WebSocketUpgrade,
 ) -> Response {
@@ -50,7 +50,8 @@ pub(super) async fn upgrade(
         return (StatusCode::BAD_REQUEST, "the subprotocol is sip").into_response();
     }
     let tasks = app.tasks.clone();
-    let flow = Flow { transport: Transport::Ws, local, remote: peer, id: next_id() };
+    let transport = if local.secure { Transport::Wss } else { Transport::Ws };
+    let flow = Flow { transport, local: local.address, remote: peer, id: next_id() };
     let token = tasks.tracker.token(); // the shutdown waits for this socket too
     ws.on_upgrade(move |socket| async move {
         serve(socket, flow, tasks, permit).await;

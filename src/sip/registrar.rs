@@ -292,6 +292,11 @@ impl Registrar {
         live
     }
 
+    /// True where nobody has a password: a challenge would be in vain.
+    pub fn is_without_users(&self) -> bool {
+        self.config.users.is_empty()
+    }
+
     /// True for the name of a user, registered or not.
     pub fn is_user(&self, user: &str) -> bool {
         self.config.users.contains_key(user)
@@ -313,22 +318,29 @@ impl Registrar {
 
     /// The connection of `flow` is gone. A phone that gave its address is called there over a new one; one that is
     /// reachable over this connection alone (TLS, WebSocket, a name) is no longer registered.
-    pub fn connection_closed(&mut self, flow: Flow) {
+    ///
+    /// Gives those, each with its user's name: such a phone may come back by another connection.
+    pub fn connection_closed(&mut self, flow: Flow) -> Vec<(String, Binding)> {
+        let mut gone = Vec::new();
         if flow.id == 0 {
-            return;
+            return gone;
         }
-        for bindings in self.bindings.values_mut() {
+        for (user, bindings) in &mut self.bindings {
             bindings.retain_mut(|binding| {
                 if binding.flow.id != flow.id {
                     return true;
                 }
                 let address = contact_address(&binding.contact, binding.flow.transport);
-                let Some(remote) = address.filter(|_| flow.transport == Transport::Tcp) else { return false };
+                let Some(remote) = address.filter(|_| flow.transport == Transport::Tcp) else {
+                    gone.push((user.clone(), binding.clone()));
+                    return false;
+                };
                 binding.flow = Flow { id: 0, remote, ..binding.flow };
                 true
             });
         }
         self.bindings.retain(|_, bindings| !bindings.is_empty());
+        gone
     }
 
     /// What it has done and has.
@@ -530,6 +542,11 @@ fn apply(
 }
 
 impl Binding {
+    /// Whether it is the same phone: by its `+sip.instance` (RFC 5626), or by its Contact.
+    pub fn is_phone_of(&self, other: &Binding) -> bool {
+        same_binding(&self.contact, &other.contact) || self.instance.is_some() && self.instance == other.instance
+    }
+
     /// Section 10.3, step 7: within one Call-ID numbers must rise, or the request is out of order.
     fn check_order(&self, call_id: &str, cseq: &CSeq) -> Result<(), u16> {
         if self.call_id == call_id && cseq.number <= self.cseq { Err(500) } else { Ok(()) }

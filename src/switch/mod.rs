@@ -179,6 +179,10 @@ impl Switch {
             Input::SocketText { socket, text } => self.socket_text(now, socket, &text),
             Input::SocketClosed { socket, clean } => self.socket_closed(now, socket, clean),
             Input::Sip { flow, bytes } => self.sip(now, flow, &bytes),
+            Input::SipClosed { flow } | Input::SipFailed { flow } if flow.transport.is_websocket() => {
+                self.ua.handle_websocket_closed(now.instant, flow);
+                self.connection_lost(now, flow);
+            }
             Input::SipClosed { flow } => {
                 self.ua.handle_connection_closed(flow);
                 self.connection_lost(now, flow);

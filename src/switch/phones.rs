@@ -2,7 +2,7 @@
 //! browsers that speak SIP over a WebSocket ([RFC 7118](https://www.rfc-editor.org/rfc/rfc7118)): who brings the token of a
 //! session ([RFC 8898](https://www.rfc-editor.org/rfc/rfc8898)) needs no password.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,13 @@ use super::sessions::Session;
 use super::{Auth, Now, Switch, Trunk};
 use crate::call::{InboundRequest, Origination, Phone, PhoneRequest, Rights};
 use crate::dialplan::Caller;
-use crate::sip::registrar::{Registrar, RegistrarConfig, RegistrarCounters, Vouched};
+use crate::sip::registrar::{Binding, Registrar, RegistrarConfig, RegistrarCounters, Vouched};
 use crate::sip::{Flow, Request, Response, ServerRequestId, SessionId};
+
+/// How long a browser that has lost its WebSocket is remembered: its calls stand for as long as their sound comes.
+const COMES_BACK_WITHIN: Duration = Duration::from_secs(300);
+/// How many are.
+const MOST_AWAY: usize = 1024;
 
 /// The registrar and its users.
 #[derive(Clone, Debug)]
@@ -63,6 +68,16 @@ pub(super) struct Phones {
     granted: BTreeMap<Flow, Rights>,
     /// Whether phones may register from anywhere, and not browsers alone.
     strangers: bool,
+    /// Browsers that have lost their WebSockets, and until when they are remembered.
+    away: VecDeque<Away>,
+}
+
+/// A browser whose WebSocket is gone.
+#[derive(Debug)]
+struct Away {
+    user: String,
+    binding: Binding,
+    until: Instant,
 }
 
 impl Phones {
@@ -72,7 +87,8 @@ impl Phones {
         let PhonesConfig { registrar, rights, calls_per_user, phone: _ } =
             config.unwrap_or_else(PhonesConfig::for_browsers);
         let registrar = Registrar::new(registrar, seed);
-        Phones { registrar, rights, calls_per_user, calls: BTreeMap::new(), granted: BTreeMap::new(), strangers }
+        let (calls, granted, away) = (BTreeMap::new(), BTreeMap::new(), VecDeque::new());
+        Phones { registrar, rights, calls_per_user, calls, granted, strangers, away }
     }
 
     /// The registrar and its users are these from now on.
@@ -123,9 +139,19 @@ impl Phones {
     }
 
     /// A connection is gone.
-    pub fn connection_closed(&mut self, flow: Flow) {
+    pub fn connection_closed(&mut self, now: Instant, flow: Flow) {
         self.granted.remove(&flow);
-        self.registrar.connection_closed(flow);
+        let gone = self.registrar.connection_closed(flow);
+        if !flow.transport.is_websocket() {
+            return;
+        }
+        self.away.retain(|away| away.until > now);
+        for (user, binding) in gone {
+            if self.away.len() >= MOST_AWAY {
+                self.away.pop_front();
+            }
+            self.away.push_back(Away { user, binding, until: now + COMES_BACK_WITHIN });
+        }
     }
 
     /// Tells whose phone calls, and what he may; `Err`: the refusal to send. An emergency call is not held to the calls
@@ -164,9 +190,32 @@ impl Phones {
         granted.cloned().unwrap_or_else(|| self.rights_of(user))
     }
 
-    /// Answers a REGISTER.
-    fn register(&mut self, now: Now, request: &Request, flow: Flow, vouched: Option<Session>) -> Response {
-        let Some(session) = vouched else { return self.registrar.handle(now.instant, request, flow) };
+    /// Answers a REGISTER; gives the WebSockets in the place of which this one has come.
+    fn register(&mut self, now: Now, request: &Request, flow: Flow, vouched: Option<Session>) -> (Response, Vec<Flow>) {
+        let aor = request.headers.to().ok().and_then(|to| to.uri.decoded_user()).unwrap_or_default();
+        let before = self.registrar.bindings(&aor, now.instant);
+        let response = match vouched {
+            Some(session) => self.register_vouched(now, request, flow, &session),
+            None => self.registrar.handle(now.instant, request, flow),
+        };
+        if !flow.transport.is_websocket() || response.status != 200 {
+            return (response, Vec::new());
+        }
+        let present = self.registrar.bindings(&aor, now.instant);
+        let is_here = |old: &Binding| present.iter().any(|new| new.flow == flow && new.is_phone_of(old));
+        let moved = before.iter().filter(|old| old.flow != flow && old.flow.transport == flow.transport);
+        let mut from: Vec<Flow> = moved.filter(|old| is_here(old)).map(|old| old.flow).collect();
+        self.away.retain(|away| {
+            let back = away.user == aor && is_here(&away.binding);
+            if back {
+                from.push(away.binding.flow);
+            }
+            !back && away.until > now.instant
+        });
+        (response, from)
+    }
+
+    fn register_vouched(&mut self, now: Now, request: &Request, flow: Flow, session: &Session) -> Response {
         let left = session.rights.expires.map(|at| at.saturating_sub(now.unix_ms / 1000));
         let most = left.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX));
         let by = Vouched { user: &session.user, most };
@@ -204,9 +253,9 @@ impl Switch {
     ) {
         let vouched = match self.vouched(now, &request, flow) {
             Ok(vouched) => vouched,
-            Err(text) => {
-                let challenge = [("WWW-Authenticate".to_owned(), self.bearer_challenge(true))];
-                tracing::warn!(remote = %flow.remote, "a browser's call is refused: {text}");
+            Err(why) => {
+                let challenge = [("WWW-Authenticate".to_owned(), why.challenge().to_owned())];
+                tracing::warn!(remote = %flow.remote, "a browser's call is refused: {why:?}");
                 let _ = self.ua.reject(now.instant, session, 401, "", &challenge); // refused only where it has ended
                 return;
             }
@@ -248,19 +297,21 @@ impl Switch {
     pub(super) fn phone_registers(&mut self, now: Now, id: ServerRequestId, request: &Request, flow: Flow) {
         let websocket = flow.transport.is_websocket();
         let vouched = self.vouched(now, request, flow);
-        let refused = vouched.as_ref().err().cloned();
-        let mut response = match (&mut self.phones, vouched) {
+        let (response, came_from) = match (&mut self.phones, vouched) {
             (Some(phones), Ok(vouched)) if websocket || phones.takes_strangers() => {
                 phones.register(now, request, flow, vouched)
             }
-            (Some(_), Err(text)) => {
-                tracing::warn!(remote = %flow.remote, "a browser's registration is refused: {text}");
-                request.response(401, "")
+            (Some(_), Err(why)) => {
+                tracing::warn!(remote = %flow.remote, "a browser's registration is refused: {why:?}");
+                let mut response = request.response(401, "");
+                response.headers.push("WWW-Authenticate", why.challenge());
+                (response, Vec::new())
             }
-            _ => request.response(405, ""),
+            _ => (request.response(405, ""), Vec::new()),
         };
-        if response.status == 401 && websocket && matches!(self.auth, Auth::Token(_)) {
-            response.headers.push("WWW-Authenticate", self.bearer_challenge(refused.is_some()));
+        for from in came_from {
+            tracing::debug!(remote = %flow.remote, before = %from.remote, "a browser has come back by another WebSocket");
+            self.ua.move_sessions(from, flow);
         }
         tracing::debug!(remote = %flow.remote, status = response.status, "REGISTER");
         self.ua.respond(now.instant, id, response);
@@ -270,30 +321,47 @@ impl Switch {
     /// password is to be asked for.
     ///
     /// # Errors
-    /// Why its token is not taken.
-    fn vouched(&self, now: Now, request: &Request, flow: Flow) -> Result<Option<Session>, String> {
+    /// Why it needs a (better) token.
+    fn vouched(&self, now: Now, request: &Request, flow: Flow) -> Result<Option<Session>, NoToken> {
         if !flow.transport.is_websocket() {
             return Ok(None);
         }
         match (&self.auth, bearer_of(request)) {
-            (Auth::Token(_), Some(token)) => self.admit(now, Some(token), None).map(Some),
+            (Auth::Token(_), Some(token)) => self.admit(now, Some(token), None).map(Some).map_err(NoToken::Refused),
             (Auth::Open, _) => {
                 let user = request.headers.from().ok().and_then(|from| from.uri.decoded_user());
                 let has_password =
                     |user: &String| self.phones.as_ref().is_some_and(|phones| phones.registrar.is_user(user));
                 match user.filter(|user| !has_password(user)) {
-                    Some(user) => self.admit(now, None, Some(user)).map(Some),
+                    Some(user) => self.admit(now, None, Some(user)).map(Some).map_err(NoToken::Refused),
                     None => Ok(None),
                 }
             }
-            (Auth::Token(_), None) => Ok(None),
+            (Auth::Token(_), None) => match &self.phones {
+                Some(phones) if !phones.registrar.is_without_users() => Ok(None),
+                _ => Err(NoToken::Missing),
+            },
         }
     }
+}
 
-    /// RFC 8898 section 2.1.2 and RFC 6750 section 3.
-    fn bearer_challenge(&self, invalid: bool) -> String {
-        let error = if invalid { r#", error="invalid_token""# } else { "" };
-        format!(r#"Bearer realm="ringback"{error}"#)
+/// Why a browser without a password is not let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum NoToken {
+    /// It brought none.
+    Missing,
+    /// It is not taken, for this reason.
+    Refused(String),
+}
+
+impl NoToken {
+    /// The challenge ([RFC 8898 section 2.1](https://www.rfc-editor.org/rfc/rfc8898#section-2.1), RFC 6750 section 3). It stands
+    /// alone: JsSIP and SIP.js read but one challenge of a response, and Digest alone.
+    fn challenge(&self) -> &'static str {
+        match self {
+            NoToken::Missing => r#"Bearer realm="ringback""#,
+            NoToken::Refused(_) => r#"Bearer realm="ringback", error="invalid_token""#,
+        }
     }
 }
 

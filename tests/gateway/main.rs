@@ -9,6 +9,7 @@ mod plans;
 mod reload;
 mod session;
 mod shutdown;
+mod sip_websocket;
 mod support;
 mod transports;
 mod uas;

@@ -169,7 +169,17 @@ impl Browser {
         origin: Option<&str>,
         protocol: Option<&str>,
     ) -> Result<(WebSocket<TcpStream>, Response), u16> {
-        let url = format!("ws://localhost:{}/phone", gateway.port());
+        Browser::try_open_at(gateway, "/phone", origin, protocol)
+    }
+
+    /// The same at another door.
+    pub fn try_open_at(
+        gateway: &Gateway,
+        path: &str,
+        origin: Option<&str>,
+        protocol: Option<&str>,
+    ) -> Result<(WebSocket<TcpStream>, Response), u16> {
+        let url = format!("ws://localhost:{}{path}", gateway.port());
         let mut request = url.into_client_request().expect("a request");
         let mut set = |name: &'static str, value: Option<&str>| {
             if let Some(value) = value {

@@ -25,3 +25,4 @@ mod support;
 mod survival;
 mod transfer;
 mod trunks;
+mod websockets;

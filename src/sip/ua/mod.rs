@@ -118,6 +118,28 @@ impl UserAgent {
         self.core.layer.connection_closed(flow);
     }
 
+    /// The WebSocket of `flow` is gone, which nobody but the browser can open again: what was under way over it has failed,
+    /// and who called over it and has no answer yet calls no more. Answered calls go on, as the browser may come back by
+    /// another ([`UserAgent::move_sessions`]).
+    pub fn handle_websocket_closed(&mut self, now: Instant, flow: Flow) {
+        let ringing = |session: &Session| match &session.state {
+            session::State::Ringing(state) if session.common.flow == flow => Some((session.common.id, state.server)),
+            _ => None,
+        };
+        let callers: Vec<_> = self.sessions.values().filter_map(ringing).collect();
+        for (id, server) in callers {
+            self.step(id, |session, core| session.response_failed(core, now, server));
+        }
+        self.handle_transport_failure(now, flow);
+    }
+
+    /// A browser has come back by another WebSocket: its sessions are reached by that.
+    pub fn move_sessions(&mut self, from: Flow, to: Flow) {
+        for session in self.sessions.values_mut() {
+            session.moved(from, to);
+        }
+    }
+
     /// What was sent over `flow` did not arrive, or its connection is broken (`flow.id` tells which).
     pub fn handle_transport_failure(&mut self, now: Instant, flow: Flow) {
         for session in self.sessions.values_mut() {

@@ -268,6 +268,14 @@ impl Session {
         }
     }
 
+    /// What went over one WebSocket goes over another.
+    pub(super) fn moved(&mut self, from: Flow, to: Flow) {
+        let own = self.common.flow;
+        if own == from || self.common.lost && own == (Flow { id: 0, ..from }) {
+            (self.common.flow, self.common.lost) = (to, false);
+        }
+    }
+
     pub(super) fn configure(&mut self, core: &mut Core, now: Instant, options: SessionOptions) -> Result<(), UaError> {
         match self.take() {
             State::Ringing(state) => {

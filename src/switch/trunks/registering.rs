@@ -212,7 +212,7 @@ impl Switch {
             return;
         }
         if let Some(phones) = &mut self.phones {
-            phones.connection_closed(flow);
+            phones.connection_closed(now.instant, flow);
         }
         for at in self.keepers.ids() {
             let over = |present: &Registering| {

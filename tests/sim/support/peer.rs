@@ -8,6 +8,8 @@ use ringback::codec::Codec;
 use ringback::sdp::{Direction, TrunkLocal, trunk};
 use ringback::sip::{Body, Flow, ReferId, SessionId, Timers, Transport, UaConfig, UaEvent, UaOutput, UserAgent};
 
+use super::sdp::{browser_answer, browser_offer};
+
 /// What the trunk does with a call by itself, milliseconds after the INVITE or the answer.
 #[derive(Clone, Debug, Default)]
 pub struct Habits {
@@ -61,6 +63,8 @@ pub struct Seen {
 
 pub struct Peer {
     pub address: SocketAddr,
+    /// It is a browser that speaks SIP over the WebSocket of this number.
+    pub websocket: Option<u64>,
     pub ua: UserAgent,
     pub habits: Habits,
     pub sessions: BTreeMap<SessionId, Seen>,
@@ -82,6 +86,7 @@ impl Peer {
         };
         Peer {
             address,
+            websocket: None,
             ua: UserAgent::new(config, [seed; 32]),
             habits: Habits::default(),
             sessions: BTreeMap::new(),
@@ -92,7 +97,8 @@ impl Peer {
     }
 
     pub fn flow(&self, to: SocketAddr) -> Flow {
-        Flow { transport: Transport::Udp, local: self.address, remote: to, id: 0 }
+        let transport = if self.websocket.is_some() { Transport::Ws } else { Transport::Udp };
+        Flow { transport, local: self.address, remote: to, id: self.websocket.unwrap_or(0) }
     }
 
     /// The trunk's own description.
@@ -108,10 +114,19 @@ impl Peer {
 
     pub fn offer(&mut self, direction: Direction) -> Body {
         self.version += 1;
+        if self.websocket.is_some() {
+            let offer = browser_offer().replace("336 2 IN", &format!("336 {} IN", self.version));
+            return sdp(offer.replace("a=sendrecv", &format!("a={direction}")));
+        }
         sdp(trunk::offer(&self.local(direction)))
     }
 
     pub fn answer(&mut self, offer: &[u8]) -> Body {
+        if self.websocket.is_some() {
+            let text = String::from_utf8_lossy(offer);
+            let open = if text.contains("a=sendonly") { "recvonly" } else { "sendrecv" };
+            return sdp(browser_answer(&text).replace("a=sendrecv", &format!("a={open}")));
+        }
         sdp(trunk::answer(&self.local(Direction::SendRecv), offer).expect("an offer that can be answered").0)
     }
 

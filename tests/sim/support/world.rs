@@ -185,6 +185,8 @@ pub struct World {
     pub stop_after: Option<u64>,
     next_port: u16,
     gone: Vec<SocketId>,
+    /// The WebSockets that browsers speak SIP over: where from, and which connection.
+    pub websockets: BTreeMap<SocketAddr, u64>,
 }
 
 pub fn address(text: &str) -> SocketAddr {
@@ -270,6 +272,7 @@ impl World {
             stop_after: Some(3),
             next_port: 20_000,
             gone: Vec::new(),
+            websockets: BTreeMap::new(),
         }
     }
 
@@ -436,6 +439,11 @@ impl World {
         match output {
             Output::Socket { socket, text } => self.hear(socket, &text),
             Output::CloseSocket { socket, code, .. } => self.page(socket).closed = Some(code),
+            Output::Sip { flow, .. }
+                if flow.transport == Transport::Ws && self.websockets.get(&flow.remote) != Some(&flow.id) =>
+            {
+                self.later(0, Thing::Input(Input::SipFailed { flow }));
+            }
             Output::Sip { flow, bytes } => self.send(flow.local, flow.remote, bytes),
             Output::Lease { call, slot, peers, browser } => match self.lease_after {
                 Some(ms) => {
@@ -561,7 +569,9 @@ impl World {
                 }
             }
             Thing::Packet { to, from, bytes } => {
-                let flow = Flow { transport: Transport::Udp, local: to, remote: from, id: 0 };
+                let websocket = self.websockets.get(&to).or(self.websockets.get(&from)).copied();
+                let transport = if websocket.is_some() { Transport::Ws } else { Transport::Udp };
+                let flow = Flow { transport, local: to, remote: from, id: websocket.unwrap_or(0) };
                 if to == address(GATEWAY) {
                     self.input(Input::Sip { flow, bytes });
                 } else if let Some(peer) = self.peers.get_mut(&to) {
@@ -719,6 +729,22 @@ impl World {
             peer.sessions.entry(session).or_default();
             session
         })
+    }
+
+    /// A browser that speaks SIP opens a WebSocket.
+    pub fn websocket(&mut self, at: &str, id: u64) {
+        let at = address(at);
+        self.websockets.insert(at, id);
+        self.peers.entry(at).or_insert_with(|| Peer::new(at, id as u8)).websocket = Some(id);
+    }
+
+    /// Its WebSocket is gone.
+    pub fn close_websocket(&mut self, at: &str) {
+        let remote = address(at);
+        if let Some(id) = self.websockets.remove(&remote) {
+            let flow = Flow { transport: Transport::Ws, local: address(GATEWAY), remote, id };
+            self.input(Input::SipClosed { flow });
+        }
     }
 
     /// What a command comes to.
