@@ -9,6 +9,7 @@ mod likeness;
 #[path = "../peer/mod.rs"]
 mod peer;
 mod procedures;
+mod wideband;
 
 use std::net::SocketAddr;
 use std::time::Duration;
