@@ -51,7 +51,8 @@ fn long_name(name: &str) -> &str {
 }
 
 fn same_name(a: &str, b: &str) -> bool {
-    long_name(a).eq_ignore_ascii_case(long_name(b))
+    // Only names of one letter have another form.
+    a.eq_ignore_ascii_case(b) || ((a.len() == 1 || b.len() == 1) && long_name(a).eq_ignore_ascii_case(long_name(b)))
 }
 
 /// The header fields of a message in their order. Values are as written, unfolded; names keep their case and form.

@@ -283,9 +283,12 @@ fn read_headers<'a>(lines: impl Iterator<Item = &'a str>) -> (Headers, Option<Pa
         match line.split_once(':') {
             Some((name, value)) if is_token(name.trim_end()) && !value.contains('\r') => {
                 // The grammar allows NUL as a quoted pair (section 25.1); nobody needs it, and it gets no further.
-                let value = value.trim().replace("\\\0", "\u{fffd}");
+                let mut value = value.trim().to_owned();
                 if value.contains('\0') {
-                    error.get_or_insert(ParseErrorKind::Head);
+                    value = value.replace("\\\0", "\u{fffd}");
+                    if value.contains('\0') {
+                        error.get_or_insert(ParseErrorKind::Head);
+                    }
                 }
                 headers.push(name.trim_end(), value);
             }
