@@ -1,15 +1,17 @@
 /**
- * Makes docs/softphone.png: the page in a call beside a telephone that rings. Not a test; after a change of the page:
+ * Makes docs/softphone.png, the page in a call beside a telephone that rings, and docs/softphone-states.png from what the
+ * tests have kept. Not a test; after a change of the page, and after tests/browser/run:
  * RINGBACK_BIN=target/release/ringback node tests/browser/picture.js
  */
 
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Chromium } from './lib/chromium.js';
 import { Gateway } from './lib/gateway.js';
 import { until } from './lib/processes.js';
-import { speech } from './lib/stage.js';
+import { OUT, speech } from './lib/stage.js';
 
-const FILE = fileURLToPath(new URL('../../docs/softphone.png', import.meta.url));
+const file = (name) => fileURLToPath(new URL(`../../docs/${name}.png`, import.meta.url));
 const SIZE = { width: 1650, height: 1000 };
 const SHARP = { deviceScaleFactor: 1.5 };
 /** The last minute's bars should show something. */
@@ -21,6 +23,12 @@ const frame = ({ wide, narrow }) => `<!doctype html><style>
   .wide { left: 56px; top: 72px; height: 856px; border-radius: 22px; box-shadow: 0 40px 90px -20px rgb(40 44 100 / 45%); }
   .narrow { right: 56px; top: 72px; height: 836px; border: 10px solid #0e111d; border-radius: 44px; background: #0e111d; box-shadow: 0 30px 80px -10px rgb(20 22 60 / 60%); }
 </style><img class="wide" src="${wide}"><img class="narrow" src="${narrow}">`;
+
+const STATES = ['call-keypad-narrow-light', 'two-calls-narrow-dark', 'transfer-narrow-light', 'waiting-narrow-dark', 'no-audio-narrow-light', 'ended-narrow-dark'];
+const gallery = (states) => `<!doctype html><style>
+  body { margin: 0; padding: 34px; display: flex; justify-content: space-between; background: linear-gradient(135deg, #c9c9f7, #e8e9fb 45%, #b9bfee); }
+  img { width: 244px; border: 5px solid #0e111d; border-radius: 26px; }
+</style>${states.map((state) => `<img src="data:image/png;base64,${readFileSync(`${OUT}page-${state}.png`).toString('base64')}">`).join('')}`;
 
 const png = async (page) => `data:image/png;base64,${(await page.screenshot()).toString('base64')}`;
 
@@ -41,7 +49,10 @@ try {
   const narrow = await png(called.page);
   const picture = await chromium.browser.newPage({ viewport: SIZE });
   await picture.setContent(frame({ wide, narrow }));
-  await picture.screenshot({ path: FILE });
+  await picture.screenshot({ path: file('softphone') });
+  await picture.setContent(gallery(STATES));
+  await picture.setViewportSize({ width: SIZE.width, height: 10 });
+  await picture.screenshot({ path: file('softphone-states'), fullPage: true });
 } finally {
   await chromium.close();
   await gateway.end();
