@@ -2,10 +2,12 @@
 
 import { after, before, describe, test } from 'node:test';
 import { Chromium } from '../lib/chromium.js';
-import { speech } from '../lib/stage.js';
+import { OUTSIDE, speech } from '../lib/stage.js';
 import * as cases from './cases.js';
-import { OpenNetwork } from './network.js';
+import { clickToSound, phoneAtOnce } from './latency.js';
+import { OpenNetwork, uri } from './network.js';
 import { Pages } from './pages.js';
+import { reload } from './survival.js';
 
 let chromium;
 let pages;
@@ -55,3 +57,15 @@ library('sipjs', (holds) => {
 });
 
 library('sipml5');
+
+describe('From the click to the first sound in Chromium', () => {
+  for (const [name, target, bar] of [['ringback', OUTSIDE, 60], ['jssip', uri(OUTSIDE)]]) {
+    test(name, async (t) => {
+      const phone = await cases.opener(t, () => chromium, () => pages, () => network, name)('alice', { bearer: true });
+      await phoneAtOnce(t, network.sippPort);
+      await clickToSound(phone, target, bar);
+    });
+  }
+});
+
+test('a call in Chromium outlives a reload of its page', (t) => reload(cases.opener(t, () => chromium, () => pages, () => network, 'ringback'), network, t));

@@ -2,10 +2,12 @@
 
 import { after, before, describe, test } from 'node:test';
 import { Firefox } from '../lib/firefox.js';
-import { speech } from '../lib/stage.js';
+import { OUTSIDE, speech } from '../lib/stage.js';
 import * as cases from './cases.js';
-import { OpenNetwork } from './network.js';
+import { clickToSound, phoneAtOnce } from './latency.js';
+import { OpenNetwork, uri } from './network.js';
 import { Pages } from './pages.js';
+import { reload } from './survival.js';
 
 let firefox;
 let pages;
@@ -31,3 +33,15 @@ describe('jssip in Firefox', () => {
   holds('is refused', cases.refused);
   holds('transfers', cases.transfer);
 });
+
+describe('From the click to the first sound in Firefox', () => {
+  for (const [name, target, bar] of [['ringback', OUTSIDE, 150], ['jssip', uri(OUTSIDE)]]) {
+    test(name, async (t) => {
+      const phone = await cases.opener(t, () => firefox, () => pages, () => network, name)('alice', { bearer: true });
+      await phoneAtOnce(t, network.sippPort);
+      await clickToSound(phone, target, bar);
+    });
+  }
+});
+
+test('a call in Firefox outlives a reload of its page', (t) => reload(cases.opener(t, () => firefox, () => pages, () => network, 'ringback'), network, t));

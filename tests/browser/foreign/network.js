@@ -17,11 +17,12 @@ tiers = [["elsewhere"]]
 `;
 
 export class OpenNetwork extends Network {
-  /** `origin` is the pages'. */
-  static async start({ origin }) {
+  /** `origin` is the pages', `within` the gateway's namespace. */
+  static async start({ origin, within }) {
     const elsewhere = await freeUdpPort();
     const users = Object.entries(PASSWORDS).map(([user, password]) => `${user} = { password = "${password}" }`).join('\n');
     const network = await super.start({
+      within,
       http: `origins = ["${origin}"]`,
       sections: `
 [trunk.elsewhere]
@@ -43,7 +44,7 @@ ${users}
   /** What a library is told of a user: by password, or by the session token that our own pages use. */
   account(user, { bearer = false, ...more } = {}) {
     return {
-      socket: `ws://127.0.0.1:${this.httpPort}/sip`, uri: `sip:${user}@${DOMAIN}`, user, realm: DOMAIN,
+      socket: `ws://${this.host}:${this.httpPort}/sip`, door: `ws://${this.host}:${this.httpPort}/phone`, uri: `sip:${user}@${DOMAIN}`, user, realm: DOMAIN,
       ...(bearer ? { token: this.token(user) } : { password: PASSWORDS[user] }), ...more,
     };
   }

@@ -11,6 +11,7 @@ const require = createRequire(import.meta.url);
 const SCRIPTS = {
   jssip: ['/bundle/jssip.js'],
   sipjs: ['/bundle/sipjs.js'],
+  ringback: ['/bundle/ringback.js'],
   sipml5: ['/sipml.js', '/bundle/sipml5.js'],
 };
 

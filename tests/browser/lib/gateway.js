@@ -13,18 +13,18 @@ export class Gateway extends Program {
   }
 
   /** With a configuration file and a dial plan of the test's. */
-  static configured(out, { config, plan }) {
+  static configured(out, { config, plan, within }) {
     const dir = mkdtempSync(path.join(out, 'gateway-'));
     const file = path.join(dir, 'ringback.toml');
     mkdirSync(path.join(dir, 'plans'));
     writeFileSync(file, config);
     writeFileSync(path.join(dir, 'plans', 'test.toml'), plan);
-    return Gateway.#start(['--config', file, 'run']);
+    return Gateway.#start(['--config', file, 'run'], within);
   }
 
-  static async #start(args) {
+  static async #start(args, within) {
     if (!BINARY) throw new Error('RINGBACK_BIN names no program: use tests/browser/run');
-    const gateway = new Gateway(BINARY, args, { env: { ...process.env, NO_COLOR: '1' } });
+    const gateway = new Gateway(BINARY, args, { within, env: { ...process.env, NO_COLOR: '1' } });
     const [, url] = await gateway.says(/Ringback is ready: open (http:\/\/\S+)/);
     gateway.url = url;
     return gateway;

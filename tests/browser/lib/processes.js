@@ -26,9 +26,11 @@ export class Program {
   output = '';
   stdout = '';
 
-  constructor(command, args, options = {}) {
+  /** `within` is the namespace to run in, where it is not the tests' own. */
+  constructor(command, args, { within, ...options } = {}) {
     this.name = command.split('/').at(-1);
-    this.child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], ...options });
+    const [program, ...words] = [...(within?.prefix ?? []), command, ...args];
+    this.child = spawn(program, words, { stdio: ['ignore', 'pipe', 'pipe'], ...options });
     this.exited = once(this.child, 'exit').then(([code, signal]) => code ?? signal);
     this.child.on('error', (error) => { this.output += `${error}\n`; });
     this.child.stdout.on('data', (data) => { this.output += data; this.stdout += data; });
@@ -91,8 +93,8 @@ export async function freeTcpPort() {
   return port;
 }
 
-/** Whether something is bound to a UDP port on this machine. */
-export function udpBound(port) {
+/** Whether something is bound to a UDP port of this network, or of the one that the process `pid` is in. */
+export function udpBound(port, pid = 'self') {
   const hex = port.toString(16).toUpperCase().padStart(4, '0');
-  return readFileSync('/proc/net/udp', 'latin1').split('\n').some((line) => line.trim().split(/\s+/)[1]?.endsWith(`:${hex}`));
+  return readFileSync(`/proc/${pid}/net/udp`, 'latin1').split('\n').some((line) => line.trim().split(/\s+/)[1]?.endsWith(`:${hex}`));
 }

@@ -10,19 +10,20 @@ let runs = 0;
 
 export class Sipp extends Program {
   /**
-   * @param {{ scenario: string, port: number, out: string, remote?: string, keys?: Record<string, string | number>, args?: string[] }} run
-   * `port` is SIPp's own; `remote` (host:port) makes it a caller; `keys` fill `[name]` in the scenario.
+   * @param {{ scenario: string, port: number, out: string, remote?: string, keys?: Record<string, string | number>, calls?: number, cwd?: string, within?: Namespace, args?: string[] }} run
+   * `port` is SIPp's own; `remote` (host:port) makes it a caller; `keys` fill `[name]` in the scenario,
+   * which is run for so many `calls`; what it plays is looked for in `cwd`.
    */
-  static async start({ scenario, port, out, remote, keys = {}, args = [] }) {
+  static async start({ scenario, port, out, remote, keys = {}, calls = 1, cwd, within, args = [] }) {
     const name = path.join(out, `sipp-${++runs}-${scenario}`);
     const words = Object.entries(keys).flatMap(([key, value]) => ['-key', key, String(value)]);
     const sipp = new Sipp('sipp', [
-      ...(remote ? [remote] : []), '-sf', path.join(SCENARIOS, `${scenario}.xml`), '-i', '127.0.0.1', '-p', String(port), '-m', '1',
+      ...(remote ? [remote] : []), '-sf', path.join(SCENARIOS, `${scenario}.xml`), '-i', '127.0.0.1', '-p', String(port), '-m', String(calls),
       '-nostdin', '-timeout', '60', '-timeout_error', '-trace_msg', '-message_file', `${name}.messages`, '-trace_err', '-error_file', `${name}.errors`, ...words, ...args,
-    ], { env: { ...process.env, TERM: 'dumb' } });
+    ], { cwd, within, env: { ...process.env, TERM: 'dumb' } });
     sipp.messageFile = `${name}.messages`;
     sipp.errorFile = `${name}.errors`;
-    await until(() => udpBound(port) || !sipp.running, `SIPp on port ${port}`);
+    await until(() => udpBound(port, within?.pid) || !sipp.running, `SIPp on port ${port}`);
     if (!sipp.running && sipp.child.exitCode !== 0) throw new Error(`SIPp did not start:\n${sipp.output}`);
     return sipp;
   }

@@ -67,27 +67,32 @@ async function hangUpAndEnd(sipp, rtp) {
 export class Network {
   #secret = randomBytes(24).toString('hex');
 
-  /** `http` are further lines of that section, `sections` further sections, `rules` further rules of the dial plan. */
-  static async start({ http = '', sections = '', rules = '' } = {}) {
+  /**
+   * `http` are further lines of that section, `sections` further sections, `rules` further rules of the dial plan; `within` the
+   * namespace that it runs in.
+   */
+  static async start({ http = '', sections = '', rules = '', within } = {}) {
     const network = new this();
+    network.namespace = within;
+    network.host = within?.address ?? '127.0.0.1';
     network.sippPort = await freeUdpPort();
     network.sipPort = await freeUdpPort();
     network.httpPort = await freeTcpPort();
-    network.gateway = await Gateway.configured(OUT, { config: network.#config(http) + sections, plan: PLAN + rules });
+    network.gateway = await Gateway.configured(OUT, { config: network.#config(http) + sections, plan: PLAN + rules, within });
     return network;
   }
 
   #config(http) {
     return `
 [http]
-listen = "127.0.0.1:${this.httpPort}"
+listen = "${this.host}:${this.httpPort}"
 ${http}
 
 [sip]
 udp = ["127.0.0.1:${this.sipPort}"]
 
 [media]
-browser = "127.0.0.1:0" # a free port, reached by Firefox too, which does not pair loopback addresses
+browser = "${this.host}:0" # a free port, reached by Firefox too, which does not pair loopback addresses
 rtp_address = "127.0.0.1"
 rtp_ports = "21000-21199"
 

@@ -1,7 +1,7 @@
 /** JsSIP, used as its documentation shows. */
 
 import JsSIP from 'jssip';
-import { became, newCall, note, phone, play, register } from './phone.js';
+import { awaitSound, became, newCall, note, phone, play, register } from './phone.js';
 
 const MEDIA = { mediaConstraints: { audio: true, video: false }, pcConfig: { iceServers: [] } };
 const sessions = [];
@@ -22,7 +22,7 @@ function take(session, direction) {
   const call = newCall(direction, session.remote_identity.uri.user);
   call.name = session.remote_identity.display_name;
   sessions.push(session);
-  session.on('peerconnection', ({ peerconnection }) => peerconnection.addEventListener('track', ({ track }) => play(track)));
+  session.on('peerconnection', ({ peerconnection }) => hear(peerconnection));
   session.on('progress', ({ response }) => became(call, direction === 'in' ? 'incoming' : response.body ? 'early' : 'ringing'));
   session.on('confirmed', () => became(call, 'active'));
   session.on('ended', ({ originator, cause }) => became(call, 'ended', `${originator}: ${cause}`));
@@ -31,7 +31,14 @@ function take(session, direction) {
   session.on('unhold', ({ originator }) => { call[originator === 'local' ? 'held' : 'heldByThem'] = false; });
   session.on('newDTMF', ({ originator, dtmf }) => { if (originator === 'remote') call.digits += dtmf.tone; });
   session.on('peerconnection:setremotedescriptionfailed', (error) => note('setRemoteDescription failed', error));
-  if (session.connection) session.connection.addEventListener('track', ({ track }) => play(track));
+  if (session.connection) hear(session.connection);
+}
+
+function hear(connection) {
+  connection.addEventListener('track', ({ track }) => {
+    play(track);
+    awaitSound(track);
+  });
 }
 
 phone.call = (target) => { ua.call(target, MEDIA); };

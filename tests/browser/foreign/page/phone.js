@@ -16,6 +16,32 @@ const speaker = document.querySelector('audio');
 export function play(track) { speaker.srcObject = new MediaStream([track]); }
 export { speaker };
 
+/** Amplitude of what counts as sound: -40 dB. */
+const SOUND = 0.01;
+const context = new AudioContext();
+
+/** The click: what `sound` of the call is counted from, in ms. */
+phone.clickAndCall = (target) => {
+  phone.firstSound = null;
+  phone.clicked = performance.now();
+  return phone.call(target);
+};
+
+/** Watches closely for the first sound of a track: `firstSound` is then how long after the click it was. */
+export function awaitSound(track) {
+  const analyser = new AnalyserNode(context, { fftSize: 256 });
+  context.createMediaStreamSource(new MediaStream([track])).connect(analyser);
+  const samples = new Float32Array(analyser.fftSize);
+  const look = () => {
+    analyser.getFloatTimeDomainData(samples);
+    if (samples.some((sample) => Math.abs(sample) > SOUND)) {
+      phone.firstSound = performance.now() - phone.clicked;
+      analyser.disconnect();
+    } else if (track.readyState === 'live') setTimeout(look, 2);
+  };
+  look();
+}
+
 export function note(event, detail = '') { phone.events.push(`${Math.round(performance.now())} ${event} ${detail}`); }
 
 export function newCall(direction, remote) {
