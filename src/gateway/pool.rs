@@ -245,7 +245,8 @@ impl MediaPool {
             let own = net::interface_addresses().into_iter().filter(|ip| bound.is_ipv6() || ip.is_ipv4());
             let mut ips: Vec<IpAddr> = own.collect();
             if self.local_only && !ips.contains(&loopback) {
-                ips.insert(0, loopback);
+                // Last: a browser checks from its interface's address first, and our answer to that comes from there too.
+                ips.push(loopback);
             }
             ips
         };

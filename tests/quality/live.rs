@@ -238,9 +238,9 @@ async fn one(
     Call { at_phone, at_browser, browser_path, phone_path, browser_late, phone_late }
 }
 
-/// The address of the only candidate in a description.
+/// The address of the loopback candidate in a description: the last.
 fn candidate(sdp: &str) -> std::net::SocketAddr {
-    let line = sdp.lines().find(|line| line.starts_with("a=candidate:")).expect("a candidate");
+    let line = sdp.lines().rfind(|line| line.starts_with("a=candidate:")).expect("a candidate");
     let words: Vec<&str> = line.split(' ').collect();
     format!("{}:{}", words[4], words[5]).parse().expect("an address")
 }

@@ -62,7 +62,7 @@ describe('From the click to the first sound in Chromium', () => {
   for (const [name, target, bar] of [['ringback', OUTSIDE, 60], ['jssip', uri(OUTSIDE)]]) {
     test(name, async (t) => {
       const phone = await cases.opener(t, () => chromium, () => pages, () => network, name)('alice', { bearer: true });
-      await phoneAtOnce(t, network.sippPort);
+      await phoneAtOnce(t, network);
       await clickToSound(phone, target, bar);
     });
   }

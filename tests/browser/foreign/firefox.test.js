@@ -38,7 +38,7 @@ describe('From the click to the first sound in Firefox', () => {
   for (const [name, target, bar] of [['ringback', OUTSIDE, 150], ['jssip', uri(OUTSIDE)]]) {
     test(name, async (t) => {
       const phone = await cases.opener(t, () => firefox, () => pages, () => network, name)('alice', { bearer: true });
-      await phoneAtOnce(t, network.sippPort);
+      await phoneAtOnce(t, network);
       await clickToSound(phone, target, bar);
     });
   }

@@ -1,9 +1,8 @@
 /** From the click to the first sound, of our client and of another, as a browser hears it. */
 
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
-import path from 'node:path';
-import { dtmfTone, muLawEncode } from '../lib/audio.js';
+import { dtmfTone } from '../lib/audio.js';
+import { RtpPhone } from '../lib/rtp.js';
 import { Sipp } from '../lib/sipp.js';
 import { OUT } from '../lib/stage.js';
 
@@ -11,13 +10,14 @@ const CALLS = 7;
 /** Generous, as a machine that runs tests is busy; the figures are printed. */
 const SOUND_WITHIN_MS = 1000;
 
-/** SIPp that answers at once and plays at once, for so many calls. */
-export async function phoneAtOnce(t, port, calls = CALLS) {
-  const tone = dtmfTone('1', 8000, { ms: 8000, gapMs: 0 });
-  writeFileSync(path.join(OUT, 'tone.ulaw'), Uint8Array.from(tone.samples, muLawEncode));
-  const sipp = await Sipp.start({ scenario: 'callee-at-once', port, out: OUT, cwd: OUT, calls, args: ['-mi', '127.0.0.1'] });
-  t.after(() => sipp.end());
-  return sipp;
+/** SIPp that answers at once; its RTP begins as soon as it hears from us, for SIPp's own may take 100 ms to begin. */
+export async function phoneAtOnce(t, network) {
+  const rtp = await RtpPhone.open(dtmfTone('1', 8000, { ms: 8000, gapMs: 0 }));
+  const sipp = await Sipp.start({ scenario: 'callee-at-once', port: network.sippPort, out: OUT, calls: CALLS, keys: { rtp_port: rtp.port } });
+  t.after(async () => {
+    await sipp.end();
+    rtp.close();
+  });
 }
 
 /** Calls again and again, and gives the middle time in ms. */

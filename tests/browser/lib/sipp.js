@@ -10,17 +10,17 @@ let runs = 0;
 
 export class Sipp extends Program {
   /**
-   * @param {{ scenario: string, port: number, out: string, remote?: string, keys?: Record<string, string | number>, calls?: number, cwd?: string, within?: Namespace, args?: string[] }} run
+   * @param {{ scenario: string, port: number, out: string, remote?: string, keys?: Record<string, string | number>, calls?: number, within?: Namespace, args?: string[] }} run
    * `port` is SIPp's own; `remote` (host:port) makes it a caller; `keys` fill `[name]` in the scenario,
-   * which is run for so many `calls`; what it plays is looked for in `cwd`.
+   * which is run for so many `calls`, `within` a namespace where that is told.
    */
-  static async start({ scenario, port, out, remote, keys = {}, calls = 1, cwd, within, args = [] }) {
+  static async start({ scenario, port, out, remote, keys = {}, calls = 1, within, args = [] }) {
     const name = path.join(out, `sipp-${++runs}-${scenario}`);
     const words = Object.entries(keys).flatMap(([key, value]) => ['-key', key, String(value)]);
     const sipp = new Sipp('sipp', [
       ...(remote ? [remote] : []), '-sf', path.join(SCENARIOS, `${scenario}.xml`), '-i', '127.0.0.1', '-p', String(port), '-m', String(calls),
       '-nostdin', '-timeout', '60', '-timeout_error', '-trace_msg', '-message_file', `${name}.messages`, '-trace_err', '-error_file', `${name}.errors`, ...words, ...args,
-    ], { cwd, within, env: { ...process.env, TERM: 'dumb' } });
+    ], { within, env: { ...process.env, TERM: 'dumb' } });
     sipp.messageFile = `${name}.messages`;
     sipp.errorFile = `${name}.errors`;
     await until(() => udpBound(port, within?.pid) || !sipp.running, `SIPp on port ${port}`);

@@ -56,9 +56,14 @@ export function register(outcome, reason) {
   note('registration', phone.registration);
 }
 
+/** States of a call that nobody has answered. */
+const BEFORE = ['new', 'connecting', 'incoming', 'ringing', 'early'];
+
 export function became(call, state, cause) {
   note(`call ${phone.calls.indexOf(call)}`, `${state} ${cause ?? ''}`);
+  // What is told late is no step back.
   if (call.state === 'ended') return;
+  if (BEFORE.includes(state) && !BEFORE.includes(call.state)) return;
   call.state = state;
   if (cause !== undefined) call.cause = cause;
 }

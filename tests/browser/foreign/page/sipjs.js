@@ -5,10 +5,11 @@ import { became, newCall, note, phone, register, speaker } from './phone.js';
 
 const sessions = [];
 let manager;
+let inviting;
 
-phone.start = async ({ socket, uri, user, password, token, digits }) => {
+phone.start = async ({ socket, uri, user, password, token, digits, earlyMedia = false }) => {
   const extraHeaders = token ? [`Authorization: Bearer ${token}`] : [];
-  phone.extraHeaders = extraHeaders;
+  inviting = { extraHeaders, earlyMedia };
   manager = new Web.SessionManager(socket, {
     aor: uri,
     maxSimultaneousSessions: 4,
@@ -50,8 +51,7 @@ function take(session, direction) {
 }
 
 phone.call = async (target) => {
-  let call;
-  await manager.call(target, { earlyMedia: true, extraHeaders: phone.extraHeaders }, {
+  await manager.call(target, inviting, {
     requestDelegate: {
       onProgress: ({ message }) => became(phone.calls.at(-1), message.body ? 'early' : 'ringing'),
       onReject: ({ message }) => { phone.calls.at(-1).cause = `remote: ${message.statusCode}`; },
