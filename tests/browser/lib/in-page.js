@@ -42,6 +42,8 @@ export function instrument(speech) {
       this.addEventListener('track', ({ track }) => record(track).catch((error) => state.problems.push(String(error))));
     }
   };
+  // Old libraries know it by its first name.
+  if (globalThis.webkitRTCPeerConnection) globalThis.webkitRTCPeerConnection = globalThis.RTCPeerConnection;
 
   state.seconds = () => {
     const recording = state.recordings.at(-1);

@@ -46,18 +46,19 @@ function take(session, direction, remote) {
   return call;
 }
 
-const TRANSFER = { o_ect_trying: 'trying', o_ect_accepted: 'progress', o_ect_completed: 'accepted', o_ect_failed: 'failed' };
 
 function onCall(call, event) {
   const code = event.getSipResponseCode?.();
   note('session', `${event.type} ${code} ${event.description}`);
-  if (event.type === 'i_ao_request' && code >= 180 && code < 200) became(call, 'ringing');
+  if (event.type === 'i_ao_request' && code >= 180 && code < 200 && call.state !== 'early') became(call, 'ringing');
   if (event.type === 'm_early_media') became(call, 'early');
   if (event.type === 'connected') became(call, 'active');
   if (event.type === 'terminated') became(call, 'ended', code >= 300 ? `remote: ${code}` : event.description);
   if (event.type === 'm_local_hold_ok') call.held = true;
   if (event.type === 'm_local_resume_ok') call.held = false;
-  if (event.type in TRANSFER) call.transfer = TRANSFER[event.type];
+  if (event.type === 'o_ect_trying') call.transfer = 'trying';
+  if (event.type === 'o_ect_notify') call.transfer = code < 200 ? 'progress' : code < 300 ? 'accepted' : `failed: ${code}`;
+  if (event.type === 'o_ect_failed') call.transfer = `refused: ${code}`;
 }
 
 phone.call = (target) => {
