@@ -23,12 +23,15 @@ export class OpenNetwork extends Network {
     const users = Object.entries(PASSWORDS).map(([user, password]) => `${user} = { password = "${password}" }`).join('\n');
     const network = await super.start({
       within,
+      // Transfers are ours to do: these phones know no REFER.
+      trunk: 'refer = "never"',
       http: `origins = ["${origin}"]`,
       sections: `
 [trunk.elsewhere]
 options = 0
 address = "127.0.0.1:${elsewhere}"
 codecs = ["PCMU"]
+refer = "never"
 
 [registrar]
 realm = "${DOMAIN}"

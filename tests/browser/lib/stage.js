@@ -68,21 +68,21 @@ export class Network {
   #secret = randomBytes(24).toString('hex');
 
   /**
-   * `http` are further lines of that section, `sections` further sections, `rules` further rules of the dial plan; `within` the
+   * `http` and `trunk` are further lines of those sections, `sections` further sections, `rules` further rules of the dial plan; `within` the
    * namespace that it runs in.
    */
-  static async start({ http = '', sections = '', rules = '', within } = {}) {
+  static async start({ http = '', trunk = '', sections = '', rules = '', within } = {}) {
     const network = new this();
     network.namespace = within;
     network.host = within?.address ?? '127.0.0.1';
     network.sippPort = await freeUdpPort();
     network.sipPort = await freeUdpPort();
     network.httpPort = await freeTcpPort();
-    network.gateway = await Gateway.configured(OUT, { config: network.#config(http) + sections, plan: PLAN + rules, within });
+    network.gateway = await Gateway.configured(OUT, { config: network.#config(http, trunk) + sections, plan: PLAN + rules, within });
     return network;
   }
 
-  #config(http) {
+  #config(http, trunk) {
     return `
 [http]
 listen = "${this.host}:${this.httpPort}"
@@ -108,6 +108,7 @@ options = 0
 address = "127.0.0.1:${this.sippPort}"
 codecs = ["PCMU", "PCMA"]
 sources = ["127.0.0.1"]
+${trunk}
 `;
   }
 
