@@ -310,6 +310,8 @@ async fn page(State(app): State<Arc<App>>, uri: Uri) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::CACHE_CONTROL, "no-cache"),
+        // Pages of other origins import the client as a module; the files are no secret.
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
     ];
     (headers, file.contents()).into_response()
 }

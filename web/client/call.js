@@ -293,8 +293,8 @@ export class Call extends Emitter {
     this.#rejectAll(error);
     const calling = this.direction === 'out' && this.timings.answer === undefined;
     const accepting = this.direction === 'in' && this.#state === 'connecting';
-    if (error.code === 'wrong-state' || !(calling || accepting)) return this.#phone._emit('error', error);
     if (calling) return this._end({ by: 'gateway', cause: error.code, text: error.text });
+    if (error.code === 'wrong-state' || !accepting) return this.#phone._emit('error', error);
     this.#fail(error, false); // it still rings there
   }
 

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { level } from '../lib/audio.js';
-import { until } from '../lib/processes.js';
+import { freeUdpPort, until } from '../lib/processes.js';
 import { ALICE, hears, OUTSIDE, PREMIUM } from '../lib/stage.js';
 import { Bench } from './bench.js';
 import { ELSEWHERE } from './network.js';
@@ -105,7 +105,6 @@ export async function digits(open, network, t) {
   const page = await open('alice');
   const { sipp, rtp } = await network.callee(t);
   await page.call(OUTSIDE);
-  assert.equal((await page.do('digits', ['1'])).code ?? 'sent', (await page.seen()).answeredAt ? 'sent' : 'not-answered');
   await page.until('active');
   await rtp.hear(0.5);
   const began = Date.now();
@@ -138,7 +137,7 @@ export async function whileBusy(open, network, t) {
   const { sipp } = await network.callee(t);
   await page.call(OUTSIDE);
   await page.until('active');
-  const second = await network.caller(t, 'caller-busy');
+  const second = await network.caller(t, 'caller-busy', { port: await freeUdpPort() });
   await second.sipp.done();
   assert.equal(await page.run(() => globalThis.bench.phone.calls.length), 1);
   assert.equal(await page.run(() => globalThis.bench.calls.length), 1, 'the page is not told');
@@ -153,7 +152,7 @@ export async function blindTransfer(open, network, t) {
   await page.call(OUTSIDE);
   await page.until('active');
   await first.rtp.hear(0.5);
-  assert.deepEqual(await page.do('transfer', [ELSEWHERE]), {});
+  assert.equal((await page.do('transfer', [ELSEWHERE])).code, undefined);
   await bothTalk(page, first, second, 1);
 }
 
@@ -163,7 +162,6 @@ export async function attendedTransfer(open, network, t) {
   const second = await network.callee(t, 'callee', { says: 'other', port: network.elsewherePort });
   await page.call(OUTSIDE);
   await page.until('active', { n: 0 });
-  await page.do('hold', [], 0);
   await page.call(ELSEWHERE);
   await page.until('active', { n: 1 });
   await second.rtp.hear(0.5);

@@ -112,6 +112,9 @@ ${trunk}
 `;
   }
 
+  /** What tokens are signed with. */
+  get secret() { return this.#secret; }
+
   token(user, { secret = this.#secret, lasts = 3600, destinations = ['*'] } = {}) {
     const claims = { sub: user, destinations, exp: Math.floor(Date.now() / 1000) + lasts };
     const signed = `${base64url('{"alg":"HS256","typ":"JWT"}')}.${base64url(JSON.stringify(claims))}`;
@@ -130,10 +133,10 @@ ${trunk}
   }
 
   /** SIPp as somebody who calls alice in. */
-  async caller(t, scenario = 'caller', { says = 'callee' } = {}) {
+  async caller(t, scenario = 'caller', { says = 'callee', port = this.sippPort } = {}) {
     const rtp = await RtpPhone.open(says && narrow[says]);
     const keys = { rtp_port: rtp.port, did: ALICE };
-    const sipp = await Sipp.start({ scenario, port: this.sippPort, out: OUT, remote: `127.0.0.1:${this.sipPort}`, keys });
+    const sipp = await Sipp.start({ scenario, port, out: OUT, remote: `127.0.0.1:${this.sipPort}`, keys });
     t.after(() => hangUpAndEnd(sipp, rtp));
     return { sipp, rtp };
   }

@@ -1,0 +1,6 @@
+import '../../web/ringback-call.js'; // in a project of your own: import 'ringback/call';
+
+const { url, to } = await fetch('/gateway.json').then((response) => response.json());
+const hotline = document.getElementById('hotline');
+hotline.setAttribute('url', url);
+hotline.setAttribute('to', to);

@@ -1,0 +1,156 @@
+/** The examples, and what the guide shows, as a reader would use them: each makes a call that is heard. */
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { after, before, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+import { visitorToken } from '../../../examples/click-to-call/token.js';
+import { Chromium } from '../lib/chromium.js';
+import { until } from '../lib/processes.js';
+import { hears, OUTSIDE, PREMIUM, speech } from '../lib/stage.js';
+import { ClientNetwork } from './network.js';
+import { Pages } from './pages.js';
+
+const GUIDE = readFileSync(new URL('../../../docs/browser-client.md', import.meta.url), 'utf8');
+
+let chromium;
+let pages;
+let network;
+before(async () => {
+  chromium = await Chromium.launch({ microphone: speech.caller.file });
+  pages = await Pages.start();
+  network = await ClientNetwork.start({ origin: pages.origin });
+  pages.answer('/token', () => network.token('alice'));
+  pages.answer('/gateway.json', () => JSON.stringify({ url: network.phoneUrl, to: OUTSIDE }));
+});
+after(async () => {
+  await chromium?.close();
+  pages?.close();
+  await network?.end();
+});
+
+async function open(t, path) {
+  const page = await chromium.open(`${pages.origin}${path}`, { name: path });
+  t.after(async () => {
+    await page.close();
+    assert.deepEqual(page.problems, [], 'errors in the page');
+  });
+  return page;
+}
+
+const shows = (page, text) => until(async () => (await page.text('body')).includes(text) || (await page.driver.evaluate(() => document.querySelector('output')?.value ?? '')).includes(text), async () => `${page.name} to show ${text}; it shows ${await page.text('body')}`, 15_000);
+
+describe('the examples', () => {
+  test('a plain page', async (t) => {
+    const page = await open(t, '/examples/plain/index.html');
+    const { sipp, rtp } = await network.callee(t);
+    await page.driver.fill('#number', OUTSIDE);
+    await page.press('Enter');
+    await shows(page, 'active');
+    await Promise.all([hears(rtp, 'caller', 'the phone'), hears(page, 'callee', 'the page')]);
+    await page.click('#hangup');
+    await sipp.done();
+    await page.driver.fill('#number', PREMIUM);
+    await page.press('Enter');
+    await shows(page, 'Premium numbers are barred');
+  });
+
+  test('a React hook', async (t) => {
+    const { outputFiles } = await build({
+      entryPoints: [fileURLToPath(new URL('../../../examples/react/app.jsx', import.meta.url))], write: false,
+      bundle: true, format: 'esm', target: 'es2022', define: { 'process.env.NODE_ENV': '"production"' }, logLevel: 'error',
+      nodePaths: [fileURLToPath(new URL('../node_modules', import.meta.url))],
+    });
+    pages.put('/examples/react/app.js', outputFiles[0].text);
+    const page = await open(t, '/examples/react/index.html');
+    await shows(page, 'ready');
+    const { sipp, rtp } = await network.callee(t);
+    await page.driver.fill('#number', OUTSIDE);
+    await page.press('Enter');
+    await shows(page, `${OUTSIDE}: active`);
+    await hears(rtp, 'caller', 'the phone');
+    await page.click('#mute');
+    await page.shows('#mute[aria-pressed="true"]');
+    await page.click('#hangup');
+    await sipp.done();
+    const second = await network.caller(t);
+    await page.shows('#answer');
+    await page.click('#answer');
+    await hears(second.rtp, 'caller', 'the phone that called');
+    await page.click('#hangup');
+    await second.sipp.done();
+  });
+
+  test('<ringback-call> with a token for one destination', async (t) => {
+    pages.answer('/token', () => visitorToken(network.secret, OUTSIDE));
+    t.after(() => pages.answer('/token', () => network.token('alice')));
+    const page = await open(t, '/examples/click-to-call/index.html');
+    const { sipp, rtp } = await network.callee(t);
+    await page.click('ringback-call');
+    await page.shows('ringback-call[state="active"]');
+    await Promise.all([hears(rtp, 'caller', 'the hotline'), hears(page, 'callee', 'the visitor')]);
+    await page.driver.evaluate(() => document.querySelector('ringback-call').hangup());
+    await page.shows('ringback-call[state="idle"]');
+    await sipp.done();
+    await page.driver.evaluate((number) => document.querySelector('ringback-call').setAttribute('to', number), '+442079460111');
+    await page.click('ringback-call');
+    await page.shows('ringback-call[state="failed"]');
+  });
+});
+
+describe('what the guide shows', () => {
+  const blocks = [...GUIDE.matchAll(/^```(html|js)\n([^]*?)^```$/gm)].map(([, language, text]) => ({ language, text }));
+  const here = (text) => text.replaceAll('https://gw.example/ringback.js', '/web/ringback.js').replaceAll('wss://gw.example/phone', network.phoneUrl);
+
+  test('the first page calls', async (t) => {
+    const [first] = blocks;
+    const [, script] = first.text.match(/<script type="module">([^]*)<\/script>/);
+    pages.put('/guide.js', here(script));
+    pages.put('/guide.html', first.text.replace(/<script type="module">[^]*<\/script>/, '<script type="module" src="/guide.js"></script>'));
+    const page = await open(t, '/guide.html');
+    const { sipp, rtp } = await network.callee(t);
+    await page.click('#call');
+    await hears(rtp, 'caller', 'the phone');
+    await page.close();
+    await sipp.done();
+  });
+
+  test('every other example runs in a call', async (t) => {
+    const page = await open(t, '/bench.html');
+    await until(() => page.driver.evaluate(() => Boolean(globalThis.bench)), 'the page’s script');
+    const { sipp, rtp } = await network.callee(t);
+    await page.driver.evaluate(async (options, number) => {
+      globalThis.phone = globalThis.bench.open(options);
+      await globalThis.phone.start();
+      globalThis.call = await globalThis.phone.call(number);
+      await new Promise((resolve) => { globalThis.call.on('quality', resolve); });
+    }, network.options('alice'), OUTSIDE);
+    await rtp.hear(0.5);
+    const scripts = blocks.filter(({ language }) => language === 'js');
+    assert.ok(scripts.length >= 5, 'examples in the guide');
+    for (const { text } of scripts) {
+      const failed = await page.page.evaluate(`(async () => {
+        const { Phone, PhoneError } = globalThis.bench;
+        const { phone, call } = globalThis;
+        const shown = [];
+        const show = (...words) => shown.push(words.join(' '));
+        ${here(text).replace(/^import .*$/gm, '')}
+      })().then(() => null, (error) => String(error.stack))`);
+      assert.equal(failed, null, text);
+    }
+    await page.driver.evaluate(() => globalThis.call.hangup());
+    await sipp.done();
+  });
+});
+
+test('a page without a gateway is told what helps', async (t) => {
+  const page = await open(t, '/bench.html');
+  await until(() => page.driver.evaluate(() => Boolean(globalThis.bench)), 'the page’s script');
+  const error = await page.driver.evaluate(async () => {
+    const phone = globalThis.bench.open({ url: 'ws://127.0.0.1:9/phone', log: 'silent' });
+    return phone.start().catch(({ code, remedies, fatal }) => ({ code, remedies, fatal }));
+  });
+  assert.equal(error.code, 'unreachable');
+  assert.notEqual(error.remedies.length, 0);
+});
