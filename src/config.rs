@@ -4,6 +4,7 @@
 //! the demo dial plan, no tokens. With a file ([`Config::load`]) every value is checked and a wrong one is told with file
 //! and line. Docs: `docs/configuration.md`.
 
+mod api;
 mod error;
 pub mod profile;
 mod raw;
@@ -29,6 +30,7 @@ use crate::signal::{TokenVerifier, Turn};
 use crate::sip::Host;
 use crate::switch::PhonesConfig;
 
+pub use api::{Api, ApiToken, Webhook, wants};
 pub use error::{ConfigError, LoadError, Problem};
 pub use trunk::TrunkConfig;
 
@@ -70,6 +72,12 @@ pub struct Config {
     pub control: Option<PathBuf>,
     /// Where the dialogs that stand are written down, so that the next start can end those left behind; `None`: nowhere.
     pub journal: Option<PathBuf>,
+    /// Call control over HTTP; off where there is none.
+    pub api: Option<Api>,
+    /// Who is told of what happens.
+    pub webhooks: Vec<Webhook>,
+    /// The folder in which what waits for a web hook is kept; `None`: in memory alone.
+    pub spool: Option<PathBuf>,
     /// The embedded default: run the test phone beside the gateway.
     pub test_phone: bool,
 }
@@ -154,6 +162,11 @@ pub enum Auth {
 pub struct Secret(Vec<u8>);
 
 impl Secret {
+    /// These bytes.
+    pub fn of(bytes: &[u8]) -> Secret {
+        Secret(bytes.to_vec())
+    }
+
     /// The secret itself.
     pub fn reveal(&self) -> &[u8] {
         &self.0
@@ -252,6 +265,9 @@ impl Config {
             grace: Duration::ZERO,
             control: None,
             journal: None,
+            api: None,
+            webhooks: Vec::new(),
+            spool: None,
             test_phone: true,
         })
     }
@@ -379,6 +395,9 @@ impl Reader<'_> {
             grace: Duration::from_secs(raw.shutdown.grace_seconds.unwrap_or(0)),
             control: self.own_file(raw.control.socket.as_deref(), "RUNTIME_DIRECTORY", "control.sock"),
             journal: self.own_file(raw.journal.file.as_deref(), "STATE_DIRECTORY", "calls.journal"),
+            api: raw.api.as_ref().map(|section| self.api(section)).transpose()?,
+            webhooks: self.webhooks(&raw.webhook)?,
+            spool: self.own_file(raw.events.spool.as_deref(), "STATE_DIRECTORY", "events"),
             test_phone: false,
             http,
             sip,

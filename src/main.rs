@@ -2,6 +2,9 @@
 
 #![allow(clippy::disallowed_methods)] // the shell: this is where time comes from
 
+#[path = "main/show.rs"]
+mod show;
+
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -103,6 +106,39 @@ enum Command {
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,
     },
+    /// List the calls of the running gateway
+    Calls {
+        /// Print them as JSON
+        #[arg(long)]
+        json: bool,
+        /// Its control socket, instead of [control] socket
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+    },
+    /// Show one call of the running gateway: its legs, how they sound, what has become of it
+    Call {
+        /// The call's id
+        id: String,
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+        /// Its control socket, instead of [control] socket
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+    },
+    /// End one call of the running gateway
+    Hangup {
+        /// The call's id
+        id: String,
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
+        /// Its control socket, instead of [control] socket
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+    },
+    /// Print the description of call control over HTTP (OpenAPI 3.1)
+    Openapi,
     /// Print the JSON Schema of the browser protocol
     Schema,
 }
@@ -149,6 +185,15 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
             println!("{}", serde_json::to_string_pretty(&ask(file, socket, "status")?)?);
             Ok(())
         }
+        Some(Command::Calls { json, socket }) => shown(&ask(file, socket, "calls")?, json, show::calls),
+        Some(Command::Call { id, json, socket }) => shown(&ask(file, socket, &format!("call {id}"))?, json, show::call),
+        Some(Command::Hangup { id, json, socket }) => {
+            shown(&ask(file, socket, &format!("hangup {id}"))?, json, |_| "the call is ended\n".to_owned())
+        }
+        Some(Command::Openapi) => {
+            print!("{}", ringback::gateway::openapi());
+            Ok(())
+        }
         Some(Command::Check) => check(file),
         Some(Command::Route { user, number, trunk, at, caller_id, answer, class, json }) => {
             let caller = Caller { user, class, caller_id, ..Caller::default() };
@@ -163,6 +208,15 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Prints an answer, for a program or for a person.
+fn shown(answer: &serde_json::Value, json: bool, person: impl Fn(&serde_json::Value) -> String) -> anyhow::Result<()> {
+    match json {
+        true => println!("{}", serde_json::to_string_pretty(answer)?),
+        false => print!("{}", person(answer)),
+    }
+    Ok(())
 }
 
 fn load(file: Option<&Path>) -> anyhow::Result<Config> {
@@ -355,7 +409,7 @@ fn start_log(log: &Log) -> anyhow::Result<impl Fn(&Log) -> Result<(), String> + 
 
 /// Tells a person where to go, and a test what was bound.
 fn announce(ready: &Ready) {
-    tracing::info!(http = %ready.http, media = ?ready.media, sip_udp = ?ready.sip_udp, sip_tcp = ?ready.sip_tcp, "listening");
+    tracing::info!(http = %ready.http, api = ?ready.api, media = ?ready.media, sip_udp = ?ready.sip_udp, sip_tcp = ?ready.sip_tcp, "listening");
     let host =
         if ready.http.ip().is_loopback() { format!("localhost:{}", ready.http.port()) } else { ready.http.to_string() };
     let scheme = if ready.https { "https" } else { "http" };

@@ -36,7 +36,7 @@ impl From<End> for Side {
 
 /// Something that happened. `call` is the call's id: 16 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-#[serde(tag = "event", deny_unknown_fields)]
+#[serde(tag = "event")]
 #[non_exhaustive]
 pub enum Notice {
     /// A call has begun.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Trunk;
@@ -75,7 +76,7 @@ impl Refused {
 }
 
 /// How a trunk stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TrunkState {
     /// Its name in the configuration.
     pub name: String,
@@ -90,7 +91,7 @@ pub struct TrunkState {
 }
 
 /// How a target of a trunk stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TargetState {
     /// Address and port.
     pub address: SocketAddr,

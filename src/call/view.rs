@@ -70,10 +70,8 @@ pub struct CallView {
     /// Whether a transfer is under way.
     pub transferring: bool,
     /// What became of transfers so far.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub transfers: Vec<TransferRecord>,
     /// When one party's sound did not reach the other, and why.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub no_audio: Vec<NoAudioRecord>,
 }
 

@@ -182,6 +182,27 @@ pub enum Problem {
     /// A name that cannot stand in logs and plans.
     #[error("trunk name \"{0}\": letters, digits, '-', '_' and '.' only, at most 64")]
     TrunkName(String),
+    /// Call control that nobody could be told from anybody by.
+    #[error("[api] has no token: say [[api.token]] with `name`, `scopes`, and `sha256`, `token_file` or `token_env`")]
+    NoApiToken,
+    /// Not exactly one way to know a token.
+    #[error("[[api.token]] takes exactly one of sha256, token_file and token_env")]
+    ApiTokenChoice,
+    /// A token or secret that could be guessed.
+    #[error("this secret has {0} bytes; it takes at least 32, e.g. `openssl rand -hex 32`")]
+    ShortToken(usize),
+    /// An environment variable that is not set.
+    #[error("the environment has no {0}, or it is no text")]
+    NoVariable(String),
+    /// A web hook's URL that is none.
+    #[error("`url`: this is no URL that begins with http:// or https://, without user and password")]
+    HookUrl,
+    /// Not exactly one secret.
+    #[error("[[webhook]] takes exactly one of secret, secret_file and secret_env")]
+    HookSecretChoice,
+    /// Too many web hooks, or one twice.
+    #[error("[[webhook]]: each URL once, and at most {0} of them")]
+    TooManyHooks(usize),
     /// The dial plan folder has no plan in it.
     #[error("no dial plan: {0} has no file ending in .toml")]
     NoPlan(PathBuf),

@@ -39,6 +39,49 @@ pub struct File {
     pub control: Control,
     #[serde(default)]
     pub journal: Journal,
+    pub api: Option<Spanned<Api>>,
+    #[serde(default)]
+    pub webhook: Vec<Spanned<Webhook>>,
+    #[serde(default)]
+    pub events: Events,
+}
+
+/// `[api]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Api {
+    pub listen: Spanned<String>,
+    #[serde(default)]
+    pub token: Vec<Spanned<ApiToken>>,
+}
+
+/// `[[api.token]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiToken {
+    pub name: String,
+    pub sha256: Option<Spanned<String>>,
+    pub token_file: Option<Spanned<String>>,
+    pub token_env: Option<Spanned<String>>,
+    pub scopes: Option<Vec<Spanned<String>>>,
+}
+
+/// `[[webhook]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    pub url: Spanned<String>,
+    pub secret: Option<Spanned<String>>,
+    pub secret_file: Option<Spanned<String>>,
+    pub secret_env: Option<Spanned<String>>,
+    pub events: Option<Vec<Spanned<String>>>,
+}
+
+/// `[events]`
+#[derive(Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Events {
+    pub spool: Option<String>,
 }
 
 /// `[registrar]`

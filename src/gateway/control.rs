@@ -1,5 +1,5 @@
 //! The operator's way in: a Unix socket that the gateway's own user and root may open. One command a connection, a line
-//! each way: `reload`, `drain [SECONDS]`, `status`; the answer is one JSON object.
+//! each way: `reload`, `drain [SECONDS]`, `status`, `calls`, `call ID`, `hangup ID`; the answer is one JSON object.
 
 use std::fs::{File, Permissions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -17,7 +17,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::reload::Request;
-use super::{Event, GatewayError, Tasks, accept_failed};
+use super::{Event, GatewayError, Tasks, accept_failed, api};
+use crate::switch::{CallId, Command, Reply};
 
 /// Where the socket is looked for when nothing says where.
 pub const DEFAULT_SOCKET: &str = "/run/ringback/control.sock";
@@ -139,7 +140,27 @@ async fn answer(
             tasks.events.send(Event::Status { answer }).await.ok()?;
             serde_json::to_value(answered.await.ok()?).ok()
         }
-        _ => Some(json!({"error": "commands are: reload, drain [SECONDS], status"})),
+        ("calls", None, None) => asked(tasks, Command::List).await,
+        ("call", Some(id), None) => about(tasks, id, Command::Inspect).await,
+        ("hangup", Some(id), None) => about(tasks, id, Command::Hangup).await,
+        _ => Some(json!({"error": "commands are: reload, drain [SECONDS], status, calls, call ID, hangup ID"})),
+    }
+}
+
+/// A command about one call.
+async fn about(tasks: &Tasks, id: &str, command: fn(CallId) -> Command) -> Option<Value> {
+    match id.parse() {
+        Ok(id) => asked(tasks, command(id)).await,
+        Err(_) => Some(json!({"error": "a call's id has 16 hexadecimal digits"})),
+    }
+}
+
+async fn asked(tasks: &Tasks, command: Command) -> Option<Value> {
+    match api::ask(tasks, command).await? {
+        Reply::Call(call) => serde_json::to_value(call).ok(),
+        Reply::Calls(calls) => Some(json!({"calls": serde_json::to_value(calls).ok()?})),
+        Reply::Gone => Some(json!({"ended": true})),
+        Reply::Refused(denial) => Some(json!({"error": denial.text})),
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rand::rngs::StdRng;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::cdr::CdrWriter;
+use super::events::Events;
 use super::hooks::Hooks;
 use super::journal::Journal;
 use super::left::LeftCalls;
@@ -20,7 +21,7 @@ use crate::call::Now;
 use crate::config::Config;
 use crate::sdp::MediaReport;
 use crate::sip::{Flow, Transport};
-use crate::switch::{Admission, CallId, Input, Output, SocketId, Switch};
+use crate::switch::{Admission, CallId, Input, Output, Reply, SocketId, Switch};
 
 /// Events taken before outputs and timers get their turn.
 const BATCH: usize = 128;
@@ -48,6 +49,11 @@ pub(super) struct Driver {
     pub(super) journal: Option<Journal>,
     /// The dialogs that an earlier gateway has left behind.
     pub(super) left: LeftCalls,
+    /// Those who watch.
+    pub(super) events: Events,
+    /// Who controls calls from outside and waits for an answer, by the command's number.
+    pub(super) commands: HashMap<u64, oneshot::Sender<Reply>>,
+    pub(super) next_command: u64,
     /// Where the wish for a reload goes.
     pub(super) reloads: mpsc::Sender<super::reload::Request>,
 }
@@ -179,6 +185,7 @@ impl Driver {
         let before = std::mem::replace(&mut self.cdr, cdr);
         self.tasks.tracker.spawn(before.finish()); // what waits there is written to its end
         self.settings.take(&config);
+        self.events.reload(&config.webhooks);
         self.pool.reload(&config.media);
         self.sip.dns.set_servers(&config.sip.dns);
         let is_trunk = |name: &str| config.trunks.iter().any(|trunk| trunk.trunk.name == name);
@@ -240,6 +247,11 @@ impl Driver {
                 if let Some((config, cdr, answer)) = offer.wanted() {
                     let _ = answer.send(self.reload(config, cdr)); // whoever asked does not wait any more
                 }
+            }
+            Event::Command { command, answer } => {
+                self.next_command += 1;
+                self.commands.insert(self.next_command, answer);
+                self.input(Input::Command { number: self.next_command, command });
             }
             Event::Drain { grace } => self.drain(grace),
             Event::SipAccepted { connection, reply } => {
@@ -312,7 +324,12 @@ impl Driver {
                     }
                 }
                 Output::LeftEnded { number, over } => self.left_ended(number, over),
-                Output::Reply { .. } | Output::Event(_) => {}
+                Output::Reply { number, reply } => {
+                    if let Some(answer) = self.commands.remove(&number) {
+                        let _ = answer.send(*reply); // whoever asked does not wait any more
+                    }
+                }
+                Output::Event(notice) => self.events.publish(now().unix_ms, *notice),
                 Output::Cdr(cdr) => self.cdr.write(&cdr),
                 Output::Idle => idle = true,
             }
@@ -344,6 +361,7 @@ impl Driver {
 
     /// Lets the sockets' writers send what is queued, ends every task, then the threads.
     async fn finish(mut self) {
+        self.events.finish();
         self.sockets.clear(); // each outbox ends: its task sends what waits and closes
         self.tasks.stop.cancel();
         self.tasks.tracker.close();

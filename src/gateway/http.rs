@@ -176,6 +176,21 @@ pub(super) async fn serve(listener: TcpListener, tls: Option<watch::Receiver<Tls
         .merge(whip::routes(&app))
         .fallback(get(page))
         .with_state(app);
+    serve_connections(listener, tls, router, connections, tasks).await;
+}
+
+/// Another door, with connections of its own.
+pub(super) async fn serve_router(listener: TcpListener, router: Router, connections: usize, tasks: Tasks) {
+    serve_connections(listener, None, router, Arc::new(Semaphore::new(connections)), tasks).await;
+}
+
+async fn serve_connections(
+    listener: TcpListener,
+    tls: Option<watch::Receiver<TlsServer>>,
+    router: Router,
+    connections: Arc<Semaphore>,
+    tasks: Tasks,
+) {
     loop {
         let accepted = tokio::select! {
             () = tasks.stop.cancelled() => return,

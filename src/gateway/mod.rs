@@ -4,11 +4,13 @@
 //! Every task is owned: tasks run in one [`TaskTracker`], are told to stop by one token and are waited for. Every queue
 //! has a bound, stated where it is made.
 
+mod api;
 mod cdr;
 pub mod control;
 mod dns;
 mod driver;
 mod error;
+mod events;
 mod hooks;
 mod http;
 mod journal;
@@ -17,6 +19,7 @@ mod life;
 mod listeners;
 mod notify;
 mod pool;
+mod post;
 mod reload;
 mod sip;
 mod sip_stream;
@@ -34,6 +37,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::switch::{Input, SocketId};
 
+pub use api::openapi::document as openapi;
 pub use error::GatewayError;
 pub use reload::{Outcome, Source};
 pub use start::{Gateway, Ready};
@@ -52,6 +56,8 @@ enum Event {
     SocketOpened { socket: SocketId, peer: std::net::SocketAddr, rings: bool, outbox: mpsc::Sender<ws::Frame> },
     /// Somebody on this machine asks how everything stands.
     Status { answer: oneshot::Sender<crate::switch::Status> },
+    /// Somebody controls calls from outside.
+    Command { command: crate::switch::Command, answer: oneshot::Sender<crate::switch::Reply> },
     /// Work by this configuration from now on; the answer says what became of it.
     Reload(reload::Offer),
     /// Take no new calls, and end with the last one; without a grace time as configured.

@@ -210,6 +210,8 @@ impl Bound {
             ("[log] format", format!("{:?}", config.log.json)),
             ("[control] socket", format!("{:?}", config.control)),
             ("[journal] file", format!("{:?}", config.journal)),
+            ("[api] listen", format!("{:?}", config.api.as_ref().map(|api| api.listen))),
+            ("[events] spool", format!("{:?}", config.spool)),
         ];
         Bound { keys, calls: config.limits.calls }
     }

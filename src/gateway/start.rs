@@ -11,9 +11,11 @@ use rand::{Rng, TryRng};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use super::api::Api;
 use super::cdr::CdrWriter;
 use super::dns::Dns;
 use super::driver::{self, Driver, Phase};
+use super::events::Events;
 use super::hooks::Hooks;
 use super::http::{self, About, App, Door, Origins};
 use super::journal::Journal;
@@ -27,7 +29,7 @@ use super::sip::Sip;
 use super::sip_stream::{self, Connections};
 use super::{Ask, GatewayError, Source, Tasks, control, sip_udp};
 use crate::codec::Codec;
-use crate::config::{Auth, Config, TEST_PHONE_TRUNK, TrunkConfig};
+use crate::config::{ApiToken, Auth, Config, TEST_PHONE_TRUNK, TrunkConfig};
 use crate::net::tls::{TlsClient, TlsServer, Trust};
 use crate::sdp::{Band, CodecPolicy};
 use crate::sip::{Advertised, Flow, Listener, Target, Timers, Transport, UaConfig};
@@ -43,6 +45,7 @@ pub struct Gateway {
     /// What it shows to those who connect by https.
     https: Option<Arc<watch::Sender<TlsServer>>>,
     app: App,
+    api: Option<(TcpListener, Api)>,
     listeners: Listeners,
     test_phone: Option<TestPhone>,
     tasks: Tasks,
@@ -59,6 +62,8 @@ pub struct Ready {
     pub http: SocketAddr,
     /// Whether that is https and wss.
     pub https: bool,
+    /// Call control, where it is on.
+    pub api: Option<SocketAddr>,
     /// Browsers' media, one address a worker.
     pub media: Vec<SocketAddr>,
     /// SIP over UDP.
@@ -85,6 +90,7 @@ impl Gateway {
         let http = TcpListener::bind(config.http.listen)
             .await
             .map_err(|error| bind_error("the page and WebSockets", config.http.listen, "[http] listen", error))?;
+        let api = bind_api(&config).await?;
         let listeners = Listeners::bind(&config.sip)?;
         warn_of_tls(&config, SystemTime::now());
         let identity = Identity::generate()?;
@@ -109,6 +115,7 @@ impl Gateway {
         let ready = Ready {
             http: local(http.local_addr())?,
             https: config.http.tls.is_some(),
+            api: api.as_ref().map(|api| local(api.local_addr())).transpose()?,
             media: pool.browser_addresses(),
             sip_udp: listeners.of(Transport::Udp),
             sip_tcp: listeners.of(Transport::Tcp),
@@ -123,6 +130,10 @@ impl Gateway {
         let (settings, door) = Settings::new(&config, &listeners, https.clone());
         let app = App::new(tasks.clone(), door, settings.sockets.clone(), watched);
         let (reload, reloads) = mpsc::channel(reload::QUEUE);
+        let boot = driver::now().unix_ms;
+        let events = Events::new(boot, &config.webhooks, config.spool.clone(), tasks.clone());
+        let tokens = settings.api_tokens.subscribe();
+        let api = api.map(|listener| (listener, Api::new(tasks.clone(), tokens, events.stream())));
         let sip = sip(&config, &listeners, &tasks, &mut seeds);
         let advertise = listeners.advertised(&config)?;
         let switch = Switch::new(switch_config(config, advertise, trunks, &identity, &mut seeds));
@@ -143,9 +154,12 @@ impl Gateway {
             phase: Phase::Serving,
             journal,
             left: LeftCalls::new(now, left.unwrap_or_default()),
+            events,
+            commands: HashMap::new(),
+            next_command: 0,
             reloads: reload,
         };
-        Ok(Gateway { driver, http, https, app, listeners, test_phone, tasks, control, reloads, notifier, ready })
+        Ok(Gateway { driver, http, https, app, api, listeners, test_phone, tasks, control, reloads, notifier, ready })
     }
 
     /// Where it is reached.
@@ -173,6 +187,9 @@ impl Gateway {
         let places = sip_stream::places(&limits);
         for listener in self.listeners.streams {
             tasks.tracker.spawn(sip_stream::accept(listener, places.clone(), limits, tasks.clone()));
+        }
+        if let Some((listener, api)) = self.api {
+            tasks.tracker.spawn(super::api::serve(listener, api));
         }
         let driver = self.driver.run(asks);
         tokio::join!(http::serve(self.http, https, self.app), driver);
@@ -209,6 +226,8 @@ pub(super) struct Settings {
     pub(super) sockets: Arc<Semaphore>,
     places: usize,
     door: watch::Sender<Door>,
+    /// Who may control calls.
+    api_tokens: watch::Sender<Vec<ApiToken>>,
     shown: Option<Arc<watch::Sender<TlsServer>>>,
     /// The same of `[http]`.
     https: Option<Arc<watch::Sender<TlsServer>>>,
@@ -234,6 +253,7 @@ impl Settings {
             sockets: Arc::new(Semaphore::new(places)),
             places,
             door,
+            api_tokens: watch::Sender::new(api_tokens(config)),
             shown: listeners.tls.clone(),
             https,
             http: config.http.listen,
@@ -269,6 +289,7 @@ impl Settings {
         warn_of_tls(config, SystemTime::now());
         self.grace = config.grace;
         self.door.send_replace(door(config));
+        self.api_tokens.send_replace(api_tokens(config));
         let wanted = config.limits.sockets;
         if wanted > self.places {
             self.sockets.add_permits(wanted - self.places);
@@ -298,6 +319,20 @@ impl Settings {
             limits,
         }
     }
+}
+
+/// The listener of call control. It has no TLS: off this machine something has to stand in front.
+async fn bind_api(config: &Config) -> Result<Option<TcpListener>, GatewayError> {
+    let Some(api) = &config.api else { return Ok(None) };
+    if !api.listen.ip().is_loopback() {
+        tracing::warn!(listen = %api.listen, "[api] is reached without TLS: whoever is in between reads its tokens");
+    }
+    let bound = TcpListener::bind(api.listen).await;
+    bound.map(Some).map_err(|error| bind_error("call control", api.listen, "[api] listen", error))
+}
+
+fn api_tokens(config: &Config) -> Vec<ApiToken> {
+    config.api.as_ref().map(|api| api.tokens.clone()).unwrap_or_default()
 }
 
 fn door(config: &Config) -> Door {

@@ -1,5 +1,6 @@
 //! How everything stands, for people and monitors: `GET /status`. No secrets, no numbers of callers.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Now, Switch};
@@ -10,7 +11,7 @@ use crate::sip::register::RegisterState;
 use crate::sip::registrar::RegistrarCounters;
 
 /// How everything stands.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Status {
     /// New calls are refused.
     pub draining: bool,
@@ -31,7 +32,7 @@ pub struct Status {
 }
 
 /// How the calls sound, by the worse direction of each in its last second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct SoundStatus {
     /// Calls of which it is known.
     pub measured: usize,
@@ -60,7 +61,7 @@ impl SoundStatus {
 }
 
 /// How a trunk stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TrunkStatus {
     /// Calls, health and targets.
     #[serde(flatten)]
@@ -70,7 +71,7 @@ pub struct TrunkStatus {
 }
 
 /// How a registration of ours stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum RegistrationStatus {
     /// None: before the start and after the end.
@@ -97,7 +98,7 @@ pub enum RegistrationStatus {
 }
 
 /// What the registrar of phones has and has done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RegistrarStatus {
     /// Users with a phone.
     pub users: usize,

@@ -7,6 +7,7 @@ mod cli;
 mod killed;
 mod plans;
 mod reload;
+mod rest;
 mod session;
 mod shutdown;
 mod sip_websocket;

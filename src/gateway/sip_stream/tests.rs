@@ -62,7 +62,11 @@ impl Side {
                     self.connections.closed(flow);
                     return input;
                 }
-                Event::SocketOpened { .. } | Event::Status { .. } | Event::Reload(_) | Event::Drain { .. } => {
+                Event::SocketOpened { .. }
+                | Event::Status { .. }
+                | Event::Command { .. }
+                | Event::Reload(_)
+                | Event::Drain { .. } => {
                     panic!("no browser and no operator here")
                 }
             }

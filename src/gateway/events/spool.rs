@@ -1,0 +1,293 @@
+//! What waits for a web hook: one file an event in a folder of the hook's own, so that a restart loses nothing; in memory
+//! where there is no folder or the disk takes nothing more. Bounded either way; what finds no room is counted and lost.
+//!
+//! Events of one subject stand in one lane, in order; lanes do not wait for one another. A file is named
+//! `NUMBER.LANE.json`. Nothing is forced to the platter: a power cut may cost the last events, a crash costs none.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::Happened;
+
+/// Deliveries at once for one web hook.
+pub(super) const LANES: usize = 8;
+/// How much of its URL's SHA-256 names a hook's folder, in bytes.
+const NAME_BYTES: usize = 8;
+/// The name of a file that is being written.
+const DRAFT: &str = "draft";
+
+/// How much may wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Events.
+    pub(super) events: usize,
+    /// Their bytes on disk.
+    pub(super) bytes: u64,
+    /// Of those events, such as are in memory.
+    pub(super) in_memory: usize,
+}
+
+impl Default for Room {
+    fn default() -> Room {
+        Room { events: 20_000, bytes: 128 * 1024 * 1024, in_memory: 1000 }
+    }
+}
+
+/// One event that waits.
+#[derive(Debug)]
+struct Waiting {
+    bytes: u64,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    File(PathBuf),
+    Memory(String),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Spool {
+    folder: Option<PathBuf>,
+    lanes: [VecDeque<Waiting>; LANES],
+    room: Room,
+    next: u64,
+    events: usize,
+    bytes: u64,
+    in_memory: usize,
+    /// Events that found no room, or could not be read again.
+    pub(super) lost: u64,
+}
+
+impl Spool {
+    /// Opens a hook's folder below `root`, with what an earlier gateway has left there.
+    pub(super) async fn open(root: Option<&Path>, url: &str, room: Room) -> Spool {
+        let name: String = Sha256::digest(url.as_bytes()).iter().take(NAME_BYTES).map(|b| format!("{b:02x}")).collect();
+        let folder = root.map(|root| root.join(name));
+        let mut spool = Spool {
+            folder: None,
+            lanes: Default::default(),
+            room,
+            next: 1,
+            events: 0,
+            bytes: 0,
+            in_memory: 0,
+            lost: 0,
+        };
+        let Some(folder) = folder else { return spool };
+        match spool.look(&folder).await {
+            Ok(()) => spool.folder = Some(folder),
+            Err(error) => {
+                tracing::error!(folder = %folder.display(), %error, "events for a web hook wait in memory alone");
+            }
+        }
+        spool
+    }
+
+    /// Takes up what is in the folder, which is made where there is none: it is the gateway's own alone.
+    async fn look(&mut self, folder: &Path) -> io::Result<()> {
+        let own = folder.to_owned();
+        let make = move || std::fs::DirBuilder::new().recursive(true).mode(0o700).create(own);
+        tokio::task::spawn_blocking(make).await.map_err(io::Error::other)??;
+        let mut found = Vec::new();
+        let mut entries = tokio::fs::read_dir(folder).await?;
+        while let Some(entry) = entries.next_entry().await? {
+            let name = entry.file_name().into_string().unwrap_or_default();
+            match number_and_lane(&name) {
+                Some((number, lane)) => found.push((number, lane, entry.path(), entry.metadata().await?.len())),
+                None if name == DRAFT => {} // what was being written when the gateway was killed: it is written over
+                None => tracing::warn!(file = %entry.path().display(), "this is no event that waits"),
+            }
+        }
+        found.sort_unstable();
+        for (number, lane, path, bytes) in found {
+            self.next = number + 1;
+            self.push(lane, Waiting { bytes, place: Place::File(path) });
+        }
+        if self.events > 0 {
+            tracing::info!(events = self.events, "events of an earlier run wait for a web hook");
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, lane: usize, waiting: Waiting) {
+        self.events += 1;
+        self.bytes += waiting.bytes;
+        self.in_memory += usize::from(matches!(waiting.place, Place::Memory(_)));
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.push_back(waiting);
+        }
+    }
+
+    /// An event waits from now on.
+    pub(super) async fn put(&mut self, event: &Happened) {
+        let bytes = event.json.len() as u64;
+        if self.events >= self.room.events || self.bytes + bytes > self.room.bytes {
+            return self.lose();
+        }
+        let number = self.next;
+        self.next += 1;
+        let lane = lane_of(&event.subject);
+        let place = match self.write(number, lane, &event.json).await {
+            Some(path) => Place::File(path),
+            None if self.in_memory < self.room.in_memory => Place::Memory(event.json.clone()),
+            None => return self.lose(),
+        };
+        self.push(lane, Waiting { bytes, place });
+    }
+
+    /// Whole or not at all: a file has its name when it has its text.
+    async fn write(&self, number: u64, lane: usize, json: &str) -> Option<PathBuf> {
+        let folder = self.folder.as_ref()?;
+        let path = folder.join(format!("{number:016x}.{lane}.json"));
+        let draft = folder.join(DRAFT);
+        let written = async {
+            tokio::fs::write(&draft, json).await?;
+            tokio::fs::rename(&draft, &path).await
+        };
+        match written.await {
+            Ok(()) => Some(path),
+            Err(error) => {
+                tracing::error!(%error, "an event for a web hook is not written: it waits in memory");
+                None
+            }
+        }
+    }
+
+    fn lose(&mut self) {
+        self.lost += 1;
+        if self.lost.is_power_of_two() {
+            tracing::error!(lost = self.lost, waiting = self.events, "events for a web hook find no room and are lost");
+        }
+    }
+
+    /// The text of a lane's first event; what cannot be read is lost.
+    pub(super) async fn first(&mut self, lane: usize) -> Option<String> {
+        loop {
+            let path = match &self.lanes.get(lane)?.front()?.place {
+                Place::Memory(json) => return Some(json.clone()),
+                Place::File(path) => path.clone(),
+            };
+            match tokio::fs::read_to_string(&path).await {
+                Ok(json) => return Some(json),
+                Err(error) => {
+                    tracing::error!(file = %path.display(), %error, "an event that waits cannot be read");
+                    self.lose();
+                    self.done(lane).await;
+                }
+            }
+        }
+    }
+
+    /// A lane's first event waits no more.
+    pub(super) async fn done(&mut self, lane: usize) {
+        let Some(waiting) = self.lanes.get_mut(lane).and_then(VecDeque::pop_front) else { return };
+        self.events -= 1;
+        self.bytes -= waiting.bytes;
+        match waiting.place {
+            Place::Memory(_) => self.in_memory -= 1,
+            Place::File(path) => {
+                if let Err(error) = tokio::fs::remove_file(&path).await {
+                    tracing::warn!(file = %path.display(), %error, "an event that was sent stays on disk: it is sent again");
+                }
+            }
+        }
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.events == 0
+    }
+
+    /// Events that would be lost with the process.
+    pub(super) fn in_memory(&self) -> usize {
+        self.in_memory
+    }
+}
+
+/// `NUMBER.LANE.json`
+fn number_and_lane(name: &str) -> Option<(u64, usize)> {
+    let (number, lane) = name.strip_suffix(".json")?.split_once('.')?;
+    let lane = lane.parse().ok().filter(|lane| *lane < LANES)?;
+    Some((u64::from_str_radix(number, 16).ok()?, lane))
+}
+
+/// The same subject always has the same lane (FNV-1a).
+fn lane_of(subject: &str) -> usize {
+    let hash = subject
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    (hash % LANES as u64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn event(number: u64, subject: &str) -> Happened {
+        let json = format!("{{\"n\":{number}}}");
+        Happened { number, id: format!("b-{number}"), name: "call.started", subject: subject.to_owned(), json }
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_there_after_a_restart_in_order_and_gone_when_it_was_sent() {
+        let root = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(Some(root.path()), "http://x/", Room::default()).await;
+        for number in 0..5 {
+            spool.put(&event(number, "one")).await;
+        }
+        spool.put(&event(9, "other")).await;
+        drop(spool);
+        let mut spool = Spool::open(Some(root.path()), "http://x/", Room::default()).await;
+        let (one, other) = (lane_of("one"), lane_of("other"));
+        assert_ne!(one, other);
+        for number in 0..5 {
+            assert_eq!(spool.first(one).await.unwrap(), format!("{{\"n\":{number}}}"));
+            spool.done(one).await;
+        }
+        assert_eq!(spool.first(one).await, None);
+        assert_eq!(spool.first(other).await.as_deref(), Some("{\"n\":9}"));
+        spool.put(&event(10, "other")).await;
+        spool.done(other).await;
+        assert_eq!(spool.first(other).await.as_deref(), Some("{\"n\":10}"), "numbers go on after a restart");
+        spool.done(other).await;
+        assert!(spool.is_empty());
+        let other_hook = Spool::open(Some(root.path()), "http://y/", Room::default()).await;
+        assert!(other_hook.is_empty(), "each hook has a folder of its own");
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_room_is_counted() {
+        let root = tempfile::tempdir().unwrap();
+        let room = Room { events: 3, bytes: 1000, in_memory: 1 };
+        let mut spool = Spool::open(Some(root.path()), "http://x/", room).await;
+        for number in 0..5 {
+            spool.put(&event(number, "one")).await;
+        }
+        assert_eq!((spool.events, spool.lost), (3, 2));
+        let mut small = Spool::open(None, "http://x/", Room { bytes: 10, ..room }).await;
+        small.put(&event(1, "one")).await;
+        small.put(&event(2, "one")).await;
+        assert_eq!((small.events, small.in_memory(), small.lost), (1, 1, 1), "by bytes, and by what memory may hold");
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_takes_nothing_leaves_memory() {
+        let root = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(Some(root.path()), "http://x/", Room::default()).await;
+        std::fs::remove_dir_all(spool.folder.as_ref().unwrap()).unwrap();
+        spool.put(&event(1, "one")).await;
+        assert_eq!((spool.in_memory(), spool.lost), (1, 0));
+        assert_eq!(spool.first(lane_of("one")).await.as_deref(), Some("{\"n\":1}"));
+        let file = root.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let nowhere = Spool::open(Some(&file), "http://x/", Room::default()).await;
+        assert!(nowhere.folder.is_none(), "a folder that cannot be made is no reason not to start");
+    }
+}
