@@ -4,9 +4,12 @@ import { Phone } from './ringback.js';
 import { $, button, element, fill, setText, Stored } from './dom.js';
 
 const TEST_MS = 15_000;
+const CHECK_MS = 20_000;
 /** What the meters show: quieter is empty, louder is full. */
 const METER_DB = { empty: -60, full: -6 };
 const VERDICTS = { ready: 'Ready for calls.', degraded: 'Calls will work, but not well.', blocked: 'Calls will not work.' };
+
+const TOO_LONG = { verdict: 'blocked', reasons: [{ text: 'The check took too long.', remedies: ['Look at the network, and check again.'] }] };
 
 /** A level in dB as a meter's width. */
 export function meter(db) {
@@ -112,7 +115,7 @@ export class Devices {
     this.#checking = true;
     this.#endTest();
     setText($('check-note'), 'Trying everything that a call needs…');
-    const report = await Phone.preflight({ ...this.#options, keepCalls: false }).catch((error) => ({ verdict: 'blocked', reasons: [error] }));
+    const report = await Phone.preflight({ ...this.#options, signal: AbortSignal.timeout(CHECK_MS) }).catch(() => TOO_LONG);
     this.#checking = false;
     setText($('check-note'), VERDICTS[report.verdict]);
     showReport(report);
@@ -142,7 +145,7 @@ function showReport({ verdict, microphone, websocketMs, ice, turn, rttMs, jitter
     const remedies = element('ul');
     remedies.className = 'remedies';
     fill(remedies, reason.remedies ?? []);
-    return element('div', element('b', reason.text ?? reason.message), remedies);
+    return element('div', element('b', reason.text), remedies);
   });
   const close = button('Dismiss', { className: 'chip', onClick: () => { $('verdict').hidden = true; $('check').focus(); } });
   $('verdict').dataset.verdict = verdict;

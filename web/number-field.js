@@ -7,7 +7,7 @@ import { icon } from './dom.js';
 const ASK_AFTER_MS = 250;
 const LONG = 15;
 /** The dial plan's words for kinds of numbers, where people have another. */
-const KINDS = { geographic: 'landline', 'toll-free': 'free of charge' };
+const KINDS = { geographic: 'landline', 'toll-free': 'free of charge', number: '' };
 
 export class NumberField {
   #field; #hint; #ask; #onChange; #asked = 0; #timer;
@@ -66,7 +66,8 @@ export class NumberField {
   async #check(number, asked) {
     const check = await this.#ask(number).catch(() => null);
     if (!check || asked !== this.#asked) return;
-    if (check.allowed) this.#say(['Will dial', check.number ?? number, check.kind ? `· ${KINDS[check.kind] ?? check.kind}` : ''].join(' ').trim(), 'good');
+    const kind = KINDS[check.kind] ?? check.kind;
+    if (check.allowed) this.#say(`Will dial ${check.number ?? number}${kind ? ` · ${kind}` : ''}`, 'good');
     else this.#say(check.text, 'problem');
   }
 
