@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::ends::{Speaker, TimeLine, Track};
 use crate::network::Network;
 use crate::peer::rtp::{Packet, from_ulaw, to_ulaw};
-use crate::rows::Row;
+use crate::rows::{Repair, Row};
 use crate::speech::Script;
 use crate::{Options, recorded};
 
@@ -51,6 +51,9 @@ struct Call {
     browser_first: u32,
     phone: Speaker,
     faster: f64,
+    repair: Option<Repair>,
+    /// The browser's last packet, where that was lost.
+    lost: Option<Vec<u8>>,
     from_browser: Network,
     to_browser: Network,
     from_phone: Network,
@@ -122,6 +125,8 @@ impl Call {
             phone: Speaker::phone(script, row, seeds(2)),
             browser_first,
             faster: 1.0 + row.drift_ppm / 1e6,
+            repair: row.repair,
+            lost: None,
             from_browser: Network::new(row.from_browser, seeds(3)),
             to_browser: Network::new(row.to_browser, seeds(4)),
             from_phone: Network::new(row.from_phone, seeds(5)),
@@ -179,9 +184,11 @@ impl Call {
         match event {
             Event::BrowserSays(bytes) => {
                 self.browser_speaks();
-                for at in self.from_browser.carry(self.now) {
-                    let port = Port::Rtp(RtpSlot(0));
-                    self.at(at, Event::Gateway { port, source: address(BROWSER), bytes: bytes.clone() });
+                let arrives = self.from_browser.carry(self.now);
+                self.repair(&arrives);
+                self.lost = arrives.is_empty().then(|| bytes.clone());
+                for at in arrives {
+                    self.at(at, from_browser(bytes.clone()));
                 }
             }
             Event::PhoneSays(bytes) => {
@@ -204,6 +211,16 @@ impl Call {
                 }
             }
             Event::Browser { bytes, .. } => self.at_browser.add(&Packet::parse(&bytes).expect("RTP")),
+        }
+    }
+
+    /// The packet before the one that `arrives` was lost, or not: what repairs it comes with this one, or a round trip later.
+    fn repair(&mut self, arrives: &[Duration]) {
+        let Some(lost) = self.lost.take() else { return };
+        match (self.repair, arrives.first()) {
+            (Some(Repair::Red), Some(&at)) => self.at(at, from_browser(lost)),
+            (Some(Repair::Nack(ms)), _) => self.at(self.now + Duration::from_millis(10 + ms), from_browser(lost)),
+            _ => {}
         }
     }
 
@@ -249,6 +266,11 @@ impl Call {
         }
         while self.bridge.poll_report().is_some() {}
     }
+}
+
+fn from_browser(bytes: Vec<u8>) -> Event {
+    let source = BROWSER.parse().expect("an address");
+    Event::Gateway { port: Port::Rtp(RtpSlot(0)), source, bytes }
 }
 
 /// The share lost of the stream `ssrc` by the first report about it in a compound packet.

@@ -43,13 +43,16 @@ pub struct Options {
     seed: u64,
     /// Calls at once.
     calls: usize,
+    /// Calls through the running gateway, which have no row that is for virtual time alone.
+    real: bool,
 }
 
 impl Options {
     fn rows(&self) -> Vec<Row> {
         let is_named = |row: &Row, name: &str| if name == "quick" { row.quick } else { row.name.starts_with(name) };
+        let fits = |row: &Row| !self.real || row.repair.is_none();
         let wanted = |row: &Row| self.rows.is_empty() || self.rows.iter().any(|name| is_named(row, name));
-        let rows: Vec<Row> = rows::all().into_iter().filter(wanted).collect();
+        let rows: Vec<Row> = rows::all().into_iter().filter(fits).filter(wanted).collect();
         let names = || rows::all().into_iter().map(|row| row.name).collect::<Vec<_>>().join(" ");
         assert!(!rows.is_empty(), "no row of that name; there are: {}", names());
         rows
@@ -77,6 +80,7 @@ fn main() {
         clips: take("--clips").map_or(15, |clips| clips.parse().expect("a number of clips")),
         seed: take("--seed").map_or(1, |seed| seed.parse().expect("a seed")),
         calls: take("--calls").map_or(12, |calls| calls.parse().expect("a number of calls")),
+        real: command == "live",
     };
     assert!(options.clips > 0 && take("--help").is_none(), "see the head of tests/quality/main.rs");
     std::fs::create_dir_all(&options.out).expect("a folder");

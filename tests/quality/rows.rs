@@ -3,6 +3,15 @@
 use crate::ends::Redundancy;
 use crate::network::Weather;
 
+/// What the browser could send on top of its own codec's redundancy, and does not (docs/decisions/0010): for the comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// Each packet holds the one before, too (RFC 2198).
+    Red,
+    /// What is missing is sent again, so many milliseconds after it was missed (RFC 4585), and that is never lost.
+    Nack(u64),
+}
+
 /// One call, both ways at once: the browser speaks to the phone and the phone to the browser.
 #[derive(Debug, Clone)]
 pub struct Row {
@@ -24,6 +33,8 @@ pub struct Row {
     pub alone: bool,
     /// Whether the browser follows our answer to 24 kbit/s of narrowband; 32 kbit/s of all that it hears otherwise.
     pub narrow: bool,
+    /// In virtual time alone.
+    pub repair: Option<Repair>,
 }
 
 impl Row {
@@ -52,7 +63,13 @@ impl Row {
             quick: false,
             alone: false,
             narrow: false,
+            repair: None,
         }
+    }
+
+    /// The same loss with something to repair it.
+    fn repaired(name: &str, percent: f64, burst: f64, repair: Repair) -> Row {
+        Row { repair: Some(repair), ..Row::browser(name, Weather::losing(percent, burst)) }
     }
 
     /// Bad weather on the browser's leg, both ways.
@@ -93,6 +110,12 @@ pub fn all() -> Vec<Row> {
         Row::browser("10", Weather::losing(10.0, 1.0)).quick(),
         Row::browser("burst-5", Weather::losing(5.0, 2.0)).quick(),
         Row::browser("burst-10", Weather::losing(10.0, 2.0)).quick(),
+        Row::repaired("red-3", 3.0, 1.0, Repair::Red),
+        Row::repaired("red-10", 10.0, 1.0, Repair::Red),
+        Row::repaired("red-burst-10", 10.0, 2.0, Repair::Red),
+        Row::repaired("nack-3", 3.0, 1.0, Repair::Nack(60)),
+        Row::repaired("nack-10", 10.0, 1.0, Repair::Nack(60)),
+        Row::repaired("nack-burst-10", 10.0, 2.0, Repair::Nack(60)),
         Row::phone("trunk-1", Weather::losing(1.0, 1.0)).quick(),
         Row::phone("trunk-3", Weather::losing(3.0, 1.0)),
         Row::phone("trunk-5", Weather::losing(5.0, 1.0)).quick(),
