@@ -27,8 +27,9 @@ pub(super) fn begin(cx: &mut Context, id: CallId, origination: Origination) -> (
 }
 
 fn of_browser(cx: &mut Context, id: CallId, request: OutboundRequest) -> (Core, State) {
-    let OutboundRequest { socket, name, to, offer, from, rights, refused } = request;
-    let record = Cdr::begin(id, Direction::Outbound, &rights.caller.user, &to, cx.now.unix_ms);
+    let OutboundRequest { socket, name, to, offer, from, params, rights, refused } = request;
+    let mut record = Cdr::begin(id, Direction::Outbound, &rights.caller.user, &to, cx.now.unix_ms);
+    record.params = params;
     tracing::info!(call = %id, user = record.user, to = record.dialled, "a browser calls");
     let decided = match refused {
         Some(cause) => Err((None, cause)),
@@ -71,6 +72,7 @@ fn of_trunk(cx: &mut Context, id: CallId, request: InboundRequest) -> (Core, Sta
     });
     record.number = Some(parties.number);
     record.from = Some(parties.announcement.from.clone());
+    record.params.clone_from(&parties.announcement.params);
     tracing::info!(call = %id, trunk = request.trunk.name, to = record.dialled, "a trunk calls");
     let (offer, body) = offer_of(&request.request);
     let forwards = request.request.forwards_left();
@@ -79,6 +81,7 @@ fn of_trunk(cx: &mut Context, id: CallId, request: InboundRequest) -> (Core, Sta
     let mut core = Core::new(cx, id, record, Party::Sip(Box::new(leg)));
     core.forwards = forwards;
     core.caller_name = parties.announcement.name;
+    core.verified = parties.announcement.verified;
     let state = decided_on(cx, &mut core, decided);
     (core, state)
 }
@@ -177,12 +180,19 @@ pub(super) fn hunt_for(cx: &mut Context, core: &mut Core, screened: Screened) ->
     let users = match to {
         Destination::Trunks(trunks) => {
             let hops: Vec<Hop> = trunks.iter().flat_map(|trunk| Hop::of_trunk(cx, trunk)).collect();
-            let route = Route { forwards, rights, failover, emergency, ..Route::new(hops, number, from) };
+            let params = core.record.params.clone();
+            let route = Route { forwards, rights, failover, emergency, params, ..Route::new(hops, number, from) };
             return Ok(Hunt::new(vec![Party::Sip(Box::new(TrunkLeg::callee(id, route)))]));
         }
         Destination::Users(users) => users,
     };
-    let announcement = Announcement { from: from.clone(), name: core.caller_name.clone(), to: number.clone() };
+    let announcement = Announcement {
+        from: from.clone(),
+        name: core.caller_name.clone(),
+        to: number.clone(),
+        params: core.record.params.clone(),
+        verified: core.verified,
+    };
     let mut browsers: Vec<_> = users
         .iter()
         .flat_map(|user| cx.directory.browsers(user).into_iter().map(move |socket| (socket, user)))

@@ -1,6 +1,5 @@
 //! A browser's leg: browser protocol v1 on one side, the call's words on the other.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -10,12 +9,12 @@ use super::leg::{Happened, Leg, Progress, Way};
 use super::presence::Presence;
 use super::slots::Loan;
 use super::transfer::{News, TransferTo, TransferWish};
-use super::{CallId, Cause, Context, Origin, Rights, SocketId, Special};
+use super::{CallId, Cause, Context, Origin, Params, Rights, SocketId, Special};
 use crate::sdp::{
     Band, BrowserLocal, BrowserMedia, BrowserOffer, CodecPolicy, Connection, IceCredentials, LegMedia, MediaCommand,
     Side, browser,
 };
-use crate::signal::{ErrorCode, Holder, Party, ServerMessage, TransferState};
+use crate::signal::{ErrorCode, Holder, Party, ServerMessage, TransferState, Verified};
 
 /// What a browser says about one of its calls.
 #[derive(Clone, Debug)]
@@ -77,6 +76,10 @@ pub struct Announcement {
     pub name: Option<String>,
     /// The number called.
     pub to: String,
+    /// What is said of the call.
+    pub params: Params,
+    /// How far the caller's number is vouched for.
+    pub verified: Option<Verified>,
 }
 
 /// A browser's leg of a call.
@@ -299,9 +302,8 @@ impl BrowserLeg {
     /// Offers the browser the call that rings there: at first, and once more when it is back.
     fn announce(&self, cx: &mut Context) {
         let Part::Rings(ringing) = &self.part else { return };
-        let Announcement { from, name, to } = ringing.announcement.clone();
+        let Announcement { from, name, to, params, verified } = ringing.announcement.clone();
         let (id, sdp) = (self.call.to_string(), ringing.sdp.clone());
-        let (params, verified) = (BTreeMap::new(), None);
         self.tell(cx, |call| ServerMessage::Incoming { call, id, from, name, to, sdp, params, verified });
     }
 

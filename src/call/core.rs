@@ -15,6 +15,7 @@ use super::{
     Special, TrunkTried,
 };
 use crate::sdp::{Band, Hears, LegMedia, LegPlan, LegStats, MediaCommand, MediaPlan, MediaStats, RtpSlot, Side};
+use crate::signal::Verified;
 
 /// How long a SIP peer that has been replaced may take to hang up by itself.
 const LEAVE_WITHIN: Duration = Duration::from_secs(4);
@@ -45,6 +46,8 @@ pub(super) struct Core {
     pub longest: Duration,
     /// The caller's name, where he gave one.
     pub caller_name: Option<String>,
+    /// How far a trunk that is believed vouches for the caller's number.
+    pub verified: Option<Verified>,
     /// Who is called when nobody takes the call.
     pub then: Option<Box<Then>>,
     /// The caller's leg has its description.
@@ -119,6 +122,7 @@ impl Core {
             tried: Vec::new(),
             longest: cx.settings.longest_call,
             caller_name: None,
+            verified: None,
             then: None,
             prepared: false,
             fetched: None,

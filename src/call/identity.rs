@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use super::Trunk;
 use super::context::ip_host;
 use super::number::{caller_number, display_name};
+use crate::signal::Verified;
 use crate::sip::{Headers, Host, NameAddr, Request, Scheme, Target, Uri};
 
 /// The caller id of a dial plan that shows none.
@@ -162,6 +163,34 @@ impl Trunk {
         let number = user_of(&party.uri).as_deref().and_then(caller_number);
         let name = party.display.as_deref().and_then(display_name);
         (number.map(|number| self.number_format.normalise(&number)), name)
+    }
+}
+
+impl Trunk {
+    /// How far a trunk that is believed vouches for the number of a caller who shows one: the `verstat` of its
+    /// P-Asserted-Identity or From ([TS 24.229](https://www.3gpp.org/dynareport/24229.htm) section 7.2A.20, with the level of
+    /// attestation that ATIS-1000074 adds).
+    pub fn verified(&self, headers: &Headers) -> Option<Verified> {
+        if !self.identity.trust || wants_privacy(headers) {
+            return None;
+        }
+        headers.addresses("P-Asserted-Identity").iter().chain(headers.from().ok().as_ref()).find_map(verstat)
+    }
+}
+
+/// The attestation in a party's `verstat`: among the parameters of its number, its URI or its address.
+fn verstat(party: &NameAddr) -> Option<Verified> {
+    let user = party.uri.decoded_user().unwrap_or_default();
+    let of_number = user.split(';').skip(1).find_map(|param| {
+        let (name, value) = param.split_once('=')?;
+        name.eq_ignore_ascii_case("verstat").then_some(value)
+    });
+    let value = of_number.or(party.uri.params.value("verstat")).or(party.params.value("verstat"))?;
+    match value.to_ascii_lowercase().as_str() {
+        "tn-validation-passed-a" => Some(Verified::A),
+        "tn-validation-passed-b" => Some(Verified::B),
+        "tn-validation-passed-c" => Some(Verified::C),
+        _ => None,
     }
 }
 

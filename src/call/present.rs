@@ -37,6 +37,7 @@ impl State {
             State::Routing(Routing { hunt, .. })
             | State::Inviting(Inviting { hunt, .. })
             | State::Early(Early { hunt, .. }) => Some(hunt),
+            State::Fetching(fetching) => Some(&fetching.hunt),
             State::Established(Established { transfer: Some(transfer), .. }) => transfer.hunt(),
             _ => None,
         };

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CallId, Cause, Direction, Origin};
+use super::{CallId, Cause, Direction, Origin, Params};
 
 /// What is written down of a call, once, when it is over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,6 +22,9 @@ pub struct Cdr {
     pub sent: Option<String>,
     /// The caller's number as shown to the called side.
     pub from: Option<String>,
+    /// What the page or the trunk has said of the call.
+    #[serde(default, skip_serializing_if = "Params::is_empty")]
+    pub params: Params,
     /// The dial plan's rule that decided.
     pub rule: Option<String>,
     /// The trunks tried, in order.
@@ -190,6 +193,7 @@ impl Cdr {
             number: None,
             sent: None,
             from: None,
+            params: Params::new(),
             rule: None,
             trunks: Vec::new(),
             start: unix_ms,

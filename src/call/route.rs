@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::identity::user_of;
 use super::screening::{self, Destination, Wish};
-use super::{Context, Phone, Rights, Trunk};
+use super::{Context, Params, Phone, Rights, Trunk};
 use crate::dialplan::Failover;
 use crate::sip::{Flow, Headers, Host, NameAddr, Replaces, Scheme, Target, Uri};
 
@@ -110,6 +110,8 @@ pub struct Route {
     pub failover: Failover,
     /// An emergency call: no limit of a trunk holds for it.
     pub emergency: bool,
+    /// What trunks that want to know are told of the call.
+    pub params: Params,
 }
 
 impl Route {
@@ -125,6 +127,7 @@ impl Route {
             rights: None,
             failover: Failover::default(),
             emergency: false,
+            params: Params::new(),
         }
     }
 

@@ -8,8 +8,9 @@ use rand::RngExt as _;
 
 use super::browser_leg::Announcement;
 use super::identity::user_of;
+use super::params;
 use super::trunk_leg::Owner;
-use super::{Cause, Context, FetchRequest, Origin, SocketId, Special, Trunk};
+use super::{Cause, Context, FetchRequest, Origin, Params, SocketId, Special, Trunk};
 use crate::dialplan::{Caller, Decision, Failover, TrunkChoice, Turn};
 use crate::sdp::BrowserOffer;
 use crate::signal::{valid_destination, valid_user};
@@ -39,6 +40,8 @@ pub struct OutboundRequest {
     pub offer: BrowserOffer,
     /// The caller id asked for.
     pub from: Option<String>,
+    /// What its page says of the call.
+    pub params: Params,
     /// Who calls, and what he may.
     pub rights: Rights,
     /// Refused before the dial plan is asked, for this cause.
@@ -154,7 +157,7 @@ pub(super) type Refused = (Option<String>, Cause);
 
 /// What a user wants to call.
 #[derive(Debug)]
-pub(super) struct Wish<'a> {
+pub struct Wish<'a> {
     /// Who wants it.
     pub rights: &'a Rights,
     /// What was dialled.
@@ -200,6 +203,45 @@ pub(super) fn screen_wish(cx: &mut Context, wish: &Wish<'_>) -> Result<Screened,
         *then = None;
     }
     screened(cx, decision, &behalf)
+}
+
+/// What would become of a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreseen {
+    /// The number that it means, normalised; `None`: none.
+    pub number: Option<String>,
+    /// `emergency`, `number` (by a trunk) or `users` (who ring here).
+    pub kind: Option<&'static str>,
+    /// Why it would not be called.
+    pub refusal: Option<Cause>,
+    /// In words, for a person.
+    pub text: String,
+}
+
+/// What would become of a call that a user of ours makes, as far as the plan says now: a web hook is not asked, and taken to
+/// let the call go on.
+pub(crate) fn foresee(cx: &mut Context, wish: &Wish<'_>) -> Foreseen {
+    let read = cx.settings.plan.number_of(&wish.rights.caller, wish.to);
+    let decided = decide_wish(cx, wish).and_then(|(decision, behalf)| match decision {
+        Decision::Ask { plain, .. } => screened(cx, *plain, &behalf),
+        decision => screened(cx, decision, &behalf),
+    });
+    let number = read.as_ref().map(|(number, _)| number.clone());
+    match decided {
+        Ok(screened) => {
+            let kind = match screened.to {
+                _ if screened.emergency => "emergency",
+                Destination::Trunks(_) => "number",
+                Destination::Users(_) => "users",
+            };
+            let text = match read {
+                Some((number, taken_for)) => format!("{number}: {taken_for}"),
+                None => screened.number.clone(),
+            };
+            Foreseen { number: Some(screened.number), kind: Some(kind), refusal: None, text }
+        }
+        Err((_, cause)) => Foreseen { number, kind: None, text: cause.reason.clone(), refusal: Some(cause) },
+    }
 }
 
 /// What a decision means for a call.
@@ -281,13 +323,18 @@ pub(crate) fn number_of(uri: &Uri) -> String {
 pub(super) fn inbound_parties(request: &InboundRequest) -> InboundParties {
     let format = &request.trunk.number_format;
     let dialled = request.trunk.called(&request.request).filter(|user| valid_destination(user)).unwrap_or_default();
-    let (number, name) = request.trunk.caller(&request.request.headers);
+    let headers = &request.request.headers;
+    let (number, name) = request.trunk.caller(headers);
+    let verified = request.trunk.verified(headers).filter(|_| number.is_some());
+    let params = if request.trunk.params { params::of_headers(headers) } else { Params::new() };
     let number_called = format.normalise(&dialled);
     InboundParties {
         announcement: Announcement {
             from: number.unwrap_or_else(|| "anonymous".to_owned()),
             name,
             to: number_called.clone(),
+            params,
+            verified,
         },
         number: number_called,
         dialled,

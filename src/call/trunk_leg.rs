@@ -9,6 +9,7 @@ use super::description::Description;
 use super::digits::{self, DTMF_RELAY};
 use super::leg::{Happened, Leg, Progress, Role, Way};
 use super::number::LONGEST_NUMBER;
+use super::params;
 use super::route::{Hop, MOST_REDIRECTS, Route};
 use super::slots::Loan;
 use super::transfer::News;
@@ -634,6 +635,7 @@ impl TrunkLeg {
         let own_host = trunk.own_host(target, cx.settings.host_of(local));
         let told = trunk.tell(&route.from, own_host)?;
         self.sent = Some(number);
+        let params = params::to_headers(&route.params).filter(|_| trunk.params);
         let own = trunk.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("Max-Forwards"));
         let forwards = (!own).then(|| ("Max-Forwards".to_owned(), route.forwards.to_string()));
         Some(Invite {
@@ -642,7 +644,13 @@ impl TrunkLeg {
             from: told.from,
             to: NameAddr::new(to),
             contact_user: Some(self.call.to_string()),
-            headers: told.headers.into_iter().chain(trunk.headers.iter().cloned()).chain(forwards).collect(),
+            headers: told
+                .headers
+                .into_iter()
+                .chain(trunk.headers.iter().cloned())
+                .chain(forwards)
+                .chain(params)
+                .collect(),
             body: Some(sdp_body(offer)),
             credentials: trunk.credentials.clone(),
             options: SessionOptions {

@@ -41,6 +41,14 @@ impl std::str::FromStr for CallId {
     }
 }
 
+impl CallId {
+    /// The id that a text of 16 hexadecimal digits is.
+    pub fn read(text: &str) -> Option<CallId> {
+        let plain = text.len() == 16 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        u64::from_str_radix(text, 16).ok().filter(|_| plain).map(CallId)
+    }
+}
+
 /// A browser's WebSocket, numbered by the shell and never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId(pub u64);
@@ -125,6 +133,8 @@ pub struct Trunk {
     pub sources: Vec<Network>,
     /// Further networks its media comes from.
     pub media_sources: Vec<Network>,
+    /// Whether it is told the parameters of calls, and says its own (`X-Param-NAME`).
+    pub params: bool,
     /// Header fields for our INVITEs to it.
     pub headers: Vec<(String, String)>,
     /// Reliable provisional responses and the session timer; `replaces` and `referred_by` are a call's own.
@@ -241,6 +251,7 @@ impl Trunk {
             identity: Identity::default(),
             sources: Vec::new(),
             media_sources: Vec::new(),
+            params: false,
             headers: Vec::new(),
             options: SessionOptions::default(),
             udp_only: false,

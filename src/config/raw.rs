@@ -287,6 +287,7 @@ section! {
         pub user_phone: Option<bool>,
         pub trust_identity: Option<bool>,
         pub headers: Option<BTreeMap<String, Spanned<String>>>,
+        pub params: Option<bool>,
         pub reliable: Option<Spanned<String>>,
         pub session_expires: Option<Spanned<usize>>,
         pub min_se: Option<Spanned<usize>>,

@@ -150,6 +150,7 @@ impl Reader<'_> {
             sources: self.networks("sources", raw.sources.as_deref())?,
             media_sources: self.networks("media_sources", raw.media_sources.as_deref())?,
             headers: self.headers(raw.headers.as_ref())?,
+            params: raw.params.unwrap_or(false),
             options: self.session_options(raw)?,
             udp_only: raw.udp_only.unwrap_or(false),
             refer: self.word("refer", raw.refer.as_ref(), &[("ask", Refer::Ask), ("never", Refer::Never)])?,

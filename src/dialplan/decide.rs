@@ -85,6 +85,12 @@ impl Plan {
         }
     }
 
+    /// The number that `caller` means by what he dials, normalised, and what it was taken for, in words.
+    pub fn number_of(&self, caller: &Caller, dialled: &str) -> Option<(String, String)> {
+        let number = self.numbering_of(self.class_of(caller)).normalise(dialled).ok()?;
+        Some((number.text, number.taken_for))
+    }
+
     fn class_of(&self, caller: &Caller) -> Option<&Class> {
         self.classes.get(caller.class.as_ref().or(self.default_class.as_ref())?)
     }

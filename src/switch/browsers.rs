@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::sessions::{Rights, Session};
 use super::timers::Owner;
 use super::{Auth, Now, Output, SocketId, Switch};
-use crate::call::{BrowserEvent, CallId, Cause, Event, Origin, Origination, OutboundRequest, Special, TransferTo};
+use crate::call::{
+    BrowserEvent, CallId, Cause, Event, Origin, Origination, OutboundRequest, Params, Special, TransferTo,
+};
 use crate::sdp::BrowserOffer;
 use crate::signal::{ClientMessage, ErrorCode, MessageError, ServerMessage, valid_user};
 
@@ -16,6 +18,15 @@ const TRY_AGAIN_LATER: u16 = 1013;
 const DIGIT_MS: u16 = 100;
 /// A reject without a code: busy here.
 const BUSY: u16 = 486;
+
+/// A `call` message.
+struct Dialled {
+    name: String,
+    to: String,
+    sdp: String,
+    from: Option<String>,
+    params: Params,
+}
 
 impl Switch {
     pub(super) fn socket_opened(&mut self, now: Now, socket: SocketId, peer: SocketAddr, rings: bool) {
@@ -62,15 +73,16 @@ impl Switch {
                 let call = message.call().map(str::to_owned);
                 self.error(socket, ErrorCode::BadOrder, "say hello first", call);
             }
-            (ClientMessage::Call { call, to, sdp, from, .. }, true) => self.dial(now, socket, call, to, &sdp, from),
+            (ClientMessage::Call { call, to, sdp, from, params }, true) => {
+                self.dial(now, socket, Dialled { name: call, to, sdp, from, params });
+            }
             (ClientMessage::Renew { token }, true) => self.renew(now, socket, &token),
             (ClientMessage::Bye { within_ms }, true) => self.bye(now, socket, within_ms),
             (ClientMessage::Probe { call, .. }, true) => {
                 self.error(socket, ErrorCode::WrongState, "probes are not taken yet", Some(call));
             }
-            (ClientMessage::Check { .. } | ClientMessage::Feedback { .. }, true) => {
-                self.error(socket, ErrorCode::WrongState, "this is not taken yet", None);
-            }
+            (ClientMessage::Check { to, from, n }, true) => self.check(now, socket, to, from.as_deref(), n),
+            (ClientMessage::Feedback { id, score, issue }, true) => self.feedback(socket, id, score, issue),
             (message, true) => self.about_call(now, socket, message),
         }
     }
@@ -123,7 +135,8 @@ impl Switch {
         }
     }
 
-    fn dial(&mut self, now: Now, socket: SocketId, name: String, to: String, sdp: &str, from: Option<String>) {
+    fn dial(&mut self, now: Now, socket: SocketId, dialled: Dialled) {
+        let Dialled { name, to, sdp, from, params } = dialled;
         let Some(entry) = self.sessions.get(socket) else { return };
         let Some(session) = entry.session.clone() else { return };
         let rights = session.call_rights();
@@ -140,13 +153,13 @@ impl Switch {
         if let Some((code, text)) = refusal {
             return self.error(socket, code, text, Some(name));
         }
-        let offer = match BrowserOffer::read(sdp) {
+        let offer = match BrowserOffer::read(&sdp) {
             Ok(offer) => offer,
             Err(error) => return self.error(socket, ErrorCode::BadSdp, &error.to_string(), Some(name)),
         };
         let user = session.user;
         let refused = self.refused_now(emergency.then_some(user.as_str()));
-        let request = OutboundRequest { socket, name: name.clone(), to, offer, from, rights, refused };
+        let request = OutboundRequest { socket, name: name.clone(), to, offer, from, params, rights, refused };
         let id = self.new_call_id();
         if let Some(entry) = self.sessions.get_mut(socket) {
             entry.calls.insert(name, id);

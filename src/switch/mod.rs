@@ -6,6 +6,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod asking;
 mod browsers;
 mod calls;
 mod config;

@@ -711,7 +711,18 @@ impl World {
 
     /// A trunk's call with an offer (or without) to a number.
     pub fn trunk_calls(&mut self, number: &str, with_offer: bool) -> ringback::sip::SessionId {
+        self.trunk_calls_with(number, with_offer, &[])
+    }
+
+    /// The same with header fields of its own.
+    pub fn trunk_calls_with(
+        &mut self,
+        number: &str,
+        with_offer: bool,
+        headers: &[(&str, &str)],
+    ) -> ringback::sip::SessionId {
         let number = number.to_owned();
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         self.with_peer(ONE, |peer, now| {
             let body = with_offer.then(|| peer.offer(ringback::sdp::Direction::SendRecv));
             let invite = ringback::sip::Invite {
@@ -720,7 +731,7 @@ impl World {
                 from: "\"Carol \\\"C\\\"\" <sip:+447700900123@192.0.2.9>".parse().unwrap(),
                 to: format!("<sip:{number}@192.0.2.1>").parse().unwrap(),
                 contact_user: None,
-                headers: Vec::new(),
+                headers,
                 body,
                 credentials: None,
                 options: ringback::sip::SessionOptions::default(),

@@ -1,0 +1,49 @@
+//! What a browser asks and says beside its calls: what would become of a number, and what a call was like.
+
+use super::{Now, SocketId, Switch};
+use crate::call::{CallId, Notice, Wish, foresee};
+use crate::signal::{ErrorCode, ServerMessage};
+
+impl Switch {
+    /// What would become of a number.
+    pub(super) fn check(&mut self, now: Now, socket: SocketId, to: String, from: Option<&str>, n: Option<u64>) {
+        let Some(entry) = self.sessions.get_mut(socket) else { return };
+        let Some(session) = &entry.session else { return };
+        let refusal = if session.is_expired(now.unix_ms) {
+            Some((ErrorCode::Unauthorized, "the token has run out"))
+        } else if !entry.checks.take(now.instant) {
+            Some((ErrorCode::TooOften, "numbers are asked about too often"))
+        } else {
+            None
+        };
+        if let Some((code, text)) = refusal {
+            return self.tell(socket, &ServerMessage::Error { code, text: text.to_owned(), call: None, n });
+        }
+        let rights = session.call_rights();
+        let foreseen = self.with_context(now, |cx, _| foresee(cx, &Wish { rights: &rights, to: &to, from }));
+        let checked = ServerMessage::Checked {
+            n,
+            to,
+            allowed: foreseen.refusal.is_none(),
+            number: foreseen.number,
+            kind: foreseen.kind.map(str::to_owned),
+            cause: foreseen.refusal.map(|cause| cause.word.to_owned()),
+            text: foreseen.text,
+        };
+        self.tell(socket, &checked);
+    }
+
+    /// What a user thinks of a call of this session, which may be over.
+    pub(super) fn feedback(&mut self, socket: SocketId, id: String, score: u8, issue: Option<String>) {
+        let Some(entry) = self.sessions.get(socket) else { return };
+        let Some(session) = &entry.session else { return };
+        let known = CallId::read(&id)
+            .is_some_and(|call| entry.memory.knows(call) || entry.calls.values().any(|present| *present == call));
+        if !known {
+            return self.error(socket, ErrorCode::UnknownCall, "this session had no such call lately", None);
+        }
+        let user = session.user.clone();
+        tracing::info!(call = id, user, score, issue, "feedback");
+        self.notice(Notice::Feedback { call: id, user, score, issue });
+    }
+}
