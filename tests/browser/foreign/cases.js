@@ -160,10 +160,9 @@ export async function transfer(registered, network, t) {
 export async function attendedTransfer(registered, network, t) {
   const phone = await registered('alice');
   const first = await network.callee(t, 'callee-hangs-up');
-  const second = await network.callee(t, 'callee', { says: 'other', port: network.elsewherePort });
+  const second = await network.callee(t, 'callee-moves', { says: 'other', port: network.elsewherePort });
   await phone.do('call', uri(OUTSIDE));
   await phone.call(0, 'active');
-  await phone.do('hold', 0, true);
   await phone.do('call', uri(ELSEWHERE));
   await phone.call(1, 'active');
   await second.rtp.hear(0.5);

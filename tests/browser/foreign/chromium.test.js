@@ -35,7 +35,6 @@ function library(name, body) {
     holds('gives up while it rings', cases.cancelled);
     holds('hears early media', cases.earlyMedia);
     holds('sends digits by INFO', cases.digits, { how: 'info' });
-    holds('holds', cases.hold);
     holds('transfers', cases.transfer);
     test('may not register with a wrong password', (t) => cases.wrongPassword(t, () => chromium, () => pages, () => network, name));
     body?.(holds);
@@ -43,6 +42,7 @@ function library(name, body) {
 }
 
 library('jssip', (holds) => {
+  holds('holds', cases.hold);
   holds('calls out with a session token', cases.outbound, { bearer: true });
   holds('sends digits by RFC 4733', cases.digits, { how: 'rfc4733' });
   holds('transfers with consultation', cases.attendedTransfer);
@@ -51,6 +51,7 @@ library('jssip', (holds) => {
 });
 
 library('sipjs', (holds) => {
+  holds('holds', cases.hold);
   holds('calls out with a session token', cases.outbound, { bearer: true });
   holds('sends digits by RFC 4733', cases.digits, { how: 'rfc4733', account: { digits: 'rfc4733' } });
   holds('transfers with consultation', cases.attendedTransfer);

@@ -16,7 +16,7 @@ export class RtpPhone {
   digits = '';
   packets = 0;
   sources = new Set();
-  #socket; #samples = []; #first = null; #last = null; #lastEvent = null; #peer = null; #speaking = null;
+  #heardSource = null; #socket; #samples = []; #first = null; #last = null; #lastEvent = null; #peer = null; #speaking = null;
   #sequence = Math.floor(Math.random() * 0x10000); #timestamp = Math.floor(Math.random() * 2 ** 32);
   #ssrc = Math.floor(Math.random() * 2 ** 32); #speech; #at = 0; #started = 0; #sent = 0;
 
@@ -64,7 +64,9 @@ export class RtpPhone {
     if (this.#speech && !this.#speaking) this.#speak();
     if (type === DIGITS_TYPE) return this.#receiveEvent(timestamp, payload);
     if (type !== PCMU) return;
-    this.#first ??= timestamp;
+    const source = packet.readUInt32BE(8);
+    if (source !== this.#heardSource) this.#first = (timestamp - this.#samples.length) >>> 0; // another stream goes on where the last ended
+    this.#heardSource = source;
     const at = (timestamp - this.#first) >>> 0;
     if (at > RATE * 600) return; // before the first one
     payload.forEach((byte, i) => { this.#samples[at + i] = muLawDecode(byte); });
