@@ -5,6 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::sessions::Session;
 use super::{Now, Output, Switch};
 use crate::call::{
     Act, CallId, CallView, Cause, End, FetchRequest, Notice, Origin, Origination, Refusal, Rights, Special,
@@ -231,9 +232,8 @@ impl Switch {
 
     /// What a user may, as far as it is known before a device of his answers: the rights of a session, or of his phones.
     fn known_rights(&self, now: Now, user: &str) -> Rights {
-        let sessions = self.sessions.of(user).filter_map(|socket| self.sessions.get(socket)?.session.as_ref());
-        let good =
-            sessions.filter(|session| !session.is_expired(now.unix_ms)).next().map(|session| session.call_rights());
+        let mut sessions = self.sessions.of(user).filter_map(|socket| self.sessions.get(socket)?.session.as_ref());
+        let good = sessions.find(|session| !session.is_expired(now.unix_ms)).map(Session::call_rights);
         good.unwrap_or_else(|| match &self.phones {
             Some(phones) => phones.rights_of(user),
             None => {

@@ -22,7 +22,10 @@ fn pages_are_served_with_a_policy_and_health_is_told() {
     let page = get("/");
     assert!(page.starts_with("HTTP/1.1 200") && page.contains("content-security-policy: default-src 'self'"), "{page}");
     let client = get("/ringback.js");
-    assert!(client.contains("text/javascript") && client.contains("access-control-allow-origin: *"), "any page may import it");
+    assert!(
+        client.contains("text/javascript") && client.contains("access-control-allow-origin: *"),
+        "any page may import it"
+    );
     assert!(get("/healthz").ends_with("ok\n"));
     for path in ["/nowhere", "/../Cargo.toml", "/%2e%2e/Cargo.toml"] {
         assert!(get(path).starts_with("HTTP/1.1 404"), "{path}");
