@@ -411,3 +411,34 @@ fn the_profiles_stand_in_the_documentation() {
         assert!(docs.contains(&row), "docs/sip-interop.md lacks:\n{row}");
     }
 }
+
+#[test]
+fn turn_servers_are_named_with_one_secret() {
+    let turn = |keys: &str| load(&whole("").replace("[auth]", &format!("[turn]\n{keys}\n[auth]")));
+    let good = "urls = [\"turn:turn.example:3478?transport=udp\", \"stun:turn.example\"]\n";
+    let config = turn(&format!("{good}secret = \"sixteen bytes ..\"\nttl = 600")).unwrap();
+    let servers = config.turn.unwrap().ice_servers("alice", 1_000);
+    assert_eq!(servers.iter().filter_map(|server| server.username.as_deref()).collect::<Vec<_>>(), ["1600:alice"]);
+    assert!(load(&whole("")).unwrap().turn.is_none());
+    for (keys, wrong) in [
+        (good.to_owned(), "exactly one of secret and secret_file"),
+        (format!("{good}secret = \"x\"\nsecret_file = \"y\""), "exactly one of secret and secret_file"),
+        (format!("{good}secret = \"short\""), "the TURN secret has 5 bytes"),
+        ("urls = []\nsecret = \"sixteen bytes ..\"".into(), "[turn] names no server"),
+        ("urls = [\"turn.example\"]\nsecret = \"sixteen bytes ..\"".into(), "`urls`: \"turn.example\""),
+        (format!("{good}secret = \"sixteen bytes ..\"\nttl = 5"), "`ttl`: 5 is out of range"),
+    ] {
+        let error = turn(&keys).unwrap_err();
+        assert!(error.contains(wrong) && error.starts_with("ringback.toml:"), "{error}");
+    }
+}
+
+#[test]
+fn https_takes_a_certificate_and_its_key() {
+    for half in ["tls_certificate = \"a.pem\"", "tls_key = \"a.key\""] {
+        let error = load(&whole(&format!("[http]\n{half}"))).unwrap_err();
+        assert!(error.contains("[http] tls_certificate and tls_key go together"), "{error}");
+    }
+    let error = load(&whole("[http]\ntls_certificate = \"a.pem\"\ntls_key = \"a.key\"")).unwrap_err();
+    assert!(error.contains("a.pem"), "{error}");
+}

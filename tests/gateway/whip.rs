@@ -180,6 +180,38 @@ fn candidates_are_taken_for_the_present_ice_session() {
     assert_eq!(request(&gateway, "DELETE", &location, &[], "").status, 200);
 }
 
+/// RFC 9725 section 4.3.3.
+#[test]
+fn an_ice_restart_has_new_credentials_and_a_new_tag() {
+    let gateway = Gateway::embedded();
+    let made = call(&gateway, "to=604");
+    assert_eq!(made.status, 201, "{}", made.body);
+    let (location, old) = (made.header("location"), made.header("etag"));
+    let patch =
+        |wanted: &str, body: &str| request(&gateway, "PATCH", location, &[FRAGMENT, ("If-Match", wanted)], body);
+    let new = "a=ice-ufrag:ysXw\r\na=ice-pwd:vw5LmwG4y/e6dPP/zAP9Gp5k\r\n";
+    let restarted = patch("*", new);
+    assert_eq!((restarted.status, restarted.header("content-type")), (200, FRAGMENT.1), "{}", restarted.body);
+    let tag = restarted.header("etag");
+    assert!(!tag.is_empty() && tag != old, "{tag}");
+    let line = |text: &str, name: &str| text.lines().find_map(|line| line.strip_prefix(name).map(str::to_owned));
+    for name in ["a=ice-ufrag:", "a=ice-pwd:"] {
+        let (before, after) = (line(&made.body, name), line(&restarted.body, name));
+        assert!(after.is_some() && before != after, "{name} {before:?} {after:?}");
+    }
+    assert!(
+        restarted.body.starts_with("a=ice-lite\r\n") && restarted.body.contains("a=candidate:"),
+        "{}",
+        restarted.body
+    );
+    assert_eq!(patch(old, new).status, 412);
+    assert_eq!(patch(tag, new).status, 204);
+    // The same once more is no restart, and one that changes only half is none.
+    assert_eq!(patch("*", new).status, 204);
+    assert_eq!(patch("*", &new.replace("ysXw", "4ZcD")).status, 422);
+    assert_eq!(request(&gateway, "DELETE", location, &[], "").status, 200);
+}
+
 /// A call that is made by WHIP is its session's only one: nobody else's call rings there.
 #[test]
 fn a_session_of_whip_does_not_ring() {
