@@ -84,6 +84,11 @@ impl Browser {
         }
     }
 
+    /// Takes another SSRC of ours.
+    pub fn expect(&mut self, ssrc: u32) {
+        self.rtc.direct_api().expect_stream_rx(Ssrc::from(ssrc), None, "0".into(), None);
+    }
+
     /// Takes a datagram.
     pub fn receive(&mut self, now: Instant, (from, to, bytes): &Datagram) {
         if let Ok(receive) = Receive::new(Protocol::Udp, *from, *to, bytes) {

@@ -180,6 +180,17 @@ fn consent_expires_half_a_minute_after_the_last_check() {
     let waited = net.now - gone;
     assert!(waited > 20 * SECOND && waited <= 30 * SECOND + SECOND / 100, "{waited:?}");
     assert_eq!(net.transport.protect_rtp(&mut [0x80; 100], 50), Err(TransportError::NotReady));
+    assert!(!net.transport.is_connected() && !net.transport.is_over());
+    // RFC 7675 section 5.1: nothing is sent until it checks again, here after an ICE restart; DTLS and keys are as they were.
+    let next = IceCredentials { ufrag: "Next".into(), pwd: "the-next-password-22-ch".into() };
+    net.transport.restart_ice(next.clone(), next.clone());
+    net.run(SECOND, |_| false);
+    assert_eq!(net.transport.protect_rtp(&mut [0x80; 100], 50), Err(TransportError::NotReady));
+    let address = V4.0.parse().unwrap();
+    net.deliver(address, request("Next:t", &next.pwd, &[(0x0025, Vec::new())]));
+    net.collect();
+    assert_eq!(net.events.last(), Some(&TransportEvent::Connected));
+    assert_eq!(net.transport.protect_rtp(&mut [0x80; 100], 50).map(|(_, to)| to), Ok(address));
 }
 
 #[test]

@@ -109,6 +109,8 @@ struct Phone {
     ear: Decoder,
     sequence: u16,
     heard: Vec<i16>,
+    /// Of each packet that came: sequence number, timestamp, SSRC.
+    came: Vec<(u16, u32, u32)>,
 }
 
 impl Phone {
@@ -121,6 +123,7 @@ impl Phone {
             ear: Decoder::new(Codec::Pcmu, Rate::Narrow).unwrap(),
             sequence: 65_500,
             heard: Vec::new(),
+            came: Vec::new(),
         }
     }
 
@@ -147,6 +150,8 @@ impl Phone {
                 let mut pcm = [0; 960];
                 let len = self.ear.decode(&buf[12..len], &mut pcm).unwrap();
                 self.heard.extend(&pcm[..len]);
+                let word = |at: usize| u32::from_be_bytes(buf[at..at + 4].try_into().unwrap());
+                self.came.push((u16::from_be_bytes([buf[2], buf[3]]), word(4), word(8)));
             }
         }
     }
@@ -276,6 +281,42 @@ fn a_page_that_closes_is_reported_at_once() {
         call.said.contains(&MediaReport::Lost { side: Side::A, loss: crate::sdp::MediaLoss::BrowserClosed })
     }));
     assert!(closed.elapsed() < Duration::from_secs(1));
+    call.worker.stop();
+}
+
+/// A page is loaded anew in mid-call: another connection takes the place of its own. The phone hears the comfort tone
+/// meanwhile, and its stream goes on without a jump.
+#[test]
+fn a_page_that_is_loaded_anew_is_heard_again_and_the_phones_stream_goes_on() {
+    let role = DtlsRole::Passive;
+    let mut call = Call::new("127.0.0.1:0", role);
+    call.assert_tones();
+    call.page.browser.close();
+    let away = call.phone.heard.len();
+    let soft = |call: &Call| {
+        let heard = call.phone.heard.get(away..).unwrap_or_default();
+        heard.chunks_exact(1_600).any(|heard| amplitude(heard, 8_000, 392.0) > 500.0)
+    };
+    assert!(call.talk(soft), "the phone hears that somebody will be back");
+    let local = IceCredentials { ufrag: "Again".into(), pwd: "another-password-of-22".into() };
+    let mut page = Page::new(call.worker.browser_address(), &local, role);
+    page.browser.expect(4_711);
+    let media = page.browser.media(&local, role);
+    let again = LegMedia::Browser(crate::sdp::BrowserMedia { ssrc: 4_711, ..media });
+    call.plan.a = Some(LegPlan { media: again, hears: Hears::Peer });
+    call.worker.command(1, MediaCommand::Update(call.plan.clone())).unwrap();
+    call.page = page;
+    assert!(
+        call.talk(|call| call.said.iter().filter(|report| **report == MediaReport::Connected(Side::A)).count() == 2)
+    );
+    call.talk(|call| call.page.heard.len() > 4_000);
+    call.assert_tones();
+    for pair in call.phone.came.windows(2) {
+        let [(first, at, ssrc), (second, then, same)] = pair else { panic!() };
+        assert_eq!((second.wrapping_sub(*first), same), (1, ssrc));
+        // A frame, and once less than another: frames fall in step with the new stream.
+        assert!((160..320).contains(&then.wrapping_sub(*at)), "{pair:?}");
+    }
     call.worker.stop();
 }
 
