@@ -159,7 +159,7 @@ export async function blindTransfer(open, network, t) {
 export async function attendedTransfer(open, network, t) {
   const page = await open('alice');
   const first = await network.callee(t);
-  const second = await network.callee(t, 'callee-hangs-up', { says: 'other', port: network.elsewherePort });
+  const second = await network.callee(t, 'callee-moved', { says: 'other', port: network.elsewherePort });
   await page.call(OUTSIDE);
   await page.until('active', { n: 0 });
   await page.call(ELSEWHERE);

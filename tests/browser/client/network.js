@@ -22,8 +22,9 @@ export class ClientNetwork extends Network {
 options = 0
 address = "127.0.0.1:${elsewhere}"
 codecs = ["PCMU"]
+refer = "never"
 `;
-    const network = await super.start({ http: `origins = ["${origin}"]`, sections, rules: RULES });
+    const network = await super.start({ http: `origins = ["${origin}"]`, trunk: 'refer = "never"', sections, rules: RULES });
     network.elsewherePort = elsewhere;
     return network;
   }
