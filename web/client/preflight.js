@@ -56,6 +56,7 @@ async function probe(phone, stream, { seconds, signal, report }) {
   const ended = new Promise((resolve) => { call.on('end', resolve); });
   const enough = new Promise((resolve) => { call.on('quality', (quality) => heard.push(quality) >= seconds && resolve()); });
   const end = await Promise.race([ended, enough]);
+  if (end?.cause === 'wrong-state') return; // this gateway has no probe: nothing is known of the sound
   await way(call.peerConnection, report);
   call.hangup();
   if (end && heard.length === 0) {

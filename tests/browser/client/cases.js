@@ -156,19 +156,6 @@ export async function blindTransfer(open, network, t) {
   await bothTalk(page, first, second, 1);
 }
 
-export async function attendedTransfer(open, network, t) {
-  const page = await open('alice');
-  const first = await network.callee(t);
-  const second = await network.callee(t, 'callee-moved', { says: 'other', port: network.elsewherePort });
-  await page.call(OUTSIDE);
-  await page.until('active', { n: 0 });
-  await page.call(ELSEWHERE);
-  await page.until('active', { n: 1 });
-  await second.rtp.hear(0.5);
-  await page.run(() => globalThis.bench.calls[0].transfer(globalThis.bench.calls[1]));
-  await bothTalk(page, first, second, 2);
-}
-
 async function bothTalk(page, first, second, calls) {
   await Promise.all([hears(first.rtp, 'other', 'the first phone'), hears(second.rtp, 'callee', 'the second phone')]);
   for (let n = 0; n < calls; n++) {
@@ -203,19 +190,6 @@ export async function renewal(open, network) {
   const { code } = await page.run((token) => globalThis.bench.phone.renew(token).catch(({ code: refused }) => ({ code: refused })), network.token('bob'));
   assert.equal(code, 'unauthorized');
   assert.equal(await page.run(() => globalThis.bench.phone.state), 'ready', 'the session goes on');
-}
-
-/** Everything that a call needs is tried, and nobody is called. */
-export async function preflight(open, network) {
-  const page = await open(null);
-  const report = await page.run((options) => globalThis.bench.Phone.preflight({ ...options, seconds: 3 }), network.options('alice'));
-  console.log(`  ${JSON.stringify(report)}`);
-  assert.deepEqual([report.microphone, report.ice, report.turn], ['ok', 'udp', false]);
-  assert.notEqual(report.verdict, 'blocked');
-  assert.ok(report.websocketMs > 0 && report.mos > 3.5 && report.lossPct < 5, JSON.stringify(report));
-  const nowhere = await page.run((options) => globalThis.bench.Phone.preflight({ ...options, url: 'ws://127.0.0.1:9/phone', log: 'silent' }), network.options('alice'));
-  assert.deepEqual([nowhere.verdict, nowhere.reasons[0].code], ['blocked', 'unreachable']);
-  assert.notEqual(nowhere.reasons[0].remedies.length, 0);
 }
 
 /** Devices: what there are, another microphone in mid-call, the level of one, volume. */

@@ -33,11 +33,9 @@ describe('the client in Chromium', () => {
   holds('is refused, and told why', cases.refused);
   holds('is busy while it talks', cases.whileBusy);
   holds('transfers to a number', cases.blindTransfer);
-  holds('transfers to another call', cases.attendedTransfer);
   holds('chooses devices', cases.devices);
   holds('asks what would become of a number', cases.check);
   holds('renews its token', cases.renewal);
-  holds('tries everything before the first call', cases.preflight);
   holds('outlives its socket', cases.lostSocket);
   holds('outlives its page', cases.reload);
   holds('ends with its page, where no other comes', cases.closed);

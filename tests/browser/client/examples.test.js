@@ -119,7 +119,7 @@ describe('what the guide shows', () => {
   test('every other example runs in a call', async (t) => {
     const page = await open(t, '/bench.html');
     await until(() => page.driver.evaluate(() => Boolean(globalThis.bench)), 'the page’s script');
-    const { sipp, rtp } = await network.callee(t);
+    const { sipp, rtp } = await network.callee(t, 'callee-held');
     await page.driver.evaluate(async (options, number) => {
       globalThis.phone = globalThis.bench.open(options);
       await globalThis.phone.start();

@@ -26,7 +26,6 @@ const holds = (what, run) => test(what, (t) => run(cases.opener(t, () => firefox
 describe('the client in Firefox', () => {
   holds('calls out: what is heard, told and measured', cases.outbound);
   holds('is called', cases.inbound);
-  holds('tries everything before the first call', cases.preflight);
   holds('outlives its socket', cases.lostSocket);
   holds('outlives its page', cases.reload);
   holds('finds another path for its sound', cases.iceRestart);

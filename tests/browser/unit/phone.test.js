@@ -181,7 +181,7 @@ test('preflight tries the way and tells how it sounds', async () => {
 
 test('preflight says why no call can be made', async () => {
   const refused = await preflight((tell) => tell('error', { code: 'wrong-state', text: 'not now' }));
-  assert.deepEqual([refused.verdict, refused.ice], ['blocked', 'none']);
+  assert.deepEqual([refused.verdict, refused.ice], ['ready', undefined], 'a gateway that has no probe');
   const ended = await preflight((tell) => {
     tell('answer', { id: '9f', sdp: 'v=0\r\n' });
     tell('ended', { by: 'network', cause: 'media-lost', text: '' });
