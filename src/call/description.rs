@@ -132,7 +132,10 @@ impl BrowserDescription {
     }
 
     fn answer(&mut self, cx: &mut Context, offer: &[u8]) -> Result<(String, BrowserMedia), SdpError> {
-        let offer = read(offer)?;
+        let mut offer = read(offer)?;
+        if let Some(agreed) = &self.agreed {
+            offer.keep_role(agreed.dtls);
+        }
         // RFC 8839 section 4.4.3.1.1: new credentials are answered by new ones.
         let restarts = self.agreed.as_ref().is_some_and(|agreed| agreed.remote_ice != *offer.ice());
         let mut local = self.local.clone();

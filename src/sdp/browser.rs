@@ -18,6 +18,8 @@ pub const MID_EXTENSION: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 
 /// Milliseconds of audio in a packet of ours.
 const PTIME: u8 = 20;
+/// Our track, behind another line.
+const OWN_TRACK: &str = "\r\na=msid:ringback audio";
 /// The mid of the audio line in our own offers.
 const OWN_MID: &str = "0";
 /// The number of the mid extension in our own offers.
@@ -257,6 +259,10 @@ pub fn offer_again(sent: &str, version: u64, direction: Direction) -> String {
             out.push_str(&format!("o={}", words.join(" ")));
         } else if open && Direction::from_attribute(attribute).is_some() {
             out.push_str(&format!("a={direction}"));
+            // What did not send had no track; one that comes back is of the stream it was.
+            if direction.sends() && !sent.contains("a=msid:") {
+                out.push_str(OWN_TRACK);
+            }
         } else if attribute.starts_with("setup:") {
             out.push_str("a=setup:actpass");
         } else {
@@ -553,7 +559,8 @@ fn audio(out: &mut String, local: &BrowserLocal, policy: &CodecPolicy, lines: &A
         out.push_str(&format!("a=extmap:{number} {MID_EXTENSION}\r\n"));
     }
     if lines.direction.sends() {
-        out.push_str("a=msid:ringback audio\r\n");
+        out.push_str(OWN_TRACK.trim_start());
+        out.push_str("\r\n");
     }
     out.push_str(&format!("a=ssrc:{} cname:{}\r\n", local.ssrc, local.cname));
 }

@@ -51,7 +51,7 @@ impl Switch {
         act: impl FnOnce(&mut Context, &mut BTreeMap<CallId, Call>) -> T,
     ) -> T {
         let most_calls = self.limits.calls_per_socket;
-        let directory = Present { sessions: &self.sessions, phones: self.phones.as_ref(), now, most_calls };
+        let directory = Present { sessions: &self.sessions, phones: &self.phones, now, most_calls };
         let mut cx = Context {
             now,
             ua: &mut self.ua,

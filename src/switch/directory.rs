@@ -4,13 +4,12 @@ use super::phones::Phones;
 use super::sessions::Sessions;
 use super::{Now, SocketId};
 use crate::call::{Directory, Phone, Rights};
-use crate::dialplan::Caller;
 use crate::sip::Flow;
 
 /// The directory at one moment.
 pub(super) struct Present<'a> {
     pub sessions: &'a Sessions,
-    pub phones: Option<&'a Phones>,
+    pub phones: &'a Phones,
     pub now: Now,
     /// Calls of one socket, those that ring there among them.
     pub most_calls: usize,
@@ -22,11 +21,10 @@ impl Directory for Present<'_> {
     }
 
     fn phones(&self, user: &str) -> Vec<Phone> {
-        self.phones.map(|phones| phones.of_user(user, self.now.instant)).unwrap_or_default()
+        self.phones.of_user(user, self.now.instant)
     }
 
     fn phone_rights(&self, user: &str, phone: Flow) -> Rights {
-        let nobody = || Rights { caller: Caller { user: user.to_owned(), ..Caller::default() }, ..Rights::default() };
-        self.phones.map_or_else(nobody, |phones| phones.rights_at(user, phone))
+        self.phones.rights_at(user, phone)
     }
 }

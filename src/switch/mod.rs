@@ -57,7 +57,7 @@ pub struct Switch {
     settings: Settings,
     trunks: Trunks,
     keepers: Keepers,
-    phones: Option<Phones>,
+    phones: Phones,
     auth: Auth,
     turn: Option<Turn>,
     limits: SwitchLimits,
@@ -156,7 +156,7 @@ impl Switch {
             turn: config.turn,
             limits,
             hello_timeout: config.hello_timeout,
-            phones: Some(Phones::new(config.phones, registrar_seed)),
+            phones: Phones::new(config.phones, registrar_seed),
             ua,
             rng,
             sessions: Sessions::default(),
@@ -238,11 +238,11 @@ impl Switch {
 
     /// Whether a connection from `source` is to be taken.
     pub fn admits(&self, now: Instant, source: IpAddr) -> Admission {
-        match &self.phones {
-            _ if self.trunks.know(source) || self.ua.knows(source) || self.left.knows(source) => Admission::Peer,
-            Some(phones) if phones.knows(source, now) => Admission::Peer,
-            Some(phones) if phones.takes_strangers() => Admission::Stranger,
-            _ => Admission::Refused,
+        let in_calls = self.trunks.know(source) || self.ua.knows(source) || self.left.knows(source);
+        match () {
+            () if in_calls || self.phones.knows(source, now) => Admission::Peer,
+            () if self.phones.takes_strangers() => Admission::Stranger,
+            () => Admission::Refused,
         }
     }
 
@@ -251,8 +251,7 @@ impl Switch {
         // A dialog's flow with the id 0 stands for any connection to its address.
         let dialogs: BTreeSet<Flow> = self.ua.flows().collect();
         move |flow| {
-            let phone = self.phones.as_ref().is_some_and(|phones| phones.has_phone_at(flow, now));
-            phone || dialogs.contains(&flow) || dialogs.contains(&Flow { id: 0, ..flow })
+            self.phones.has_phone_at(flow, now) || dialogs.contains(&flow) || dialogs.contains(&Flow { id: 0, ..flow })
         }
     }
 

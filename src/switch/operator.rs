@@ -234,13 +234,7 @@ impl Switch {
     fn known_rights(&self, now: Now, user: &str) -> Rights {
         let mut sessions = self.sessions.of(user).filter_map(|socket| self.sessions.get(socket)?.session.as_ref());
         let good = sessions.find(|session| !session.is_expired(now.unix_ms)).map(Session::call_rights);
-        good.unwrap_or_else(|| match &self.phones {
-            Some(phones) => phones.rights_of(user),
-            None => {
-                let caller = crate::dialplan::Caller { user: user.to_owned(), ..Default::default() };
-                Rights { caller, ..Rights::default() }
-            }
-        })
+        good.unwrap_or_else(|| self.phones.rights_of(user))
     }
 
     /// Why a call that has just begun is over: its record says.

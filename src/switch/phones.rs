@@ -196,7 +196,10 @@ impl Phones {
         let before = self.registrar.bindings(&aor, now.instant);
         let response = match vouched {
             Some(session) => self.register_vouched(now, request, flow, &session),
-            None => self.registrar.handle(now.instant, request, flow),
+            None => {
+                self.granted.remove(&flow);
+                self.registrar.handle(now.instant, request, flow)
+            }
         };
         if !flow.transport.is_websocket() || response.status != 200 {
             return (response, Vec::new());
@@ -260,12 +263,11 @@ impl Switch {
                 return;
             }
         };
-        let Some(phones) = &mut self.phones else { return };
         let dialled = crate::call::screening::number_of(&request.uri);
         let plan = &self.settings.plan;
         let is_emergency = |caller: &Caller| replaces.is_none() && plan.is_emergency(caller, &dialled);
         let (rights, emergency) =
-            match phones.admit(now.instant, session, &request, (flow, vouched.as_ref()), is_emergency) {
+            match self.phones.admit(now.instant, session, &request, (flow, vouched.as_ref()), is_emergency) {
                 Ok(admitted) => admitted,
                 Err(response) => {
                     let told = ["Proxy-Authenticate", "Retry-After"];
@@ -297,17 +299,17 @@ impl Switch {
     pub(super) fn phone_registers(&mut self, now: Now, id: ServerRequestId, request: &Request, flow: Flow) {
         let websocket = flow.transport.is_websocket();
         let vouched = self.vouched(now, request, flow);
-        let (response, came_from) = match (&mut self.phones, vouched) {
-            (Some(phones), Ok(vouched)) if websocket || phones.takes_strangers() => {
-                phones.register(now, request, flow, vouched)
+        let (response, came_from) = match vouched {
+            Ok(vouched) if websocket || self.phones.takes_strangers() => {
+                self.phones.register(now, request, flow, vouched)
             }
-            (Some(_), Err(why)) => {
+            Ok(_) => (request.response(405, ""), Vec::new()),
+            Err(why) => {
                 tracing::warn!(remote = %flow.remote, "a browser's registration is refused: {why:?}");
                 let mut response = request.response(401, "");
                 response.headers.push("WWW-Authenticate", why.challenge());
                 (response, Vec::new())
             }
-            _ => (request.response(405, ""), Vec::new()),
         };
         for from in came_from {
             tracing::debug!(remote = %flow.remote, before = %from.remote, "a browser has come back by another WebSocket");
@@ -330,17 +332,13 @@ impl Switch {
             (Auth::Token(_), Some(token)) => self.admit(now, Some(token), None).map(Some).map_err(NoToken::Refused),
             (Auth::Open, _) => {
                 let user = request.headers.from().ok().and_then(|from| from.uri.decoded_user());
-                let has_password =
-                    |user: &String| self.phones.as_ref().is_some_and(|phones| phones.registrar.is_user(user));
-                match user.filter(|user| !has_password(user)) {
+                match user.filter(|user| !self.phones.registrar.is_user(user)) {
                     Some(user) => self.admit(now, None, Some(user)).map(Some).map_err(NoToken::Refused),
                     None => Ok(None),
                 }
             }
-            (Auth::Token(_), None) => match &self.phones {
-                Some(phones) if !phones.registrar.is_without_users() => Ok(None),
-                _ => Err(NoToken::Missing),
-            },
+            (Auth::Token(_), None) if self.phones.registrar.is_without_users() => Err(NoToken::Missing),
+            (Auth::Token(_), None) => Ok(None),
         }
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use rand::Rng as _;
 
-use super::phones::Phones;
 use super::{Auth, Now, PhonesConfig, Switch, SwitchLimits, Trunk};
 use crate::dialplan::Plan;
 use crate::signal::Turn;
@@ -57,9 +56,6 @@ impl Switch {
         self.settings.phones = Arc::new(phone);
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
-        match &mut self.phones {
-            Some(present) => present.reload(phones, seed),
-            None => self.phones = Some(Phones::new(phones, seed)),
-        }
+        self.phones.reload(phones, seed);
     }
 }

@@ -154,11 +154,7 @@ impl Switch {
             sound: SoundStatus::of(self.calls.values()),
             dropped_sip: stats.dropped_sip,
             trunks: trunks.map(|(at, state)| TrunkStatus { state, registration: registration(at) }).collect(),
-            registrar: self
-                .phones
-                .as_ref()
-                .filter(|phones| phones.is_shown(now.instant))
-                .map(|phones| phones.counters(now.instant).into()),
+            registrar: self.phones.is_shown(now.instant).then(|| self.phones.counters(now.instant).into()),
         }
     }
 }

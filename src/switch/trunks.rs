@@ -4,7 +4,6 @@ mod health;
 pub(super) mod keeper;
 mod registering;
 
-use super::phones::Phones;
 use super::{Now, Switch};
 use crate::call::{Event, InboundRequest, Origination};
 use crate::sip::{Flow, Request, SessionId, UaEvent};
@@ -14,7 +13,7 @@ impl Switch {
     /// one of a registered phone, it is dropped in silence, before parsing; a REGISTER is not where there is a registrar.
     pub(super) fn sip(&mut self, now: Now, flow: Flow, bytes: &[u8]) {
         let source = flow.remote.ip();
-        let phone = || self.phones.as_ref().is_some_and(|phones| phones.welcome(now.instant, flow, bytes));
+        let phone = || self.phones.welcome(now.instant, flow, bytes);
         if !self.trunks.know(source) && !self.ua.knows(source) && !self.left.knows(source) && !phone() {
             tracing::debug!(remote = %flow.remote, "SIP of a stranger dropped");
             self.dropped_sip = self.dropped_sip.saturating_add(1);
@@ -36,9 +35,7 @@ impl Switch {
                 let owner = match event {
                     UaEvent::Closed { .. } => {
                         self.trunks.closed(session);
-                        if let Some(phones) = &mut self.phones {
-                            phones.closed(session);
-                        }
+                        self.phones.closed(session);
                         self.owners.remove(&session)
                     }
                     _ => self.owners.get(&session).copied(),
@@ -52,15 +49,12 @@ impl Switch {
 
     fn incoming(&mut self, now: Now, session: SessionId, request: Request, flow: Flow, replaces: Option<SessionId>) {
         // A phone may stand beside a trunk's server behind one address: its own port tells it.
-        let phone_there = |phones: &Phones| phones.has_phone_at(flow, now.instant);
-        if flow.transport.is_websocket() {
-            return self.phone_calls(now, session, request, flow, replaces);
-        }
-        if !self.trunks.have_target_at(flow) && self.phones.as_ref().is_some_and(phone_there) {
+        let phone_there = || !self.trunks.have_target_at(flow) && self.phones.has_phone_at(flow, now.instant);
+        if flow.transport.is_websocket() || phone_there() {
             return self.phone_calls(now, session, request, flow, replaces);
         }
         let Some(trunk) = self.trunks.of_flow(flow) else {
-            if self.phones.as_ref().is_some_and(|phones| phones.knows(flow.remote.ip(), now.instant)) {
+            if self.phones.knows(flow.remote.ip(), now.instant) {
                 return self.phone_calls(now, session, request, flow, replaces);
             }
             // A party of a trunk's call: known for what belongs to that call, but calls come from the trunk.

@@ -99,6 +99,30 @@ fn chromium_gets_opus_under_its_own_numbers() {
     assert_eq!((media.mid_extension, media.ptime), (Some((4, "0".into())), 20));
 }
 
+/// RFC 3264 section 8: the same lines in the same order, refused ones too; RFC 8829 section 5.2.2: `actpass` again.
+#[test]
+fn a_later_offer_keeps_what_was_agreed() {
+    let held = with_video().replacen("a=sendrecv", "a=sendonly", 1);
+    let (sent, before) = answered(&held, &CodecPolicy::default());
+    assert!(sent.contains("a=recvonly") && !sent.contains("a=msid:"), "{sent}");
+    let offer = offer_again(&sent, 2, Direction::SendRecv);
+    assert!(offer.contains("o=- 77 2 IN IP4 192.0.2.1\r\n") && offer.contains("a=setup:actpass\r\n"), "{offer}");
+    assert!(offer.contains("a=sendrecv\r\na=msid:ringback audio\r\n"), "{offer}");
+    assert_eq!(offer.matches("a=inactive").count(), 2, "the refused lines stay as they are: {offer}");
+    let lines = |text: &str, of: &str| text.lines().filter(|line| line.starts_with(of)).collect::<Vec<_>>().join(" ");
+    for of in ["m=", "a=mid:", "a=ice-", "a=candidate", "a=rtpmap", "a=fmtp", "a=ssrc", "a=extmap", "a=fingerprint"] {
+        assert_eq!(lines(&offer, of), lines(&sent, of));
+    }
+    // Whatever role its answer names, the association that stands keeps its own.
+    let answer = with_video().replacen("a=sendrecv", "a=recvonly", 1).replace("actpass", "passive");
+    let after = read_answer_again(&before, Direction::SendRecv, &CodecPolicy::default(), &answer).unwrap();
+    assert_eq!((after.dtls, after.direction), (before.dtls, Direction::SendOnly));
+    assert_eq!((after.local_ice, after.ssrc, after.send), (before.local_ice, before.ssrc, before.send));
+    let gone = answer.replace("m=audio 50123", "m=audio 0");
+    let refused = read_answer_again(&before, Direction::SendRecv, &CodecPolicy::default(), &gone);
+    assert!(matches!(refused, Err(SdpError::Refused | SdpError::Transport)), "{refused:?}");
+}
+
 #[test]
 fn firefox_has_its_fingerprint_at_the_session_and_events_at_8000_only() {
     let (text, media) = answered(&firefox(), &CodecPolicy::default());

@@ -54,7 +54,9 @@ pub(super) struct Told {
 /// The note that is due after a step of a session.
 pub(super) fn note(session: &mut Session) -> Option<DialogNote> {
     let id = session.common.id;
-    let Some((confirmed, dialog)) = standing(&session.state) else {
+    // Nobody but the browser can open another WebSocket: after our end there is no way to it.
+    let reachable = !session.common.flow.transport.is_websocket();
+    let Some((confirmed, dialog)) = standing(&session.state).filter(|_| reachable) else {
         return session.told.take().map(|_| (id, None));
     };
     let flow = session.common.next_flow(dialog);

@@ -211,9 +211,7 @@ impl Switch {
         if flow.transport == Transport::Udp {
             return;
         }
-        if let Some(phones) = &mut self.phones {
-            phones.connection_closed(now.instant, flow);
-        }
+        self.phones.connection_closed(now.instant, flow);
         for at in self.keepers.ids() {
             let over = |present: &Registering| {
                 present.target.remote == flow.remote && present.target.transport == flow.transport
