@@ -117,7 +117,7 @@ fn a_later_offer_keeps_what_was_agreed() {
     let answer = with_video().replacen("a=sendrecv", "a=recvonly", 1).replace("actpass", "passive");
     let after = read_answer_again(&before, Direction::SendRecv, &CodecPolicy::default(), &answer).unwrap();
     assert_eq!((after.dtls, after.direction), (before.dtls, Direction::SendOnly));
-    assert_eq!((after.local_ice, after.ssrc, after.send), (before.local_ice, before.ssrc, before.send));
+    assert_eq!((after.local_ice, after.ssrc, after.send), (before.local_ice.clone(), before.ssrc, before.send));
     let gone = answer.replace("m=audio 50123", "m=audio 0");
     let refused = read_answer_again(&before, Direction::SendRecv, &CodecPolicy::default(), &gone);
     assert!(matches!(refused, Err(SdpError::Refused | SdpError::Transport)), "{refused:?}");
