@@ -121,7 +121,7 @@ export async function refused(open, network, t) {
   const page = await open('alice');
   const { sipp } = await network.callee(t, 'callee-declines');
   await page.call(OUTSIDE);
-  const declined = await page.run(() => new Promise((resolve) => { globalThis.bench.calls[0].on('end', resolve); }));
+  const { ended: declined } = await page.until('ended');
   assert.deepEqual([declined.by, declined.cause, declined.sip], ['them', 'declined', 603]);
   await sipp.done();
   await page.call(PREMIUM);

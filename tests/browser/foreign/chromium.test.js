@@ -47,13 +47,13 @@ library('jssip', (holds) => {
   holds('sends digits by RFC 4733', cases.digits, { how: 'rfc4733' });
   holds('transfers with consultation', cases.attendedTransfer);
   holds('rings with all of a user’s registrations', cases.twoRing);
-  holds('is closed in a call', cases.closed);
+  holds('is left in a call', cases.left);
 });
 
 library('sipjs', (holds) => {
   holds('holds', cases.hold);
   holds('calls out with a session token', cases.outbound, { bearer: true });
-  holds('sends digits by RFC 4733', cases.digits, { how: 'rfc4733', account: { digits: 'rfc4733' } });
+  holds('sends digits by RFC 4733', cases.digits, { how: 'rfc4733' });
   holds('transfers with consultation', cases.attendedTransfer);
 });
 

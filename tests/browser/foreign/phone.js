@@ -1,10 +1,14 @@
 /** A foreign library's phone in a browser, as a test uses it. What is heard of it is recorded as of our own page. */
 
 import assert from 'node:assert/strict';
+import { setTimeout as pause } from 'node:timers/promises';
+import { level } from '../lib/audio.js';
 import { until } from '../lib/processes.js';
 import { Softphone } from '../lib/softphone.js';
 
 const SETTLE_MS = 15_000;
+const LISTEN_MS = 500;
+const SILENCE_DB = -60;
 
 export class ForeignPhone extends Softphone {
   /** Opens the library's page and has it register; `account` is what its page takes. */
@@ -19,6 +23,15 @@ export class ForeignPhone extends Softphone {
 
   /** Calls a method of the page's: it is over when the library says so. */
   do(method, ...args) { return this.driver.evaluate(async (name, words) => { await globalThis.foreign[name](...words); }, method, args); }
+
+  /** Listens for a while: whether there was silence, or no sound at all, as where a library does not receive while it holds. */
+  async hearsNothing() {
+    const recorded = () => this.driver.evaluate(() => globalThis.ringbackTest.seconds());
+    const from = await recorded();
+    await pause(LISTEN_MS);
+    const to = await recorded();
+    return to === from || level(await this.recording(from, to)) < SILENCE_DB;
+  }
 
   seen() { return this.driver.evaluate(() => JSON.parse(JSON.stringify(globalThis.foreign))); }
 

@@ -39,7 +39,7 @@ export class Namespace {
 
   /** Puts this side on the cable, under the address 10.77.N.HOST: all ways lead there. */
   plug(name, n, host = 2) {
-    ip('address', 'add', `10.77.${n}.${host}/24`, 'dev', name);
+    ip('address', 'replace', `10.77.${n}.${host}/24`, 'dev', name);
     ip('link', 'set', name, 'up');
     ip('route', 'replace', 'default', 'via', `10.77.${n}.1`);
   }

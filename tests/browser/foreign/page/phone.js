@@ -64,6 +64,7 @@ export function became(call, state, cause) {
   // What is told late is no step back.
   if (call.state === 'ended') return;
   if (BEFORE.includes(state) && !BEFORE.includes(call.state)) return;
+  if (state === 'ringing' && call.state === 'early') return; // a 180 without a body after the 183 that brought the sound
   call.state = state;
   if (cause !== undefined) call.cause = cause;
 }

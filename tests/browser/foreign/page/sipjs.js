@@ -7,7 +7,7 @@ const sessions = [];
 let manager;
 let inviting;
 
-phone.start = async ({ socket, uri, user, password, token, digits, earlyMedia = false }) => {
+phone.start = async ({ socket, uri, user, password, token, earlyMedia = false }) => {
   const extraHeaders = token ? [`Authorization: Bearer ${token}`] : [];
   inviting = { extraHeaders, earlyMedia };
   manager = new Web.SessionManager(socket, {
@@ -15,7 +15,6 @@ phone.start = async ({ socket, uri, user, password, token, digits, earlyMedia = 
     maxSimultaneousSessions: 4,
     media: { constraints: { audio: true, video: false }, remote: { audio: speaker } },
     registererOptions: { expires: 120, extraHeaders },
-    sendDTMFUsingSessionDescriptionHandler: digits === 'rfc4733',
     userAgentOptions: {
       authorizationUsername: user,
       authorizationPassword: password,
@@ -62,8 +61,11 @@ phone.answer = (n) => manager.answer(sessions[n]);
 phone.hangup = (n) => manager.hangup(sessions[n]);
 phone.decline = (n) => sessions[n].reject({ statusCode: 603 });
 phone.hold = (n, on) => (on ? manager.hold(sessions[n]) : manager.unhold(sessions[n]));
-/** It has no queue of its own: each digit waits for the one before. */
-phone.digits = async (n, digits) => { for (const digit of digits) await manager.sendDTMF(sessions[n], digit); };
+/** Its INFOs wait for each other; of telephone-events, the next digit would take the place of the one that is being sent. */
+phone.digits = async (n, digits, how) => {
+  if (how === 'rfc4733') return sessions[n].sessionDescriptionHandler.sendDtmf(digits, { duration: 120, interToneGap: 100 });
+  for (const digit of digits) await manager.sendDTMF(sessions[n], digit);
+};
 phone.transfer = (n, target, other) => {
   const call = phone.calls[n];
   const said = ({ request }) => {
