@@ -317,7 +317,8 @@ impl BrowserLeg {
             (Part::Calls(waiting), ..) => *waiting = offer,
             (Part::Has, Some(own), Some(media)) => {
                 let (mut local, policy) = (own.clone(), self.policy(cx));
-                if self.connection.as_ref() == Some(offer.connection()) {
+                let same = self.connection.as_ref() == Some(offer.connection());
+                if same {
                     if *offer.ice() != media.remote_ice {
                         local.ice = new_ice(cx);
                     }
@@ -327,10 +328,14 @@ impl BrowserLeg {
                     // Another SSRC: the other transport's packets begin anew. The same CNAME: it is the same party.
                     let cname = local.cname.clone();
                     local = BrowserLocal { cname, ..new_local(cx, &own.candidates) };
-                    self.presence.begins();
                 }
                 match offer.answer(&local, &policy) {
-                    Ok((sdp, media)) => self.answer(cx, &offer, local, sdp, media),
+                    Ok((sdp, media)) => {
+                        if !same {
+                            self.presence.begins();
+                        }
+                        self.answer(cx, &offer, local, sdp, media);
+                    }
                     Err(error) => self.refuse(cx, ErrorCode::BadSdp, &error.to_string()),
                 }
             }

@@ -327,6 +327,11 @@ impl Core {
         if self.party(by).is_some_and(|party| party.sip().is_some()) {
             self.holds.set(by, on);
         }
+        self.ask_hold(cx, by, on);
+    }
+
+    /// Asks the other party to take a hold of `by`'s; it is one when that party agrees.
+    pub(super) fn ask_hold(&mut self, cx: &mut Context, by: Side, on: bool) {
         let answer = self.party_mut(by.other()).map_or(Some(true), |other| other.leg_mut().hold(cx, on));
         if let Some(agreed) = answer {
             self.hold_answered(cx, by, on, agreed);

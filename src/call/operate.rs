@@ -108,7 +108,8 @@ impl Established {
                 if !both || self.transfer.is_some() {
                     return Err(Refusal::State("a transfer is under way"));
                 }
-                core.held(cx, by, on);
+                // A SIP party's own hold is a fact; this one is not before the other has agreed.
+                core.ask_hold(cx, by, on);
                 Ok(Next::Stay)
             }
             Act::Transfer { to, by } => {

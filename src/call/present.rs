@@ -18,6 +18,8 @@ impl Call {
             if let Some(leg) = self.core.party(side).and_then(Party::browser).filter(is_its) {
                 let state = match leg.told() {
                     _ if self.is_established() => CallState::Answered,
+                    // One who was rung first has answered, and waits for the other side.
+                    _ if side == Side::A && self.core.fetched.is_some() => CallState::Answered,
                     told if told.early_media => CallState::Early,
                     told if told.ringing => CallState::Ringing,
                     _ => CallState::Calling,

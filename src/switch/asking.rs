@@ -34,15 +34,20 @@ impl Switch {
     }
 
     /// What a user thinks of a call of this session, which may be over.
-    pub(super) fn feedback(&mut self, socket: SocketId, id: String, score: u8, issue: Option<String>) {
-        let Some(entry) = self.sessions.get(socket) else { return };
-        let Some(session) = &entry.session else { return };
-        let known = CallId::read(&id)
-            .is_some_and(|call| entry.memory.knows(call) || entry.calls.values().any(|present| *present == call));
-        if !known {
-            return self.error(socket, ErrorCode::UnknownCall, "this session had no such call lately", None);
+    pub(super) fn feedback(&mut self, now: Now, socket: SocketId, id: String, score: u8, issue: Option<String>) {
+        let Some(entry) = self.sessions.get_mut(socket) else { return };
+        let Some(user) = entry.session.as_ref().map(|session| session.user.clone()) else { return };
+        if !entry.checks.take(now.instant) {
+            return self.error(socket, ErrorCode::TooOften, "feedback comes too often", None);
         }
-        let user = session.user.clone();
+        let known = CallId::read(&id)
+            .filter(|call| entry.memory.knows(*call) || entry.calls.values().any(|present| present == call));
+        let Some(call) = known else {
+            return self.error(socket, ErrorCode::UnknownCall, "this session had no such call lately", None);
+        };
+        if !entry.memory.takes_feedback(call) {
+            return self.error(socket, ErrorCode::TooOften, "this call has its feedback already", None);
+        }
         tracing::info!(call = id, user, score, issue, "feedback");
         self.notice(Notice::Feedback { call: id, user, score, issue });
     }

@@ -33,7 +33,7 @@ impl Switch {
         if self.sessions.get(socket).is_some() {
             return;
         }
-        if self.sessions.len() >= self.limits.sockets {
+        if !self.sessions.has_room(self.limits.sockets) {
             self.output.push_back(Output::CloseSocket {
                 socket,
                 code: TRY_AGAIN_LATER,
@@ -82,7 +82,7 @@ impl Switch {
                 self.error(socket, ErrorCode::WrongState, "probes are not taken yet", Some(call));
             }
             (ClientMessage::Check { to, from, n }, true) => self.check(now, socket, to, from.as_deref(), n),
-            (ClientMessage::Feedback { id, score, issue }, true) => self.feedback(socket, id, score, issue),
+            (ClientMessage::Feedback { id, score, issue }, true) => self.feedback(now, socket, id, score, issue),
             (message, true) => self.about_call(now, socket, message),
         }
     }

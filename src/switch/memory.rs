@@ -15,7 +15,11 @@ const MOST_ENDED: usize = 16;
 const ENDED_WITHIN: Duration = Duration::from_secs(90);
 /// Other messages about its calls that a session without a socket keeps; the oldest gives way.
 const MOST_MISSED: usize = 64;
-/// Questions at once, and their rate.
+/// What a user may say of one call: once while it stands and once after it.
+const MOST_FEEDBACK: usize = 2;
+/// Of how many words about calls is remembered whose they were.
+const MOST_SAID: usize = 64;
+/// Questions and feedback at once, and their rate.
 const BURST: f64 = 20.0;
 const A_SECOND: f64 = 10.0;
 
@@ -53,6 +57,8 @@ pub(super) struct Memory {
     /// Calls that ended, and what their ends were called.
     ended: VecDeque<(Instant, CallId, ServerMessage)>,
     missed: VecDeque<ServerMessage>,
+    /// The calls that its user said something of lately, once for each time.
+    feedback: VecDeque<CallId>,
 }
 
 impl Memory {
@@ -85,6 +91,18 @@ impl Memory {
         self.ended.iter().any(|(_, ended, _)| *ended == call)
     }
 
+    /// Takes note of what its user says of a call; `false`: he has said as much as he may.
+    pub fn takes_feedback(&mut self, call: CallId) -> bool {
+        if self.feedback.iter().filter(|said| **said == call).count() >= MOST_FEEDBACK {
+            return false;
+        }
+        if self.feedback.len() >= MOST_SAID {
+            self.feedback.pop_front();
+        }
+        self.feedback.push_back(call);
+        true
+    }
+
     /// Whether there is an end of a call that its browser may not know of.
     pub fn is_of_use(&self, now: Instant) -> bool {
         self.ended.back().is_some_and(|(at, ..)| now.saturating_duration_since(*at) < ENDED_WITHIN)
@@ -104,9 +122,12 @@ impl Memory {
         }
     }
 
-    /// What the browser is told once it is back, in order.
-    pub fn recall(&mut self, now: Instant) -> Vec<ServerMessage> {
-        let recent = self.ended.iter().filter(|(at, ..)| now.saturating_duration_since(*at) < ENDED_WITHIN);
+    /// What the browser is told once it is back, in order. The end of a call whose name another call has now would be taken
+    /// for that one's: it is not told again.
+    pub fn recall(&mut self, now: Instant, is_present: impl Fn(&str) -> bool) -> Vec<ServerMessage> {
+        let recent = self.ended.iter().filter(|(at, _, message)| {
+            now.saturating_duration_since(*at) < ENDED_WITHIN && !message.call().is_some_and(&is_present)
+        });
         let ended: Vec<ServerMessage> = recent.map(|(.., message)| message.clone()).collect();
         self.missed.drain(..).chain(ended).collect()
     }
@@ -165,11 +186,20 @@ mod tests {
             memory.ended(now, CallId(n.into()), ServerMessage::Ringing { call: n.to_string() });
         }
         assert!(memory.knows(CallId(199)) && !memory.knows(CallId(0)));
-        let told = memory.recall(now);
+        let told = memory.recall(now, |_| false);
         assert_eq!(told.len(), MOST_MISSED + MOST_ENDED);
         assert_eq!(told[0], digit('6'));
         assert_eq!(told.last().unwrap().call(), Some("199"));
-        assert!(memory.recall(now + ENDED_WITHIN).is_empty() && !memory.is_of_use(now + ENDED_WITHIN));
+        assert!(memory.recall(now, |name| name == "199").iter().all(|message| message.call() != Some("199")));
+        assert!(memory.recall(now + ENDED_WITHIN, |_| false).is_empty() && !memory.is_of_use(now + ENDED_WITHIN));
+    }
+
+    #[test]
+    fn a_call_takes_feedback_twice_and_what_is_remembered_of_it_is_bounded() {
+        let mut memory = Memory::default();
+        assert_eq!([(); 4].map(|()| memory.takes_feedback(CallId(7))), [true, true, false, false]);
+        assert!((100..300).all(|call| memory.takes_feedback(CallId(call))));
+        assert_eq!(memory.feedback.len(), MOST_SAID);
     }
 
     #[test]

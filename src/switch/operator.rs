@@ -194,7 +194,11 @@ impl Switch {
             }
             Command::Transfer(id, Transfer { to: None, with: Some(with), by }) => {
                 let with = with.parse().ok().filter(|with| self.calls.contains_key(with));
-                self.act(now, id, Act::Join { with: with.ok_or_else(unknown_call)?, by })
+                let with = with.ok_or_else(unknown_call)?;
+                if with == id {
+                    return Err(bad("a call is not joined with itself"));
+                }
+                self.act(now, id, Act::Join { with, by })
             }
             Command::Transfer(..) => Err(bad("a transfer names a number (`to`) or a call (`with`), and not both")),
         }

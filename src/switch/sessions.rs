@@ -58,7 +58,7 @@ pub(super) struct Socket {
     pub calls: BTreeMap<String, CallId>,
     /// What it is told when it comes back, and what takes it up again.
     pub memory: Memory,
-    /// How often it may ask what would become of a number.
+    /// How often it may ask what would become of a number, or say what a call was like.
     pub checks: Allowance,
 }
 
@@ -74,6 +74,12 @@ pub(super) struct Sessions {
 impl Sessions {
     pub fn len(&self) -> usize {
         self.sockets.len()
+    }
+
+    /// Whether one more socket may open, of so many. Sessions that wait have none, so that they can be taken up again when
+    /// the house is full; there are at most as many of them as there may be sockets.
+    pub fn has_room(&self, most: usize) -> bool {
+        self.wires.len() < most && self.sockets.len() < most.saturating_mul(2)
     }
 
     /// Those that wait to be taken up again.

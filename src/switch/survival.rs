@@ -100,7 +100,11 @@ impl Switch {
         for call in ids {
             self.call_event(now, call, Event::Browser(socket, BrowserEvent::Back));
         }
-        let missed = self.sessions.get_mut(socket).map(|entry| entry.memory.recall(now.instant)).unwrap_or_default();
+        let missed = self
+            .sessions
+            .get_mut(socket)
+            .map(|entry| entry.memory.recall(now.instant, |name| entry.calls.contains_key(name)))
+            .unwrap_or_default();
         for message in missed {
             self.send(socket, &message);
         }

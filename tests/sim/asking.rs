@@ -123,12 +123,13 @@ fn feedback_is_for_calls_of_the_session_that_stand_or_were() {
     world.tell(alice, "hangup", "c1");
     world.run(1_000);
     world.say(alice, &feedback);
+    world.say(alice, &feedback);
     world.say(bob, &feedback);
     world.say(alice, r#"{"type":"feedback","id":"0000000000000000","score":5}"#);
     world.say(alice, r#"{"type":"feedback","id":"c1","score":5}"#);
     let said = Notice::Feedback { call: id, user: "alice".into(), score: 2, issue: Some("echo".into()) };
     assert_eq!(world.notices.iter().filter(|notice| **notice == said).count(), 2);
-    assert_eq!((world.page(alice).errors(), world.page(bob).errors()), (2, 1));
+    assert_eq!((world.page(alice).errors(), world.page(bob).errors()), (3, 1), "the third is too much");
     world.finish();
 }
 

@@ -218,6 +218,23 @@ fn digits_hold_and_hang_up_from_outside_are_a_partys_own() {
 }
 
 #[test]
+fn a_hold_for_a_phone_that_the_other_side_refuses_is_none() {
+    for status in [None, Some(488)] {
+        let mut world = a_phone_that_answers();
+        world.one().habits = Habits { refuse_reoffers: status, ..Habits::answering() };
+        let begun = view(world.command(wish("alice", "600")));
+        world.run(3000);
+        assert_eq!(inspect(&mut world, id(&begun)).state, Phase::Answered);
+        view(world.command(Command::Hold(id(&begun), Hold { on: true, by: None })));
+        world.run(1000);
+        assert_eq!(inspect(&mut world, id(&begun)).a.unwrap().holds, status.is_none(), "{status:?}");
+        assert_eq!(world.noticed(None).contains(&"call.held"), status.is_none());
+        world.command(Command::Hangup(id(&begun)));
+        world.run_out();
+    }
+}
+
+#[test]
 fn a_transfer_from_outside_goes_by_the_plan_and_the_rights_of_the_calls_user() {
     let mut world = World::where_one(Habits::answering());
     world.two().habits = Habits::answering();
@@ -253,6 +270,9 @@ fn two_calls_are_joined_from_outside() {
     world.until(bob, "c2", "answered");
     let Reply::Calls(calls) = world.command(Command::List) else { panic!() };
     let (one, two) = (id(&calls[0]), id(&calls[1]));
+    let itself = Some(calls[0].call.clone());
+    let joined = world.command(Command::Transfer(one, Transfer { to: None, with: itself, by: None }));
+    assert_eq!(refused(joined), (Why::BadRequest, None));
     let with = Some(calls[1].call.clone());
     view(world.command(Command::Transfer(one, Transfer { to: None, with, by: None })));
     world.run(2000);

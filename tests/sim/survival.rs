@@ -5,7 +5,7 @@ use std::time::Duration;
 use ringback::call::SocketId;
 use ringback::sdp::{BrowserMedia, MediaCommand, MediaLoss, MediaReport, Side};
 use ringback::signal::{CallState, Course, ErrorCode, Party, PresentCall, ServerMessage};
-use ringback::switch::{Input, SwitchConfig, SwitchLimits};
+use ringback::switch::{Command, Input, Originate, Reply, SwitchConfig, SwitchLimits};
 use serde_json::json;
 
 use crate::basic::code_of;
@@ -440,4 +440,61 @@ fn sessions_that_wait_do_not_keep_their_user_out() {
     assert!(world.switch.stats().waiting <= 2);
     world.finish();
     assert_eq!(world.switch.stats().sockets, 0);
+}
+
+#[test]
+fn a_session_is_taken_up_again_in_a_full_house() {
+    let mut config = config(1);
+    config.limits.sockets = 2;
+    let mut world = World::with(config);
+    world.one().habits = Habits::answering();
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "600"));
+    world.until(alice, "c1", "answered");
+    let secret = secret(&mut world, alice);
+    world.lose(alice);
+    world.browser(2, "bob");
+    let again = back(&mut world, 3, "alice", &secret);
+    assert_eq!(calls(&mut world, again).unwrap().len(), 1);
+    let fourth = SocketId(4);
+    world.page(fourth);
+    world.input(Input::SocketOpened { socket: fourth, peer: address("198.51.100.7:4000"), rings: true });
+    assert_eq!(world.page(fourth).closed, Some(1013), "two sockets are open");
+    world.tell(again, "hangup", "c1");
+    world.finish();
+}
+
+#[test]
+fn a_restart_that_is_refused_leaves_the_media_its_time() {
+    let (mut world, alice) = answered();
+    let id = world.call_id();
+    world.input(Input::Media { call: id, report: MediaReport::Connected(Side::A) });
+    world.say(alice, &restart("c1", &another_offer().replace("opus/48000/2", "speex/16000").replace("PCM", "XXX")));
+    assert_eq!(world.page(alice).errors(), 1);
+    let report = MediaReport::Lost { side: Side::A, loss: MediaLoss::ConsentExpired };
+    world.input(Input::Media { call: id, report });
+    world.run(10_000);
+    assert_eq!(world.page(alice).ended("c1"), None, "the connection that was up is waited for");
+    world.run(6_000);
+    assert!(world.page(alice).ended("c1").is_some());
+    world.finish();
+}
+
+#[test]
+fn a_browser_that_was_rung_first_finds_its_call_answered() {
+    let mut world = World::where_one(Habits::ringing());
+    let alice = world.browser(1, "alice");
+    let wish = Originate { user: "alice".into(), to: "600".into(), from: None, name: None, ring_for: None };
+    assert!(matches!(world.command(Command::Originate(wish)), Reply::Call(_)));
+    world.run(20);
+    world.accept(alice);
+    world.run(200);
+    let secret = secret(&mut world, alice);
+    world.lose(alice);
+    let again = back(&mut world, 2, "alice", &secret);
+    let told = calls(&mut world, again).unwrap();
+    assert_eq!(told.iter().map(|call| call.state).collect::<Vec<_>>(), [CallState::Answered]);
+    let name = told[0].call.clone();
+    world.tell(again, "hangup", &name);
+    world.finish();
 }
