@@ -158,23 +158,30 @@ impl Trunk {
         if wants_privacy(headers) {
             return (None, None);
         }
-        let asserted = if self.identity.trust { asserted(headers) } else { None };
-        let Some(party) = asserted.or_else(|| headers.from().ok()) else { return (None, None) };
+        let Some(party) = self.calling(headers) else { return (None, None) };
         let number = user_of(&party.uri).as_deref().and_then(caller_number);
         let name = party.display.as_deref().and_then(display_name);
         (number.map(|number| self.number_format.normalise(&number)), name)
     }
+
+    /// The one party whose number and name stand for the caller.
+    fn calling(&self, headers: &Headers) -> Option<NameAddr> {
+        let asserted = if self.identity.trust { asserted(headers) } else { None };
+        asserted.or_else(|| headers.from().ok())
+    }
 }
 
 impl Trunk {
-    /// How far a trunk that is believed vouches for the number of a caller who shows one: the `verstat` of its
-    /// P-Asserted-Identity or From ([TS 24.229](https://www.3gpp.org/dynareport/24229.htm) section 7.2A.20, with the level of
+    /// How far a trunk that is believed vouches for the number of a caller who shows one: the `verstat` of the very
+    /// party whose number is shown, and of no other ([TS 24.229](https://www.3gpp.org/dynareport/24229.htm) section 7.2A.20, with the level of
     /// attestation that ATIS-1000074 adds).
     pub fn verified(&self, headers: &Headers) -> Option<Verified> {
         if !self.identity.trust || wants_privacy(headers) {
             return None;
         }
-        headers.addresses("P-Asserted-Identity").iter().chain(headers.from().ok().as_ref()).find_map(verstat)
+        let party = self.calling(headers)?;
+        user_of(&party.uri).as_deref().and_then(caller_number)?;
+        verstat(&party)
     }
 }
 
@@ -322,13 +329,31 @@ mod tests {
         assert_eq!(called(&Trunk::new("t"), "sip:4711@192.0.2.1", ""), "4711");
     }
 
-    fn caller(trust: bool, fields: &str) -> (Option<String>, Option<String>) {
+    fn headers(fields: &str) -> Headers {
         let text = format!(
             "INVITE sip:1@192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bK1\r\nTo: <sip:1@192.0.2.1>\r\n\
              Call-ID: a\r\nCSeq: 1 INVITE\r\n{fields}\r\n"
         );
         let Ok(Message::Request(request)) = Message::parse(text.as_bytes()) else { unreachable!("{text}") };
-        trunk(Identity { trust, ..Identity::default() }).caller(&request.headers)
+        request.headers
+    }
+
+    fn caller(trust: bool, fields: &str) -> (Option<String>, Option<String>) {
+        trunk(Identity { trust, ..Identity::default() }).caller(&headers(fields))
+    }
+
+    /// TS 24.229 section 7.2A.20: an attestation is of the number that it stands with.
+    #[test]
+    fn an_attestation_is_of_the_number_that_is_shown() {
+        let verified = |fields: &str| trunk(Identity { trust: true, ..Identity::default() }).verified(&headers(fields));
+        let passed = ";verstat=TN-Validation-Passed-A";
+        let from = format!("From: <sip:+15550100{passed}@x>;tag=1\r\n");
+        let plain = "From: <sip:+15550100@x>;tag=1\r\n";
+        assert_eq!(verified(&from), Some(Verified::A));
+        assert_eq!(verified(&format!("{plain}P-Asserted-Identity: <tel:+15550199{passed}>\r\n")), Some(Verified::A));
+        let another = "P-Asserted-Identity: <sip:+15550199@x>";
+        assert_eq!(verified(&format!("{from}{another}\r\n")), None, "it is From's, and another number is shown");
+        assert_eq!(verified(&format!("{plain}{another}, <tel:+15550177{passed}>\r\n")), None, "the second's");
     }
 
     /// RFC 3325 section 9.1: an asserted identity means something only from whom we trust.

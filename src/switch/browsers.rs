@@ -203,7 +203,11 @@ impl Switch {
             ClientMessage::Digits { digits, ms, .. } => BrowserEvent::Digits { digits, ms: ms.unwrap_or(DIGIT_MS) },
             ClientMessage::Hold { on, .. } => BrowserEvent::Hold { on },
             ClientMessage::Transfer { to, with, .. } => {
-                let rights = entry.and_then(|entry| entry.session.as_ref()).map(Session::call_rights);
+                let session = entry.and_then(|entry| entry.session.as_ref());
+                if to.is_some() && session.is_none_or(|session| session.is_expired(now.unix_ms)) {
+                    return self.error(socket, ErrorCode::Unauthorized, "the token has run out", Some(name));
+                }
+                let rights = session.map(Session::call_rights);
                 let other = with.as_ref().and_then(|with| entry.and_then(|entry| entry.calls.get(with)).copied());
                 let to = match (to, with, other) {
                     (Some(to), ..) => TransferTo::Number(to),

@@ -238,7 +238,7 @@ impl Switch {
     fn known_rights(&self, now: Now, user: &str) -> Rights {
         let mut sessions = self.sessions.of(user).filter_map(|socket| self.sessions.get(socket)?.session.as_ref());
         let good = sessions.find(|session| !session.is_expired(now.unix_ms)).map(Session::call_rights);
-        good.unwrap_or_else(|| self.phones.rights_of(user))
+        good.unwrap_or_else(|| self.phones.rights_at_best(user, now.instant))
     }
 
     /// Why a call that has just begun is over: its record says.

@@ -64,8 +64,9 @@ pub(super) struct Phones {
     calls_per_user: usize,
     /// Whose the calls are that phones have made.
     calls: BTreeMap<SessionId, String>,
-    /// What browsers may that have registered by a token, by their connections.
-    granted: BTreeMap<Flow, Rights>,
+    /// What browsers may that have registered by a token, by connection and user. It holds as long as the connection does,
+    /// whatever else is asked over that; a password alone takes its place.
+    granted: BTreeMap<(Flow, String), Rights>,
     /// Whether phones may register from anywhere, and not browsers alone.
     strangers: bool,
     /// Browsers that have lost their WebSockets, and until when they are remembered.
@@ -140,7 +141,7 @@ impl Phones {
 
     /// A connection is gone.
     pub fn connection_closed(&mut self, now: Instant, flow: Flow) {
-        self.granted.remove(&flow);
+        self.granted.retain(|(of, _), _| *of != flow);
         let gone = self.registrar.connection_closed(flow);
         if !flow.transport.is_websocket() {
             return;
@@ -186,8 +187,14 @@ impl Phones {
 
     /// What a user may by one of his phones.
     pub fn rights_at(&self, user: &str, phone: Flow) -> Rights {
-        let granted = self.granted.get(&phone).filter(|rights| rights.caller.user == user);
+        let granted = self.granted.get(&(phone, user.to_owned()));
         granted.cloned().unwrap_or_else(|| self.rights_of(user))
+    }
+
+    /// What a user may by the best of his phones.
+    pub fn rights_at_best(&self, user: &str, now: Instant) -> Rights {
+        let best = self.of_user(user, now).into_iter().next();
+        best.map_or_else(|| self.rights_of(user), |phone| self.rights_at(user, phone.flow))
     }
 
     /// Answers a REGISTER; gives the WebSockets in the place of which this one has come.
@@ -197,8 +204,11 @@ impl Phones {
         let response = match vouched {
             Some(session) => self.register_vouched(now, request, flow, &session),
             None => {
-                self.granted.remove(&flow);
-                self.registrar.handle(now.instant, request, flow)
+                let response = self.registrar.handle(now.instant, request, flow);
+                if response.status == 200 {
+                    self.granted.remove(&(flow, aor.clone()));
+                }
+                response
             }
         };
         if !flow.transport.is_websocket() || response.status != 200 {
@@ -223,10 +233,10 @@ impl Phones {
         let most = left.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX));
         let by = Vouched { user: &session.user, most };
         let response = self.registrar.handle_vouched(now.instant, by, request, flow);
-        match self.registrar.has_phone_at(flow, now.instant) {
-            true => self.granted.insert(flow, session.call_rights()),
-            false => self.granted.remove(&flow),
-        };
+        let is_here = |binding: &Binding| binding.flow == flow;
+        if response.status == 200 && self.registrar.bindings(&session.user, now.instant).iter().any(is_here) {
+            self.granted.insert((flow, session.user.clone()), session.call_rights());
+        }
         response
     }
 

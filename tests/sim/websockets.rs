@@ -420,3 +420,34 @@ fn a_stranger_does_not_call() {
     assert!(world.one().sessions.is_empty() && world.cdrs.is_empty());
     world.finish();
 }
+
+/// What a token allows holds for the calls that come over its connection, whatever else is asked over that: neither a
+/// REGISTER without a token nor a refused one widens it.
+#[test]
+fn a_tokens_rights_outlive_refused_registrations() {
+    let mut world = World::with(passwords(Auth::Token(TokenVerifier::hs256(SECRET))));
+    world.two().habits = Habits::answering();
+    world.websocket(ALICE, 7);
+    let scoped =
+        Claims { sub: "alice".into(), exp: EXPIRES, destinations: Some(vec!["+442079*".into()]), ..Claims::default() };
+    let scoped = format!("Authorization: Bearer {}\r\n", sign_hs256(SECRET, &scoped));
+    assert!(register(&mut world, ALICE, "alice", 1, &scoped).starts_with("SIP/2.0 200"));
+    assert!(register(&mut world, ALICE, "alice", 2, "").starts_with("SIP/2.0 401"));
+    let others = format!("Authorization: Bearer {}\r\n", token("bob"));
+    assert!(register(&mut world, ALICE, "alice", 3, &others).starts_with("SIP/2.0 403"));
+    world.peers.get_mut(&address(ALICE)).unwrap().habits = Habits::answering();
+    let phone = world.trunk_calls("+442079460100", true);
+    world.run(1_000);
+    let session = world.peers[&address(ALICE)].only();
+    world.with_peer(ALICE, |peer, now| {
+        let to = ReferTo { uri: "sip:+443025550100@gateway.example".parse().unwrap(), replaces: None };
+        peer.ua.refer(now, session, to, None).unwrap();
+    });
+    world.run(3_000);
+    let referred = seen(&world, ALICE, session).referred;
+    assert_eq!(referred.last(), Some(&403), "{referred:?}");
+    assert!(world.two().sessions.is_empty(), "nobody else is called");
+    world.with_peer(ONE, |peer, now| peer.ua.hangup(now, phone, None));
+    world.run(1_000);
+    world.finish();
+}
