@@ -124,13 +124,9 @@ impl Audio {
 
     fn grade(&self, quality: &CallQuality) -> Grade {
         let heard = [quality.a.hears, quality.b.hears].into_iter().flatten();
-        match heard.map(|heard| heard.mos.value()).reduce(f32::min) {
+        match heard.map(|heard| heard.mos).min() {
             _ if self.is_broken() => Grade::Lost,
-            Some(mos) if mos < FAIR => Grade::Poor,
-            Some(mos) if mos < GOOD => Grade::Fair,
-            Some(mos) if mos < EXCELLENT => Grade::Good,
-            // Nobody hears anybody, as in a hold: nothing is wrong with that.
-            _ => Grade::Excellent,
+            worst => grade(worst),
         }
     }
 
@@ -241,6 +237,26 @@ fn letter(side: Side) -> &'static str {
 /// The direction that `from`'s sound has for the browser of `side`.
 fn way(side: Side, from: Side) -> Way {
     if side == from { Way::Up } else { Way::Down }
+}
+
+/// The word for a score, the worse one of both directions.
+fn grade(worst: Option<Mos>) -> Grade {
+    match worst.map(Mos::value) {
+        Some(mos) if mos < FAIR => Grade::Poor,
+        Some(mos) if mos < GOOD => Grade::Fair,
+        Some(mos) if mos < EXCELLENT => Grade::Good,
+        // Nobody hears anybody, as in a hold: nothing is wrong with that.
+        _ => Grade::Excellent,
+    }
+}
+
+/// A second of a leg with nobody on the other side: each direction as a listener at its end would have it.
+pub(super) fn lone_message(call: String, leg: &LegQuality) -> ServerMessage {
+    let flows = [leg.inbound, leg.outbound];
+    let grade = grade(flows.iter().flatten().map(|flow| flow.mos).min());
+    let delay_ms = flows.iter().flatten().map(|flow| flow.delay_ms).max();
+    let (down, up) = (flow(leg.outbound, leg.rtt_ms, None), flow(leg.inbound, leg.rtt_ms, Some(leg.level_db)));
+    ServerMessage::Quality { call, grade, delay_ms, down, up, trunk_down: None, trunk_up: None }
 }
 
 fn message(call: String, grade: Grade, ours: &LegQuality, theirs: &LegQuality) -> ServerMessage {

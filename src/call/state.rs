@@ -568,7 +568,7 @@ impl Releasing {
     }
 }
 
-fn lease_refused(why: LeaseRefusal) -> Cause {
+pub(super) fn lease_refused(why: LeaseRefusal) -> Cause {
     let cause = Cause::special(Origin::Gateway, Special::NoResources);
     match why {
         LeaseRefusal::NoPort => cause,
@@ -581,7 +581,7 @@ fn is_rtp(loss: MediaLoss) -> bool {
     loss == MediaLoss::RtpSilent
 }
 
-fn media_lost(loss: MediaLoss, established: bool) -> Cause {
+pub(super) fn media_lost(loss: MediaLoss, established: bool) -> Cause {
     let words = match loss {
         // The page closed its peer connection: that is hanging up, whichever of the two messages comes first.
         MediaLoss::BrowserClosed => {
@@ -597,6 +597,6 @@ fn media_lost(loss: MediaLoss, established: bool) -> Cause {
     broken(words)
 }
 
-fn broken(words: &str) -> Cause {
+pub(super) fn broken(words: &str) -> Cause {
     Cause::special(Origin::Network, Special::MediaLost).in_words(words)
 }

@@ -33,7 +33,7 @@ use crate::config::{ApiToken, Auth, Config, TEST_PHONE_TRUNK, TrunkConfig};
 use crate::net::tls::{TlsClient, TlsServer, Trust};
 use crate::sdp::{Band, CodecPolicy};
 use crate::sip::{Advertised, Flow, Listener, Target, Timers, Transport, UaConfig};
-use crate::switch::{self, EMERGENCY_ROOM, Switch, SwitchConfig, SwitchLimits, Trunk};
+use crate::switch::{self, EMERGENCY_ROOM, PROBE_ROOM, Switch, SwitchConfig, SwitchLimits, Trunk};
 use crate::testphone;
 use crate::testphone::TestPhone;
 use crate::webrtc::Identity;
@@ -94,8 +94,11 @@ impl Gateway {
         let listeners = Listeners::bind(&config.sip)?;
         warn_of_tls(&config, SystemTime::now());
         let identity = Identity::generate()?;
-        let (pool, reports) =
-            MediaPool::start(&config.media, config.limits.calls.saturating_add(EMERGENCY_ROOM), &identity)?;
+        let (pool, reports) = MediaPool::start(
+            &config.media,
+            config.limits.calls.saturating_add(EMERGENCY_ROOM + PROBE_ROOM),
+            &identity,
+        )?;
         let cdr = CdrWriter::start(&config.cdr)?;
         let longest_call = SwitchLimits::default().longest_call;
         let opened = config.journal.as_deref().map(|path| Journal::open(path, driver::now().unix_ms, longest_call));

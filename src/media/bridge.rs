@@ -538,6 +538,9 @@ impl Bridge {
         let pcm = longest.get_mut(..rate.frame()).unwrap_or_default();
         let (mut live, mut away) = (false, false);
         let mut digits = EventUpdates::new();
+        if source.is_none() && hears == Hears::Comfort {
+            target.leg.play_to_nobody(now);
+        }
         if let Some(Party { leg: source, .. }) = source {
             away = source.is_away(now);
             live = source.live(now) && !away;

@@ -43,6 +43,7 @@ impl Filler {
                 };
                 Player::Tone(TonePlayer::repeated(ringback.cadence(), RINGBACK_LEVEL))
             }
+            Hears::Comfort => return Some(Self { hears, ..Self::comfort() }),
             Hears::Music | Hears::PeerOrMusic => match music {
                 Some(pcm) => Player::Music { pcm: pcm.clone(), at: 0 },
                 None => return Some(Self { hears, ..Self::comfort() }),
@@ -51,7 +52,7 @@ impl Filler {
         Some(Self { hears, player, doubler: Doubler::default() })
     }
 
-    /// The comfort tone, for who hears a browser that is away for a moment.
+    /// The comfort tone, for who hears a browser that is away for a moment, or tries the way to us.
     pub fn comfort() -> Self {
         let player = Player::Tone(TonePlayer::repeated(COMFORT, COMFORT_LEVEL));
         Self { hears: Hears::Peer, player, doubler: Doubler::default() }

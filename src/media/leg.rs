@@ -15,7 +15,7 @@ use super::outbound::{Outbound, Packet};
 use super::queue::{SendQueue, Transmit};
 use super::relay::Relay;
 use super::verdict::{Came, Facts, Link};
-use super::{FRAME_MS, Port};
+use super::{FRAME_MS, LONGEST_FRAME, Port};
 use crate::codec::CodecError;
 use crate::rtp::packet::{RtpError, RtpPacket};
 use crate::rtp::rtcp::{Compound, ReportBlock, RtcpItem, SenderInfo};
@@ -239,6 +239,15 @@ impl Leg {
     pub fn live(&self, now: Instant) -> bool {
         self.direction.receives()
             && self.inbound.heard().is_some_and(|heard| now.saturating_duration_since(heard) < LIVE)
+    }
+
+    /// Plays 20 ms of what the peer says to nobody, so that as much is known of it as if somebody heard it.
+    pub fn play_to_nobody(&mut self, now: Instant) {
+        let mut longest = [0; LONGEST_FRAME];
+        let pcm = longest.get_mut(..self.inbound.rate().frame()).unwrap_or_default();
+        self.inbound.pull(now, pcm);
+        self.gauge.meter.frame(pcm);
+        let _ = self.inbound.take_tone_digits(); // there is nobody who takes them
     }
 
     /// Sends one frame at the rate of [`Outbound::rate`], or lets its time pass where nothing may be sent.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::party::{Parties, Party};
 use super::verdict::{LOOK_EVERY, Watch};
-use crate::sdp::{CallQuality, Hears, MediaReport, Side};
+use crate::sdp::{CallQuality, Hears, LegQuality, MediaReport, Side};
 
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
@@ -38,23 +38,27 @@ impl Survey {
     pub fn handle_timeout(&mut self, now: Instant, parties: &mut Parties, mut tell: impl FnMut(MediaReport)) {
         if now >= self.look {
             self.look = now + LOOK_EVERY;
-            let (Some(a), Some(b)) = (parties.get(Side::A), parties.get(Side::B)) else {
-                return self.restart(tell);
-            };
-            let talk = a.hears() == Hears::Peer && b.hears() == Hears::Peer;
-            let facts = (a.leg.facts(now), b.leg.facts(now));
-            for (watch, speaker, listener) in [(&mut self.a, &facts.0, &facts.1), (&mut self.b, &facts.1, &facts.0)] {
-                if !talk {
-                    rest(watch, &mut tell);
-                } else if let Some(verdict) = watch.look(now, speaker, listener) {
-                    tell(MediaReport::Audio { from: watch.from(), verdict });
-                }
-            }
+            self.look(now, parties, &mut tell);
         }
         if now >= self.report {
             self.report = now + REPORT_EVERY;
             if let Some(quality) = measure(now, parties) {
                 tell(MediaReport::Quality(quality));
+            }
+        }
+    }
+
+    fn look(&mut self, now: Instant, parties: &Parties, mut tell: impl FnMut(MediaReport)) {
+        let (Some(a), Some(b)) = (parties.get(Side::A), parties.get(Side::B)) else {
+            return self.restart(tell);
+        };
+        let talk = a.hears() == Hears::Peer && b.hears() == Hears::Peer;
+        let facts = (a.leg.facts(now), b.leg.facts(now));
+        for (watch, speaker, listener) in [(&mut self.a, &facts.0, &facts.1), (&mut self.b, &facts.1, &facts.0)] {
+            if !talk {
+                rest(watch, &mut tell);
+            } else if let Some(verdict) = watch.look(now, speaker, listener) {
+                tell(MediaReport::Audio { from: watch.from(), verdict });
             }
         }
     }
@@ -66,10 +70,17 @@ fn rest(watch: &mut Watch, tell: &mut impl FnMut(MediaReport)) {
     }
 }
 
-/// How a call with two legs sounds.
+/// How a call with two legs sounds, or one whose only party tries the way to us.
 fn measure(now: Instant, parties: &mut Parties) -> Option<CallQuality> {
-    let (Some(a), Some(b)) = parties.pair(Side::A) else { return None };
     let of = |party: &mut Party| (party.leg.measure(now), party.hears().peer());
-    let ((a, a_hears), (b, b_hears)) = (of(a), of(b));
-    Some(CallQuality { a: a.report(Some(&b).filter(|_| a_hears)), b: b.report(Some(&a).filter(|_| b_hears)) })
+    match parties.pair(Side::A) {
+        (Some(a), Some(b)) => {
+            let ((a, a_hears), (b, b_hears)) = (of(a), of(b));
+            Some(CallQuality { a: a.report(Some(&b).filter(|_| a_hears)), b: b.report(Some(&a).filter(|_| b_hears)) })
+        }
+        (Some(a), None) if a.hears() == Hears::Comfort => {
+            Some(CallQuality { a: a.leg.measure(now).report(None), b: LegQuality::NONE })
+        }
+        _ => None,
+    }
 }

@@ -137,6 +137,8 @@ pub enum Hears {
     PeerOrMusic,
     /// This tone: the other party is being replaced by somebody whose phone rings.
     Tone(Tone),
+    /// A comfort tone: there is no other party, and the way to this one is tried.
+    Comfort,
 }
 
 impl Hears {
@@ -588,7 +590,7 @@ pub enum MediaReport {
         /// Why.
         loss: MediaLoss,
     },
-    /// How the call sounds: once a second while it has two legs.
+    /// How the call sounds: once a second while it has two legs, or one that hears [`Hears::Comfort`].
     Quality(CallQuality),
     /// Why what `from` says does not reach the other side, or, with `None`, that it does again. Comes at each change, and
     /// says nothing of a call that rings or is on hold.

@@ -71,6 +71,12 @@ pub struct LegQuality {
     pub level_db: i8,
 }
 
+impl LegQuality {
+    /// Of a leg that there is not.
+    pub const NONE: LegQuality =
+        LegQuality { inbound: None, outbound: None, rtt_ms: None, hears: None, level_db: -100 };
+}
+
 /// Both legs of a call, once a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallQuality {

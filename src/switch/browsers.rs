@@ -78,9 +78,7 @@ impl Switch {
             }
             (ClientMessage::Renew { token }, true) => self.renew(now, socket, &token),
             (ClientMessage::Bye { within_ms }, true) => self.bye(now, socket, within_ms),
-            (ClientMessage::Probe { call, .. }, true) => {
-                self.error(socket, ErrorCode::WrongState, "probes are not taken yet", Some(call));
-            }
+            (ClientMessage::Probe { call, sdp }, true) => self.try_way(now, socket, call, &sdp),
             (ClientMessage::Check { to, from, n }, true) => self.check(now, socket, to, from.as_deref(), n),
             (ClientMessage::Feedback { id, score, issue }, true) => self.feedback(now, socket, id, score, issue),
             (message, true) => self.about_call(now, socket, message),
@@ -141,7 +139,7 @@ impl Switch {
         let Some(session) = entry.session.clone() else { return };
         let rights = session.call_rights();
         let emergency = self.settings.plan.is_emergency(&rights.caller, &to);
-        let refusal = if entry.calls.contains_key(&name) {
+        let refusal = if entry.named(&name).is_some() {
             Some((ErrorCode::DuplicateCall, "a call of this name exists"))
         } else if entry.calls.len() >= self.limits.calls_per_socket && !emergency {
             Some((ErrorCode::TooManyCalls, "this session has as many calls as it may have"))
@@ -189,7 +187,7 @@ impl Switch {
     fn about_call(&mut self, now: Now, socket: SocketId, message: ClientMessage) {
         let name = message.call().unwrap_or_default().to_owned();
         let entry = self.sessions.get(socket);
-        let Some(id) = entry.and_then(|entry| entry.calls.get(&name)).copied() else {
+        let Some(id) = entry.and_then(|entry| entry.named(&name)) else {
             return self.error(socket, ErrorCode::UnknownCall, "there is no such call, or no longer", Some(name));
         };
         let event = match message {

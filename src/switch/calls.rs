@@ -7,7 +7,9 @@ use rand::Rng as _;
 use super::directory::Present;
 use super::timers::Owner;
 use super::{CallId, EMERGENCY_ROOM, Now, Output, SocketId, Switch};
-use crate::call::{Call, Context, Effect, Event, Lease, Mail, Notice, Origination, TransferTo, Transferor, notice};
+use crate::call::{
+    Call, Context, Effect, Event, Lease, Mail, Notice, Origination, Probe, TransferTo, Transferor, notice,
+};
 use crate::sdp::RtpSlot;
 use crate::signal::ServerMessage;
 
@@ -19,7 +21,7 @@ impl Switch {
     pub(super) fn new_call_id(&mut self) -> CallId {
         loop {
             let id = CallId(self.rng.next_u64());
-            if !self.calls.contains_key(&id) {
+            if !self.calls.contains_key(&id) && !self.probes.contains_key(&id) {
                 return id;
             }
         }
@@ -66,6 +68,9 @@ impl Switch {
 
     /// An event for a call; calls that are over take none.
     pub(super) fn call_event(&mut self, now: Now, id: CallId, event: Event) {
+        if let Some(probe) = self.probes.remove(&id) {
+            return self.probe_event(now, id, probe, event);
+        }
         self.with_context(now, |cx, calls| {
             if let Some(call) = calls.get_mut(&id) {
                 call.handle(cx, event);
@@ -76,7 +81,7 @@ impl Switch {
 
     /// Media resources: for a call that has gone meanwhile they go back at once.
     pub(super) fn leased(&mut self, now: Now, call: CallId, slot: RtpSlot, lease: Lease) {
-        if self.calls.contains_key(&call) {
+        if self.calls.contains_key(&call) || self.probes.contains_key(&call) {
             self.call_event(now, call, Event::Leased(slot, lease));
         } else {
             self.output.push_back(Output::Release { call });
@@ -142,6 +147,7 @@ impl Switch {
             }
         }
         let deadline = self.calls.get(&id).filter(|call| !call.is_over()).and_then(Call::deadline);
+        let deadline = deadline.or_else(|| self.probes.get(&id).and_then(Probe::deadline));
         self.timers.set(Owner::Call(id), deadline);
         if self.calls.get(&id).is_some_and(Call::is_over) {
             self.calls.remove(&id);
@@ -152,6 +158,11 @@ impl Switch {
     /// A session knows a call by a name from `incoming` or its own `call` until `ended`.
     fn follow_name(&mut self, now: Now, id: CallId, socket: SocketId, message: &ServerMessage) {
         let Some(entry) = self.sessions.get_mut(socket) else { return };
+        if entry.probe.as_ref().is_some_and(|(_, probe)| *probe == id) {
+            // Nothing of it is told again: it never outlives its socket.
+            entry.probe = entry.probe.take_if(|_| !matches!(message, ServerMessage::Ended { .. }));
+            return;
+        }
         match message {
             ServerMessage::Incoming { call, .. } => {
                 entry.calls.insert(call.clone(), id);

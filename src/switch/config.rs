@@ -13,6 +13,9 @@ use crate::sip::UaConfig;
 /// Calls to emergency numbers at once, for which there is room beyond [`SwitchLimits::calls`]; they take none of that.
 pub const EMERGENCY_ROOM: usize = 16;
 
+/// Probes at once, of all sessions, for which there is room beyond [`SwitchLimits::calls`]; they take none of that.
+pub const PROBE_ROOM: usize = 32;
+
 /// How browsers are let in.
 #[derive(Clone, Debug)]
 pub enum Auth {

@@ -16,6 +16,7 @@ mod left;
 mod memory;
 mod operator;
 mod phones;
+mod probes;
 mod reload;
 mod sessions;
 mod status;
@@ -36,7 +37,7 @@ pub use crate::call::{
     Network, NetworkError, Notice, Now, NumberFormat, Phase, Redirects, Refer, ReferIn, Register, SocketId, Trunk,
     TrunkLimits, TrunkTried,
 };
-pub use config::{Auth, EMERGENCY_ROOM, SwitchConfig, SwitchLimits};
+pub use config::{Auth, EMERGENCY_ROOM, PROBE_ROOM, SwitchConfig, SwitchLimits};
 pub use io::{Input, Left, Output};
 pub use operator::{Command, Denial, Digits, Hold, Originate, Reply, Transfer, Why};
 pub use phones::{PhoneRights, PhonesConfig};
@@ -44,7 +45,7 @@ pub use reload::Reload;
 
 pub use status::{RegistrarStatus, RegistrationStatus, SoundStatus, Status, TrunkStatus};
 
-use crate::call::{Call, Cause, Effect, Event, Origin, Settings, Special, Trunks};
+use crate::call::{Call, Cause, Effect, Event, Origin, Probe, Settings, Special, Trunks};
 use crate::signal::{IceServer, ServerMessage, Turn};
 use crate::sip::{Flow, SessionId, UaConfig, UaOutput, UserAgent};
 use phones::Phones;
@@ -66,6 +67,8 @@ pub struct Switch {
     rng: StdRng,
     sessions: Sessions,
     calls: BTreeMap<CallId, Call>,
+    /// Those who try the way to us.
+    probes: BTreeMap<CallId, Probe>,
     /// The users whose calls to emergency numbers stand.
     emergencies: BTreeMap<CallId, String>,
     /// Whose the user agent's sessions are, until each has closed.
@@ -103,6 +106,8 @@ pub struct SwitchStats {
     pub calls: usize,
     /// Calls in which the parties talk.
     pub established: usize,
+    /// Browsers that try the way to us; none of the calls.
+    pub probes: usize,
     /// The user agent's sessions.
     pub sip_sessions: usize,
     /// The user agent's transactions.
@@ -161,6 +166,7 @@ impl Switch {
             rng,
             sessions: Sessions::default(),
             calls: BTreeMap::new(),
+            probes: BTreeMap::new(),
             emergencies: BTreeMap::new(),
             owners: BTreeMap::new(),
             timers: Timers::default(),
@@ -263,6 +269,7 @@ impl Switch {
             users: self.sessions.users(),
             calls: self.calls.len(),
             established: self.calls.values().filter(|call| call.is_established()).count(),
+            probes: self.probes.len(),
             sip_sessions: self.ua.session_count(),
             sip_transactions: self.ua.transaction_count(),
             timers: self.timers.len(),
@@ -286,14 +293,14 @@ impl Switch {
         }
     }
 
-    /// Whether no call is left.
+    /// Whether no call and no probe is left.
     fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.ua.session_count() == 0
+        self.calls.is_empty() && self.probes.is_empty() && self.ua.session_count() == 0
     }
 
     fn hangup_all(&mut self, now: Now) {
         let cause = Cause::special(Origin::Gateway, Special::Shutdown);
-        let all: Vec<CallId> = self.calls.keys().copied().collect();
+        let all: Vec<CallId> = self.calls.keys().chain(self.probes.keys()).copied().collect();
         for call in all {
             self.call_event(now, call, Event::End(cause.clone()));
         }

@@ -31,6 +31,14 @@ impl Session {
     }
 }
 
+impl Socket {
+    /// The call, or the probe, that its browser has given this name.
+    pub fn named(&self, name: &str) -> Option<CallId> {
+        let probe = self.probe.as_ref().filter(|(own, _)| own == name).map(|(_, id)| *id);
+        self.calls.get(name).copied().or(probe)
+    }
+}
+
 /// What a session may do.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rights {
@@ -56,6 +64,8 @@ pub(super) struct Socket {
     pub session: Option<Session>,
     /// The calls of this session by the browser's name for them.
     pub calls: BTreeMap<String, CallId>,
+    /// The probe of the way to us, and the browser's name for it.
+    pub probe: Option<(String, CallId)>,
     /// What it is told when it comes back, and what takes it up again.
     pub memory: Memory,
     /// How often it may ask what would become of a number, or say what a call was like.
@@ -94,6 +104,7 @@ impl Sessions {
             wire: Some(socket),
             session: None,
             calls: BTreeMap::new(),
+            probe: None,
             memory: Memory::default(),
             checks: Allowance::default(),
         };

@@ -24,6 +24,7 @@ impl Switch {
 
     /// A session has no socket any more, and is to be taken up again within this time.
     fn session_waits(&mut self, now: Now, socket: SocketId, within: Duration) {
+        self.drop_probe(now, socket);
         let Some(entry) = self.sessions.get(socket) else { return };
         let worth = !entry.calls.is_empty() || entry.memory.is_of_use(now.instant);
         if entry.session.is_none() || within.is_zero() || !worth {
@@ -40,6 +41,7 @@ impl Switch {
     /// A session is over, and its calls are.
     pub(super) fn session_ends(&mut self, now: Now, socket: SocketId) {
         self.timers.set(Owner::Socket(socket), None);
+        self.drop_probe(now, socket);
         let Some(gone) = self.sessions.remove(socket) else { return };
         tracing::debug!(socket = socket.0, peer = %gone.peer, "session over");
         for call in gone.calls.into_values() {
@@ -88,6 +90,7 @@ impl Switch {
     /// The session `socket` goes on over `wire`, which has just said hello.
     pub(super) fn resume(&mut self, now: Now, socket: SocketId, wire: SocketId, session: Session) {
         self.timers.set(Owner::Socket(wire), None);
+        self.drop_probe(now, socket);
         if let Some(before) = self.sessions.attach(socket, wire, session) {
             let reason = "resumed elsewhere".to_owned();
             self.output.push_back(Output::CloseSocket { socket: before, code: RESUMED_ELSEWHERE, reason });

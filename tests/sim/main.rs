@@ -18,6 +18,7 @@ mod operator;
 mod people;
 mod phones;
 mod plans;
+mod probes;
 mod races;
 mod random;
 mod registrations;

@@ -7,6 +7,8 @@ const SECONDS = 4;
 /** Worse than this there will be something to complain of. */
 const LIMITS = [['lossPct', 2, 'high-loss'], ['jitterMs', 40, 'high-jitter'], ['rttMs', 300, 'high-delay']];
 const LEAST_MOS = 3.6;
+/** The gateway has no probe, or none for us at present: nothing is known of the sound, and nothing is wrong. */
+const UNTRIED = new Set(['wrong-state', 'too-often']);
 
 const mean = (values) => (values.length > 0 ? Math.round(100 * values.reduce((sum, value) => sum + value, 0) / values.length) / 100 : undefined);
 
@@ -56,7 +58,7 @@ async function probe(phone, stream, { seconds, signal, report }) {
   const ended = new Promise((resolve) => { call.on('end', resolve); });
   const enough = new Promise((resolve) => { call.on('quality', (quality) => heard.push(quality) >= seconds && resolve()); });
   const end = await Promise.race([ended, enough]);
-  if (end?.cause === 'wrong-state') return; // this gateway has no probe: nothing is known of the sound
+  if (UNTRIED.has(end?.cause)) return;
   await way(call.peerConnection, report);
   call.hangup();
   if (end && heard.length === 0) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::rtp::srtp::{Profile, SrtpContext};
-use crate::sdp::{Fingerprint, SrtpKey, SrtpPlan, SrtpSuite};
+use crate::sdp::{Fingerprint, LegQuality, SrtpKey, SrtpPlan, SrtpSuite};
 use crate::webrtc::Identity;
 
 /// What the trunk does each 20 ms; the browser speaks all the while.
@@ -295,4 +295,39 @@ fn who_is_passed_on_and_speaks_in_short_bursts_is_not_taken_for_silent() {
         lab.browser_says(111, n, u32::from(n) * 960, &packet);
     }
     assert!(lab.verdicts.iter().all(|(_, from, _)| *from == Side::B), "{:?}", lab.verdicts);
+}
+
+#[test]
+fn a_browser_that_tries_the_way_hears_a_soft_tone_and_is_measured_alone() {
+    let mut probe = plan(Codec::Opus, Codec::Pcmu);
+    (probe.a.as_mut().unwrap().hears, probe.b) = (Hears::Comfort, None);
+    let mut lab = Lab::new(probe);
+    let mut tongue = Tongue::new(440.0);
+    for n in 0..250_u16 {
+        lab.run_to(u64::from(n) * 20);
+        // Four of a hundred get lost in the last seconds.
+        if n < 100 || n % 25 != 7 {
+            lab.browser_says(111, n, u32::from(n) * 960, &tongue.packet(n.into()));
+        }
+    }
+    lab.run_to(5_000);
+    assert!((248..=251).contains(&lab.to_browser.len()), "{} packets", lab.to_browser.len());
+    let heard = lab.browser_pcm();
+    let loudest = heard.iter().map(|sample| sample.unsigned_abs()).max().unwrap();
+    assert!((300..3_000).contains(&loudest), "{loudest}");
+    assert!(lab.rtcp.iter().any(|(_, port, _, _)| *port == Port::Browser), "RTCP goes out");
+    assert_eq!((lab.qualities.len(), &lab.verdicts[..]), (5, &[][..]));
+    let (second, last) = (lab.qualities[1], lab.qualities[4]);
+    assert_eq!((last.b, last.a.hears), (LegQuality::NONE, None));
+    let (before, after) = (second.a.inbound.unwrap(), last.a.inbound.unwrap());
+    assert_eq!((before.codec, before.loss_permille, before.concealed_ms), (Codec::Opus, 0, Some(0)));
+    assert!(before.mos.value() > 4.3 && before.buffer_ms.unwrap() <= 100, "{before:?}");
+    assert!((30..=50).contains(&after.loss_permille) && after.mos < before.mos, "{after:?}");
+    assert!((-20..-12).contains(&second.a.level_db), "{}", second.a.level_db);
+    // A caller whose call rings hears nothing yet and is not measured.
+    let mut rings = plan(Codec::Opus, Codec::Pcmu);
+    (rings.a.as_mut().unwrap().hears, rings.b) = (Hears::Nothing, None);
+    let mut lab = Lab::new(rings);
+    lab.run_to(3_000);
+    assert_eq!((lab.to_browser.len(), lab.qualities.len()), (0, 0));
 }

@@ -180,8 +180,12 @@ test('preflight tries the way and tells how it sounds', async () => {
 });
 
 test('preflight says why no call can be made', async () => {
-  const refused = await preflight((tell) => tell('error', { code: 'wrong-state', text: 'not now' }));
-  assert.deepEqual([refused.verdict, refused.ice], ['ready', undefined], 'a gateway that has no probe');
+  for (const code of ['wrong-state', 'too-often']) {
+    const refused = await preflight((tell) => tell('error', { code, text: 'not now' }));
+    assert.deepEqual([refused.verdict, refused.ice], ['ready', undefined], 'a gateway that has no probe, or none at present');
+  }
+  const draining = await preflight((tell) => tell('ended', { by: 'gateway', cause: 'draining', sip: 503, text: '' }));
+  assert.deepEqual([draining.verdict, draining.reasons[0].code], ['blocked', 'draining']);
   const ended = await preflight((tell) => {
     tell('answer', { id: '9f', sdp: 'v=0\r\n' });
     tell('ended', { by: 'network', cause: 'media-lost', text: '' });
