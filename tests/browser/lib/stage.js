@@ -16,7 +16,7 @@ export const OUTSIDE = '+442079460958';
 export const ALICE = '+442079460100';
 export const PREMIUM = '+449098790000';
 const HEARD_SECONDS = 5;
-const SETTLE_MS = 15_000;
+const SETTLE_MS = 30_000;
 const LIKE = 0.75;
 const UNLIKE = 0.6;
 
