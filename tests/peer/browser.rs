@@ -18,6 +18,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::PATIENCE;
@@ -249,7 +251,12 @@ impl Page {
                 _ = tick.tick() => Wake::Tick,
             };
             match wake {
-                Wake::Command(None | Some(Command::Close)) => return,
+                // In good order: nobody is to wait for this page.
+                Wake::Command(None | Some(Command::Close)) => {
+                    let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+                    let _ = self.socket.close(Some(frame)).await; // the gateway may be gone
+                    return;
+                }
                 Wake::Command(Some(command)) => self.command(command).await,
                 Wake::Frame(Some(Message::Text(text))) => self.message(text.as_str()).await,
                 Wake::Frame(Some(Message::Close(_)) | None) => return,
