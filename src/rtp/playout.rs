@@ -9,7 +9,7 @@
 //! that did not come in time and is not lost is played when it comes: what was waited is added to the delay.
 //!
 //! **Slack** is how much later than the fastest packet a packet may arrive and still be in time. It must be at least what the
-//! network needs ([`DelayEstimator`]), and where the stream carries redundancy one packet to look ahead. Frames and packets
+//! network needs ([`DelayEstimator`]) plus one packet to look ahead where the stream carries redundancy. Frames and packets
 //! have lengths, so slack comes in steps (20 ms when both are 20 ms): where it sinks below the need, sound is stretched up
 //! to the next step; where it is a whole step more than needed, sound is shortened by that. In between nothing is done:
 //! a clock that drifts by 200 ppm costs 20 ms of stretching in 100 s, no more.
@@ -44,7 +44,7 @@ const MARGIN_US: i64 = 2_000;
 /// once; whatever it needs beyond that then costs a whole frame.
 const UNKNOWN_US: i64 = 4_000;
 /// This part of what the network needs, which is an estimate, must be left above that after a step back.
-const HYSTERESIS_PART: i64 = 12;
+const HYSTERESIS_PART: i64 = 8;
 /// Timers are not exact: so much is not told apart.
 const GRACE_US: i64 = 500;
 /// Time that gives no slack, because it is less than a step, is taken back from here on.
@@ -309,6 +309,12 @@ impl Playout {
             Inserted::Stored if new_stream => Arrival::NewStream,
             Inserted::Stored => Arrival::Stored,
             Inserted::Late | Inserted::Again | Inserted::Copy | Inserted::Duplicate => Arrival::Dropped,
+            Inserted::TooFar => {
+                // Nobody fetched for over a second: what waits is stale.
+                self.buffer.reset();
+                self.state = State::Starting;
+                Arrival::Dropped
+            }
         }
     }
 
@@ -361,7 +367,7 @@ impl Playout {
         let counts = match inserted {
             Inserted::Late | Inserted::Again => true,
             Inserted::Copy => !self.is_live(now),
-            Inserted::Stored | Inserted::Duplicate => false,
+            Inserted::Stored | Inserted::Duplicate | Inserted::TooFar => false,
         };
         let run = match counts {
             true if sequence == expected => run.saturating_add(1),
@@ -407,15 +413,10 @@ impl Playout {
         timestamp.saturating_mul(1_000_000) / i64::from(self.clock_rate)
     }
 
-    /// The slack that is needed: what the network's jitter takes, and enough for the packet behind a lost one, which has what
-    /// was lost, to be there mostly.
+    /// The slack that is needed: what the network's jitter takes, and one packet to look ahead for redundancy.
     pub fn target_us(&self, now: Instant) -> i64 {
-        let jitter = self.delay.jitter_us(now);
-        if self.fec == 0 {
-            return jitter;
-        }
-        let look_ahead = i64::from(self.lengths.now.0.min(60)) * 1_000;
-        jitter.max(self.delay.redundancy_us() + look_ahead)
+        let look_ahead = if self.fec > 0 { self.lengths.now.0.min(60) } else { 0 };
+        self.delay.jitter_us(now) + i64::from(look_ahead) * 1_000
     }
 
     fn grid_us(&self) -> i64 {
