@@ -1,6 +1,7 @@
 /**
- * Who is calling, in this order: a token from the page (`window.ringbackToken`, a function), from `?token=` (taken out of
- * the address bar, kept for this tab), or, where the gateway is open, the name in `?user=` or a guest's name of this tab.
+ * Who is calling, in this order: a token from the page (`window.ringbackToken`, a function), from `#token=` (which no server
+ * is told) or `?token=` (both taken out of the address bar, kept for this tab), or, where the gateway is open, the name in
+ * `?user=` or a guest's name of this tab.
  */
 
 const TOKEN_KEY = 'ringback.token';
@@ -18,11 +19,18 @@ export function phoneUrl() {
 /** `{ token }` or `{ user }`, as a Phone takes them. */
 export function identity() {
   const parameters = new URLSearchParams(location.search);
-  if (parameters.has('token')) {
-    sessionStorage.setItem(TOKEN_KEY, parameters.get('token'));
+  const fragment = new URLSearchParams(location.hash.slice(1));
+  const given = fragment.get('token') ?? parameters.get('token');
+  if (given !== null) {
+    const hash = fragment.has('token') ? '' : location.hash;
     parameters.delete('token');
-    history.replaceState(null, '', location.pathname + (parameters.size > 0 ? `?${parameters}` : ''));
+    const rest = parameters.toString();
+    // First out of sight: a store that is full must not leave it in the address bar.
+    history.replaceState(null, '', location.pathname + (rest && `?${rest}`) + hash);
+    sessionStorage.setItem(TOKEN_KEY, given);
   }
+  // Another link to this page, in the same tab, loads nothing anew where only what is after the # differs.
+  addEventListener('hashchange', () => { if (location.hash.startsWith('#token=')) location.reload(); });
   if (typeof globalThis.ringbackToken === 'function') return { token: globalThis.ringbackToken };
   const token = sessionStorage.getItem(TOKEN_KEY);
   if (token) return { token };

@@ -203,7 +203,8 @@ export class Call {
   transfer(to: string | Call): Promise<void>;
   /**
    * 0-9, *, #, A-D, and w for half a second of pause, in an answered call. Each lasts `ms` (40 to 1000, default 100);
-   * `gap` is the silence after it (default: the gateway’s own, 80). Resolves when the last has been played.
+   * `gap` is the silence after it (default: the gateway’s own, 80). Resolves when the last has been played;
+   * rejects where the call or its connection ends before.
    */
   digits(digits: string, options?: { ms?: number; gap?: number }): Promise<void>;
   /** How it sounded in the last second. Rejects where nothing is known of it yet. */

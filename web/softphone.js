@@ -33,6 +33,8 @@ const phone = new Phone({ ...options, whileBusy: 'offer', keepCalls: true, guard
 let calls = [];
 let current = null;
 let incoming = null;
+/** It is being answered, and waits for the call that is up to be held. */
+let accepting = false;
 /** A number on its way to be a call, between the click and the offer: `{ number, abort }`. */
 let dialling = null;
 /** The number field is shown although a call is up, for a second one. */
@@ -114,13 +116,33 @@ function closeIncoming() {
 /** @param before what becomes of the call that is up: `hold` or `end` */
 async function answer(before = 'hold') {
   const accepted = incoming;
-  if (!accepted) return;
+  if (!accepted || accepting) return;
+  accepting = true;
+  if (before === 'end') hangup();
+  const free = before === 'end' || await makeRoom();
+  accepting = false;
+  if (!free || incoming !== accepted) return; // it rings still, or no more
   closeIncoming();
-  if (before === 'end') current?.hangup();
-  else await holdCurrent();
   take(accepted);
   // What goes wrong is told by the call's end.
   await accepted.accept().catch(() => {});
+}
+
+/** The call that is up is held for another one. Says whether that could be; else it is shown why not. */
+async function makeRoom() {
+  if (calls.length + (dialling ? 1 : 0) >= MAX_CALLS) {
+    showProblem({ text: 'You are on two calls: end one of them first.' }, { code: 'two-calls' });
+    return false;
+  }
+  const held = current;
+  try {
+    await holdCurrent();
+  } catch (error) {
+    if (held.ended) return true;
+    showProblem(error, { callId: held.id, code: error.code });
+    return false;
+  }
+  return true;
 }
 
 function decline() {
@@ -131,7 +153,7 @@ function decline() {
 
 async function dial(text) {
   const { number: dialled } = readNumber(text ?? '');
-  if (dialling || !dialled || calls.length >= MAX_CALLS || (calls.length > 0 && !adding)) return;
+  if (dialling || !dialled || calls.length + (accepting ? 1 : 0) >= MAX_CALLS || (calls.length > 0 && !adding)) return;
   number.text = text;
   adding = false;
   deck = 'controls';

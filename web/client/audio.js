@@ -19,7 +19,7 @@ const FIGURES = {
 
 export class AudioDevices {
   #options; #changed; #warned = false; #onBlocked; #context = null; #loop = null; #ringElement = null; #elements = new Set(); #microphones = new Set();
-  #volume = 1; #warm = null; #warmTimer; #known = '';
+  #volume = 1; #warm = null; #warming = null; #choice = 0; #warmTimer; #known = '';
   inputs = []; outputs = [];
   input = null; output = null; ringer = null;
   #onDevices = () => this._refresh();
@@ -100,15 +100,20 @@ export class AudioDevices {
   }
 
   /** Opens the microphone for the next call, where no question comes of it. */
-  async _warmUp() {
+  _warmUp() { return this.#warming ??= this.#warmed().finally(() => { this.#warming = null; }); }
+
+  async #warmed() {
+    const choice = this.#choice;
     if (!(await microphoneAllowed())) return;
     const stream = this.#warm ?? await this._open().catch(() => null);
+    if (choice !== this.#choice) return stopStream(stream); // closed meanwhile, or another was chosen
     clearTimeout(this.#warmTimer);
     this.#warm = stream;
     this.#warmTimer = setTimeout(() => this.#letGo(), WARM_MS);
   }
 
   #letGo() {
+    this.#choice++;
     clearTimeout(this.#warmTimer);
     stopStream(this.#warm);
     this.#warm = null;

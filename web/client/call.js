@@ -78,7 +78,7 @@ export class Call extends Emitter {
       // sure to open opens while the call is under way.
       if (!(await microphoneAllowed())) await Promise.race([microphone, this.#over]);
       this.#alive(options.signal);
-      this.#sound.connect(await this.#phone._configuration());
+      await this.#connect();
       const sdp = await this.#sound.offer(this.#phone._options.codecs);
       this.#alive(options.signal);
       const what = type === 'call' ? { to: this.to, from: options.from, params: options.params } : {};
@@ -96,6 +96,13 @@ export class Call extends Emitter {
     signal?.throwIfAborted();
   }
 
+  /** No connection is made for a call that ended while its configuration was awaited. */
+  async #connect() {
+    const configuration = await this.#phone._configuration();
+    this.#alive();
+    this.#sound.connect(configuration);
+  }
+
   #failed(error) {
     const problem = error instanceof PhoneError ? error : new PhoneError('failed', { detail: error });
     this.#fail(problem);
@@ -111,10 +118,10 @@ export class Call extends Emitter {
     this.#setState('connecting');
     try {
       const microphone = this.#sound.open(options.audio);
-      this.#sound.connect(await this.#phone._configuration());
-      const sdp = await this.#sound.answer(this.#sdp, this.#phone._options.codecs, Promise.race([microphone, this.#over]));
+      await this.#connect();
+      await this.#sound.answer(this.#sdp, this.#phone._options.codecs, Promise.race([microphone, this.#over]));
       this.#alive();
-      this.#phone._send({ type: 'accept', call: this._key, sdp });
+      if (!this.#away) this.#sendAccept();
       this.#mark('offer');
       this.#sound.listen(this.#clicked);
     } catch (error) {
@@ -184,9 +191,8 @@ export class Call extends Emitter {
   }
 
   #sendDigits(digits, ms) {
-    if (!this.#talking) return false;
+    if (!this.#talking) throw new PhoneError(this.#ended ? 'normal' : 'connection-lost');
     this.#phone._send({ type: 'digits', call: this._key, digits, ms });
-    return true;
   }
 
   /** How it sounded in the last second. */
@@ -389,12 +395,13 @@ export class Call extends Emitter {
     this.#restart();
   }
 
-  /** It rings here, and nobody has accepted it: or the word of that was lost. */
+  /** It rings, and the gateway knows of nobody who has accepted it: the word of that was lost, or waits for this. */
   #stillRings() {
-    const lost = this.#state === 'reconnecting' && this.timings.offer !== undefined;
     this.#found();
-    if (lost) this.#phone._send({ type: 'accept', call: this._key, sdp: this.#sound.description });
+    if (this.timings.offer !== undefined) this.#sendAccept();
   }
+
+  #sendAccept() { this.#phone._send({ type: 'accept', call: this._key, sdp: this.#sound.description }); }
 
   /** The page was loaded anew and its call stands: it gets another connection and the microphone again. */
   async _resume({ state, heldByUs: held, heldByThem, sinceMs }, { muted = false, answeredAt } = {}) {
@@ -409,7 +416,7 @@ export class Call extends Emitter {
     this.#seek();
     try {
       const microphone = this.#sound.open();
-      this.#sound.connect(await this.#phone._configuration());
+      await this.#connect();
       const sdp = await this.#sound.offer(this.#phone._options.codecs);
       this.#alive();
       this.#restarting = true;

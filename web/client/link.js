@@ -68,8 +68,11 @@ export class Link {
     else this.#outbox.push(message);
   }
 
-  /** Whether something about a call waits to be sent for the first time. */
-  holds(key) { return this.#outbox.some(({ call, type }) => call === key && type !== 'hangup'); }
+  /** Whether the gateway has not heard of a call that was placed here. */
+  holds(key) { return this.#outbox.some(({ call, type }) => call === key && /call|probe/.test(type)); }
+
+  /** Whether the end of a call waits to be told. */
+  get parts() { return this.#outbox.some(({ type }) => /hangup|reject/.test(type)); }
 
   /** Forgets what waits, but for what `keep` keeps. */
   forget(keep = () => false) { this.#outbox = this.#outbox.filter(keep); }

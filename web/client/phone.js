@@ -29,6 +29,7 @@ export class Phone extends Emitter {
   #calls = new Map(); #ignored = new Set(); #started = false; #stopped = false; #welcomed = false; #waiting = [];
   #retry = null; #attempts = 0; #secret = null; #memory = {}; #away = false; #iceServers; #renewing = []; #expiry;
   #asked = new Map(); #questions = 0; #certificate = null;
+  #parting = null; #expires; #renewedAt = -Infinity;
   #pageEvents = {
     pagehide: () => this.#leavePage(),
     pageshow: (event) => { if (event.persisted) this.#comeToPage(); },
@@ -119,24 +120,27 @@ export class Phone extends Emitter {
   async renew(token) {
     this.#alive();
     const given = this.#options.token;
-    if (token && typeof given !== 'function') this.#options.token = token;
-    const fresh = token ?? (typeof given === 'function' ? await given() : given);
-    if (!this.#welcomed) return this.#connect();
+    const asked = typeof given === 'function';
+    const fresh = token ?? (asked ? await given() : given);
+    const keep = () => { if (!asked) this.#options.token = fresh; };
+    if (!this.#welcomed) {
+      keep(); // for the next hello
+      return this.#connect();
+    }
     this._send({ type: 'renew', token: fresh });
-    return new Promise((resolve, reject) => this.#renewing.push({ resolve, reject }));
+    return new Promise((resolve, reject) => this.#renewing.push({ resolve: () => { keep(); resolve(); }, reject }));
   }
 
   /** Ends all calls and the connection, for good. */
   async stop() {
     this.#stopped = true;
     this.#started = false;
-    clearTimeout(this.#retry);
     for (const call of this.calls) call.hangup();
     if (this.#welcomed) this._send({ type: 'bye' });
     this.#rejectAll(new PhoneError('connection-lost', { text: STOPPED }));
     for (const [event, listener] of Object.entries(this.#pageEvents)) removeEventListener(event, listener);
     navigator.connection?.removeEventListener?.('change', this.#onNetwork);
-    this.#disconnect(1000);
+    this.#part();
     await this.audio._close();
     this.#setState('closed');
   }
@@ -163,7 +167,7 @@ export class Phone extends Emitter {
 
   _remove(call) {
     this.#calls.delete(call._key);
-    if (!this.#started && this.#away && this.#calls.size === 0) this.#rest();
+    if (!this.#started && this.#away && this.#calls.size === 0) this.#part();
   }
 
   _ignore(key) { this.#ignored.add(key); }
@@ -185,7 +189,7 @@ export class Phone extends Emitter {
   // -- the connection
 
   #connect() {
-    if (this.#stopped || this.#welcomed) return;
+    if (this.#stopped && !this.#parting || this.#welcomed) return;
     clearTimeout(this.#retry);
     this.#retry = null;
     this.#setState(this.#attempts > 0 || this.#away ? 'reconnecting' : 'connecting');
@@ -218,21 +222,34 @@ export class Phone extends Emitter {
       const unsent = this.#link.holds(call._key);
       if (!this.#secret || unsent || !call._lose()) call._end({ by, cause: error.code, text: error.text });
     }
-    this.#link.forget(({ type }) => this.#secret && (type === 'hangup' || type === 'feedback'));
+    this.#link.forget(({ type }) => this.#secret && /hangup|reject|feedback/.test(type));
     this.#away = this.#calls.size > 0;
     this.#rejectAll(error);
-    this._emit('error', error);
-    if (error.fatal || !(this.#started || this.#away)) return this.#rest();
+    if (!this.#stopped) this._emit('error', error);
+    if (error.fatal || !(this.#started || this.#away || this.#parting)) return this.#rest();
     this.#setState('reconnecting');
-    const most = this.#away ? RECONNECT.longestInCallMs : RECONNECT.longestMs;
+    const most = this.#away || this.#parting ? RECONNECT.longestInCallMs : RECONNECT.longestMs;
     const longest = Math.min(most, RECONNECT.firstMs * 2 ** this.#attempts++);
     // Spread, so that a restarted gateway is not met by all its pages at one instant.
     this.#retry = setTimeout(() => this.#connect(), longest * (0.5 + Math.random() / 2));
   }
 
+  /** Rests when the gateway has been told what was hung up while it was away: so long as it keeps those calls. */
+  #part() {
+    if (!this.#secret || !this.#link.parts) return this.#rest();
+    this.#parting ??= setTimeout(() => this.#parted(), this._graceMs);
+  }
+
+  #parted() {
+    clearTimeout(this.#parting);
+    this.#parting = null;
+    if (!this.#started && this.#calls.size + this.#waiting.length + this.#asked.size === 0) this.#rest();
+  }
+
   #rest() {
     clearTimeout(this.#retry);
-    this.#retry = null;
+    clearTimeout(this.#parting);
+    this.#retry = this.#parting = null;
     this.#away = false;
     this.#started = false;
     this.#disconnect(1000);
@@ -293,7 +310,7 @@ export class Phone extends Emitter {
   }
 
   #setState(state) {
-    if (this.#state === state) return;
+    if (this.#state === state || this.#stopped && state !== 'closed') return;
     this.#state = state;
     this._emit('state', state);
   }
@@ -322,6 +339,7 @@ export class Phone extends Emitter {
     this.#expect(expires);
     this.#setState('ready');
     this.#comeBack(calls);
+    if (this.#parting) this.#parted();
     for (const waiting of this.#waiting.splice(0)) waiting.resolve();
   }
 
@@ -366,22 +384,26 @@ export class Phone extends Emitter {
   }
 
   #onRenewed({ expires }) {
-    this.#expect(expires);
+    if (!(expires <= this.#expires)) this.#expect(expires); // else the same end would be renewed for ever
     this.#renewing.shift()?.resolve();
   }
 
   /** The token's end is watched for, and told in time. */
   #expect(expires) {
     clearTimeout(this.#expiry);
+    this.#expires = expires;
     if (!expires) return;
-    const left = expires * 1000 - Date.now();
+    const now = Date.now();
+    const left = expires * 1000 - now;
     const early = Math.max(RENEW.soonestMs, Math.min(RENEW.latestMs, left / 10));
-    if (left - early > LONGEST_TIMER_MS) return;
+    const wait = Math.max(left - early, this.#renewedAt + RENEW.soonestMs - now);
+    if (wait > LONGEST_TIMER_MS) return;
     this.#expiry = setTimeout(() => {
+      this.#renewedAt = Date.now();
       this._emit('tokenexpiring', Math.max(0, expires * 1000 - Date.now()));
       if (typeof this.#options.token !== 'function') return;
       this.renew().catch((error) => this._emit('error', error instanceof PhoneError ? error : new PhoneError('token-unavailable', { detail: error })));
-    }, left - early);
+    }, wait);
   }
 
   #onError({ code, text, call: key, n }) {
@@ -397,7 +419,7 @@ export class Phone extends Emitter {
     if (this.#welcomed) return this._emit('error', error);
     // Not let in: trying again with the same token would be refused again, a new one may be taken.
     error.fatal = typeof this.#options.token !== 'function';
-    this.#secret = null;
+    if (code !== 'unauthorized') this.#secret = null;
     this.#disconnect(1000);
     this.#lost(error);
   }

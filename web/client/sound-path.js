@@ -65,7 +65,6 @@ export class SoundPath {
     preferCodecs(this.#transceiver, codecs);
     await this.speak(await microphone);
     await this.pc.setLocalDescription();
-    return this.description;
   }
 
   /** Another offer of the same connection, over whatever network there is now. */

@@ -6,6 +6,11 @@ import { Socket } from './stand-ins.js';
 /** Lets what is waiting for nothing but its turn run. */
 export const settled = () => new Promise((resolve) => setTimeout(resolve, 5));
 
+/** The same where timers stand still. */
+export async function turns() {
+  for (let turn = 0; turn < 30; turn++) await Promise.resolve();
+}
+
 export const WELCOME = { type: 'welcome', user: 'alice', session: '1', version: 1 };
 export const RESUMABLE = { ...WELCOME, resume: 'secret-1', grace_ms: 30_000 };
 

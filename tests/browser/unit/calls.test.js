@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
-import { Socket } from '../lib/stand-ins.js';
+import { Connection, Socket } from '../lib/stand-ins.js';
 import { Phone } from '../../../web/client/index.js';
 
 let phone;
@@ -69,6 +69,19 @@ test('an error about a call on its way leaves it as it is: hanging up still tell
     call.hangup();
     assert.deepEqual(said(call), ['call', 'hangup']);
   }
+});
+
+test('a call that is given up before its connection was made makes none', async () => {
+  const own = new Phone({ url: 'wss://gw.example/phone', log: 'silent', iceTransportPolicy: 'relay' });
+  const { length } = Connection.made;
+  const calling = assert.rejects(own.call('600'), { code: 'cancelled' });
+  await settled();
+  own.calls[0].hangup(); // while the gateway has not named its TURN servers
+  Socket.last.open();
+  Socket.last.hear({ type: 'welcome', user: 'alice', session: '2', version: 1 });
+  await calling;
+  assert.equal(Connection.made.length, length);
+  await own.stop();
 });
 
 test('a call that the gateway refuses by an error has not begun', async () => {

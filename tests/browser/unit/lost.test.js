@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, mock, test } from 'node:test';
-import { Connection, pageEvents, sessionStorage, Socket } from '../lib/stand-ins.js';
-import { Bench, RESUMABLE, settled, WELCOME } from '../lib/client.js';
+import { Connection, mediaDevices, pageEvents, sessionStorage, Socket, Stream } from '../lib/stand-ins.js';
+import { Bench, RESUMABLE, settled, turns, WELCOME } from '../lib/client.js';
 
 let bench;
 beforeEach(() => { sessionStorage.clear(); });
@@ -89,7 +89,7 @@ test('a call that never began ends when nothing follows', async () => {
   bench.socket.break();
   mock.timers.enable({ apis: ['setTimeout'] });
   pageEvents.fire('online');
-  for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+  await turns();
   bench.open({ ...RESUMABLE, calls: [] });
   mock.timers.tick(1000);
   assert.equal(call.ended.cause, 'connection-lost');
@@ -117,15 +117,96 @@ test('hanging up while the gateway is away is told when it is back', async () =>
   assert.ok(bench.said('hangup').some((message) => message.call === call._key));
 });
 
+test('a phone that was not started comes back to tell a hang-up, and rests', async () => {
+  bench = new Bench();
+  const call = await bench.phone.call('600');
+  await settled();
+  bench.open(RESUMABLE);
+  bench.tells(call, 'answer', { id: '1f', sdp: 'v=0\r\n' });
+  bench.tells(call, 'answered');
+  bench.socket.break();
+  call.hangup();
+  assert.equal(bench.phone.state, 'reconnecting');
+  await reconnect();
+  bench.socket.break(); // one that fails is not the last
+  await reconnect({ ...RESUMABLE, calls: [] });
+  assert.deepEqual(bench.said('hangup'), [{ type: 'hangup', call: call._key }]);
+  assert.deepEqual([bench.socket.closedWith, bench.phone.state], [1000, 'offline']);
+});
+
+/** A stopped phone: its call was active, and the socket lost. */
+async function stoppedWhileAway() {
+  bench = await new Bench().start(RESUMABLE);
+  const call = await bench.active();
+  mock.timers.enable({ apis: ['setTimeout'] });
+  bench.socket.break();
+  const states = [];
+  bench.phone.on('state', (state) => states.push(state));
+  await bench.phone.stop();
+  assert.deepEqual([states, call.ended.by], [['closed'], 'us']);
+  return call;
+}
+
+async function pass(seconds) {
+  for (; seconds > 0; seconds--) {
+    mock.timers.tick(1000);
+    await turns();
+  }
+}
+
+test('a phone that is stopped while the gateway is away tells what it hung up, and no more', async () => {
+  const call = await stoppedWhileAway();
+  const lost = bench.socket;
+  await pass(1);
+  assert.notEqual(bench.socket, lost);
+  bench.open({ ...RESUMABLE, calls: [] });
+  assert.deepEqual(bench.said('hangup'), [{ type: 'hangup', call: call._key }]);
+  assert.deepEqual([bench.socket.closedWith, bench.phone.state], [1000, 'closed']);
+  const { length } = Socket.all;
+  await pass(60);
+  assert.equal(Socket.all.length, length);
+});
+
+test('nobody is told of a hang-up when the grace time is over', async () => {
+  await stoppedWhileAway();
+  await pass(29);
+  assert.equal(bench.socket.readyState, Socket.CONNECTING);
+  await pass(1);
+  assert.deepEqual([bench.socket.closedWith, bench.phone.state], [1000, 'closed']);
+  const { length } = Socket.all;
+  await pass(60);
+  assert.equal(Socket.all.length, length);
+});
+
+test('a sign-in that is refused on the way back is tried again with a fresh token', async () => {
+  const tokens = ['first', 'too old', 'fresh'];
+  bench = await new Bench({ token: async () => tokens.shift() }).start(RESUMABLE);
+  const call = await bench.active();
+  bench.socket.break();
+  await reconnect({ type: 'error', code: 'unauthorized', text: 'the token has expired' });
+  assert.deepEqual([call.state, bench.phone.state], ['reconnecting', 'reconnecting']);
+  await reconnect({ ...RESUMABLE, calls: [entry(call)] });
+  assert.deepEqual(bench.socket.sent[0], { type: 'hello', token: 'fresh', resume: 'secret-1' });
+  assert.equal(bench.said('restart').length, 1);
+});
+
+test('with a token that cannot change, a refused sign-in is the end', async () => {
+  bench = await new Bench({ token: 'given' }).start(RESUMABLE);
+  const call = await bench.active();
+  bench.socket.break();
+  await reconnect({ type: 'error', code: 'unauthorized', text: 'the token has expired' });
+  assert.deepEqual([call.ended.cause, bench.phone.state], ['unauthorized', 'offline']);
+});
+
 test('the grace time over, the call has ended', async () => {
   mock.timers.enable({ apis: ['setTimeout'] });
   bench = new Bench();
   const started = bench.phone.start();
-  for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+  await turns();
   bench.open({ ...RESUMABLE, grace_ms: 3000 });
   await started;
   const dialling = bench.phone.call('600');
-  for (let turn = 0; turn < 30; turn++) await Promise.resolve();
+  await turns();
   const call = await dialling;
   bench.tells(call, 'answer', { id: '1f', sdp: 'v=0\r\n' });
   bench.tells(call, 'answered');
@@ -147,6 +228,22 @@ test('what the phone could not do meanwhile is refused, not kept', async () => {
   await assert.rejects(call.digits('1'), { code: 'not-answered' });
   call.mute();
   assert.equal(call.muted, true);
+});
+
+test('digits that the way was lost for reject; the next ones go again', async () => {
+  bench = await new Bench({ sounds: { dtmf: null } }).start(RESUMABLE);
+  const call = await bench.active();
+  const digits = assert.rejects(call.digits('1w2', { ms: 40 }), { code: 'connection-lost' });
+  await settled();
+  bench.socket.break();
+  await digits; // the next attempt has begun before that
+  bench.open({ ...RESUMABLE, calls: [entry(call)] });
+  await call.digits('3', { ms: 40 });
+  assert.deepEqual(bench.said('digits').map(({ digits: sent }) => sent), ['3']);
+  const late = assert.rejects(call.digits('4w5', { ms: 40 }), { code: 'normal' });
+  await settled();
+  call.hangup();
+  await late;
 });
 
 test('a call placed while the gateway is away goes with the next hello, and not twice', async () => {
@@ -179,6 +276,39 @@ test('an accept that was lost is said again', async () => {
   await reconnect({ ...RESUMABLE, calls: [entry(call, { state: 'incoming' })] });
   assert.equal(bench.said('accept').length, 1);
   assert.equal(call.state, 'connecting');
+});
+
+test('an accept that waits for the gateway outlives an attempt that fails', async () => {
+  bench = await new Bench().start(RESUMABLE);
+  const call = await bench.incoming();
+  bench.socket.break();
+  await call.accept();
+  await reconnect();
+  bench.socket.break();
+  assert.equal(call.ended, null);
+  await reconnect({ ...RESUMABLE, calls: [entry(call, { state: 'incoming' })] });
+  assert.deepEqual([bench.said('accept').length, call.state], [1, 'connecting']);
+});
+
+test('an accept that was under way when the socket was lost is said once', async (t) => {
+  bench = await new Bench().start(RESUMABLE);
+  const open = mediaDevices.getUserMedia;
+  t.after(() => { mediaDevices.getUserMedia = open; });
+  for (const opensAgain of ['before', 'after']) {
+    let opened;
+    mediaDevices.getUserMedia = () => new Promise((resolve) => { opened = resolve; });
+    const call = await bench.incoming({ call: opensAgain });
+    const accepted = call.accept();
+    await settled();
+    bench.socket.break();
+    if (opensAgain === 'after') opened(new Stream());
+    await settled();
+    await reconnect({ ...RESUMABLE, calls: [entry(call, { state: 'incoming' })] });
+    if (opensAgain === 'before') opened(new Stream());
+    await accepted;
+    assert.deepEqual([bench.said('accept').length, call.state], [1, 'connecting'], `the gateway is back ${opensAgain} the microphone`);
+    call.hangup();
+  }
 });
 
 test('another page that takes the session over has its calls', async () => {

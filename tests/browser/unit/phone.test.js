@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { afterEach, mock, test } from 'node:test';
-import { beeps, mediaDevices, Socket } from '../lib/stand-ins.js';
-import { Bench, settled, WELCOME } from '../lib/client.js';
+import { beeps, mediaDevices, pageEvents, Socket, Stream } from '../lib/stand-ins.js';
+import { Bench, settled, turns, WELCOME } from '../lib/client.js';
 import { Phone } from '../../../web/client/index.js';
 
 let bench;
@@ -83,6 +83,60 @@ test('a token of the page’s function is renewed before its end, in the same se
   assert.equal(bench.phone.state, 'ready');
 });
 
+/** A phone of which the token, a function's, ends so many seconds after its welcome; timers stand still. */
+async function expiring(seconds) {
+  const now = Date.now();
+  mock.timers.enable({ apis: ['setTimeout', 'Date'], now });
+  bench = new Bench({ token: async () => 'the same' });
+  const started = bench.phone.start();
+  await turns();
+  bench.open({ ...WELCOME, expires: now / 1000 + seconds });
+  await started;
+  return now / 1000;
+}
+
+test('a renewal that brings no later end is not tried over and over', async () => {
+  const now = await expiring(600);
+  mock.timers.tick(540_000);
+  await turns();
+  bench.hears({ type: 'renewed', expires: now + 600 });
+  mock.timers.tick(3_600_000);
+  await turns();
+  assert.equal(bench.said('renew').length, 1);
+});
+
+test('no two renewals follow within five seconds, however short tokens live', async () => {
+  const now = await expiring(6);
+  mock.timers.tick(1000);
+  await turns();
+  assert.equal(bench.said('renew').length, 1);
+  bench.hears({ type: 'renewed', expires: now + 7 });
+  mock.timers.tick(4999);
+  await turns();
+  assert.equal(bench.said('renew').length, 1);
+  mock.timers.tick(1);
+  await turns();
+  assert.equal(bench.said('renew').length, 2);
+});
+
+test('a token is kept for the next connection when the gateway has taken it', async () => {
+  bench = await new Bench({ token: 'given' }).start();
+  for (const [token, answer, kept] of [
+    ['of somebody else', { type: 'error', code: 'unauthorized', text: 'the token is another user’s' }, 'given'],
+    ['fresh', { type: 'renewed' }, 'fresh'],
+  ]) {
+    const renewed = bench.phone.renew(token).catch(() => {});
+    await settled();
+    bench.hears(answer);
+    await renewed;
+    bench.socket.break();
+    pageEvents.fire('online');
+    await settled();
+    bench.open(WELCOME);
+    assert.equal(bench.said('hello')[0].token, kept);
+  }
+});
+
 test('a renewal that is refused leaves the session as it is', async () => {
   bench = await new Bench({ token: 'given' }).start();
   const refused = assert.rejects(bench.phone.renew('of somebody else'), { code: 'unauthorized' });
@@ -146,6 +200,44 @@ test('the devices are told, and the chosen microphone is the one that opens', as
   assert.deepEqual(wanted, [true, { deviceId: { exact: 'headset' } }], 'in the present call too');
 });
 
+/** Microphones that open when the test says so, told by what was asked for. */
+function slowMicrophones(t) {
+  const opened = [];
+  const open = mediaDevices.getUserMedia;
+  mediaDevices.getUserMedia = () => new Promise((resolve) => { opened.push(() => { const stream = new Stream(); resolve(stream); return stream; }); });
+  t.after(() => { mediaDevices.getUserMedia = open; });
+  return opened;
+}
+
+test('warming up twice opens one microphone, which the next call has', async (t) => {
+  const opened = slowMicrophones(t);
+  bench = await new Bench().start();
+  const warm = [bench.phone.warmUp(), bench.phone.warmUp()];
+  await settled();
+  assert.equal(opened.length, 1);
+  const [track] = opened[0]().getTracks();
+  await Promise.all(warm);
+  await bench.phone.warmUp();
+  const call = await bench.phone.call('600');
+  assert.deepEqual([opened.length, track.stopped], [1, undefined]);
+  await settled();
+  call.hangup();
+  assert.equal(track.stopped, true);
+});
+
+test('a microphone that opens when the phone was stopped, or another was chosen, is closed again', async (t) => {
+  const opened = slowMicrophones(t);
+  for (const late of [() => bench.phone.stop(), () => bench.phone.audio.useInput('headset')]) {
+    bench = await new Bench().start();
+    const warm = bench.phone.warmUp();
+    await settled();
+    await late();
+    const [track] = opened.pop()().getTracks();
+    await warm;
+    assert.equal(track.stopped, true);
+  }
+});
+
 test('digits with a gap of the page’s go one by one', async () => {
   bench = await new Bench({ sounds: { dtmf: null } }).start();
   const call = await bench.active();
@@ -192,8 +284,3 @@ test('preflight says why no call can be made', async () => {
   });
   assert.deepEqual([ended.verdict, ended.reasons[0].code], ['blocked', 'media-lost']);
 });
-
-/** Lets what waits for nothing but its turn run, where timers stand still. */
-async function turns() {
-  for (let turn = 0; turn < 20; turn++) await Promise.resolve();
-}
