@@ -147,6 +147,8 @@ const MORE: f64 = 0.15;
 
 /// Asterisk reads four digits, keeps them in its database and says them.
 async fn read_out(wanted: &str, in_the_stream: bool) {
+    // What an earlier try left.
+    asterisk("database del lab digits").await;
     let mut browser = browser().await;
     let call = call(&mut browser, "603", Codecs::All).await;
     // The beep says that it listens.

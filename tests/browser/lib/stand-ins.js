@@ -10,7 +10,8 @@ export class Socket {
   static all = [];
   sent = [];
   readyState = Socket.CONNECTING;
-  constructor() {
+  constructor(url) {
+    this.url = url;
     Socket.last = this;
     Socket.all.push(this);
   }
