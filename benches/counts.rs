@@ -5,6 +5,8 @@
 
 #[path = "../tests/support/call.rs"]
 mod call;
+#[path = "support/voice.rs"]
+mod voice;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -22,6 +24,7 @@ use ringback::rtp::playout::{Incoming, Playout};
 use ringback::rtp::srtp::{Profile, SrtpContext};
 use ringback::sip::transaction::{TransactionOutput, Transactions};
 use ringback::sip::{Flow, Message, Timers, Transport};
+use voice::voice;
 
 /// A count may grow by so much, in hundredths, before the guard speaks.
 const MARGIN: u64 = 5;
@@ -131,16 +134,6 @@ fn guard(path: &str) -> ExitCode {
     }
     println!("{passed} passed, {failed} failed");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Something like a voice: harmonics whose level swells.
-fn voice(frame: usize) -> [i16; 160] {
-    std::array::from_fn(|n| {
-        let t = (frame * 160 + n) as f32 / 8_000.0;
-        let swell = 0.6 + 0.4 * (t * 9.0).sin();
-        let sum: f32 = (1..15).map(|h| 3_000.0 / h as f32 * (std::f32::consts::TAU * 130.0 * h as f32 * t).sin()).sum();
-        (sum * swell) as i16
-    })
 }
 
 fn encoder(fec: Option<u8>) -> OpusEncoder {

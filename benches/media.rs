@@ -4,6 +4,8 @@
 
 #[path = "../tests/support/call.rs"]
 mod call;
+#[path = "support/voice.rs"]
+mod voice;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -17,16 +19,7 @@ use ringback::codec::{Codec, Rate, conceal::Concealer};
 use ringback::rtp::jitter::Kind;
 use ringback::rtp::packet::{RtpHeader, RtpPacket};
 use ringback::rtp::playout::{Incoming, Playout, Step};
-
-/// Something like a voice: harmonics whose level swells.
-fn voice(frame: usize) -> [i16; 160] {
-    std::array::from_fn(|n| {
-        let t = (frame * 160 + n) as f32 / 8_000.0;
-        let swell = 0.6 + 0.4 * (t * 9.0).sin();
-        let sum: f32 = (1..15).map(|h| 3_000.0 / h as f32 * (std::f32::consts::TAU * 130.0 * h as f32 * t).sin()).sum();
-        (sum * swell) as i16
-    })
-}
+use voice::voice;
 
 fn codecs(c: &mut Criterion) {
     let pcm = voice(7);

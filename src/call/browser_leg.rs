@@ -383,7 +383,7 @@ pub(super) fn new_local(cx: &mut Context, candidates: &[SocketAddr]) -> BrowserL
 
 /// ICE credentials that nobody has had before.
 pub(super) fn new_ice(cx: &mut Context) -> IceCredentials {
-    IceCredentials { ufrag: random_text(cx, 8), pwd: random_text(cx, 24) }
+    IceCredentials::new(random_text(cx, 8), random_text(cx, 24))
 }
 
 /// The refusal of one who was called.

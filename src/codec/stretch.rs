@@ -118,10 +118,20 @@ impl Stretcher {
         let (likeness, less, pause) = ease.demands();
         let seconds = self.asked as f32 / self.rate.hz() as f32;
         let likeness = (likeness - less * seconds).max(0.2);
-        let Some(period) = self.find(signal, from, end, by) else { return end };
-        let quiet = self.is_quiet(period.energies);
-        let rested = self.since >= self.rate.samples(if quiet { 20.min(pause) } else { pause });
-        if !rested || !(quiet || is_alike(&period, likeness, ease)) {
+        // A quiet place may be changed sooner than a loud one. What cannot come of it is not searched for: that is the dear part.
+        let (before, behind) = (self.rate.samples(BEFORE_MS), self.rate.samples(BEHIND_MS));
+        let Some(here) = from.checked_sub(before).and_then(|start| signal.get(start..from + behind)) else {
+            return end;
+        };
+        let here = energy(here);
+        let loud_may = self.since >= self.rate.samples(pause) && likeness <= 1.0;
+        let quiet_may = self.since >= self.rate.samples(pause.min(20)) && self.is_quiet((here, 0.0));
+        if !(loud_may || quiet_may) {
+            return end;
+        }
+        let Some(period) = self.find(signal, from, end, by, here) else { return end };
+        let quiet = quiet_may && self.is_quiet(period.energies);
+        if !(quiet || loud_may && is_alike(&period, likeness, ease)) {
             return end;
         }
         self.since = 0;
@@ -141,8 +151,8 @@ impl Stretcher {
         a.max(b).sqrt() <= (self.loud * QUIET_PART).max(QUIET_RMS)
     }
 
-    /// The best period for a change at `from`.
-    fn find(&self, signal: &[i16], from: usize, end: usize, by: isize) -> Option<Period> {
+    /// The best period for a change at `from`, around which the energy is `mine`.
+    fn find(&self, signal: &[i16], from: usize, end: usize, by: isize, mine: f32) -> Option<Period> {
         let (before, behind) = (self.rate.samples(BEFORE_MS), self.rate.samples(BEHIND_MS));
         let shortest = (self.rate.samples(1) as f32 * SHORTEST_MS) as usize;
         let room = end.checked_sub(from + behind)?;
@@ -157,7 +167,6 @@ impl Stretcher {
             let start = if by > 0 { from - before - lag } else { from - before + lag };
             signal.get(start..start + before + behind)
         };
-        let mine = energy(here);
         let compare = |lag: usize, step: usize| {
             let there = there(lag)?;
             let (both, theirs) = correlate(here, there, step);

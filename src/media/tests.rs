@@ -51,7 +51,7 @@ fn accepted(payload_type: u8, codec: Codec) -> AcceptedCodec {
 
 fn browser_media(codec: Codec) -> BrowserMedia {
     let send = accepted(codec.static_payload_type().unwrap_or(111), codec);
-    let ice = || IceCredentials { ufrag: "abcd".into(), pwd: "0123456789012345678901".into() };
+    let ice = || IceCredentials::new("abcd", "0123456789012345678901");
     BrowserMedia {
         local_ice: ice(),
         remote_ice: ice(),

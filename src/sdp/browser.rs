@@ -464,7 +464,7 @@ pub(super) fn ice_credentials(ufrag: &str, pwd: &str) -> Option<IceCredentials> 
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_' | b'='))
     };
     let both = valid(ufrag, 4) && valid(pwd, 22);
-    both.then(|| IceCredentials { ufrag: ufrag.to_owned(), pwd: pwd.to_owned() })
+    both.then(|| IceCredentials::new(ufrag, pwd))
 }
 
 /// The peer's fingerprints of algorithms that can be checked and are not broken (RFC 8122 section 5).

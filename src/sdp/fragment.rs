@@ -108,10 +108,6 @@ mod tests {
 
     use super::*;
 
-    fn credentials(ufrag: &str, pwd: &str) -> IceCredentials {
-        IceCredentials { ufrag: ufrag.into(), pwd: pwd.into() }
-    }
-
     /// The example of RFC 9725 section 4.3.2.
     #[test]
     fn trickled_candidates_are_read() {
@@ -120,7 +116,10 @@ mod tests {
             a=candidate:473322822 1 tcp 1518280447 192.0.2.1 9 typ host tcptype active generation 0 ufrag EsAw network-id 1\r\n\
             a=end-of-candidates\r\n";
         let read = IceFragment::read(text).unwrap();
-        assert_eq!(read, IceFragment { ice: Some(credentials("EsAw", "P2uYro0UCOQ4zxjKXaWCBui1")), candidates: 2 });
+        assert_eq!(
+            read,
+            IceFragment { ice: Some(IceCredentials::new("EsAw", "P2uYro0UCOQ4zxjKXaWCBui1")), candidates: 2 }
+        );
         assert_eq!(IceFragment::read("a=end-of-candidates\n").unwrap(), IceFragment { ice: None, candidates: 0 });
     }
 
@@ -149,7 +148,7 @@ mod tests {
         let offer = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\n\
             a=ice-ufrag:4ZcD\r\na=ice-pwd:2/1muCWoOi3uLifh0NuRHlIz\r\na=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n\
             a=end-of-candidates\r\na=fingerprint:sha-256 00:11\r\na=mid:0\r\n";
-        let new = credentials("ysXw", "vw5LmwG4y/e6dPP/zAP9Gp5k");
+        let new = IceCredentials::new("ysXw", "vw5LmwG4y/e6dPP/zAP9Gp5k");
         let restarted = restarted(offer, &new);
         assert_eq!(credentials_of(&restarted).unwrap(), new);
         let expected = offer.replace("4ZcD", "ysXw").replace("2/1muCWoOi3uLifh0NuRHlIz", "vw5LmwG4y/e6dPP/zAP9Gp5k");

@@ -177,6 +177,13 @@ pub struct IceCredentials {
     pub pwd: String,
 }
 
+impl IceCredentials {
+    /// These, as they are.
+    pub fn new(ufrag: impl Into<String>, pwd: impl Into<String>) -> Self {
+        Self { ufrag: ufrag.into(), pwd: pwd.into() }
+    }
+}
+
 impl fmt::Debug for IceCredentials {
     /// The password never reaches a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -747,7 +754,7 @@ mod tests {
 
     #[test]
     fn a_password_is_not_printed() {
-        let ice = IceCredentials { ufrag: "abcd".into(), pwd: "very-secret-password-22".into() };
+        let ice = IceCredentials::new("abcd", "very-secret-password-22");
         assert!(!format!("{ice:?}").contains("secret"));
     }
 

@@ -209,7 +209,7 @@ mod tests {
     const PWD: &str = "our-password-of-22-ch!";
 
     fn agent() -> IceLite {
-        IceLite::new(&IceCredentials { ufrag: "ours".into(), pwd: PWD.into() })
+        IceLite::new(&IceCredentials::new("ours", PWD))
     }
 
     fn address(port: u16) -> SocketAddr {
@@ -300,7 +300,7 @@ mod tests {
     fn after_a_restart_the_old_pair_serves_until_the_new_one_is_nominated() {
         let (now, mut agent) = (Instant::now(), agent());
         agent.handle(now, address(1), &request("ours:t", PWD, &[nominate()]));
-        agent.restart(&IceCredentials { ufrag: "next".into(), pwd: "next-password".into() });
+        agent.restart(&IceCredentials::new("next", "next-password"));
         assert_eq!((agent.ufrag(), agent.selected()), ("next", Some(address(1))));
         // Still in flight: answered, consent, but no nomination.
         assert!(agent.handle(now, address(2), &request("ours:t", PWD, &[nominate()])).valid);

@@ -77,7 +77,7 @@ impl Browser {
         let told = direct.local_dtls_fingerprint();
         BrowserMedia {
             local_ice: local.clone(),
-            remote_ice: IceCredentials { ufrag: creds.ufrag, pwd: creds.pass },
+            remote_ice: IceCredentials::new(creds.ufrag, creds.pass),
             fingerprints: vec![Fingerprint { algorithm: told.hash_func.clone(), digest: told.bytes.clone() }],
             dtls: role,
             ..media_named(&local.ufrag)
@@ -149,7 +149,7 @@ impl Browser {
 
 /// The credentials of our side in the tests.
 pub(crate) fn our_credentials() -> IceCredentials {
-    IceCredentials { ufrag: "Ring".into(), pwd: "ring-back-password-22ch".into() }
+    IceCredentials::new("Ring", "ring-back-password-22ch")
 }
 
 /// A browser's media as agreed with nobody in particular, but for our ufrag.
@@ -157,7 +157,7 @@ pub(crate) fn media_named(ufrag: &str) -> BrowserMedia {
     let opus = AcceptedCodec { payload_type: OPUS, codec: Codec::Opus };
     BrowserMedia {
         local_ice: IceCredentials { ufrag: ufrag.into(), ..our_credentials() },
-        remote_ice: IceCredentials { ufrag: "them".into(), pwd: "a-browser-password-22c".into() },
+        remote_ice: IceCredentials::new("them", "a-browser-password-22c"),
         fingerprints: vec![Fingerprint { algorithm: "sha-256".into(), digest: vec![0; 32] }],
         dtls: DtlsRole::Passive,
         send: opus,

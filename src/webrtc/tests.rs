@@ -182,7 +182,7 @@ fn consent_expires_half_a_minute_after_the_last_check() {
     assert_eq!(net.transport.protect_rtp(&mut [0x80; 100], 50), Err(TransportError::NotReady));
     assert!(!net.transport.is_connected() && !net.transport.is_over());
     // RFC 7675 section 5.1: nothing is sent until it checks again, here after an ICE restart; DTLS and keys are as they were.
-    let next = IceCredentials { ufrag: "Next".into(), pwd: "the-next-password-22-ch".into() };
+    let next = IceCredentials::new("Next", "the-next-password-22-ch");
     net.transport.restart_ice(next.clone(), next.clone());
     net.run(SECOND, |_| false);
     assert_eq!(net.transport.protect_rtp(&mut [0x80; 100], 50), Err(TransportError::NotReady));
@@ -208,7 +208,7 @@ fn a_browser_that_moves_behind_its_nat_is_followed() {
 fn an_ice_restart_keeps_the_keys() {
     let mut net = connected(DtlsRole::Passive, DtlsVersion::Auto);
     talk(&mut net, 1000);
-    let next = IceCredentials { ufrag: "Next".into(), pwd: "the-next-password-22-ch".into() };
+    let next = IceCredentials::new("Next", "the-next-password-22-ch");
     net.transport.restart_ice(next.clone(), net.browser.media(&next, DtlsRole::Passive).remote_ice);
     assert_eq!(net.transport.local_ufrag(), "Next");
     talk(&mut net, 2000);

@@ -298,7 +298,7 @@ fn a_page_that_is_loaded_anew_is_heard_again_and_the_phones_stream_goes_on() {
         heard.chunks_exact(1_600).any(|heard| amplitude(heard, 8_000, 392.0) > 500.0)
     };
     assert!(call.talk(soft), "the phone hears that somebody will be back");
-    let local = IceCredentials { ufrag: "Again".into(), pwd: "another-password-of-22".into() };
+    let local = IceCredentials::new("Again", "another-password-of-22");
     let mut page = Page::new(call.worker.browser_address(), &local, role);
     page.browser.expect(4_711);
     let media = page.browser.media(&local, role);

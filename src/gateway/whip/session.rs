@@ -283,14 +283,10 @@ mod tests {
 
     use super::*;
 
-    fn credentials(ufrag: &str, pwd: &str) -> IceCredentials {
-        IceCredentials { ufrag: ufrag.into(), pwd: pwd.into() }
-    }
-
     /// RFC 9725 section 4.3: what If-Match and the credentials come to.
     #[test]
     fn a_patch_is_a_trickle_or_a_restart_or_refused() {
-        let (old, new) = (credentials("4ZcD", &"p".repeat(22)), credentials("ysXw", &"q".repeat(22)));
+        let (old, new) = (IceCredentials::new("4ZcD", &"p".repeat(22)), IceCredentials::new("ysXw", &"q".repeat(22)));
         let offer = format!("a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", old.ufrag, old.pwd);
         let (call, _handle) = Call::new("1".into(), &offer).unwrap();
         let present = IfMatch::Tags(vec!["\"other\"".into(), call.etag.clone()]);
@@ -306,6 +302,6 @@ mod tests {
         assert_eq!(judge(Some(&old), &past), Err(412));
         assert_eq!(judge(Some(&new), &past), Err(412));
         assert_eq!(judge(Some(&new), &present), Err(422));
-        assert_eq!(judge(Some(&credentials("ysXw", &old.pwd)), &IfMatch::Any), Err(422));
+        assert_eq!(judge(Some(&IceCredentials::new("ysXw", &old.pwd)), &IfMatch::Any), Err(422));
     }
 }

@@ -57,7 +57,7 @@ fn with_video() -> String {
 
 fn local() -> BrowserLocal {
     BrowserLocal {
-        ice: IceCredentials { ufrag: "ourufrag".into(), pwd: "our-password-of-24-chars".into() },
+        ice: IceCredentials::new("ourufrag", "our-password-of-24-chars"),
         fingerprint: FINGERPRINT.parse().unwrap(),
         candidates: vec!["192.0.2.1:3478".parse().unwrap(), "[2001:db8::1]:3478".parse().unwrap()],
         ssrc: 4_000_000_001,
