@@ -4,3 +4,5 @@ const { url, to } = await fetch('/gateway.json').then((response) => response.jso
 const hotline = document.getElementById('hotline');
 hotline.setAttribute('url', url);
 hotline.setAttribute('to', to);
+// One visitor a page: a call that lost its connection goes on for the same user only.
+hotline.setAttribute('token-from', `/token?visitor=${crypto.randomUUID()}`);

@@ -5,7 +5,7 @@ import { usePhone } from './use-phone.js';
 const token = () => fetch('/token').then((response) => response.text());
 
 function App({ url }) {
-  const { state, call, incoming, problem, dial, answer, decline } = usePhone({ url, token });
+  const { state, call, waiting, incoming, problem, dial, answer, decline, talk } = usePhone({ url, token });
   const [number, setNumber] = useState('');
   return (
     <main>
@@ -18,9 +18,15 @@ function App({ url }) {
           <button onClick={decline}>Decline</button>
         </p>
       )}
+      {waiting.map((other) => (
+        <p className="waiting" key={other.id}>
+          {other.remote.number} {other.held && 'waits'}
+          <button onClick={() => talk(other)}>Talk</button>
+        </p>
+      ))}
       {call ? (
         <p id="call">
-          {call.remote.number}: {call.state} {call.quality?.grade}
+          {call.remote.number}: {call.state} {call.held && 'on hold'} {call.quality?.grade}
           <button id="mute" aria-pressed={call.muted} onClick={() => call.mute(!call.muted)}>Mute</button>
           <button id="hangup" onClick={() => call.hangup()}>Hang up</button>
         </p>

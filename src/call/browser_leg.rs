@@ -14,7 +14,7 @@ use crate::sdp::{
     Band, BrowserLocal, BrowserMedia, BrowserOffer, CodecPolicy, Connection, IceCredentials, LegMedia, MediaCommand,
     Side, browser,
 };
-use crate::signal::{ErrorCode, Holder, Party, ServerMessage, TransferState, Verified};
+use crate::signal::{ClientKind, ErrorCode, Holder, Party, ServerMessage, TransferState, Verified};
 
 /// What a browser says about one of its calls.
 #[derive(Clone, Debug)]
@@ -263,24 +263,27 @@ impl BrowserLeg {
                 refer: None,
                 referred_by: None,
             })),
-            BrowserEvent::Reject { .. }
-            | BrowserEvent::Hold { .. }
-            | BrowserEvent::Digits { .. }
-            | BrowserEvent::Transfer { .. } => {
-                self.refuse(cx, ErrorCode::WrongState, "the call is in no state for this");
-                Happened::Nothing
-            }
+            BrowserEvent::Reject { .. } => self.not_now(cx, ClientKind::Reject),
+            BrowserEvent::Hold { .. } => self.not_now(cx, ClientKind::Hold),
+            BrowserEvent::Digits { .. } => self.not_now(cx, ClientKind::Digits),
+            BrowserEvent::Transfer { .. } => self.not_now(cx, ClientKind::Transfer),
         }
     }
 
-    /// Answers one message with one error.
-    pub(super) fn refuse(&self, cx: &mut Context, code: ErrorCode, text: &str) {
-        self.tell(cx, |call| ServerMessage::Error { code, text: text.to_owned(), call: Some(call), n: None });
+    fn not_now(&self, cx: &mut Context, re: ClientKind) -> Happened {
+        self.refuse(cx, re, ErrorCode::WrongState, "the call is in no state for this");
+        Happened::Nothing
+    }
+
+    /// Answers one message, of the kind `re`, with one error.
+    fn refuse(&self, cx: &mut Context, re: ClientKind, code: ErrorCode, text: &str) {
+        let text = text.to_owned();
+        self.tell(cx, |call| ServerMessage::Error { code, text, re: Some(re), call: Some(call), n: None });
     }
 
     fn accepted(&mut self, cx: &mut Context, sdp: &str, rights: Rights) -> Happened {
         let Part::Rings(ringing) = &self.part else {
-            self.refuse(cx, ErrorCode::WrongState, "this call does not ring here");
+            self.refuse(cx, ClientKind::Accept, ErrorCode::WrongState, "this call does not ring here");
             return Happened::Nothing;
         };
         match browser::read_answer(&ringing.local, &cx.settings.policy, sdp) {
@@ -293,7 +296,7 @@ impl BrowserLeg {
                 Happened::Answered
             }
             Err(error) => {
-                self.refuse(cx, ErrorCode::BadSdp, &error.to_string());
+                self.refuse(cx, ClientKind::Accept, ErrorCode::BadSdp, &error.to_string());
                 Happened::Nothing
             }
         }
@@ -336,10 +339,10 @@ impl BrowserLeg {
                         }
                         self.answer(cx, &offer, local, sdp, media);
                     }
-                    Err(error) => self.refuse(cx, ErrorCode::BadSdp, &error.to_string()),
+                    Err(error) => self.refuse(cx, ClientKind::Restart, ErrorCode::BadSdp, &error.to_string()),
                 }
             }
-            _ => self.refuse(cx, ErrorCode::WrongState, "this call has no media yet"),
+            _ => self.refuse(cx, ClientKind::Restart, ErrorCode::WrongState, "this call has no media yet"),
         }
     }
 
@@ -472,7 +475,7 @@ impl Leg for BrowserLeg {
     fn hold_answered(&mut self, cx: &mut Context, on: bool, agreed: bool) {
         match agreed {
             true => self.tell(cx, |call| ServerMessage::Held { call, by: Holder::Us, on }),
-            false => self.refuse(cx, ErrorCode::WrongState, "the trunk did not take the hold"),
+            false => self.refuse(cx, ClientKind::Hold, ErrorCode::WrongState, "the trunk did not take the hold"),
         }
     }
 
@@ -491,7 +494,10 @@ impl Leg for BrowserLeg {
             News::Rings => (TransferState::Ringing, None),
             News::Done => (TransferState::Done, None),
             News::Failed(cause) => (TransferState::Failed, Some(cause)),
-            News::NotNow => return self.refuse(cx, ErrorCode::WrongState, "a transfer of this call is under way"),
+            News::NotNow => {
+                let text = "a transfer of this call is under way";
+                return self.refuse(cx, ClientKind::Transfer, ErrorCode::WrongState, text);
+            }
         };
         let (sip, text) = (cause.and_then(|cause| cause.sip), cause.map(|cause| cause.reason.clone()));
         self.tell(cx, |call| ServerMessage::Transfer { call, state, sip, text });

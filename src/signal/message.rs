@@ -6,6 +6,10 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod kind;
+
+pub use kind::ClientKind;
+
 use super::MAX_FRAME;
 use super::present::{IceServer, PresentCall, Verified};
 use super::quality::{Flow, Grade, Way, Whose};
@@ -399,6 +403,9 @@ pub enum ServerMessage {
         code: ErrorCode,
         /// What was wrong, for a person.
         text: String,
+        /// What the refused message was, when that could be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        re: Option<ClientKind>,
         /// The call that the refused message named, when it could be read.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         call: Option<String>,
@@ -519,6 +526,8 @@ pub struct MessageError {
     pub code: ErrorCode,
     /// For a person, at most 200 characters.
     pub text: String,
+    /// What the frame was, when that could be read.
+    pub re: Option<ClientKind>,
     /// The call that the frame named, when that could be read.
     pub call: Option<String>,
 }
@@ -526,29 +535,9 @@ pub struct MessageError {
 impl MessageError {
     /// The one `error` message that answers the frame.
     pub fn into_message(self) -> ServerMessage {
-        ServerMessage::Error { code: self.code, text: self.text, call: self.call, n: None }
+        ServerMessage::Error { code: self.code, text: self.text, re: self.re, call: self.call, n: None }
     }
 }
-
-/// The names that `type` may have in a client's message.
-const CLIENT_TYPES: [&str; 16] = [
-    "hello",
-    "renew",
-    "bye",
-    "call",
-    "check",
-    "probe",
-    "restart",
-    "feedback",
-    "accept",
-    "reject",
-    "candidate",
-    "digits",
-    "hold",
-    "transfer",
-    "hangup",
-    "ping",
-];
 
 impl ClientMessage {
     /// Reads one text frame, strictly: unknown types and fields are errors, and each value obeys its rule.
@@ -558,14 +547,15 @@ impl ClientMessage {
     pub fn parse(frame: &str) -> Result<ClientMessage, MessageError> {
         if frame.len() > MAX_FRAME {
             let text = format!("a frame may have {MAX_FRAME} bytes, this one has {}", frame.len());
-            return Err(MessageError { code: ErrorCode::TooLong, text, call: None });
+            return Err(MessageError { code: ErrorCode::TooLong, text, re: None, call: None });
         }
         let message: ClientMessage = serde_json::from_str(frame).map_err(|error| explain(frame, &error))?;
         match broken_rule(&message) {
             None => Ok(message),
             Some(text) => {
                 let call = message.call().filter(|call| values::valid_call_id(call)).map(str::to_owned);
-                Err(MessageError { code: ErrorCode::BadMessage, text: text.to_owned(), call })
+                let re = Some(message.kind());
+                Err(MessageError { code: ErrorCode::BadMessage, text: text.to_owned(), re, call })
             }
         }
     }
@@ -601,25 +591,27 @@ impl ClientMessage {
 
 /// Says what is wrong with a frame that serde refused, and for which call.
 fn explain(frame: &str, error: &serde_json::Error) -> MessageError {
-    let bad = |text: String, call| MessageError { code: ErrorCode::BadMessage, text, call };
     let Ok(value) = serde_json::from_str::<serde_json::Value>(frame) else {
-        return bad(shorten(&format!("not JSON: {error}")), None);
+        let text = shorten(&format!("not JSON: {error}"));
+        return MessageError { code: ErrorCode::BadMessage, text, re: None, call: None };
     };
     let call = value
         .get("call")
         .and_then(serde_json::Value::as_str)
         .filter(|call| values::valid_call_id(call))
         .map(str::to_owned);
-    match value.get("type").and_then(serde_json::Value::as_str) {
-        None if !value.is_object() => bad("a message is a JSON object".into(), call),
-        None => bad("type: a message says what it is".into(), call),
-        Some(kind) if !CLIENT_TYPES.contains(&kind) => MessageError {
-            code: ErrorCode::UnknownType,
-            text: shorten(&format!("type: {kind:?} is none of {}", CLIENT_TYPES.join(", "))),
-            call,
-        },
-        Some(kind) => bad(shorten(&format!("{kind}: {error}")), call),
-    }
+    let name = value.get("type").and_then(serde_json::Value::as_str);
+    let re = name.and_then(ClientKind::named);
+    let (code, text) = match (name, re) {
+        (None, _) if !value.is_object() => (ErrorCode::BadMessage, "a message is a JSON object".to_owned()),
+        (None, _) => (ErrorCode::BadMessage, "type: a message says what it is".to_owned()),
+        (Some(name), None) => {
+            let known = ClientKind::ALL.map(ClientKind::as_str).join(", ");
+            (ErrorCode::UnknownType, shorten(&format!("type: {name:?} is none of {known}")))
+        }
+        (Some(name), Some(_)) => (ErrorCode::BadMessage, shorten(&format!("{name}: {error}"))),
+    };
+    MessageError { code, text, re, call }
 }
 
 /// At most 200 characters: what we say about a frame is never as long as the frame.

@@ -14,7 +14,7 @@ pub mod token;
 pub mod turn;
 pub mod values;
 
-pub use message::{ClientMessage, ErrorCode, Holder, MessageError, Party, ServerMessage, TransferState};
+pub use message::{ClientKind, ClientMessage, ErrorCode, Holder, MessageError, Party, ServerMessage, TransferState};
 pub use present::{CallState, Course, IceServer, PresentCall, Verified};
 pub use quality::{Flow, Grade, Way, Whose};
 pub use schema::json_schema;

@@ -2,7 +2,7 @@
 
 use super::{Now, SocketId, Switch};
 use crate::call::{CallId, Notice, Wish, foresee};
-use crate::signal::{ErrorCode, ServerMessage};
+use crate::signal::{ClientKind, ErrorCode, ServerMessage};
 
 impl Switch {
     /// What would become of a number.
@@ -17,7 +17,8 @@ impl Switch {
             None
         };
         if let Some((code, text)) = refusal {
-            return self.tell(socket, &ServerMessage::Error { code, text: text.to_owned(), call: None, n });
+            let re = Some(ClientKind::Check);
+            return self.tell(socket, &ServerMessage::Error { code, text: text.to_owned(), re, call: None, n });
         }
         let rights = session.call_rights();
         let foreseen = self.with_context(now, |cx, _| foresee(cx, &Wish { rights: &rights, to: &to, from }));
@@ -38,15 +39,27 @@ impl Switch {
         let Some(entry) = self.sessions.get_mut(socket) else { return };
         let Some(user) = entry.session.as_ref().map(|session| session.user.clone()) else { return };
         if !entry.checks.take(now.instant) {
-            return self.error(socket, ErrorCode::TooOften, "feedback comes too often", None);
+            return self.error(socket, ClientKind::Feedback, ErrorCode::TooOften, "feedback comes too often", None);
         }
         let known = CallId::read(&id)
             .filter(|call| entry.memory.knows(*call) || entry.calls.values().any(|present| present == call));
         let Some(call) = known else {
-            return self.error(socket, ErrorCode::UnknownCall, "this session had no such call lately", None);
+            return self.error(
+                socket,
+                ClientKind::Feedback,
+                ErrorCode::UnknownCall,
+                "this session had no such call lately",
+                None,
+            );
         };
         if !entry.memory.takes_feedback(call) {
-            return self.error(socket, ErrorCode::TooOften, "this call has its feedback already", None);
+            return self.error(
+                socket,
+                ClientKind::Feedback,
+                ErrorCode::TooOften,
+                "this call has its feedback already",
+                None,
+            );
         }
         tracing::info!(call = id, user, score, issue, "feedback");
         self.notice(Notice::Feedback { call: id, user, score, issue });

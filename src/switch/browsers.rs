@@ -10,7 +10,7 @@ use crate::call::{
     BrowserEvent, CallId, Cause, Event, Origin, Origination, OutboundRequest, Params, Special, TransferTo,
 };
 use crate::sdp::BrowserOffer;
-use crate::signal::{ClientMessage, ErrorCode, MessageError, ServerMessage, valid_user};
+use crate::signal::{ClientKind, ClientMessage, ErrorCode, MessageError, ServerMessage, valid_user};
 
 /// A WebSocket close code, registered with IANA.
 const TRY_AGAIN_LATER: u16 = 1013;
@@ -46,8 +46,16 @@ impl Switch {
         self.timers.set(Owner::Socket(socket), Some(deadline));
     }
 
-    pub(super) fn error(&mut self, socket: SocketId, code: ErrorCode, text: &str, call: Option<String>) {
-        self.tell(socket, &ServerMessage::Error { code, text: text.to_owned(), call, n: None });
+    /// Answers a message of the kind `re`, about `call`, with the one error that it gets.
+    pub(super) fn error(
+        &mut self,
+        socket: SocketId,
+        re: ClientKind,
+        code: ErrorCode,
+        text: &str,
+        call: Option<String>,
+    ) {
+        self.tell(socket, &ServerMessage::Error { code, text: text.to_owned(), re: Some(re), call, n: None });
     }
 
     pub(super) fn socket_text(&mut self, now: Now, wire: SocketId, text: &str) {
@@ -66,12 +74,12 @@ impl Switch {
                 self.hello(now, socket, token.as_deref(), user, resume.as_deref());
             }
             (ClientMessage::Hello { .. }, true) => {
-                self.error(socket, ErrorCode::BadOrder, "the session is open already", None);
+                self.error(socket, ClientKind::Hello, ErrorCode::BadOrder, "the session is open already", None);
             }
             (ClientMessage::Ping { n }, _) => self.tell(socket, &ServerMessage::Pong { n }),
             (message, false) => {
                 let call = message.call().map(str::to_owned);
-                self.error(socket, ErrorCode::BadOrder, "say hello first", call);
+                self.error(socket, message.kind(), ErrorCode::BadOrder, "say hello first", call);
             }
             (ClientMessage::Call { call, to, sdp, from, params }, true) => {
                 self.dial(now, socket, Dialled { name: call, to, sdp, from, params });
@@ -88,7 +96,7 @@ impl Switch {
     fn hello(&mut self, now: Now, socket: SocketId, token: Option<&str>, user: Option<String>, resume: Option<&str>) {
         let session = match self.admit(now, token, user) {
             Ok(session) => session,
-            Err(text) => return self.close(now, socket, ErrorCode::Unauthorized, &text),
+            Err(text) => return self.close(now, socket, Some(ClientKind::Hello), ErrorCode::Unauthorized, &text),
         };
         if let Some(before) = resume.and_then(|secret| self.sessions.resumable(&session.user, secret)) {
             return self.resume(now, before, socket, session);
@@ -96,7 +104,10 @@ impl Switch {
         if self.sessions.of(&session.user).count() >= self.limits.sockets_per_user {
             match self.sessions.idle_of(&session.user) {
                 Some(idle) => self.session_ends(now, idle),
-                None => return self.close(now, socket, ErrorCode::Forbidden, "this user has too many sessions"),
+                None => {
+                    let text = "this user has too many sessions";
+                    return self.close(now, socket, Some(ClientKind::Hello), ErrorCode::Forbidden, text);
+                }
             }
         }
         self.sessions.greet(socket, session);
@@ -149,11 +160,13 @@ impl Switch {
             None
         };
         if let Some((code, text)) = refusal {
-            return self.error(socket, code, text, Some(name));
+            return self.error(socket, ClientKind::Call, code, text, Some(name));
         }
         let offer = match BrowserOffer::read(&sdp) {
             Ok(offer) => offer,
-            Err(error) => return self.error(socket, ErrorCode::BadSdp, &error.to_string(), Some(name)),
+            Err(error) => {
+                return self.error(socket, ClientKind::Call, ErrorCode::BadSdp, &error.to_string(), Some(name));
+            }
         };
         let user = session.user;
         let refused = self.refused_now(emergency.then_some(user.as_str()));
@@ -186,9 +199,10 @@ impl Switch {
     /// A message about a call that exists.
     fn about_call(&mut self, now: Now, socket: SocketId, message: ClientMessage) {
         let name = message.call().unwrap_or_default().to_owned();
+        let re = message.kind();
         let entry = self.sessions.get(socket);
         let Some(id) = entry.and_then(|entry| entry.named(&name)) else {
-            return self.error(socket, ErrorCode::UnknownCall, "there is no such call, or no longer", Some(name));
+            return self.error(socket, re, ErrorCode::UnknownCall, "there is no such call, or no longer", Some(name));
         };
         let event = match message {
             ClientMessage::Accept { sdp, .. } => {
@@ -203,20 +217,16 @@ impl Switch {
             ClientMessage::Transfer { to, with, .. } => {
                 let session = entry.and_then(|entry| entry.session.as_ref());
                 if to.is_some() && session.is_none_or(|session| session.is_expired(now.unix_ms)) {
-                    return self.error(socket, ErrorCode::Unauthorized, "the token has run out", Some(name));
+                    return self.error(socket, re, ErrorCode::Unauthorized, "the token has run out", Some(name));
                 }
                 let rights = session.map(Session::call_rights);
                 let other = with.as_ref().and_then(|with| entry.and_then(|entry| entry.calls.get(with)).copied());
                 let to = match (to, with, other) {
                     (Some(to), ..) => TransferTo::Number(to),
                     (None, _, Some(other)) => TransferTo::Call(other, socket),
-                    (None, with, None) => {
-                        return self.error(
-                            socket,
-                            ErrorCode::UnknownCall,
-                            "there is no such call to transfer to",
-                            with,
-                        );
+                    (None, _, None) => {
+                        let text = "there is no such call to transfer to";
+                        return self.error(socket, re, ErrorCode::UnknownCall, text, Some(name));
                     }
                 };
                 BrowserEvent::Transfer { to, rights: Box::new(rights.unwrap_or_default()) }
@@ -224,7 +234,7 @@ impl Switch {
             ClientMessage::Hangup { .. } => BrowserEvent::Hangup,
             ClientMessage::Restart { sdp, .. } => match BrowserOffer::read(&sdp) {
                 Ok(offer) => BrowserEvent::Restart { offer: Box::new(offer) },
-                Err(error) => return self.error(socket, ErrorCode::BadSdp, &error.to_string(), Some(name)),
+                Err(error) => return self.error(socket, re, ErrorCode::BadSdp, &error.to_string(), Some(name)),
             },
             ClientMessage::Hello { .. }
             | ClientMessage::Renew { .. }

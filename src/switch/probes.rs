@@ -4,7 +4,7 @@ use super::{Now, PROBE_ROOM, SocketId, Switch};
 use crate::call::browser_leg::ended;
 use crate::call::{BrowserEvent, CallId, Event, Probe, ProbeRequest};
 use crate::sdp::BrowserOffer;
-use crate::signal::ErrorCode;
+use crate::signal::{ClientKind, ErrorCode};
 
 impl Switch {
     /// A browser wants to try the way; a session has one probe at a time.
@@ -24,14 +24,16 @@ impl Switch {
             None
         };
         if let Some((code, text)) = refusal {
-            return self.error(socket, code, text, Some(name));
+            return self.error(socket, ClientKind::Probe, code, text, Some(name));
         }
         if let Some(cause) = self.refused_now(None) {
             return self.tell(socket, &ended(&name, &cause, false));
         }
         let offer = match BrowserOffer::read(sdp) {
             Ok(offer) => offer,
-            Err(error) => return self.error(socket, ErrorCode::BadSdp, &error.to_string(), Some(name)),
+            Err(error) => {
+                return self.error(socket, ClientKind::Probe, ErrorCode::BadSdp, &error.to_string(), Some(name));
+            }
         };
         let id = self.new_call_id();
         if let Some(entry) = self.sessions.get_mut(socket) {

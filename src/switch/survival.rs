@@ -7,7 +7,7 @@ use super::sessions::Session;
 use super::timers::Owner;
 use super::{Now, Output, SocketId, Switch};
 use crate::call::{BrowserEvent, CallId, Event};
-use crate::signal::{ErrorCode, PresentCall, ServerMessage, VERSION};
+use crate::signal::{ClientKind, ErrorCode, PresentCall, ServerMessage, VERSION};
 
 /// WebSocket close codes (RFC 6455 section 7.4.1; from 4000 on they are an application's own).
 const NORMAL: u16 = 1000;
@@ -55,18 +55,18 @@ impl Switch {
         if entry.wire.is_none() {
             self.session_ends(now, socket);
         } else if entry.session.is_none() {
-            self.close(now, socket, ErrorCode::Unauthorized, "no hello came in time");
+            self.close(now, socket, None, ErrorCode::Unauthorized, "no hello came in time");
         } else if entry.calls.is_empty() {
-            self.close(now, socket, ErrorCode::Unauthorized, "the token has run out");
+            self.close(now, socket, None, ErrorCode::Unauthorized, "the token has run out");
         } else {
             // Its calls may end; new ones are refused. Then the socket goes.
             self.timers.set(Owner::Socket(socket), Some(now.instant + Duration::from_secs(1)));
         }
     }
 
-    /// One error, then the end of the session and its socket.
-    pub(super) fn close(&mut self, now: Now, socket: SocketId, code: ErrorCode, text: &str) {
-        self.error(socket, code, text, None);
+    /// One error, to a message of the kind `re` if it comes of one; then the end of the session and its socket.
+    pub(super) fn close(&mut self, now: Now, socket: SocketId, re: Option<ClientKind>, code: ErrorCode, text: &str) {
+        self.tell(socket, &ServerMessage::Error { code, text: text.to_owned(), re, call: None, n: None });
         self.close_wire(socket, POLICY_VIOLATION, text);
         self.session_ends(now, socket);
     }
@@ -155,7 +155,7 @@ impl Switch {
             Ok(_) => "the token is another user's".to_owned(),
             Err(text) => text,
         };
-        self.error(socket, ErrorCode::Unauthorized, &refused, None);
+        self.error(socket, ClientKind::Renew, ErrorCode::Unauthorized, &refused, None);
     }
 
     /// Sends a message to a session's browser; what one that is away misses by it is remembered.

@@ -1,7 +1,7 @@
 //! Browser to phone: the plain course of things.
 
 use ringback::sdp::{Hears, MediaCommand, Tone};
-use ringback::signal::{ErrorCode, Party, ServerMessage};
+use ringback::signal::{ClientKind, ErrorCode, Party, ServerMessage};
 use ringback::sip::Transport;
 use ringback::switch::NumberFormat;
 
@@ -214,4 +214,48 @@ pub fn code_of(message: &ServerMessage) -> Option<ErrorCode> {
         ServerMessage::Error { code, .. } => Some(*code),
         _ => None,
     }
+}
+
+/// Each error says which kind of message it answers, and names the call that was meant.
+#[test]
+fn a_refused_message_is_named() {
+    let mut world = World::where_one(Habits::ringing());
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "+445001"));
+    world.say(alice, r#"{"type":"hold","call":"c1","on":true}"#);
+    world.say(alice, r#"{"type":"digits","call":"c1","digits":"12x"}"#);
+    world.run(1_000);
+    for frame in [
+        r#"{"type":"call","call":"c9","to":"600","sdp":"v=0\r\n"}"#,
+        r#"{"type":"restart","call":"c1","sdp":"v=0\r\n"}"#,
+        r#"{"type":"transfer","call":"c1","with":"c8"}"#,
+        r#"{"type":"hangup","call":"c9"}"#,
+        r#"{"type":"feedback","id":"0123456789abcdef","score":5}"#,
+        r#"{"type":"hello","user":"alice"}"#,
+        r#"{"type":"park","call":"c1"}"#,
+        r#"not JSON"#,
+    ] {
+        world.say(alice, frame);
+    }
+    world.run(10);
+    let refused = |message: &ServerMessage| match message {
+        ServerMessage::Error { re, call, .. } => Some((re.map(ClientKind::as_str), call.clone())),
+        _ => None,
+    };
+    let named = |re, call: Option<&str>| (Some(re), call.map(str::to_owned));
+    assert_eq!(
+        world.page(alice).heard.iter().filter_map(refused).collect::<Vec<_>>(),
+        [
+            named("hold", Some("c1")),
+            named("digits", Some("c1")),
+            named("call", Some("c9")),
+            named("restart", Some("c1")),
+            named("transfer", Some("c1")),
+            named("hangup", Some("c9")),
+            named("feedback", None),
+            named("hello", None),
+            (None, Some("c1".to_owned())),
+            (None, None),
+        ]
+    );
 }

@@ -94,6 +94,14 @@ export class AudioDevices {
       clearTimeout(this.#warmTimer);
       return warm;
     }
+    const { input } = this;
+    const stream = await this.#open(wanted);
+    if (input === this.input) return stream;
+    stopStream(stream); // another was chosen meanwhile
+    return this._open(wanted);
+  }
+
+  async #open(wanted) {
     const stream = await openMicrophone(wanted ?? this.#options.audio ?? true, this.input);
     this._refresh(); // where it is allowed the devices have names
     return stream;
@@ -105,7 +113,7 @@ export class AudioDevices {
   async #warmed() {
     const choice = this.#choice;
     if (!(await microphoneAllowed())) return;
-    const stream = this.#warm ?? await this._open().catch(() => null);
+    const stream = this.#warm ?? await this.#open().catch(() => null);
     if (choice !== this.#choice) return stopStream(stream); // closed meanwhile, or another was chosen
     clearTimeout(this.#warmTimer);
     this.#warm = stream;

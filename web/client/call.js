@@ -169,7 +169,7 @@ export class Call extends Emitter {
   async hold(on = true) {
     if (!this.#talking) throw new PhoneError('not-answered');
     this.#phone._send({ type: 'hold', call: this._key, on });
-    return new Promise((resolve, reject) => this.#holding.push({ resolve, reject }));
+    return new Promise((resolve, reject) => this.#holding.push({ on, resolve, reject }));
   }
 
   /**
@@ -259,7 +259,9 @@ export class Call extends Emitter {
     if (by === 'us') {
       this.#held = on;
       this.#quietChanged();
-      for (const waiting of this.#holding.splice(0)) waiting.resolve();
+      // Of a hold and its end asked for at once each is told of its own; wishes that the last one undid, with that one.
+      const last = this.#holding.findLastIndex((waiting) => waiting.on === on);
+      for (const waiting of this.#holding.splice(0, last + 1)) waiting.resolve();
     } else {
       this.#heldByThem = on;
     }
@@ -292,19 +294,17 @@ export class Call extends Emitter {
     this.#warnings.look(quality);
   }
 
-  /** An error of the gateway about this call: no call ends by it, except one whose `call` or `accept` was refused. */
-  _refused(error) {
-    if (this.#restarting && this.#holding.length === 0 && !this.#transfer) return this.#fail(new PhoneError('media-lost', { detail: error }));
-    if (this.#holding.length === 0) this.#transferred(error);
-    this.#rejectAll(error);
-    const calling = this.direction === 'out' && this.timings.answer === undefined;
-    const accepting = this.direction === 'in' && this.#state === 'connecting';
-    if (calling) return this._end({ by: 'gateway', cause: error.code, text: error.text });
-    if (error.code === 'wrong-state' || !accepting) return this.#phone._emit('error', error);
-    this.#fail(error, false); // it still rings there
+  /** A message of ours, of the type `re`, was refused: no call ends by it, except one that has not begun, or has no way. */
+  _refused(re, error) {
+    if (/call|probe/.test(re)) return this._end({ by: 'gateway', cause: error.code, text: error.text });
+    if (re === 'restart') return this.#fail(new PhoneError('media-lost', { detail: error }));
+    if (re === 'accept' && error.code !== 'wrong-state') return this.#fail(error, false); // it still rings there
+    if (re === 'hold') this.#notHeld(error);
+    if (re === 'transfer') this.#transferred(error);
+    this.#phone._emit('error', error);
   }
 
-  #rejectAll(error) { for (const waiting of this.#holding.splice(0)) waiting.reject(error); }
+  #notHeld(error) { for (const waiting of this.#holding.splice(0)) waiting.reject(error); }
 
   // -- a way that is lost and found
 
@@ -368,7 +368,7 @@ export class Call extends Emitter {
     this.#away = true;
     this.#restarting = false;
     const error = new PhoneError('connection-lost');
-    this.#rejectAll(error);
+    this.#notHeld(error);
     this.#transferred(error);
     this.#wait();
     // What rings here can be accepted meanwhile: that is sent when there is a way again.
@@ -458,7 +458,7 @@ export class Call extends Emitter {
     this.#sound.close();
     this.#phone._remove(this);
     this.#setState('ended');
-    this.#rejectAll(new PhoneError('normal'));
+    this.#notHeld(new PhoneError('normal'));
     this.#transferred(cause === 'transferred' ? undefined : new PhoneError(cause));
     if (by !== 'us' && this.answeredAt) this.#phone.audio.play('end');
     else if (by !== 'us' && this.direction === 'out' && BUSY.has(cause)) this.#phone.audio.play('busy');

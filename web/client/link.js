@@ -31,7 +31,7 @@ export class Link {
     // Set before the token is asked for, so that two calls at once open one connection.
     const opening = this.#opening = {};
     let first; let problem;
-    try { first = await hello(); } catch (error) { problem = new PhoneError('token-unavailable', { detail: error }); }
+    try { first = await hello(); } catch (error) { problem = error instanceof PhoneError ? error : new PhoneError('token-unavailable', { detail: error }); }
     if (this.#opening !== opening) return;
     this.#opening = null;
     if (problem) return this.#onLost(problem);

@@ -11,6 +11,7 @@ import { HELP, PhoneError } from './texts.js';
 /** The wait before another attempt: the longest is shorter while calls are at stake. */
 const RECONNECT = { firstMs: 500, longestMs: 15_000, longestInCallMs: 2000 };
 const ANSWERED_WITHIN_MS = 10_000;
+const TOKEN_WITHIN_MS = 10_000;
 /** A page that is loaded anew is back within this time; the calls of a closed one end after it. */
 const RELOADED_WITHIN_MS = 6000;
 /** A token is renewed when a tenth of its life is left, and within these bounds. */
@@ -119,9 +120,8 @@ export class Phone extends Emitter {
   /** Brings a fresh token into the running session; without one, the function in the options is asked. */
   async renew(token) {
     this.#alive();
-    const given = this.#options.token;
-    const asked = typeof given === 'function';
-    const fresh = token ?? (asked ? await given() : given);
+    const asked = typeof this.#options.token === 'function';
+    const fresh = token ?? await this.#token();
     const keep = () => { if (!asked) this.#options.token = fresh; };
     if (!this.#welcomed) {
       keep(); // for the next hello
@@ -199,11 +199,22 @@ export class Phone extends Emitter {
   async #hello() {
     const { token, user } = this.#options;
     const hello = { type: 'hello' };
-    if (token) hello.token = typeof token === 'function' ? await token() : token;
+    if (token) hello.token = await this.#token();
     else if (user) hello.user = user;
     this.#secret ??= this.#remembered();
     if (this.#secret) hello.resume = this.#secret.resume;
     return hello;
+  }
+
+  /** The page's token; that of a function which never settles is not waited for. */
+  async #token() {
+    const { token } = this.#options;
+    if (typeof token !== 'function') return token;
+    let timer;
+    const late = new Promise((_, reject) => {
+      timer = setTimeout(() => reject(new PhoneError('token-unavailable', { text: 'The page got no token in time.' })), TOKEN_WITHIN_MS);
+    });
+    try { return await Promise.race([token(), late]); } finally { clearTimeout(timer); }
   }
 
   #disconnect(code) {
@@ -406,16 +417,15 @@ export class Phone extends Emitter {
     }, wait);
   }
 
-  #onError({ code, text, call: key, n }) {
+  #onError({ code, text, re, call: key, n }) {
     const call = key === undefined ? undefined : this.#calls.get(key);
     // Ours crossed the call's end on the way: both sides know that it is over.
     if (code === 'unknown-call' && !call) return this._log('debug', text, key);
     const error = new PhoneError(code, { text: HELP[code]?.[0] ?? text, detail: text });
     this._log('error', `${code}: ${text}`, call?.id);
-    if (call) return call._refused(error);
-    const asked = this.#answered(n ?? (code === 'too-often' ? this.#asked.keys().next().value : undefined));
+    if (call) return call._refused(re, error);
+    const asked = re === 'check' ? this.#answered(n) : re === 'renew' ? this.#renewing.shift() : undefined;
     if (asked) return asked.reject(error);
-    if (this.#welcomed && code === 'unauthorized' && this.#renewing.length > 0) return this.#renewing.shift().reject(error);
     if (this.#welcomed) return this._emit('error', error);
     // Not let in: trying again with the same token would be refused again, a new one may be taken.
     error.fatal = typeof this.#options.token !== 'function';

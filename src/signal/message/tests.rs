@@ -208,10 +208,11 @@ fn server_messages_are_as_the_protocol_says() {
             ServerMessage::Error {
                 code: ErrorCode::UnknownCall,
                 text: "no such call".into(),
+                re: Some(ClientKind::Hold),
                 call: Some("c9".into()),
                 n: None,
             },
-            r#"{"type":"error","code":"unknown-call","text":"no such call","call":"c9"}"#,
+            r#"{"type":"error","code":"unknown-call","text":"no such call","re":"hold","call":"c9"}"#,
         ),
         (ServerMessage::Digit { call: "c1".into(), digit: '#' }, r##"{"type":"digit","call":"c1","digit":"#"}"##),
         (ServerMessage::Draining {}, r#"{"type":"draining"}"#),
@@ -252,9 +253,9 @@ fn the_guides_transcripts_are_true() {
         let value: serde_json::Value = serde_json::from_str(json).unwrap();
         shown.insert(format!("{who} {}", value["type"].as_str().unwrap()));
     }
-    let all: std::collections::BTreeSet<String> = CLIENT_TYPES
+    let all: std::collections::BTreeSet<String> = ClientKind::ALL
         .iter()
-        .map(|kind| format!("→ {kind}"))
+        .map(|kind| format!("→ {}", kind.as_str()))
         .chain(
             [
                 "welcome",

@@ -83,13 +83,23 @@ describe('the examples', () => {
   });
 
   test('<ringback-call> with a token for one destination', async (t) => {
-    pages.answer('/token', () => visitorToken(network.secret, OUTSIDE));
+    pages.answer('/token', ({ searchParams }) => visitorToken(network.secret, OUTSIDE, searchParams.get('visitor')));
     t.after(() => pages.answer('/token', () => network.token('alice')));
     const page = await open(t, '/examples/click-to-call/index.html');
     const { sipp, rtp } = await network.callee(t);
+    await page.driver.evaluate(() => {
+      globalThis.sockets = [];
+      globalThis.WebSocket = class extends WebSocket {
+        constructor(...given) { globalThis.sockets.push(super(...given)); }
+      };
+    });
     await page.click('ringback-call');
     await page.shows('ringback-call[state="active"]');
     await Promise.all([hears(rtp, 'caller', 'the hotline'), hears(page, 'callee', 'the visitor')]);
+    await page.driver.evaluate(() => globalThis.sockets.at(-1).close(3000));
+    await until(() => page.driver.evaluate(() => globalThis.sockets.length > 1), 'another socket');
+    await page.shows('ringback-call[state="active"]');
+    await hears(rtp, 'caller', 'the hotline, afterwards');
     await page.driver.evaluate(() => document.querySelector('ringback-call').hangup());
     await page.shows('ringback-call[state="idle"]');
     await sipp.done();

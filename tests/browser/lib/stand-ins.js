@@ -1,5 +1,7 @@
 /** The browser's parts as the client sees them, without a browser: what is said on sockets, what connections are told. */
 
+import { after } from 'node:test';
+
 /** The tones that were played. */
 export const beeps = [];
 
@@ -98,3 +100,15 @@ const standIns = {
   navigator: { mediaDevices, permissions },
 };
 for (const [name, value] of Object.entries(standIns)) Object.defineProperty(globalThis, name, { value, configurable: true });
+
+// A page's timers go with the page, and that with the file's last test: nobody waits for the grace time of a phone in it.
+const timers = [];
+for (const name of ['setTimeout', 'setInterval']) {
+  const set = globalThis[name];
+  globalThis[name] = (...given) => {
+    const timer = set(...given);
+    timers.push(timer);
+    return timer;
+  };
+}
+after(() => timers.forEach(clearTimeout));

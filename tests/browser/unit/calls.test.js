@@ -26,7 +26,7 @@ afterEach(() => phone.stop());
 const settled = () => new Promise((resolve) => setTimeout(resolve, 5));
 const said = (call) => socket.sent.filter((message) => message.call === call._key).map(({ type, code }) => (code ? `${type} ${code}` : type));
 const hear = (call, type, more = {}) => socket.hear({ type, call: call._key, ...more });
-const hearError = (call, code) => hear(call, 'error', { code, text: 'as the gateway says it' });
+const hearError = (call, re, code) => hear(call, 'error', { code, text: 'as the gateway says it', re });
 
 async function called() {
   const call = await phone.call('600');
@@ -62,9 +62,9 @@ test('a digit lasts as long as the protocol takes', async () => {
 });
 
 test('an error about a call on its way leaves it as it is: hanging up still tells the gateway', async () => {
-  for (const code of ['wrong-state', 'bad-message', 'unknown-call']) {
+  for (const [re, code] of [['digits', 'wrong-state'], [undefined, 'bad-message'], ['hangup', 'unknown-call']]) {
     const call = await called();
-    hearError(call, code);
+    hearError(call, re, code);
     assert.deepEqual([call.state, errors.splice(0)], ['ringing', [code]]);
     call.hangup();
     assert.deepEqual(said(call), ['call', 'hangup']);
@@ -86,7 +86,7 @@ test('a call that is given up before its connection was made makes none', async 
 
 test('a call that the gateway refuses by an error has not begun', async () => {
   const call = await phone.call('600');
-  hearError(call, 'bad-sdp');
+  hearError(call, 'call', 'bad-sdp');
   assert.deepEqual([call.ended.by, call.ended.cause, call.peerConnection.closed], ['gateway', 'bad-sdp', true]);
   assert.deepEqual(said(call), ['call']);
 });
@@ -94,7 +94,7 @@ test('a call that the gateway refuses by an error has not begun', async () => {
 test('an accept that is refused is told as a reject, as the call still rings', async () => {
   const call = await incoming();
   await call.accept();
-  hearError(call, 'bad-sdp');
+  hearError(call, 'accept', 'bad-sdp');
   assert.deepEqual(said(call), ['accept', 'reject 480']);
   assert.equal(call.ended.cause, 'bad-sdp');
 });
@@ -111,14 +111,14 @@ test('a call that breaks after its accept is hung up', async () => {
 test('what crosses the end of its call is no error', async () => {
   const ours = await called();
   ours.hangup();
-  hearError(ours, 'unknown-call');
+  hearError(ours, 'hangup', 'unknown-call');
   const theirs = await incoming();
   theirs.reject();
-  hearError(theirs, 'unknown-call');
+  hearError(theirs, 'reject', 'unknown-call');
   const taken = await incoming();
   await taken.accept();
   hear(taken, 'ended', { by: 'them', cause: 'cancelled', q850: 16, text: '' });
-  hearError(taken, 'unknown-call');
+  hearError(taken, 'accept', 'unknown-call');
   assert.deepEqual(errors, []);
 });
 
@@ -157,11 +157,36 @@ test('a transfer that comes to nothing says why, and the call goes on', async ()
   await failing;
   assert.equal(call.state, 'active');
   const refused = assert.rejects(call.transfer('605'), { code: 'wrong-state' });
-  hearError(call, 'wrong-state');
+  hearError(call, 'transfer', 'wrong-state');
   await refused;
   const ended = assert.rejects(call.transfer('605'), { code: 'normal' });
   hear(call, 'ended', { by: 'them', cause: 'normal', text: '' });
   await ended;
+});
+
+test('a hold and its end at once resolve each with its own', async () => {
+  const call = await active();
+  const order = [];
+  const [on, off] = [call.hold().then(() => order.push('on')), call.hold(false).then(() => order.push('off'))];
+  hear(call, 'held', { by: 'us', on: true });
+  await on;
+  await settled();
+  assert.deepEqual([order, call.held], [['on'], true]);
+  hear(call, 'held', { by: 'us', on: false });
+  await off;
+  assert.equal(call.held, false);
+  const all = [call.hold(), call.hold(false), call.hold()]; // the gateway follows the last wish
+  hear(call, 'held', { by: 'us', on: true });
+  await Promise.all(all);
+});
+
+test('a hold that is refused is none, and a transfer beside it goes on', async () => {
+  const call = await active();
+  const [held, moved] = [assert.rejects(call.hold(), { code: 'wrong-state' }), call.transfer('603')];
+  hearError(call, 'hold', 'wrong-state');
+  await held;
+  hear(call, 'transfer', { state: 'done' });
+  await moved;
 });
 
 test('the other side may transfer us', async () => {

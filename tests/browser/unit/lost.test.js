@@ -183,7 +183,7 @@ test('a sign-in that is refused on the way back is tried again with a fresh toke
   bench = await new Bench({ token: async () => tokens.shift() }).start(RESUMABLE);
   const call = await bench.active();
   bench.socket.break();
-  await reconnect({ type: 'error', code: 'unauthorized', text: 'the token has expired' });
+  await reconnect({ type: 'error', code: 'unauthorized', text: 'the token has expired', re: 'hello' });
   assert.deepEqual([call.state, bench.phone.state], ['reconnecting', 'reconnecting']);
   await reconnect({ ...RESUMABLE, calls: [entry(call)] });
   assert.deepEqual(bench.socket.sent[0], { type: 'hello', token: 'fresh', resume: 'secret-1' });
@@ -194,7 +194,7 @@ test('with a token that cannot change, a refused sign-in is the end', async () =
   bench = await new Bench({ token: 'given' }).start(RESUMABLE);
   const call = await bench.active();
   bench.socket.break();
-  await reconnect({ type: 'error', code: 'unauthorized', text: 'the token has expired' });
+  await reconnect({ type: 'error', code: 'unauthorized', text: 'the token has expired', re: 'hello' });
   assert.deepEqual([call.ended.cause, bench.phone.state], ['unauthorized', 'offline']);
 });
 
@@ -335,6 +335,17 @@ test('a sound path that fails in a call is sought anew over the same socket', as
   assert.equal(call.state, 'reconnecting', 'until the path stands');
   call.peerConnection.becomes('connected');
   assert.deepEqual(states, ['reconnecting', 'active']);
+});
+
+test('while the way is sought anew, the error of another message is not taken for that of the restart', async () => {
+  bench = await new Bench().start(RESUMABLE);
+  const call = await bench.active();
+  call.peerConnection.becomes('failed');
+  await settled();
+  for (const re of ['digits', undefined]) bench.tells(call, 'error', { code: 'wrong-state', text: 'the call is in no state for this', re });
+  assert.deepEqual([call.state, bench.errors], ['reconnecting', ['wrong-state', 'wrong-state']]);
+  bench.tells(call, 'error', { code: 'bad-sdp', text: 'no audio', re: 'restart' });
+  assert.equal(call.ended.cause, 'media-lost');
 });
 
 test('a gateway that does not answer in time is given up, and sought anew', async () => {

@@ -22,7 +22,7 @@ test('what a number would come to is asked for, and answered to who asked', asyn
   bench.hears({ type: 'checked', n: one.n, to: '020 7946 0958', allowed: true, number: '+442079460958', kind: 'geographic', text: '' });
   assert.deepEqual([(await first).number, (await second).cause], ['+442079460958', 'not-allowed']);
   const refused = assert.rejects(bench.phone.check('1'), { code: 'too-often' });
-  bench.hears({ type: 'error', code: 'too-often', text: 'asked too often', n: bench.said('check').at(-1).n });
+  bench.hears({ type: 'error', code: 'too-often', text: 'asked too often', re: 'check', n: bench.said('check').at(-1).n });
   await refused;
   const lost = assert.rejects(bench.phone.check('2'), { code: 'connection-lost' });
   bench.socket.break();
@@ -122,7 +122,7 @@ test('no two renewals follow within five seconds, however short tokens live', as
 test('a token is kept for the next connection when the gateway has taken it', async () => {
   bench = await new Bench({ token: 'given' }).start();
   for (const [token, answer, kept] of [
-    ['of somebody else', { type: 'error', code: 'unauthorized', text: 'the token is another user’s' }, 'given'],
+    ['of somebody else', { type: 'error', code: 'unauthorized', text: 'the token is another user’s', re: 'renew' }, 'given'],
     ['fresh', { type: 'renewed' }, 'fresh'],
   ]) {
     const renewed = bench.phone.renew(token).catch(() => {});
@@ -141,8 +141,29 @@ test('a renewal that is refused leaves the session as it is', async () => {
   bench = await new Bench({ token: 'given' }).start();
   const refused = assert.rejects(bench.phone.renew('of somebody else'), { code: 'unauthorized' });
   await settled();
-  bench.hears({ type: 'error', code: 'unauthorized', text: 'the token is another user’s' });
+  bench.hears({ type: 'error', code: 'unauthorized', text: 'the token is another user’s', re: 'renew' });
   await refused;
+  assert.equal(bench.phone.state, 'ready');
+});
+
+test('a token that never comes is not waited for, at first or at a renewal', async () => {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  const tokens = [new Promise(() => {}), 'given', new Promise(() => {})];
+  bench = new Bench({ token: () => tokens.shift() });
+  const late = { code: 'token-unavailable', text: 'The page got no token in time.' };
+  const refused = assert.rejects(bench.phone.start(), late);
+  await turns();
+  mock.timers.tick(10_000);
+  await refused;
+  await turns();
+  assert.deepEqual([bench.phone.state, bench.errors], ['reconnecting', ['token-unavailable']]);
+  mock.timers.tick(500);
+  await turns();
+  bench.open(WELCOME);
+  assert.deepEqual([bench.said('hello')[0].token, bench.phone.state], ['given', 'ready']);
+  const renewal = assert.rejects(bench.phone.renew(), late);
+  mock.timers.tick(10_000);
+  await renewal;
   assert.equal(bench.phone.state, 'ready');
 });
 
@@ -151,7 +172,7 @@ test('a sign-in that is refused is tried again only where another token may come
     const own = new Bench({ token });
     const refused = assert.rejects(own.phone.start(), { code: 'unauthorized' });
     await settled();
-    own.open({ type: 'error', code: 'unauthorized', text: 'the token has expired' });
+    own.open({ type: 'error', code: 'unauthorized', text: 'the token has expired', re: 'hello' });
     await refused;
     assert.equal(own.phone.state, state);
     await own.phone.stop();
@@ -238,6 +259,32 @@ test('a microphone that opens when the phone was stopped, or another was chosen,
   }
 });
 
+test('of two microphones chosen quickly the last one is used, whichever opens first', async (t) => {
+  bench = await new Bench().start();
+  const call = await bench.active();
+  const wanted = [];
+  const open = mediaDevices.getUserMedia;
+  mediaDevices.getUserMedia = ({ audio }) => new Promise((resolve) => {
+    const stream = new Stream();
+    wanted.push({ id: audio.deviceId.exact, stream, opens: () => resolve(stream) });
+  });
+  t.after(() => { mediaDevices.getUserMedia = open; });
+  const chosen = [bench.phone.audio.useInput('slow'), bench.phone.audio.useInput('quick')];
+  await settled();
+  const [slow, quick] = wanted;
+  quick.opens();
+  await settled();
+  slow.opens();
+  await settled();
+  const [again] = wanted.slice(2);
+  again.opens();
+  await Promise.all(chosen);
+  assert.deepEqual(wanted.map(({ id }) => id), ['slow', 'quick', 'quick']);
+  assert.deepEqual(wanted.map(({ stream }) => Boolean(stream.getTracks()[0].stopped)), [true, true, false], 'one is open');
+  call.hangup();
+  assert.equal(again.stream.getTracks()[0].stopped, true);
+});
+
 test('digits with a gap of the page’s go one by one', async () => {
   bench = await new Bench({ sounds: { dtmf: null } }).start();
   const call = await bench.active();
@@ -273,7 +320,7 @@ test('preflight tries the way and tells how it sounds', async () => {
 
 test('preflight says why no call can be made', async () => {
   for (const code of ['wrong-state', 'too-often']) {
-    const refused = await preflight((tell) => tell('error', { code, text: 'not now' }));
+    const refused = await preflight((tell) => tell('error', { code, text: 'not now', re: 'probe' }));
     assert.deepEqual([refused.verdict, refused.ice], ['ready', undefined], 'a gateway that has no probe, or none at present');
   }
   const draining = await preflight((tell) => tell('ended', { by: 'gateway', cause: 'draining', sip: 503, text: '' }));
