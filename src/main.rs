@@ -45,7 +45,11 @@ enum Command {
         listen: Option<SocketAddr>,
     },
     /// Check the configuration and run the dial plans' tests, then exit
-    Check,
+    Check {
+        /// Print what is found as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Explain what would happen if USER called NUMBER, and why
     Route {
         /// Who calls; with --trunk the caller's number
@@ -84,9 +88,15 @@ enum Command {
         /// The caller's number
         #[arg(long)]
         caller_id: Option<String>,
+        /// Print the token with its user and end as JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Make the running gateway read its configuration anew; calls go on
     Reload {
+        /// Print what became of it as JSON
+        #[arg(long)]
+        json: bool,
         /// Its control socket, instead of [control] socket
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,
@@ -96,12 +106,35 @@ enum Command {
         /// Seconds after which calls are hung up, instead of [shutdown] grace_seconds
         #[arg(long, value_name = "SECONDS")]
         grace: Option<u64>,
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
         /// Its control socket, instead of [control] socket
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,
     },
     /// Print how the running gateway stands, as JSON
     Status {
+        /// Its control socket, instead of [control] socket
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+    },
+    /// Show how each trunk of the running gateway stands: whether it answers and takes our registration, its calls, its last failure
+    Trunks {
+        /// Print them as JSON
+        #[arg(long)]
+        json: bool,
+        /// Its control socket, instead of [control] socket
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+    },
+    /// Show who is here: users signed in, by which door and from where, and their registered phones
+    Users {
+        /// This user alone
+        user: Option<String>,
+        /// Print them as JSON
+        #[arg(long)]
+        json: bool,
         /// Its control socket, instead of [control] socket
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,
@@ -167,23 +200,17 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         None => run(file, None),
         Some(Command::Run { listen }) => run(file, listen),
-        Some(Command::Reload { socket }) => {
-            let answer = ask(file, socket, "reload")?;
-            for key in answer["needs_restart"].as_array().into_iter().flatten() {
-                println!("taken at the next start only: {}", key.as_str().unwrap_or_default());
-            }
-            println!("reloaded");
-            Ok(())
-        }
-        Some(Command::Drain { grace, socket }) => {
+        Some(Command::Reload { json, socket }) => shown(&ask(file, socket, "reload")?, json, show::reloaded),
+        Some(Command::Drain { grace, json, socket }) => {
             let command = grace.map_or_else(|| "drain".to_owned(), |seconds| format!("drain {seconds}"));
-            ask(file, socket, &command)?;
-            println!("draining: new calls are refused, and the gateway ends with its last one");
-            Ok(())
+            let said = |_: &_| "draining: new calls are refused, and the gateway ends with its last one\n".to_owned();
+            shown(&ask(file, socket, &command)?, json, said)
         }
-        Some(Command::Status { socket }) => {
-            println!("{}", serde_json::to_string_pretty(&ask(file, socket, "status")?)?);
-            Ok(())
+        Some(Command::Status { socket }) => shown(&ask(file, socket, "status")?, true, |_| String::new()),
+        Some(Command::Trunks { json, socket }) => shown(&ask(file, socket, "trunks")?, json, show::trunks),
+        Some(Command::Users { user, json, socket }) => {
+            let command = user.map_or_else(|| "users".to_owned(), |user| format!("users {user}"));
+            shown(&ask(file, socket, &command)?, json, show::users)
         }
         Some(Command::Calls { json, socket }) => shown(&ask(file, socket, "calls")?, json, show::calls),
         Some(Command::Call { id, json, socket }) => shown(&ask(file, socket, &format!("call {id}"))?, json, show::call),
@@ -194,14 +221,14 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
             print!("{}", ringback::gateway::openapi());
             Ok(())
         }
-        Some(Command::Check) => check(file),
+        Some(Command::Check { json }) => check(file, json),
         Some(Command::Route { user, number, trunk, at, caller_id, answer, class, json }) => {
             let caller = Caller { user, class, caller_id, ..Caller::default() };
             let question = RouteQuestion { caller, number, trunk, at, answer };
             route(&load(file)?, &question, json)
         }
-        Some(Command::Token { user, expires, destinations, caller_id }) => {
-            token(&load(file)?, user, expires, destinations, caller_id)
+        Some(Command::Token { user, expires, destinations, caller_id, json }) => {
+            token(&load(file)?, user, expires, destinations, caller_id, json)
         }
         Some(Command::Schema) => {
             println!("{}", ringback::signal::json_schema());
@@ -210,13 +237,16 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
     }
 }
 
-/// Prints an answer, for a program or for a person.
+/// Prints an answer, for a program or for a person. One that says what is wrong is an error; a program is told it all the
+/// same.
 fn shown(answer: &serde_json::Value, json: bool, person: impl Fn(&serde_json::Value) -> String) -> anyhow::Result<()> {
+    let error = answer["error"].as_str();
     match json {
         true => println!("{}", serde_json::to_string_pretty(answer)?),
-        false => print!("{}", person(answer)),
+        false if error.is_none() => print!("{}", person(answer)),
+        false => {}
     }
-    Ok(())
+    error.map_or(Ok(()), |error| Err(anyhow::anyhow!("{error}")))
 }
 
 fn load(file: Option<&Path>) -> anyhow::Result<Config> {
@@ -233,13 +263,9 @@ fn ask(file: Option<&Path>, socket: Option<PathBuf>, command: &str) -> anyhow::R
     };
     let managed = || Some(Path::new(&std::env::var_os("RUNTIME_DIRECTORY")?).join("control.sock"));
     let socket = socket.or_else(named).or_else(managed).unwrap_or_else(|| control::DEFAULT_SOCKET.into());
-    let answer = control::ask(&socket, command).with_context(|| {
+    control::ask(&socket, command).with_context(|| {
         format!("no gateway answers at {} (see [control] socket, or say --socket PATH)", socket.display())
-    })?;
-    match answer["error"].as_str() {
-        Some(error) => anyhow::bail!("{error}"),
-        None => Ok(answer),
-    }
+    })
 }
 
 /// `[control] socket` of a file that may be wrong in all other respects, and no TOML.
@@ -252,9 +278,15 @@ fn socket_in(text: &str) -> Option<&str> {
     value.strip_prefix('"')?.split_once('"').map(|(socket, _)| socket)
 }
 
-fn check(file: Option<&Path>) -> anyhow::Result<()> {
-    let config = load(file)?;
+fn check(file: Option<&Path>, json: bool) -> anyhow::Result<()> {
+    let loaded = load(file);
     let name = file.map_or("the embedded default".into(), |f| f.display().to_string());
+    if json {
+        let error = loaded.as_ref().err().map(told);
+        println!("{}", serde_json::to_string_pretty(&show::checked(&name, loaded.as_ref().ok(), error))?);
+        return loaded.map(|_| ());
+    }
+    let config = loaded?;
     for trunk in &config.trunks {
         println!("{trunk}");
     }
@@ -310,6 +342,7 @@ fn token(
     expires: u64,
     destinations: Vec<String>,
     caller_id: Option<String>,
+    json: bool,
 ) -> anyhow::Result<()> {
     let Auth::Token { secret: Some(secret), .. } = &config.auth else {
         anyhow::bail!("there is no HS256 secret to sign with; see [auth] in docs/configuration.md");
@@ -323,7 +356,11 @@ fn token(
         exp: unix_now().saturating_add(expires),
         nbf: None,
     };
-    println!("{}", ringback::signal::sign_hs256(secret.reveal(), &claims));
+    let token = ringback::signal::sign_hs256(secret.reveal(), &claims);
+    match json {
+        true => println!("{:#}", serde_json::json!({"token": token, "user": claims.sub, "expires": claims.exp})),
+        false => println!("{token}"),
+    }
     Ok(())
 }
 

@@ -86,8 +86,40 @@ pub struct TrunkState {
     pub calls: u32,
     /// Calls refused for its limits since the start.
     pub refused: u64,
+    /// For how many seconds it has been up, or down; absent where that has not changed since it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub for_seconds: Option<u64>,
+    /// What went wrong with it last; absent where nothing has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<TrunkFailure>,
     /// Its addresses; none while its name is not found.
     pub targets: Vec<TargetState>,
+}
+
+/// Something that went wrong with a trunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct TrunkFailure {
+    /// What.
+    pub what: Trouble,
+    /// The SIP status that said so; absent where nobody answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sip: Option<u16>,
+    /// How long ago.
+    pub seconds_ago: u64,
+}
+
+/// What can go wrong with a trunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trouble {
+    /// Its name is not found.
+    Name,
+    /// A target does not answer OPTIONS, or says that nobody is there.
+    Options,
+    /// A call found nobody at a target.
+    Call,
+    /// It does not take our registration.
+    Registration,
 }
 
 /// How a target of a trunk stands.
@@ -101,6 +133,9 @@ pub struct TargetState {
     pub up: bool,
     /// Whether a call found nobody there in the last minute, or was told to come later.
     pub failed: bool,
+    /// How long its last answer to OPTIONS took, milliseconds; absent where there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtt_ms: Option<u32>,
 }
 
 /// The trunks as they stand.
@@ -125,6 +160,12 @@ struct Entry {
     /// Those that do not answer OPTIONS.
     down: BTreeSet<Target>,
     up: bool,
+    /// When it came up or went down last.
+    changed: Option<Instant>,
+    /// What went wrong last, with the status that said so.
+    trouble: Option<(Instant, Trouble, Option<u16>)>,
+    /// How long the targets' last answers to OPTIONS took.
+    rtts: BTreeMap<Target, Duration>,
     /// `None`: it is not known yet, or not wanted.
     registered: Option<bool>,
     calls: u32,
@@ -247,7 +288,9 @@ impl Trunks {
     /// What the DNS gave for a trunk's name: it holds from the next call on.
     pub fn located(&mut self, name: &str, located: Located) {
         if let Some(entry) = self.entry(name) {
-            entry.quarantine.retain(|target, _| located.targets().any(|known| known == target));
+            let stays = |target: &Target| located.targets().any(|known| known == target);
+            entry.quarantine.retain(|target, _| stays(target));
+            entry.rtts.retain(|target, _| stays(target));
             entry.located = located;
         }
     }
@@ -258,16 +301,17 @@ impl Trunks {
     }
 
     /// What was found out about a trunk, and about its targets; `true` where it is up, or down, and was not before.
-    pub fn set_health(&mut self, id: TrunkId, up: bool, is_target_up: impl Fn(&Target) -> bool) -> bool {
+    pub fn set_health(&mut self, now: Instant, id: TrunkId, up: bool, is_up: impl Fn(&Target) -> bool) -> bool {
         let Some(entry) = self.at_mut(id) else { return false };
         let trunk = &entry.trunk.name;
-        let down: BTreeSet<Target> = entry.located.targets().filter(|target| !is_target_up(target)).cloned().collect();
+        let down: BTreeSet<Target> = entry.located.targets().filter(|target| !is_up(target)).cloned().collect();
         for target in entry.down.difference(&down) {
             tracing::info!(trunk, remote = %target.remote, "the trunk's target answers again");
             entry.quarantine.remove(target);
         }
         for target in down.difference(&entry.down) {
             tracing::warn!(trunk, remote = %target.remote, "the trunk's target does not answer OPTIONS");
+            entry.trouble = Some((now, Trouble::Options, None));
         }
         entry.down = down;
         match (std::mem::replace(&mut entry.up, up), up) {
@@ -275,7 +319,24 @@ impl Trunks {
             (false, true) => tracing::info!(trunk, "the trunk is up"),
             _ => return false,
         }
+        entry.changed = Some(now);
         true
+    }
+
+    /// Something went wrong with a trunk; `sip`: the status that said so.
+    pub fn note_trouble(&mut self, now: Instant, id: TrunkId, what: Trouble, sip: Option<u16>) {
+        if let Some(entry) = self.at_mut(id) {
+            entry.trouble = Some((now, what, sip));
+        }
+    }
+
+    /// A target has answered OPTIONS after this time.
+    pub fn note_rtt(&mut self, id: TrunkId, target: &Target, rtt: Duration) {
+        if let Some(entry) = self.at_mut(id)
+            && entry.located.targets().any(|known| known == target)
+        {
+            entry.rtts.insert(target.clone(), rtt);
+        }
     }
 
     /// The best target that neither failed lately nor is down.
@@ -320,6 +381,7 @@ impl Trunks {
         let id = entry.id;
         if entry.located.targets().any(|known| known == target) {
             entry.quarantine.insert(target.clone(), until);
+            entry.trouble = Some((now, Trouble::Call, None));
             tracing::info!(trunk = name, remote = %target.remote, "the trunk's target does not answer");
         }
         if !self.suspects.contains(&id) {
@@ -388,6 +450,9 @@ impl Entry {
             quarantine: BTreeMap::new(),
             down: BTreeSet::new(),
             up: true,
+            changed: None,
+            trouble: None,
+            rtts: BTreeMap::new(),
             registered: None,
             calls: 0,
             refused: 0,
@@ -401,12 +466,16 @@ impl Entry {
             transport: target.transport.uri_name(),
             up: !self.down.contains(target),
             failed: self.quarantine.get(target).is_some_and(|until| *until > now),
+            rtt_ms: self.rtts.get(target).map(|rtt| u32::try_from(rtt.as_millis()).unwrap_or(u32::MAX)),
         };
+        let ago = |at: Instant| now.saturating_duration_since(at).as_secs();
         TrunkState {
             name: self.trunk.name.clone(),
             up: self.up,
             calls,
             refused: self.refused,
+            for_seconds: self.changed.map(ago),
+            last_failure: self.trouble.map(|(at, what, sip)| TrunkFailure { what, sip, seconds_ago: ago(at) }),
             targets: self.located.targets().map(state).collect(),
         }
     }

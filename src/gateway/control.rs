@@ -1,5 +1,6 @@
 //! The operator's way in: a Unix socket that the gateway's own user and root may open. One command a connection, a line
-//! each way: `reload`, `drain [SECONDS]`, `status`, `calls`, `call ID`, `hangup ID`; the answer is one JSON object.
+//! each way: `reload`, `drain [SECONDS]`, `status`, `trunks`, `users [NAME]`, `calls`, `call ID`, `hangup ID`,
+//! `listening`; the answer is one JSON object.
 
 use std::fs::{File, Permissions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -17,8 +18,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::reload::Request;
-use super::{Event, GatewayError, Tasks, accept_failed, api};
-use crate::switch::{CallId, Command, Reply};
+use super::{Event, GatewayError, Ready, Tasks, accept_failed, api};
+use crate::switch::{CallId, Command, Reply, Status};
 
 /// Where the socket is looked for when nothing says where.
 pub const DEFAULT_SOCKET: &str = "/run/ringback/control.sock";
@@ -26,6 +27,9 @@ pub const DEFAULT_SOCKET: &str = "/run/ringback/control.sock";
 const AT_ONCE: usize = 8;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 64;
+/// What there is, for whoever says something else.
+const COMMANDS: &str =
+    "commands are: reload, drain [SECONDS], status, trunks, users [NAME], calls, call ID, hangup ID, listening";
 /// The longest command.
 const LONGEST: u64 = 1024;
 /// How long a command may take to arrive, and its answer to be read.
@@ -63,7 +67,8 @@ impl Door {
     }
 
     /// Answers until the stop token fires.
-    pub(super) async fn serve(self, reloads: mpsc::Sender<Request>, tasks: Tasks) {
+    pub(super) async fn serve(self, reloads: mpsc::Sender<Request>, ready: Ready, tasks: Tasks) {
+        let ready = Arc::new(ready);
         let places = Arc::new(Semaphore::new(AT_ONCE));
         loop {
             let accepted = tokio::select! {
@@ -78,11 +83,12 @@ impl Door {
                 }
             };
             let Ok(place) = places.clone().try_acquire_owned() else { continue };
-            let (reloads, tracker, tasks) = (reloads.clone(), tasks.tracker.clone(), tasks.clone());
+            let (reloads, ready, tracker, tasks) =
+                (reloads.clone(), ready.clone(), tasks.tracker.clone(), tasks.clone());
             tracker.spawn(async move {
                 let served = tokio::select! {
                     () = tasks.stop.cancelled() => Ok(()),
-                    served = one(stream, &reloads, &tasks) => served,
+                    served = one(stream, &reloads, &ready, &tasks) => served,
                 };
                 if let Err(error) = served {
                     tracing::debug!(%error, "a command was not served");
@@ -103,13 +109,13 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     socket.listen(BACKLOG)
 }
 
-async fn one(mut stream: UnixStream, reloads: &mpsc::Sender<Request>, tasks: &Tasks) -> io::Result<()> {
+async fn one(mut stream: UnixStream, reloads: &mpsc::Sender<Request>, ready: &Ready, tasks: &Tasks) -> io::Result<()> {
     let (read, mut write) = stream.split();
     let mut line = String::new();
     timeout(WITHIN, tokio::io::BufReader::new(read.take(LONGEST)).read_line(&mut line)).await??;
     let mut words = line.split_ascii_whitespace();
     let command = (words.next().unwrap_or_default(), words.next(), words.next());
-    let found = timeout(ANSWERED_WITHIN, answer(command, reloads, tasks)).await;
+    let found = timeout(ANSWERED_WITHIN, answer(command, reloads, ready, tasks)).await;
     let answer = found.ok().flatten().unwrap_or_else(|| json!({"error": "the gateway does not answer, or ends"}));
     timeout(WITHIN, write.write_all(format!("{answer}\n").as_bytes())).await?
 }
@@ -118,6 +124,7 @@ async fn one(mut stream: UnixStream, reloads: &mpsc::Sender<Request>, tasks: &Ta
 async fn answer(
     command: (&str, Option<&str>, Option<&str>),
     reloads: &mpsc::Sender<Request>,
+    ready: &Ready,
     tasks: &Tasks,
 ) -> Option<Value> {
     match command {
@@ -135,16 +142,27 @@ async fn answer(
             tasks.sip.send(Event::Drain { grace }).await.ok()?;
             Some(json!({"draining": true}))
         }
-        ("status", None, None) => {
+        ("status", None, None) => serde_json::to_value(status(tasks).await?).ok(),
+        ("trunks", None, None) => Some(json!({"trunks": serde_json::to_value(status(tasks).await?.trunks).ok()?})),
+        ("users", name, None) => {
             let (answer, answered) = oneshot::channel();
-            tasks.events.send(Event::Status { answer }).await.ok()?;
-            serde_json::to_value(answered.await.ok()?).ok()
+            tasks.sip.send(Event::Users { answer }).await.ok()?;
+            let mut users = answered.await.ok()?;
+            users.retain(|view| name.is_none_or(|name| view.user == name));
+            Some(json!({"users": serde_json::to_value(users).ok()?}))
         }
+        ("listening", None, None) => serde_json::to_value(ready).ok(),
         ("calls", None, None) => asked(tasks, Command::List).await,
         ("call", Some(id), None) => about(tasks, id, Command::Inspect).await,
         ("hangup", Some(id), None) => about(tasks, id, Command::Hangup).await,
-        _ => Some(json!({"error": "commands are: reload, drain [SECONDS], status, calls, call ID, hangup ID"})),
+        _ => Some(json!({"error": COMMANDS})),
     }
+}
+
+async fn status(tasks: &Tasks) -> Option<Status> {
+    let (answer, answered) = oneshot::channel();
+    tasks.sip.send(Event::Status { answer }).await.ok()?;
+    answered.await.ok()
 }
 
 /// A command about one call.

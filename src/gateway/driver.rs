@@ -243,6 +243,7 @@ impl Driver {
             }
             // Gone meanwhile: whoever asked does not wait any more.
             Event::Status { answer } => drop(answer.send(self.switch.status(now()))),
+            Event::Users { answer } => drop(answer.send(self.switch.users(now()))),
             Event::Reload(offer) => {
                 if let Some((config, cdr, answer)) = offer.wanted() {
                     let _ = answer.send(self.reload(config, cdr)); // whoever asked does not wait any more

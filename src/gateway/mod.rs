@@ -56,6 +56,8 @@ enum Event {
     SocketOpened { socket: SocketId, peer: std::net::SocketAddr, rings: bool, outbox: mpsc::Sender<ws::Frame> },
     /// Somebody on this machine asks how everything stands.
     Status { answer: oneshot::Sender<crate::switch::Status> },
+    /// The operator asks who is here.
+    Users { answer: oneshot::Sender<Vec<crate::switch::UserView>> },
     /// Somebody controls calls from outside.
     Command { command: crate::switch::Command, answer: oneshot::Sender<crate::switch::Reply> },
     /// Work by this configuration from now on; the answer says what became of it.

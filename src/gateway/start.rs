@@ -56,7 +56,7 @@ pub struct Gateway {
 }
 
 /// Where the gateway is reached.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize)]
 pub struct Ready {
     /// HTTP and WebSocket.
     pub http: SocketAddr,
@@ -176,7 +176,7 @@ impl Gateway {
     pub async fn run(self, asks: mpsc::Receiver<Ask>, source: Option<Source>) {
         let tasks = self.tasks;
         if let Some(door) = self.control {
-            tasks.tracker.spawn(door.serve(self.driver.reloads.clone(), tasks.clone()));
+            tasks.tracker.spawn(door.serve(self.driver.reloads.clone(), self.ready.clone(), tasks.clone()));
         }
         tasks.tracker.spawn(reload::serve(source, self.reloads, tasks.clone(), self.notifier));
         let https = self.https.as_ref().map(|shown| shown.subscribe());

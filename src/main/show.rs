@@ -1,19 +1,127 @@
-//! Calls for people's eyes.
+//! The gateway's answers for people's eyes.
 
-use serde_json::Value;
+use ringback::config::Config;
+use serde_json::{Value, json};
 
 /// A table, one call a line.
 pub fn calls(answer: &Value) -> String {
     let calls = answer["calls"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let header = ["CALL", "STATE", "FROM", "TO", "SINCE"].map(str::to_owned);
-    let rows: Vec<[String; 5]> = [header].into_iter().chain(calls.iter().map(row)).collect();
+    table(["CALL", "STATE", "FROM", "TO", "SINCE"], calls.iter().map(row))
+}
+
+/// Columns as wide as what stands in them.
+fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let rows: Vec<[String; N]> = [header.map(str::to_owned)].into_iter().chain(rows).collect();
     let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..5).map(width).collect();
-    let line = |row: &[String; 5]| {
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let line = |row: &[String; N]| {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         format!("{}\n", cells.join("  ").trim_end())
     };
     rows.iter().map(line).collect()
+}
+
+/// What became of a reload.
+pub fn reloaded(answer: &Value) -> String {
+    let late = answer["needs_restart"].as_array().into_iter().flatten();
+    let late = late.map(|key| format!("taken at the next start only: {}\n", key.as_str().unwrap_or_default()));
+    late.chain(["reloaded\n".to_owned()]).collect()
+}
+
+/// A table, one trunk a line.
+pub fn trunks(answer: &Value) -> String {
+    let trunks = answer["trunks"].as_array().into_iter().flatten();
+    let header = ["TRUNK", "STATE", "FOR", "CALLS", "REFUSED", "REGISTRATION", "RTT", "LAST FAILURE"];
+    table(header, trunks.map(trunk))
+}
+
+fn trunk(trunk: &Value) -> [String; 8] {
+    let targets = trunk["targets"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let rtt = targets.iter().filter_map(|target| target["rtt_ms"].as_u64()).min();
+    [
+        text(&trunk["name"]),
+        match () {
+            () if targets.is_empty() => "not found",
+            () if trunk["up"] != true => "down",
+            () if trunk["registration"]["state"].as_str().is_some_and(|state| state != "registered") => "unregistered",
+            () => "up",
+        }
+        .to_owned(),
+        trunk["for_seconds"].as_u64().map_or_else(|| "-".to_owned(), lasts),
+        trunk["calls"].to_string(),
+        trunk["refused"].to_string(),
+        registration(&trunk["registration"]),
+        rtt.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms")),
+        failure(&trunk["last_failure"]),
+    ]
+}
+
+fn registration(registration: &Value) -> String {
+    let again = || registration["again_in_seconds"].as_u64().map(lasts).unwrap_or_default();
+    match registration["state"].as_str() {
+        None => "-".to_owned(),
+        Some("refused") => format!("refused {}, again in {}", registration["status"], again()),
+        Some("unreachable") => format!("no answer, again in {}", again()),
+        Some(state) => state.to_owned(),
+    }
+}
+
+fn failure(failure: &Value) -> String {
+    let Some(what) = failure["what"].as_str() else { return "-".to_owned() };
+    let sip = failure["sip"].as_u64().map(|status| format!(" {status}")).unwrap_or_default();
+    let ago = failure["seconds_ago"].as_u64().map(lasts).unwrap_or_default();
+    let what = match what {
+        "name" => "name not found",
+        "options" => "no answer to OPTIONS",
+        "call" => "a call found nobody",
+        "registration" => "registration",
+        other => other,
+    };
+    format!("{what}{sip}, {ago} ago")
+}
+
+/// A table, one session or phone a line.
+pub fn users(answer: &Value) -> String {
+    let users = answer["users"].as_array().into_iter().flatten();
+    table(["USER", "DOOR", "FROM", "STATE", "CALLS"], users.flat_map(places))
+}
+
+/// Where a user is: the calls stand in the first line.
+fn places(user: &Value) -> Vec<[String; 5]> {
+    let sessions = user["sessions"].as_array().into_iter().flatten().map(|session| {
+        let state = if session["connected"] == true { "signed in" } else { "may come back" };
+        (text(&session["door"]), text(&session["peer"]), state.to_owned())
+    });
+    let phones = user["phones"].as_array().into_iter().flatten().map(|phone| {
+        let ends = phone["ends_in_seconds"].as_u64().map(lasts).unwrap_or_default();
+        let from = format!("{} {}", text(&phone["transport"]), text(&phone["address"]));
+        (text(&phone["door"]), from, format!("registered for {ends}"))
+    });
+    let line = |(at, (door, from, state))| {
+        let calls = if at == 0 { user["calls"].to_string() } else { String::new() };
+        [text(&user["user"]), door, from, state, calls]
+    };
+    sessions.chain(phones).enumerate().map(line).collect()
+}
+
+/// `check` for programs: the configuration, or what is wrong with it.
+pub fn checked(name: &str, config: Option<&Config>, error: Option<String>) -> Value {
+    let Some(config) = config else { return json!({"good": false, "configuration": name, "error": error}) };
+    let trunks = config.trunks.iter().map(|trunk| {
+        let address = trunk.trunk.dns.as_ref().map(ToString::to_string);
+        let profile = trunk.profile.as_ref().map(|profile| &profile.name);
+        json!({
+            "name": trunk.trunk.name, "address": address, "profile": profile,
+            "registers": trunk.trunk.register.is_some(), "about": trunk.to_string(),
+        })
+    });
+    json!({
+        "good": true,
+        "configuration": name,
+        "trunks": trunks.collect::<Vec<_>>(),
+        "phone_users": config.phones.as_ref().map(|phones| phones.registrar.users.len()),
+        "plan": config.plan.summary().to_string(),
+    })
 }
 
 fn row(call: &Value) -> [String; 5] {
@@ -90,7 +198,11 @@ fn text(value: &Value) -> String {
 
 /// How long ago a moment was, from Unix milliseconds.
 fn ago(at: u64) -> String {
-    let seconds = crate::unix_now().saturating_sub(at / 1000);
+    lasts(crate::unix_now().saturating_sub(at / 1000))
+}
+
+/// A time, from seconds.
+fn lasts(seconds: u64) -> String {
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, seconds) => format!("{seconds} s"),
         (0, minutes, seconds) => format!("{minutes}:{seconds:02}"),
@@ -120,5 +232,38 @@ mod tests {
         let shown = call(&one);
         assert!(shown.contains("b          trunk carrier, 600, PCMU, NO AUDIO from it: no-rtp\n"), "{shown}");
         assert_eq!(calls(&json!({ "calls": [] })).lines().count(), 1);
+    }
+
+    #[test]
+    fn trunks_and_users_are_shown_in_columns() {
+        let target = |rtt: u64| json!({ "address": "192.0.2.9:5060", "transport": "udp", "up": true, "rtt_ms": rtt });
+        let good = json!({ "name": "carrier", "up": true, "calls": 2, "refused": 0, "targets": [target(31), target(12)],
+            "registration": { "state": "registered", "ends_in_seconds": 55 } });
+        let bad = json!({ "name": "pbx", "up": true, "calls": 0, "refused": 7, "for_seconds": 3_700, "targets": [target(1)],
+            "registration": { "state": "refused", "status": 403, "again_in_seconds": 90 },
+            "last_failure": { "what": "registration", "sip": 403, "seconds_ago": 30 } });
+        let lost = json!({ "name": "gone", "up": true, "calls": 0, "refused": 0, "targets": [], "registration": null,
+            "last_failure": { "what": "name", "seconds_ago": 1 } });
+        let table = trunks(&json!({ "trunks": [good, bad, lost] }));
+        let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split("  ").map(str::trim).collect()).collect();
+        let cells = |at: usize| lines[at].iter().copied().filter(|cell| !cell.is_empty()).collect::<Vec<_>>();
+        assert_eq!(cells(1), ["carrier", "up", "-", "2", "0", "registered", "12 ms", "-"]);
+        let refused = "refused 403, again in 1:30";
+        assert_eq!(
+            cells(2),
+            ["pbx", "unregistered", "1:01:40", "0", "7", refused, "1 ms", "registration 403, 30 s ago"]
+        );
+        assert_eq!(cells(3), ["gone", "not found", "-", "0", "0", "-", "-", "name not found, 1 s ago"]);
+
+        let session = json!({ "door": "browser", "peer": "192.0.2.7:51000", "connected": true, "calls": 1 });
+        let phone = json!({ "door": "sip", "address": "192.0.2.8:5060", "transport": "udp", "ends_in_seconds": 50 });
+        let table =
+            users(&json!({ "users": [{ "user": "alice", "calls": 1, "sessions": [session], "phones": [phone] }] }));
+        assert_eq!(
+            table,
+            "USER   DOOR     FROM                STATE                CALLS\n\
+             alice  browser  192.0.2.7:51000     signed in            1\n\
+             alice  sip      udp 192.0.2.8:5060  registered for 50 s\n"
+        );
     }
 }

@@ -131,6 +131,13 @@ pub struct Binding {
     vouched: bool,
 }
 
+impl Binding {
+    /// Whether whoever registered it was known by other means than a password: by a token.
+    pub fn is_by_token(&self) -> bool {
+        self.vouched
+    }
+}
+
 /// Who registers, where that is known by other means than a password: by a token, say.
 #[derive(Clone, Copy, Debug)]
 pub struct Vouched<'a> {
@@ -290,6 +297,13 @@ impl Registrar {
         let mut live: Vec<Binding> = all.filter(|binding| binding.until > now).cloned().collect();
         live.sort_by_key(|binding| (std::cmp::Reverse(binding.q), std::cmp::Reverse(binding.refreshed)));
         live
+    }
+
+    /// All bindings that have not ended, each with its user's name.
+    pub fn all(&self, now: Instant) -> impl Iterator<Item = (&str, &Binding)> {
+        let all = self.bindings.iter();
+        let all = all.flat_map(|(user, bindings)| bindings.iter().map(move |binding| (user.as_str(), binding)));
+        all.filter(move |(_, binding)| binding.until > now)
     }
 
     /// True where nobody has a password: a challenge would be in vain.

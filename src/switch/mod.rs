@@ -23,6 +23,7 @@ mod status;
 mod survival;
 mod timers;
 mod trunks;
+mod users;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -32,6 +33,7 @@ use std::time::Instant;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
+pub use crate::call::trunks::{TargetState, Trouble, TrunkFailure, TrunkState};
 pub use crate::call::{
     Asserted, CallId, CallView, Cdr, Direction, DtmfMethod, End, FromUser, Identity, Lease, LeaseRefusal, NOTICES,
     Network, NetworkError, Notice, Now, NumberFormat, Phase, Redirects, Refer, ReferIn, Register, SocketId, Trunk,
@@ -42,8 +44,8 @@ pub use io::{Input, Left, Output};
 pub use operator::{Command, Denial, Digits, Hold, Originate, Reply, Transfer, Why};
 pub use phones::{PhoneRights, PhonesConfig};
 pub use reload::Reload;
-
 pub use status::{RegistrarStatus, RegistrationStatus, SoundStatus, Status, TrunkStatus};
+pub use users::{Door, PhoneView, SessionView, UserView};
 
 use crate::call::{Call, Cause, Effect, Event, Origin, Probe, Settings, Special, Trunks};
 use crate::signal::{IceServer, ServerMessage, Turn};

@@ -119,6 +119,11 @@ impl Phones {
         bindings.map(|binding| Phone { contact: binding.contact, flow: binding.flow }).collect()
     }
 
+    /// Every phone that is registered, with its user's name.
+    pub fn all(&self, now: Instant) -> impl Iterator<Item = (&str, &Binding)> {
+        self.registrar.all(now)
+    }
+
     /// Whether a phone is registered over this very way.
     pub fn has_phone_at(&self, flow: Flow, now: Instant) -> bool {
         self.registrar.has_phone_at(flow, now)

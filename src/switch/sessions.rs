@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::memory::{Allowance, Memory};
+use super::users::{Door, SessionView};
 use crate::call::{self, CallId, SocketId};
 use crate::dialplan::Caller;
 
@@ -207,6 +208,21 @@ impl Sessions {
     /// All that have said hello.
     pub fn greeted(&self) -> Vec<SocketId> {
         self.sockets.iter().filter(|(_, socket)| socket.session.is_some()).map(|(id, _)| *id).collect()
+    }
+
+    /// The sessions that have said hello, each with its user's name.
+    pub fn views(&self) -> impl Iterator<Item = (&str, SessionView)> {
+        self.sockets.values().filter_map(|entry| {
+            let session = entry.session.as_ref()?;
+            let view = SessionView {
+                door: if entry.rings { Door::Browser } else { Door::Whip },
+                peer: entry.peer,
+                connected: entry.wire.is_some(),
+                calls: entry.calls.len(),
+                expires: session.rights.expires,
+            };
+            Some((session.user.as_str(), view))
+        })
     }
 
     pub fn users(&self) -> usize {

@@ -71,7 +71,7 @@ impl Switch {
             tracing::info!(trunk = trunk.name, %error, "a trunk's call does not suit the trunk's options");
             return;
         }
-        self.trunk_alive(&trunk.name);
+        self.trunk_alive(now, &trunk.name);
         self.trunks.began(session, &trunk.name);
         let refused = self.refused_now(None);
         let request = InboundRequest { trunk, session, request, flow, rights: None, refused };

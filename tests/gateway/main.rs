@@ -6,6 +6,7 @@
 mod cli;
 mod https;
 mod killed;
+mod operator;
 mod plans;
 mod reload;
 mod rest;

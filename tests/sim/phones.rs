@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use ringback::sip::digest;
 use ringback::sip::registrar::{RegistrarConfig, Secret};
 use ringback::sip::{Credentials, Flow, Headers, Message, Method, Request, Response};
-use ringback::switch::{Input, PhoneRights, PhonesConfig, SwitchConfig, Trunk};
+use ringback::switch::{Door, Input, PhoneRights, PhonesConfig, SwitchConfig, Trunk};
 
 use crate::plans::with_emergency;
 use crate::reload::reload;
@@ -94,8 +94,16 @@ fn a_phone_registers_with_its_password_and_is_forgotten_when_its_time_is_over() 
     assert_eq!(response.status, 200);
     let registrar = |world: &World| world.switch.status(world.time()).registrar.unwrap();
     assert_eq!((registrar(&world).users, registrar(&world).bindings, registrar(&world).authenticated), (1, 1, 1));
+    world.browser(1, "bob");
+    let users = world.switch.users(world.time());
+    assert_eq!(users.iter().map(|user| user.user.as_str()).collect::<Vec<_>>(), ["alice", "bob"]);
+    let phone = &users[0].phones[0];
+    assert_eq!((phone.door, phone.address, phone.transport), (Door::Sip, address(PHONE), "udp"));
+    assert!(!phone.by_token && (3_500..=3_600).contains(&phone.ends_in_seconds), "{phone:?}");
+    assert_eq!((users[1].sessions[0].door, users[1].sessions[0].connected), (Door::Browser, true));
     world.run(3_601_000);
     assert_eq!(registrar(&world).bindings, 0);
+    assert!(world.switch.users(world.time()).iter().all(|user| user.phones.is_empty()));
     world.finish();
 }
 

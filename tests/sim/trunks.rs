@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringback::sip::{Located, Message, Method, ResolveError, TrunkDns};
-use ringback::switch::{Input, SwitchConfig, TrunkLimits};
+use ringback::switch::{Input, SwitchConfig, Trouble, TrunkLimits};
 
 use crate::support::raw::{self, Raw};
 use crate::support::world::{ONE, TWO, address, config, target};
@@ -100,6 +100,33 @@ fn a_dead_trunk_is_asked_on_and_is_up_after_one_answer() {
     world.run(40_000);
     calls_by_tiers(&mut world);
     assert_eq!(tried(&world), [pair("one", "408"), pair("two", "answered")], "it is asked again");
+}
+
+/// Since when a trunk is up or down, what went wrong with it last, and how fast it answers.
+#[test]
+fn what_is_found_out_about_a_trunk_is_told() {
+    let mut world = World::with(probing());
+    let status = Rc::new(Cell::new(200));
+    world.script(answering_options(ONE, &status));
+    world.input(Input::Start);
+    world.run(15_000);
+    let told = |world: &World| world.switch.status(world.time()).trunks.remove(0).state;
+    let good = told(&world);
+    assert!(good.up && good.for_seconds.is_none() && good.last_failure.is_none(), "{good:?}");
+    assert!(good.targets[0].rtt_ms.is_some_and(|ms| (1..1_000).contains(&ms)), "{good:?}");
+    status.set(503);
+    world.run(100_000);
+    let bad = told(&world);
+    let failure = bad.last_failure.unwrap();
+    assert_eq!((bad.up, failure.what, failure.sip), (false, Trouble::Options, Some(503)));
+    assert!(bad.for_seconds.is_some_and(|seconds| (30..100).contains(&seconds)), "{bad:?}");
+    status.set(200);
+    world.run(40_000);
+    let again = told(&world);
+    assert!(again.up && again.for_seconds.is_some_and(|seconds| seconds < 40), "{again:?}");
+    assert_eq!(again.last_failure.unwrap().sip, Some(503), "it is remembered");
+    world.input(Input::Drain);
+    world.finish();
 }
 
 /// A lost packet is no miss: the request is repeated.

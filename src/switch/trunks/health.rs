@@ -94,16 +94,19 @@ impl Health {
     }
 
     /// A target answered: as somebody who is there, or with a status that says that nobody is. A transport that failed is
-    /// such an answer too.
-    pub fn answered(&mut self, now: Instant, rng: &mut StdRng, target: &Target, alive: bool) {
-        let Some(probe) = self.probes.get_mut(target) else { return };
+    /// such an answer too. Gives how long an answer took that came in time.
+    pub fn answered(&mut self, now: Instant, rng: &mut StdRng, target: &Target, alive: bool) -> Option<Duration> {
+        let probe = self.probes.get_mut(target)?;
         if alive {
             probe.misses = 0;
-            probe.overdue = None;
-        } else if probe.overdue.is_some() {
+            let left = probe.overdue.take()?.saturating_duration_since(now);
+            return Some(PATIENCE.saturating_sub(left));
+        }
+        if probe.overdue.is_some() {
             // An end that comes after its patience was counted is not counted again.
             miss(probe, now, self.every, rng);
         }
+        None
     }
 
     /// The trunk has shown that it is there by something else than an answer.
@@ -181,8 +184,9 @@ mod tests {
         let down = now;
         assert_eq!(step(&mut health, &mut rng, &mut now), only, "asked on while it is down");
         let pause = now - down;
+        let took = Duration::from_millis(70);
         assert!((Duration::from_secs(27)..Duration::from_secs(33)).contains(&pause), "{pause:?}");
-        health.answered(now, &mut rng, &only[0], true);
+        assert_eq!(health.answered(now + took, &mut rng, &only[0], true), Some(took));
         assert!(health.is_up());
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::health::{Health, says_alive};
 use super::registering::Registering;
-use crate::call::trunks::{Change, TrunkId};
+use crate::call::trunks::{Change, Trouble, TrunkId};
 use crate::call::{Notice, Trunk};
 use crate::sip::register::RegisterEvent;
 use crate::sip::transaction::ClientFailure;
@@ -157,7 +157,7 @@ impl Switch {
         let before = std::mem::replace(&mut keeper.trunk, trunk.clone());
         if before.options_every != trunk.options_every {
             keeper.health = trunk.options_every.map(Health::new);
-            self.trunks.set_health(at, true, |_| true);
+            self.trunks.set_health(now.instant, at, true, |_| true);
         }
         self.start_keeping(now, at);
     }
@@ -213,7 +213,7 @@ impl Switch {
         for target in ask {
             self.probe(now, at, &trunk, target);
         }
-        self.note_health(at);
+        self.note_health(now, at);
         self.registration_due(now, at);
         self.set_deadline(at);
     }
@@ -234,7 +234,10 @@ impl Switch {
                 self.new_targets(now, at);
             }
             // A last good answer stays of use.
-            Err(error) => tracing::warn!(trunk, %error, "the trunk's name is not found"),
+            Err(error) => {
+                tracing::warn!(trunk, %error, "the trunk's name is not found");
+                self.trunks.note_trouble(now.instant, at, Trouble::Name, None);
+            }
         }
         if let Some(keeper) = self.keepers.get_mut(at).filter(|_| !self.draining) {
             keeper.look_up = Some(now.instant + ttl);
@@ -253,12 +256,17 @@ impl Switch {
         let Some((at, asked)) = self.keepers.asked.remove(&request) else { return };
         match asked {
             Asked::Health(target) => {
-                let alive = result.is_ok_and(|response| says_alive(response.status));
+                let status = result.ok().map(|response| response.status);
+                let alive = status.is_some_and(says_alive);
                 let health = self.keepers.get_mut(at).and_then(|keeper| keeper.health.as_mut());
-                if let Some(health) = health {
-                    health.answered(now.instant, &mut self.rng, &target, alive);
+                let rtt = health.and_then(|health| health.answered(now.instant, &mut self.rng, &target, alive));
+                if let Some(rtt) = rtt {
+                    self.trunks.note_rtt(at, &target, rtt);
                 }
-                self.note_health(at);
+                self.note_health(now, at);
+                if !alive {
+                    self.trunks.note_trouble(now.instant, at, Trouble::Options, status);
+                }
             }
             Asked::Registration => self.registration(now, at, RegisterEvent::Answer { cseq, result }),
         }
@@ -266,12 +274,12 @@ impl Switch {
     }
 
     /// A trunk has shown that it is there.
-    pub(in crate::switch) fn trunk_alive(&mut self, name: &str) {
+    pub(in crate::switch) fn trunk_alive(&mut self, now: Now, name: &str) {
         let Some(at) = self.keepers.named(name) else { return };
         if let Some(health) = self.keepers.get_mut(at).and_then(|keeper| keeper.health.as_mut()) {
             health.alive();
         }
-        self.note_health(at);
+        self.note_health(now, at);
     }
 
     /// Calls found nobody at these trunks: they are asked at once.
@@ -295,10 +303,10 @@ impl Switch {
         self.register_at(now, at);
     }
 
-    fn note_health(&mut self, at: TrunkId) {
+    fn note_health(&mut self, now: Now, at: TrunkId) {
         let Some(health) = self.keepers.get(at).and_then(|keeper| keeper.health.as_ref()) else { return };
         let up = health.is_up();
-        if !self.trunks.set_health(at, up, |target| health.is_target_up(target)) {
+        if !self.trunks.set_health(now.instant, at, up, |target| health.is_target_up(target)) {
             return;
         }
         if let Some(trunk) = self.keepers.trunk(at).map(|trunk| trunk.name.clone()) {

@@ -6,7 +6,7 @@ use rand::Rng as _;
 
 use super::health::says_alive;
 use super::keeper::Asked;
-use crate::call::trunks::TrunkId;
+use crate::call::trunks::{Trouble, TrunkId};
 use crate::call::{Notice, Trunk};
 use crate::sip::register::{RegisterConfig, RegisterEvent, RegisterOutput, RegisterState, Registration};
 use crate::sip::transaction::ClientFailure;
@@ -162,7 +162,7 @@ impl Switch {
                     }
                 }
                 self.keep_alive(&target.flow(), true);
-                self.trunk_alive(name);
+                self.trunk_alive(now, name);
             }
             RegisterState::Refused { status, retry_at } => {
                 let seconds = retry_at.saturating_duration_since(now.instant).as_secs();
@@ -173,6 +173,7 @@ impl Switch {
                     self.trunks.failed(now.instant, name, &target, None);
                     self.move_registration(now, at, &trunk);
                 }
+                self.trunks.note_trouble(now.instant, at, Trouble::Registration, Some(status));
             }
             RegisterState::Unreachable { retry_at } => {
                 let seconds = retry_at.saturating_duration_since(now.instant).as_secs();
@@ -181,6 +182,7 @@ impl Switch {
                 self.trunks.failed(now.instant, name, &target, None);
                 self.keep_alive(&target.flow(), false);
                 self.move_registration(now, at, &trunk);
+                self.trunks.note_trouble(now.instant, at, Trouble::Registration, None);
             }
             RegisterState::Off => {
                 tracing::info!(trunk = name, "no longer registered");
