@@ -14,6 +14,7 @@ mod dtls;
 mod ice;
 mod packet;
 mod stun;
+pub mod stun_client;
 mod transport;
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 
 /// Bytes 4 to 7 of every message (RFC 8489 section 5).
-const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
+pub(super) const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
 const HEADER: usize = 20;
 /// FINGERPRINT is the CRC-32 of the message XORed with "STUN" (RFC 8489 section 14.7).
 const FINGERPRINT_XOR: u32 = 0x5354_554E;
@@ -20,7 +20,7 @@ pub(super) const MAX_RESPONSE: usize = 128;
 /// The datagram of one response.
 pub(super) type Response = ArrayVec<u8, MAX_RESPONSE>;
 /// The 96 bits that tie a response to its request.
-pub(super) type TransactionId = [u8; 12];
+pub type TransactionId = [u8; 12];
 
 /// Message types: method Binding (0x001) with the class bits of RFC 8489 section 5.
 pub(super) mod kind {
@@ -36,6 +36,11 @@ pub(super) mod attribute {
     pub const MESSAGE_INTEGRITY: u16 = 0x0008;
     pub const ERROR_CODE: u16 = 0x0009;
     pub const UNKNOWN_ATTRIBUTES: u16 = 0x000A;
+    pub const LIFETIME: u16 = 0x000D;
+    pub const REALM: u16 = 0x0014;
+    pub const NONCE: u16 = 0x0015;
+    pub const XOR_RELAYED_ADDRESS: u16 = 0x0016;
+    pub const REQUESTED_TRANSPORT: u16 = 0x0019;
     pub const MESSAGE_INTEGRITY_SHA256: u16 = 0x001C;
     pub const XOR_MAPPED_ADDRESS: u16 = 0x0020;
     pub const PRIORITY: u16 = 0x0024;
@@ -193,14 +198,19 @@ pub(super) struct IntegrityKey(Hmac<Sha1>);
 impl IntegrityKey {
     /// The key of a password (`ice-pwd`).
     pub fn new(password: &str) -> Self {
-        let mac = Hmac::<Sha1>::new_from_slice(password.as_bytes());
+        Self::of(password.as_bytes())
+    }
+
+    /// These bytes as the key: for long-term credentials their hash (RFC 8489 section 9.2.2).
+    pub fn of(key: &[u8]) -> Self {
+        let mac = Hmac::<Sha1>::new_from_slice(key);
         // HMAC takes keys of every length; an empty key is the only thing left to say if it ever did not.
         Self(mac.unwrap_or_else(|_| Hmac::new(&Default::default())))
     }
 
     /// The MAC over a message up to (not including) its MESSAGE-INTEGRITY, with the header's length counted as if that
     /// attribute were the last (RFC 8489 section 14.5).
-    fn mac(&self, covered: &[u8]) -> Hmac<Sha1> {
+    pub fn mac(&self, covered: &[u8]) -> Hmac<Sha1> {
         let mut mac = self.0.clone();
         let length = (covered.len().saturating_sub(HEADER) + 24) as u16;
         mac.update(covered.get(..2).unwrap_or_default());

@@ -30,7 +30,7 @@ impl House {
         let config = format!(
             "[sip]\nudp = [\"127.0.0.1:0\"]\n[media]\nbrowser = \"127.0.0.1:0\"\nrtp_address = \"127.0.0.1\"\n\
              rtp_ports = \"{ports}-{}\"\n[auth]\nopen = true\n[control]\nsocket = \"control.sock\"\n\
-             [trunk.testphone]\naddress = \"{}\"\n[trunk.gone]\naddress = \"{}\"\n",
+             [trunk.testphone]\naddress = \"{}\"\n[trunk.void]\naddress = \"{}\"\n",
             ports + 99,
             trunk.address,
             silent.local_addr().unwrap(),
@@ -84,7 +84,7 @@ fn trunks_are_told_up_and_down() {
     assert_eq!(code, Some(0));
     let line = |name: &str| out.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
     assert!(line("testphone").contains(" up ") && line("testphone").contains(" ms"), "{out}");
-    assert!(line("gone").contains(" down ") && line("gone").contains("no answer to OPTIONS"), "{out}");
+    assert!(line("void").contains(" down ") && line("void").contains("no answer to OPTIONS"), "{out}");
 }
 
 /// `ringback users`: by which door, from where, with how many calls.
@@ -113,7 +113,7 @@ fn users_are_told_with_their_doors_and_calls() {
 fn commands_answer_in_json() {
     let house = House::open(24_800);
     let checked = house.json(&["check"]);
-    assert_eq!((&checked["good"], &checked["trunks"][0]["name"]), (&true.into(), &"gone".into()));
+    assert_eq!((&checked["good"], &checked["trunks"][0]["name"]), (&true.into(), &"testphone".into()));
     assert_eq!(house.json(&["reload"])["reloaded"], true);
     let good = fs::read_to_string(&house.file).unwrap();
     fs::write(&house.file, good.replace("open = true", "open = 7")).unwrap();

@@ -64,6 +64,7 @@ impl Side {
                 }
                 Event::SocketOpened { .. }
                 | Event::Status { .. }
+                | Event::Users { .. }
                 | Event::Command { .. }
                 | Event::Reload(_)
                 | Event::Drain { .. } => {
