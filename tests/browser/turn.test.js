@@ -141,6 +141,8 @@ describe('WHIP', () => {
     const { sipp } = await network.callee(t, 'callee-hangs-up');
     await page.driver.fill('#to', OUTSIDE);
     await page.click('#call');
+    await shows(page, 'answered');
+    await sipp.hangUp();
     await sipp.done();
     await shows(page, 'The call was hung up');
     await page.driver.fill('#to', '+449098790000');

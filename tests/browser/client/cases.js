@@ -162,6 +162,7 @@ async function bothTalk(page, first, second, calls) {
     await until(async () => (await page.seen(n)).state === 'ended', `the page to have left call ${n}`);
     assert.equal((await page.seen(n)).ended.cause, 'transferred');
   }
+  await first.sipp.hangUp();
   await second.sipp.done();
   await first.sipp.done();
 }

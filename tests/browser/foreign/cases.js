@@ -40,7 +40,8 @@ export async function hungUpByPhone(registered, network, t) {
   await phone.do('call', uri(OUTSIDE));
   await phone.call(0, 'active');
   await hears(phone, 'callee', phone.name);
-  await phone.call(0, 'ended', 20_000);
+  await sipp.hangUp();
+  await phone.call(0, 'ended');
   await sipp.done();
 }
 
@@ -175,6 +176,7 @@ async function transferred(phone, first, second) {
   await phone.sees(({ calls }) => calls[0].transfer === 'accepted', 'to be told that the transfer was done');
   await Promise.all([hears(first.rtp, 'other', 'the first phone'), hears(second.rtp, 'callee', 'the second phone')]);
   await phone.sees(({ calls }) => calls.every(({ state }) => state === 'ended'), 'to have left');
+  await first.sipp.hangUp();
   await second.sipp.done();
   await first.sipp.done();
 }

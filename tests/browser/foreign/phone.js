@@ -26,10 +26,9 @@ export class ForeignPhone extends Softphone {
 
   /** Listens for a while: whether there was silence, or no sound at all, as where a library does not receive while it holds. */
   async hearsNothing() {
-    const recorded = () => this.driver.evaluate(() => globalThis.ringbackTest.seconds());
-    const from = await recorded();
+    const from = await this.recorded();
     await pause(LISTEN_MS);
-    const to = await recorded();
+    const to = await this.recorded();
     return to === from || level(await this.recording(from, to)) < SILENCE_DB;
   }
 

@@ -77,8 +77,7 @@ export async function digits(open, gateway) {
 export async function playedBack(page, digits) {
   let heard = '';
   await until(async () => {
-    const seconds = await page.driver.evaluate(() => globalThis.ringbackTest.seconds());
-    heard = dtmfDigits(await page.recording(0, seconds));
+    heard = dtmfDigits(await page.recording(0, await page.recorded()));
     return heard.includes(digits);
   }, () => `the digits ${digits} to be played back; “${heard}” was heard`, 20_000);
 }
@@ -113,6 +112,7 @@ export async function hungUpByPhone(open, network, t) {
   await page.dial(OUTSIDE);
   await page.inCall();
   await hears(page, 'callee', 'the page');
+  await sipp.hangUp();
   const outcome = await page.outcome();
   assert.equal(outcome.title, 'They hung up.');
   await sipp.done();
@@ -138,6 +138,7 @@ export async function inboundHungUpByPhone(open, network, t) {
   await page.click('#answer');
   await page.inCall();
   await hears(page, 'callee', 'the page');
+  await sipp.hangUp();
   assert.equal((await page.outcome()).title, 'They hung up.');
   await sipp.done();
 }

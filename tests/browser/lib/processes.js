@@ -11,13 +11,13 @@ const END_WITHIN_MS = 10_000;
 const POLL_MS = 20;
 
 /** Waits until `check` gives something true, and gives that back. The one loop that watches the clock. */
-export async function until(check, what, withinMs = 10_000) {
+export async function until(check, what, withinMs = 10_000, everyMs = POLL_MS) {
   const end = Date.now() + withinMs;
   for (;;) {
     const found = await check();
     if (found) return found;
     if (Date.now() > end) throw new Error(`waited ${withinMs} ms for ${typeof what === 'function' ? what() : what}`);
-    await pause(POLL_MS);
+    await pause(everyMs);
   }
 }
 

@@ -43,14 +43,15 @@ export class RtpPhone {
   }
 
   /** What was heard so far, by RTP timestamp: what did not arrive is silence. */
-  get heard() { return { rate: RATE, samples: Float32Array.from(this.#samples, (x) => x ?? 0) }; }
-  get seconds() { return this.#samples.length / RATE; }
+  recording(from, to) { return { rate: RATE, samples: Float32Array.from(this.#samples.slice(from * RATE, to * RATE), (x) => x ?? 0) }; }
+  /** Its length in seconds. */
+  recorded() { return this.#samples.length / RATE; }
 
   /** Waits until `seconds` more have been heard, and gives just those. */
   async hear(seconds) {
-    const from = this.#samples.length;
-    await until(() => this.#samples.length >= from + seconds * RATE, () => `${seconds} s of RTP at the phone; there were ${this.packets} packets`, (seconds + 10) * 1000);
-    return { rate: RATE, samples: this.heard.samples.slice(from, from + seconds * RATE) };
+    const from = this.recorded();
+    await until(() => this.recorded() >= from + seconds, () => `${seconds} s of RTP at the phone; there were ${this.packets} packets`, (seconds + 10) * 1000);
+    return this.recording(from, from + seconds);
   }
 
   #receive(packet, from) {

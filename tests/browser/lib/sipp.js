@@ -1,5 +1,6 @@
 /** SIPp as the telephone network: one run of one scenario. */
 
+import dgram from 'node:dgram';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -21,6 +22,7 @@ export class Sipp extends Program {
       ...(remote ? [remote] : []), '-sf', path.join(SCENARIOS, `${scenario}.xml`), '-i', '127.0.0.1', '-p', String(port), '-m', String(calls),
       '-nostdin', '-timeout', '60', '-timeout_error', '-trace_msg', '-message_file', `${name}.messages`, '-trace_err', '-error_file', `${name}.errors`, ...words, ...args,
     ], { within, env: { ...process.env, TERM: 'dumb' } });
+    sipp.port = port;
     sipp.messageFile = `${name}.messages`;
     sipp.errorFile = `${name}.errors`;
     await until(() => udpBound(port, within?.pid) || !sipp.running, `SIPp on port ${port}`);
@@ -42,6 +44,18 @@ export class Sipp extends Program {
   message(pattern, way = 'received', withinMs = 10_000) {
     const find = () => this.messages.find((message) => message.way === way && pattern.test(message.text));
     return until(find, () => `SIPp: ${pattern} ${way}; it saw:\n${this.messages.map((m) => `${m.way} ${m.text.split('\n', 1)[0]}`).join('\n')}`, withinMs);
+  }
+
+  /** Has a scenario that waits for a word (callee-hangs-up, caller-hangs-up) hang up: an INFO in its call, which nobody answers. */
+  async hangUp() {
+    await until(() => this.messages.some(({ text }) => /^ACK /.test(text)), 'SIPp’s call to be up');
+    const [{ text }] = this.messages;
+    const [id] = /^Call-ID: .*$/mi.exec(text);
+    const word = ['INFO sip:phone@127.0.0.1 SIP/2.0', 'Via: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKword', 'From: <sip:test@127.0.0.1>;tag=1', 'To: <sip:phone@127.0.0.1>', id.trim(), 'CSeq: 1000 INFO', 'Content-Length: 0', '', ''];
+    const socket = dgram.createSocket('udp4');
+    await new Promise((resolve, reject) => socket.send(word.join('\r\n'), this.port, '127.0.0.1', (error) => (error ? reject(error) : resolve())));
+    socket.close();
+    await this.message(/^BYE /, 'sent');
   }
 
   /** Waits until the scenario is over and says whether it went as written. */

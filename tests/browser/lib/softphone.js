@@ -54,12 +54,14 @@ export class Softphone {
   /** The gateway's id of the call that is up. */
   callId() { return this.driver.evaluate(() => document.querySelector('#call').dataset.id); }
 
-  /** Waits until `seconds` more of the far end were recorded in this page, and gives just those. */
+  /** Seconds of the far end that were recorded in this page so far. */
+  recorded() { return this.driver.evaluate(() => globalThis.ringbackTest.seconds()); }
+
+  /** Waits until `seconds` more of it were recorded, and gives just those. */
   async hear(seconds) {
-    const recorded = () => this.driver.evaluate(() => globalThis.ringbackTest.seconds());
-    await until(recorded, () => `${this.name} to hear anything`, SETTLE_MS);
-    const from = await recorded();
-    await until(async () => (await recorded()) >= from + seconds, () => `${seconds} s of sound in ${this.name}`, (seconds + 15) * 1000);
+    await until(() => this.recorded(), () => `${this.name} to hear anything`, SETTLE_MS);
+    const from = await this.recorded();
+    await until(async () => (await this.recorded()) >= from + seconds, () => `${seconds} s of sound in ${this.name}`, (seconds + 15) * 1000);
     return this.recording(from, from + seconds);
   }
 

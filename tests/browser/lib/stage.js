@@ -15,7 +15,9 @@ export const OUT = fileURLToPath(new URL('../out/', import.meta.url));
 export const OUTSIDE = '+442079460958';
 export const ALICE = '+442079460100';
 export const PREMIUM = '+449098790000';
-const HEARD_SECONDS = 5;
+/** What a likeness is taken of: so much tells the speakers apart, and more does so better. */
+const HEARD_SECONDS = { least: 3, most: 5 };
+const LISTEN_EVERY_MS = 250;
 const SETTLE_MS = 30_000;
 const LIKE = 0.75;
 const UNLIKE = 0.6;
@@ -29,29 +31,30 @@ narrow.silence = { rate: 8000, samples: new Float32Array(8000) };
 let recordings = 0;
 
 /**
- * Waits until what is heard at a place (a page or a phone) is `said`, and none of the other speakers.
+ * Waits until what is heard at a place (a page or a phone) from now on is `said`, and none of the other speakers.
  *
- * It is given some time: a browser that has just begun to play on a busy machine first plays what has gathered, faster than
- * it was said.
+ * It listens on until the last seconds are: a browser that has just begun to play on a busy machine first plays what has
+ * gathered, faster than it was said.
  */
 export async function hears(place, said, where) {
+  let from = await place.recorded();
   let heard;
-  let scores;
+  let scores = {};
   const listen = async () => {
-    heard = await place.hear(HEARD_SECONDS);
+    const to = await place.recorded();
+    if (to < from) from = 0; // another recording, of a new connection
+    if (to - from < HEARD_SECONDS.least) return false;
+    heard = await place.recording(Math.max(from, to - HEARD_SECONDS.most), to);
     scores = Object.fromEntries(Object.keys(speech).map((name) => [name, likeness(heard, speech[name])]));
-    return scores[said] > LIKE;
+    return Object.entries(scores).every(([name, score]) => (name === said ? score > LIKE : score < UNLIKE));
   };
   const text = () => Object.entries(scores).map(([name, score]) => `${name} ${score.toFixed(2)}`).join(', ');
   try {
-    await until(listen, () => `${where} to hear ${said}; it is like ${text()}`, SETTLE_MS);
+    await until(listen, () => `${where} to hear ${said} and nobody else; it is like ${text() || 'nothing yet'}`, SETTLE_MS, LISTEN_EVERY_MS);
   } finally {
     if (heard) writeWav(`${OUT}heard-${++recordings}.wav`, heard);
   }
   console.log(`  ${where}: likeness ${text()} (heard-${recordings}.wav)`);
-  for (const name of Object.keys(scores)) {
-    if (name !== said) assert.ok(scores[name] < UNLIKE, `${where} should hear only ${said}: ${text()}`);
-  }
 }
 
 const base64url = (value) => Buffer.from(value).toString('base64url');
@@ -78,6 +81,7 @@ export class Network {
     network.sippPort = await freeUdpPort();
     network.sipPort = await freeUdpPort();
     network.httpPort = await freeTcpPort();
+    network.sipTcpPort = await freeTcpPort();
     network.gateway = await Gateway.configured(OUT, { config: network.#config(http, trunk) + sections, plan: PLAN + rules, within });
     return network;
   }
@@ -90,6 +94,7 @@ ${http}
 
 [sip]
 udp = ["127.0.0.1:${this.sipPort}"]
+tcp = ["127.0.0.1:${this.sipTcpPort}"]
 
 [media]
 browser = "${this.host}:0" # a free port, reached by Firefox too, which does not pair loopback addresses
