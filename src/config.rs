@@ -28,7 +28,7 @@ use crate::dialplan::{Plan, PlanFile};
 use crate::net::tls::TlsServer;
 use crate::signal::{TokenVerifier, Turn};
 use crate::sip::Host;
-use crate::switch::PhonesConfig;
+use crate::switch::{Network, PhonesConfig};
 
 pub use api::{Api, ApiToken, Webhook, wants};
 pub use error::{ConfigError, LoadError, Problem};
@@ -93,6 +93,8 @@ pub struct Http {
     pub softphone: bool,
     /// Let browsers in that speak SIP, at `/sip`.
     pub sip_over_websocket: bool,
+    /// The proxies that are believed when they say for whom they come (`X-Forwarded-For`).
+    pub proxies: Vec<Network>,
     /// What is shown to those who connect: then it is https and wss alone.
     pub tls: Option<TlsServer>,
 }
@@ -231,6 +233,7 @@ impl Config {
         Ok(Config {
             http: Http {
                 listen: SocketAddr::new(loopback, 8080),
+                proxies: Vec::new(),
                 origins: None,
                 softphone: true,
                 sip_over_websocket: true,
@@ -437,7 +440,8 @@ impl Reader<'_> {
         };
         let origins = raw.origins.as_ref().map(|list| list.iter().map(origin).collect::<Result<_, _>>()).transpose()?;
         let (softphone, sip_over_websocket) = (raw.softphone.unwrap_or(true), raw.sip_over_websocket.unwrap_or(true));
-        Ok(Http { listen, origins, softphone, sip_over_websocket, tls: self.https(raw)? })
+        let proxies = self.networks("proxies", raw.proxies.as_deref())?;
+        Ok(Http { listen, origins, softphone, sip_over_websocket, proxies, tls: self.https(raw)? })
     }
 
     fn sip(&self, raw: &raw::Sip) -> Result<Sip, ConfigError> {

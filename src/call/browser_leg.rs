@@ -315,6 +315,9 @@ impl BrowserLeg {
     /// ([RFC 8839](https://www.rfc-editor.org/rfc/rfc8839#section-4.4.1.1.1) section 4.4.1.1.1,
     /// [RFC 8842](https://www.rfc-editor.org/rfc/rfc8842#section-5.5) section 5.5); any other is a transport of its own.
     fn restart(&mut self, cx: &mut Context, mut offer: Box<BrowserOffer>) {
+        if !self.presence.may_restart(cx.now.instant) {
+            return self.refuse(cx, ClientKind::Restart, ErrorCode::TooOften, "this call is restarted too often");
+        }
         match (&mut self.part, &self.own, &self.media) {
             // It is answered when the media resources come.
             (Part::Calls(waiting), ..) => *waiting = offer,

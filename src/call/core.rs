@@ -14,7 +14,9 @@ use super::{
     CallId, Cause, Cdr, Codecs, Context, Direction, Effect, LegRecord, LegSound, MediaRecord, Origin, Rights, SocketId,
     Special, TrunkTried,
 };
-use crate::sdp::{Band, Hears, LegMedia, LegPlan, LegStats, MediaCommand, MediaPlan, MediaStats, RtpSlot, Side};
+use crate::sdp::{
+    Band, Hears, LegMedia, LegPlan, LegStats, MediaCommand, MediaPlan, MediaStats, RtpSlot, Side, TransportName,
+};
 use crate::signal::Verified;
 
 /// How long a SIP peer that has been replaced may take to hang up by itself.
@@ -265,6 +267,12 @@ impl Core {
         legs.chain(self.leavers.iter().map(|(_, until)| *until)).min()
     }
 
+    /// Whether this is the transport that the party of a side has now.
+    pub(super) fn is_at(&self, side: Side, transport: &TransportName) -> bool {
+        let media = self.party(side).and_then(|party| party.leg().media());
+        media.is_some_and(|media| media.transport() == *transport)
+    }
+
     /// Who a party is, for people.
     pub(super) fn label(&self, side: Side) -> String {
         let party = self.party(side);
@@ -324,9 +332,7 @@ impl Core {
     /// A party holds the other, or takes it back. A SIP peer's hold is a fact; a browser's is one when the other party
     /// has taken it.
     pub(super) fn held(&mut self, cx: &mut Context, by: Side, on: bool) {
-        if self.party(by).is_some_and(|party| party.sip().is_some()) {
-            self.holds.set(by, on);
-        }
+        self.holds_ahead(by, on);
         self.ask_hold(cx, by, on);
     }
 
@@ -349,6 +355,20 @@ impl Core {
         }
     }
 
+    /// A SIP party holds whoever will be on the other side: one who was rung first may, while the other rings.
+    pub(super) fn holds_ahead(&mut self, by: Side, on: bool) {
+        if self.party(by).is_some_and(|party| party.sip().is_some()) {
+            self.holds.set(by, on);
+        }
+    }
+
+    /// A party that held before the other was there holds it now.
+    pub(super) fn hold_as_before(&mut self, cx: &mut Context, by: Side) {
+        if self.holds(by) {
+            self.ask_hold(cx, by, true);
+        }
+    }
+
     /// Whether the party of a side holds the other.
     pub(super) fn holds(&self, by: Side) -> bool {
         self.holds.by(by)
@@ -363,11 +383,6 @@ impl Core {
         if let Some(other) = self.party_mut(from.other()).filter(|_| !digits.is_empty()) {
             other.leg_mut().digits(cx, &digits, ms, way);
         }
-    }
-
-    /// Whether a party holds the other.
-    pub(super) fn holds_other(&self, side: Side) -> bool {
-        self.holds.by(side)
     }
 
     /// What a party of an answered call hears.

@@ -4,7 +4,7 @@ use super::core::Core;
 use super::established::{Established, Next};
 use super::leg::Way;
 use super::notice::End;
-use super::state::{Call, State};
+use super::state::{Call, Event, State};
 use super::transfer::{TransferTo, TransferWish, screen};
 use super::{CallId, Cause, Context, Direction};
 use crate::sdp::Side;
@@ -12,8 +12,6 @@ use crate::sdp::Side;
 /// What is to be done. Where no side is named it is the user's: he holds and transfers, and his digits go to the other one.
 #[derive(Clone, Debug)]
 pub enum Act {
-    /// End the call.
-    Hangup(Cause),
     /// Play digits to a side.
     Digits {
         /// `0-9 * # A-D`.
@@ -64,7 +62,6 @@ impl Call {
         let state = std::mem::replace(&mut self.state, State::Over);
         let (state, done) = match (state, act) {
             (state @ (State::Over | State::Releasing(_)), _) => (state, Err(Refusal::State("the call is over"))),
-            (state, Act::Hangup(cause)) => (state.release(&mut self.core, cx, cause, None), Ok(())),
             (State::Established(mut state), act) => match state.act(&mut self.core, cx, act) {
                 Ok(next) => (state.next(&mut self.core, cx, next), Ok(())),
                 Err(refusal) => (State::Established(state), Err(refusal)),
@@ -74,6 +71,18 @@ impl Call {
         self.state = state;
         self.sync(cx);
         done
+    }
+
+    /// Ends it, whatever its state.
+    ///
+    /// # Errors
+    /// [`Refusal::State`]: it is over.
+    pub fn hang_up(&mut self, cx: &mut Context, cause: Cause) -> Result<(), Refusal> {
+        if matches!(self.state, State::Over | State::Releasing(_)) {
+            return Err(Refusal::State("the call is over"));
+        }
+        self.handle(cx, Event::End(cause));
+        Ok(())
     }
 
     /// The user's own side: who called, or of an incoming call who answered.
@@ -95,7 +104,6 @@ impl Established {
         let user = users_side(core);
         let side = |end: Option<End>| end.map_or(user, Side::from);
         match act {
-            Act::Hangup(cause) => Ok(Next::End(cause, None)),
             Act::Digits { digits, ms, to } => {
                 let to = to.map_or(user.other(), Side::from);
                 let party = core.party_mut(to).ok_or(Refusal::State("nobody is on this side now"))?;

@@ -12,6 +12,10 @@ const MEDIA_GONE: Duration = Duration::from_secs(15);
 /// A page that has closed its connection has hung up, unless its socket closes too or it opens another.
 const CLOSED: Duration = Duration::from_secs(2);
 
+/// A browser may bring so many new connections at once, and one more after each of these times: each costs a handshake.
+const RESTARTS: u32 = 10;
+const RESTART_EVERY: Duration = Duration::from_secs(10);
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Presence {
@@ -20,6 +24,8 @@ pub(super) struct Presence {
     /// Its media was up since the last new connection.
     connected: bool,
     lost: Option<Lost>,
+    /// When the last of the new connections is paid for.
+    paid: Option<Instant>,
 }
 
 /// The media of a browser that may come back.
@@ -45,6 +51,16 @@ impl Presence {
         if let Some(lost) = &mut self.lost {
             lost.until = Some(cx.now.instant + MEDIA_GONE);
         }
+    }
+
+    /// It wants to restart; `false`: it has done so too often.
+    pub(super) fn may_restart(&mut self, now: Instant) -> bool {
+        let paid = self.paid.map_or(now, |paid| paid.max(now)) + RESTART_EVERY;
+        let may = paid.saturating_duration_since(now) <= RESTART_EVERY * RESTARTS;
+        if may {
+            self.paid = Some(paid);
+        }
+        may
     }
 
     /// A wholly new connection is made.

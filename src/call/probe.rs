@@ -145,7 +145,10 @@ impl Probe {
 
     fn media(&mut self, cx: &mut Context, report: MediaReport) {
         match report {
-            MediaReport::Connected(_) if self.state == State::Connecting => {
+            // Of a transport that another has taken the place of meanwhile.
+            MediaReport::Connected { transport, .. } | MediaReport::Lost { transport, .. }
+                if self.leg.media().is_none_or(|media| media.transport() != transport) => {}
+            MediaReport::Connected { .. } if self.state == State::Connecting => {
                 self.state = State::Up;
                 self.leg.tell(cx, |call| ServerMessage::Answered { call });
             }

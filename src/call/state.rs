@@ -325,6 +325,10 @@ impl State {
                 state.next(core, cx, next)
             }
             (state, Happened::Over(cause)) => state.release(core, cx, cause, Some(side)),
+            (state, Happened::Held(on)) => {
+                core.holds_ahead(side, on);
+                state
+            }
             (state, _) => state,
         }
     }
@@ -440,7 +444,13 @@ impl State {
                 }
                 self
             }
-            MediaReport::Connected(side) => {
+            // Of a transport that another has taken the place of meanwhile.
+            MediaReport::Connected { side, ref transport } | MediaReport::Lost { side, ref transport, .. }
+                if !core.is_at(side, transport) =>
+            {
+                self
+            }
+            MediaReport::Connected { side, .. } => {
                 if let Some(leg) = core.party_mut(side).and_then(Party::browser_mut) {
                     leg.presence.connected();
                 }
@@ -456,18 +466,15 @@ impl State {
                 self
             }
             MediaReport::Quality(_) | MediaReport::Audio { .. } => self,
-            MediaReport::Lost { side, loss } => match media_lost(loss, established) {
-                // Of a leg that has been replaced meanwhile.
-                _ if core.party(side).is_none_or(|party| party.is_browser() == is_rtp(loss)) => self,
-                cause => {
-                    let browser = core.party_mut(side).and_then(Party::browser_mut);
-                    let lost = browser.map_or(Happened::Over(cause.clone()), |leg| leg.presence.lose(cx, loss, cause));
-                    if let Happened::Over(_) = lost {
-                        core.audio_lost(cx, side, loss);
-                    }
-                    self.happened(core, cx, side, lost)
+            MediaReport::Lost { side, loss, .. } => {
+                let cause = media_lost(loss, established);
+                let browser = core.party_mut(side).and_then(Party::browser_mut);
+                let lost = browser.map_or(Happened::Over(cause.clone()), |leg| leg.presence.lose(cx, loss, cause));
+                if let Happened::Over(_) = lost {
+                    core.audio_lost(cx, side, loss);
                 }
-            },
+                self.happened(core, cx, side, lost)
+            }
             MediaReport::Failed => self.release(core, cx, broken("The media path broke"), None),
             // A media path that stopped by itself is lost.
             MediaReport::Stopped(_) => {
@@ -530,7 +537,10 @@ fn connect(core: &mut Core, cx: &mut Context, mut hunt: Hunt, party: Party) -> S
     let until = cx.now.instant.checked_add(core.longest);
     let state = State::Established(Established { until, transfer: None });
     match connected {
-        Ok(()) => state,
+        Ok(()) => {
+            core.hold_as_before(cx, Side::A);
+            state
+        }
         Err(cause) => state.release(core, cx, cause, None),
     }
 }
@@ -575,10 +585,6 @@ pub(super) fn lease_refused(why: LeaseRefusal) -> Cause {
         LeaseRefusal::NoWorker => cause.in_words("No media worker has room"),
         LeaseRefusal::AddressFamily => cause.in_words("There is no media address of the trunk's family"),
     }
-}
-
-fn is_rtp(loss: MediaLoss) -> bool {
-    loss == MediaLoss::RtpSilent
 }
 
 pub(super) fn media_lost(loss: MediaLoss, established: bool) -> Cause {

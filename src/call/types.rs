@@ -41,14 +41,6 @@ impl std::str::FromStr for CallId {
     }
 }
 
-impl CallId {
-    /// The id that a text of 16 hexadecimal digits is.
-    pub fn read(text: &str) -> Option<CallId> {
-        let plain = text.len() == 16 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        u64::from_str_radix(text, 16).ok().filter(|_| plain).map(CallId)
-    }
-}
-
 /// A browser's WebSocket, numbered by the shell and never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId(pub u64);

@@ -241,7 +241,7 @@ impl Core {
             trunk: trunk.map(|trunk| trunk.name.clone()),
             label: self.label(side),
             codec: party.leg().media().map(|media| media.send().codec.name().to_owned()),
-            holds: self.holds_other(side),
+            holds: self.holds(side),
             quality: self.audio.last(side).map(QualityView::from),
             no_audio: self.audio.verdict_on(side).map(VerdictView::from),
         })

@@ -121,6 +121,7 @@ pub struct Http {
     pub origins: Option<Vec<Spanned<String>>>,
     pub softphone: Option<bool>,
     pub sip_over_websocket: Option<bool>,
+    pub proxies: Option<Vec<Spanned<String>>>,
     pub tls_certificate: Option<Spanned<String>>,
     pub tls_key: Option<Spanned<String>>,
 }

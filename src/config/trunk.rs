@@ -252,7 +252,11 @@ impl Reader<'_> {
         }
     }
 
-    fn networks(&self, key: &'static str, raw: Option<&[Spanned<String>]>) -> Result<Vec<Network>, ConfigError> {
+    pub(super) fn networks(
+        &self,
+        key: &'static str,
+        raw: Option<&[Spanned<String>]>,
+    ) -> Result<Vec<Network>, ConfigError> {
         let network = |value: &Spanned<String>| {
             let text = value.get_ref();
             let network = text.parse::<Network>();

@@ -257,12 +257,12 @@ impl Driver {
             Event::Drain { grace } => self.drain(grace),
             Event::SipAccepted { connection, reply } => {
                 let flow = connection.flow;
-                // The door of browsers has looked at whose page it is, and has a limit of its own.
                 let admission = match flow.transport.is_websocket() {
-                    true => Admission::Peer,
+                    true => Admission::Stranger,
                     false => self.switch.admits(now().instant, flow.remote.ip()),
                 };
-                let taken = self.sip.connections.accepted(now().instant, connection, admission);
+                let (now, switch) = (now().instant, &self.switch);
+                let taken = self.sip.connections.accepted(now, connection, admission, || switch.uses(now));
                 if reply.send(taken).is_err() {
                     self.sip.connections.closed(flow);
                 }

@@ -22,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::life::Life;
+use super::proxies::Proxies;
 use super::{Tasks, accept_failed, whip, ws, ws_sip};
 use crate::net::tls::TlsServer;
 use crate::switch::SocketId;
@@ -48,6 +49,8 @@ pub(super) struct App {
 #[derive(Debug)]
 pub(super) struct Door {
     pub(super) origins: Origins,
+    /// Who is believed when it says for whom it comes.
+    pub(super) proxies: Proxies,
     /// Serve the softphone page.
     pub(super) softphone: bool,
     /// Let browsers in that speak SIP.
@@ -72,6 +75,11 @@ impl App {
         life: watch::Receiver<Life>,
     ) -> App {
         App { tasks, door, sockets, whip: whip::Registry::default(), next_socket: AtomicU64::new(1), life }
+    }
+
+    /// Who has sent a request that came from `peer`, which may be a proxy.
+    pub(super) fn source(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
+        self.door.borrow().proxies.source(peer, headers)
     }
 
     pub(super) fn next_socket(&self) -> SocketId {

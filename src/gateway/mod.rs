@@ -20,6 +20,7 @@ mod listeners;
 mod notify;
 mod pool;
 mod post;
+mod proxies;
 mod reload;
 mod sip;
 mod sip_stream;

@@ -24,6 +24,7 @@ use super::life::{Life, Teller};
 use super::listeners::{Listeners, bind_error, warn_of_tls};
 use super::notify::Notifier;
 use super::pool::MediaPool;
+use super::proxies::Proxies;
 use super::reload::{self, Bound};
 use super::sip::Sip;
 use super::sip_stream::{self, Connections};
@@ -342,6 +343,7 @@ fn door(config: &Config) -> Door {
     let open = matches!(config.auth, Auth::Open);
     Door {
         origins: Origins { allowed: config.http.origins.clone(), loopback_only: open },
+        proxies: Proxies(config.http.proxies.clone()),
         softphone: config.http.softphone,
         sip: config.http.sip_over_websocket,
         about: About { testphone: config.test_phone, open },

@@ -67,6 +67,7 @@ pub(super) async fn upgrade(
     headers: HeaderMap,
     ws: WebSocketUpgrade,
 ) -> Response {
+    let peer = app.source(peer, &headers);
     let checked = app.door.borrow().origins.check(&headers);
     if let Err(refusal) = checked {
         tracing::warn!(%peer, origin = ?headers.get(header::ORIGIN), "WebSocket refused: {refusal}");

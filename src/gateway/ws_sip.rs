@@ -31,6 +31,7 @@ pub(super) async fn upgrade(
     headers: HeaderMap,
     ws: WebSocketUpgrade,
 ) -> Response {
+    let peer = app.source(peer, &headers);
     let (checked, open) = {
         let door = app.door.borrow();
         (door.origins.check(&headers), door.sip)

@@ -19,7 +19,7 @@ use crate::rtp::event::{EventUpdate, EventUpdates, char_event, event_char};
 use crate::rtp::packet::RtpPacket;
 use crate::sdp::{
     BrowserMedia, Direction, Hears, LegMedia, LegPlan, LegStats, MediaLoss, MediaPlan, MediaReport, MediaStats,
-    RtpSlot, Side,
+    RtpSlot, Side, TransportName,
 };
 use crate::webrtc::{
     Identity, PacketKind, Received, Transport, TransportError, TransportEvent, TransportFailure, classify,
@@ -456,8 +456,9 @@ impl Bridge {
         while let Some(Leg { wire: Wire::Browser(transport), .. }) = self.parties.leg(side)
             && let Some(event) = transport.poll_event()
         {
+            let transport = TransportName::Ice(transport.local_ufrag().to_owned());
             let report = match event {
-                TransportEvent::Connected => MediaReport::Connected(side),
+                TransportEvent::Connected => MediaReport::Connected { side, transport },
                 TransportEvent::Failed(failure) => {
                     let loss = match failure {
                         TransportFailure::IceTimeout => MediaLoss::IceTimeout,
@@ -466,7 +467,7 @@ impl Bridge {
                         TransportFailure::Closed => MediaLoss::BrowserClosed,
                         TransportFailure::DtlsFailed => MediaLoss::DtlsFailed,
                     };
-                    MediaReport::Lost { side, loss }
+                    MediaReport::Lost { side, transport, loss }
                 }
             };
             self.report(report);
@@ -578,7 +579,8 @@ impl Bridge {
         let expected = talking && leg.direction == Direction::SendRecv && leg.heard_once && party.media.rtp().is_some();
         if expected && !party.lost && now.saturating_duration_since(leg.alive) >= RTP_SILENCE {
             party.lost = true;
-            self.report(MediaReport::Lost { side, loss: MediaLoss::RtpSilent });
+            let transport = party.media.transport();
+            self.report(MediaReport::Lost { side, transport, loss: MediaLoss::RtpSilent });
         }
     }
 
@@ -697,7 +699,7 @@ fn reconfigure(
                     let identity = identity.ok_or(BridgeError::NoIdentity)?;
                     **transport = Transport::new(identity, browser, now)?;
                 } else if browser.local_ice != before.local_ice {
-                    transport.restart_ice(browser.local_ice.clone(), browser.remote_ice.clone());
+                    transport.restart_ice(now, browser.local_ice.clone(), browser.remote_ice.clone());
                 }
             }
             party.leg.configure_browser(now, browser)?;

@@ -23,7 +23,7 @@ pub use offer_answer::OwnDescription;
 pub use plan::{
     AcceptedCodec, Band, BrowserMedia, Direction, DtlsRole, Fingerprint, FingerprintError, Hears, IceCredentials,
     InBand, LegMedia, LegPlan, LegStats, MediaCommand, MediaLoss, MediaPlan, MediaReport, MediaStats, RtpMedia,
-    RtpSlot, Side, SrtpKey, SrtpPlan, SrtpSuite, TelephoneEvent, Tone,
+    RtpSlot, Side, SrtpKey, SrtpPlan, SrtpSuite, TelephoneEvent, Tone, TransportName,
 };
 pub use presses::Presses;
 pub use quality::{CallQuality, FlowQuality, Heard, LegQuality, Mos, NoAudio, Verdict};

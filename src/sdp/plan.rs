@@ -72,6 +72,14 @@ impl LegMedia {
         }
     }
 
+    /// What its transport goes by.
+    pub fn transport(&self) -> TransportName {
+        match self {
+            LegMedia::Browser(media) => TransportName::Ice(media.local_ice.ufrag.clone()),
+            LegMedia::Rtp(media) => TransportName::Rtp(media.ssrc),
+        }
+    }
+
     /// What we send.
     pub fn send(&self) -> AcceptedCodec {
         match self {
@@ -572,11 +580,26 @@ pub enum MediaCommand {
     Stop,
 }
 
+/// What a leg's transport goes by: another one has another name, and so has a browser's after an ICE restart. A report that
+/// crosses a new plan on its way is known by it as one of what was before.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum TransportName {
+    /// A browser's: our ufrag.
+    Ice(String),
+    /// An RTP peer's: our SSRC.
+    Rtp(u32),
+}
+
 /// What a worker reports about one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MediaReport {
     /// ICE and DTLS of a browser's leg are up.
-    Connected(Side),
+    Connected {
+        /// Whose.
+        side: Side,
+        /// Which of those that it had.
+        transport: TransportName,
+    },
     /// The first valid RTP packet of a side.
     FirstRtp(Side),
     /// A telephone-event of a side without a browser began.
@@ -594,6 +617,8 @@ pub enum MediaReport {
     Lost {
         /// Whose.
         side: Side,
+        /// Which of those that it had.
+        transport: TransportName,
         /// Why.
         loss: MediaLoss,
     },

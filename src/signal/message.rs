@@ -17,7 +17,7 @@ use super::rules::broken_rule;
 use super::values;
 
 /// What a browser sends.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ClientMessage {
     /// The first message of a session. `call` may follow at once, without waiting for `welcome`.
@@ -202,7 +202,7 @@ pub enum ClientMessage {
 const NO_CONTROLS: &str = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$";
 
 /// What the gateway sends.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ServerMessage {
     /// The session is open.

@@ -8,6 +8,7 @@
 pub mod message;
 pub mod present;
 pub mod quality;
+mod redact;
 pub mod rules;
 pub mod schema;
 pub mod token;

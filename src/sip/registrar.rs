@@ -371,7 +371,7 @@ impl Registrar {
     /// Who it is, or how to refuse.
     fn check(&mut self, now: Instant, request: &Request, flow: Flow, kind: Kind) -> Result<String, Box<Response>> {
         let answer = self.authority.answer(kind, request);
-        let source = source_key(flow.remote.ip());
+        let source = source_of(flow);
         let claimed = answer.as_ref().map(|answer| answer.username.clone()).unwrap_or_default();
         if let Some(left) = self.slowed(now, source, &claimed, flow) {
             self.counters.slowed += 1;
@@ -393,7 +393,7 @@ impl Registrar {
             Verdict::Malformed => Err(Box::new(refusal(request, 400))),
             Verdict::Wrong => {
                 self.counters.failed += 1;
-                let source_slowed = self.sources.failed(now, source);
+                let source_slowed = source.is_some_and(|source| self.sources.failed(now, source));
                 let user_slowed = self.guessed.failed(now, claimed.clone());
                 if source_slowed || user_slowed {
                     tracing::warn!(source = %flow.remote.ip(), user = ?claimed, "wrong SIP password, slowed down");
@@ -404,16 +404,16 @@ impl Registrar {
     }
 
     /// How long a request is refused unseen. Its user's own phone, registered over this very way, is not.
-    fn slowed(&self, now: Instant, source: IpAddr, user: &str, flow: Flow) -> Option<Duration> {
+    fn slowed(&self, now: Instant, source: Option<IpAddr>, user: &str, flow: Flow) -> Option<Duration> {
         let own = || self.bindings.get(user).into_iter().flatten().filter(|binding| binding.until > now);
         // A request without credentials asks for its challenge, whoever's phone it is.
         if own().any(|binding| is_over(binding, flow)) || user.is_empty() && self.has_phone_at(flow, now) {
             return None;
         }
         // Behind one address there may be many: there the user is not locked out, but the address is slowed.
-        let near = own().any(|binding| is_at(binding, flow.remote.ip()));
+        let near = source.is_some() && own().any(|binding| is_at(binding, flow.remote.ip()));
         let by_user = self.guessed.refused_for(now, &user.to_owned()).filter(|_| !near);
-        self.sources.refused_for(now, &source).max(by_user)
+        source.and_then(|source| self.sources.refused_for(now, &source)).max(by_user)
     }
 
     fn challenge(&mut self, now: Instant, request: &Request, flow: Flow, kind: Kind, stale: bool) -> Box<Response> {
@@ -602,11 +602,13 @@ fn is_at(binding: &Binding, source: IpAddr) -> bool {
     binding.flow.remote.ip().to_canonical() == source.to_canonical()
 }
 
-/// Guesses are counted by address; of IPv6 by network, as anybody has 2^64 addresses there.
-fn source_key(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
-        v4 => v4,
+/// Guesses are counted by address; of IPv6 by network, as anybody has 2^64 addresses there. `None`: a proxy on this machine,
+/// behind which all browsers may be; there they are counted by user alone.
+fn source_of(flow: Flow) -> Option<IpAddr> {
+    match flow.remote.ip().to_canonical() {
+        ip if ip.is_loopback() && flow.transport.is_websocket() => None,
+        IpAddr::V6(ip) => Some(IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)))),
+        v4 => Some(v4),
     }
 }
 

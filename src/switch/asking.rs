@@ -41,8 +41,10 @@ impl Switch {
         if !entry.checks.take(now.instant) {
             return self.error(socket, ClientKind::Feedback, ErrorCode::TooOften, "feedback comes too often", None);
         }
-        let known = CallId::read(&id)
-            .filter(|call| entry.memory.knows(*call) || entry.calls.values().any(|present| present == call));
+        let known = id
+            .parse()
+            .ok()
+            .filter(|call: &CallId| entry.memory.knows(*call) || entry.calls.values().any(|present| present == call));
         let Some(call) = known else {
             return self.error(
                 socket,

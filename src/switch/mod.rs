@@ -6,6 +6,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod absent;
 mod asking;
 mod browsers;
 mod calls;

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::sessions::Session;
 use super::{Now, Output, Switch};
 use crate::call::{
-    Act, CallId, CallView, Cause, End, FetchRequest, Notice, Origin, Origination, Refusal, Rights, Special,
+    Act, Call, CallId, CallView, Cause, Context, End, FetchRequest, Notice, Origin, Origination, Refusal, Rights,
+    Special,
 };
 use crate::signal::{valid_destination, valid_digits, valid_user};
 
@@ -176,7 +177,7 @@ impl Switch {
             Command::Hangup(id) => {
                 let cause =
                     Cause::special(Origin::Gateway, Special::Normal).in_words("The call was ended by an operator");
-                self.act(now, id, Act::Hangup(cause))
+                self.operate(now, id, |call, cx| call.hang_up(cx, cause))
             }
             Command::Digits(id, Digits { digits, ms, to }) => {
                 let ms = ms.unwrap_or(DIGIT_MS);
@@ -205,7 +206,7 @@ impl Switch {
     }
 
     fn list(&self) -> Vec<CallView> {
-        let mut calls: Vec<CallView> = self.calls.values().filter_map(crate::call::Call::view).collect();
+        let mut calls: Vec<CallView> = self.calls.values().filter_map(Call::view).collect();
         calls.sort_by(|one, other| (one.start, &one.call).cmp(&(other.start, &other.call)));
         calls
     }
@@ -257,7 +258,16 @@ impl Switch {
     }
 
     fn act(&mut self, now: Now, id: CallId, act: Act) -> Result<Reply, Denial> {
-        let done = self.with_context(now, |cx, calls| calls.get_mut(&id).map(|call| call.act(cx, act)));
+        self.operate(now, id, |call, cx| call.act(cx, act))
+    }
+
+    fn operate(
+        &mut self,
+        now: Now,
+        id: CallId,
+        operation: impl FnOnce(&mut Call, &mut Context) -> Result<(), Refusal>,
+    ) -> Result<Reply, Denial> {
+        let done = self.with_context(now, |cx, calls| calls.get_mut(&id).map(|call| operation(call, cx)));
         self.carry_out(now, id);
         match done {
             None => Err(unknown_call()),

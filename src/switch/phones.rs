@@ -2,21 +2,17 @@
 //! browsers that speak SIP over a WebSocket ([RFC 7118](https://www.rfc-editor.org/rfc/rfc7118)): who brings the token of a
 //! session ([RFC 8898](https://www.rfc-editor.org/rfc/rfc8898)) needs no password.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::absent::Absent;
 use super::sessions::Session;
 use super::{Auth, Now, Switch, Trunk};
 use crate::call::{InboundRequest, Origination, Phone, PhoneRequest, Rights};
 use crate::dialplan::Caller;
 use crate::sip::registrar::{Binding, Registrar, RegistrarConfig, RegistrarCounters, Vouched};
 use crate::sip::{Flow, Request, Response, ServerRequestId, SessionId};
-
-/// How long a browser that has lost its WebSocket is remembered: its calls stand for as long as their sound comes.
-const COMES_BACK_WITHIN: Duration = Duration::from_secs(300);
-/// How many are.
-const MOST_AWAY: usize = 1024;
 
 /// The registrar and its users.
 #[derive(Clone, Debug)]
@@ -69,16 +65,8 @@ pub(super) struct Phones {
     granted: BTreeMap<(Flow, String), Rights>,
     /// Whether phones may register from anywhere, and not browsers alone.
     strangers: bool,
-    /// Browsers that have lost their WebSockets, and until when they are remembered.
-    away: VecDeque<Away>,
-}
-
-/// A browser whose WebSocket is gone.
-#[derive(Debug)]
-struct Away {
-    user: String,
-    binding: Binding,
-    until: Instant,
+    /// Browsers that have lost their WebSockets.
+    absent: Absent,
 }
 
 impl Phones {
@@ -88,8 +76,8 @@ impl Phones {
         let PhonesConfig { registrar, rights, calls_per_user, phone: _ } =
             config.unwrap_or_else(PhonesConfig::for_browsers);
         let registrar = Registrar::new(registrar, seed);
-        let (calls, granted, away) = (BTreeMap::new(), BTreeMap::new(), VecDeque::new());
-        Phones { registrar, rights, calls_per_user, calls, granted, strangers, away }
+        let (calls, granted, absent) = (BTreeMap::new(), BTreeMap::new(), Absent::default());
+        Phones { registrar, rights, calls_per_user, calls, granted, strangers, absent }
     }
 
     /// The registrar and its users are these from now on.
@@ -144,20 +132,22 @@ impl Phones {
         self.registrar.counters(now)
     }
 
-    /// A connection is gone.
-    pub fn connection_closed(&mut self, now: Instant, flow: Flow) {
+    /// A connection is gone; gives the one by which the same browser is here, if it is a WebSocket's and there is one.
+    pub fn connection_closed(&mut self, now: Instant, flow: Flow) -> Option<Flow> {
         self.granted.retain(|(of, _), _| *of != flow);
         let gone = self.registrar.connection_closed(flow);
         if !flow.transport.is_websocket() {
-            return;
+            return None;
         }
-        self.away.retain(|away| away.until > now);
-        for (user, binding) in gone {
-            if self.away.len() >= MOST_AWAY {
-                self.away.pop_front();
+        let mut here = None;
+        for (user, binding) in self.absent.closed(flow).into_iter().chain(gone) {
+            let mut present = self.registrar.bindings(&user, now).into_iter();
+            match present.find(|new| new.flow.transport.is_websocket() && new.is_phone_of(&binding)) {
+                Some(new) => here = Some(new.flow),
+                None => self.absent.lost(now, user, binding),
             }
-            self.away.push_back(Away { user, binding, until: now + COMES_BACK_WITHIN });
         }
+        here
     }
 
     /// Tells whose phone calls, and what he may; `Err`: the refusal to send. An emergency call is not held to the calls
@@ -202,7 +192,8 @@ impl Phones {
         best.map_or_else(|| self.rights_of(user), |phone| self.rights_at(user, phone.flow))
     }
 
-    /// Answers a REGISTER; gives the WebSockets in the place of which this one has come.
+    /// Answers a REGISTER; gives the WebSockets in the place of which this one has come. One that still stands is another
+    /// tab's, or is not known to be lost yet: it keeps its calls until it is.
     fn register(&mut self, now: Now, request: &Request, flow: Flow, vouched: Option<Session>) -> (Response, Vec<Flow>) {
         let aor = request.headers.to().ok().and_then(|to| to.uri.decoded_user()).unwrap_or_default();
         let before = self.registrar.bindings(&aor, now.instant);
@@ -221,15 +212,11 @@ impl Phones {
         }
         let present = self.registrar.bindings(&aor, now.instant);
         let is_here = |old: &Binding| present.iter().any(|new| new.flow == flow && new.is_phone_of(old));
-        let moved = before.iter().filter(|old| old.flow != flow && old.flow.transport == flow.transport);
-        let mut from: Vec<Flow> = moved.filter(|old| is_here(old)).map(|old| old.flow).collect();
-        self.away.retain(|away| {
-            let back = away.user == aor && is_here(&away.binding);
-            if back {
-                from.push(away.binding.flow);
-            }
-            !back && away.until > now.instant
-        });
+        let others = before.into_iter().filter(|old| old.flow != flow && old.flow.transport.is_websocket());
+        for old in others.filter(|old| is_here(old)) {
+            self.absent.overtaken(&aor, old);
+        }
+        let from = self.absent.back(now.instant, &aor, is_here);
         (response, from)
     }
 

@@ -183,7 +183,7 @@ fn consent_expires_half_a_minute_after_the_last_check() {
     assert!(!net.transport.is_connected() && !net.transport.is_over());
     // RFC 7675 section 5.1: nothing is sent until it checks again, here after an ICE restart; DTLS and keys are as they were.
     let next = IceCredentials::new("Next", "the-next-password-22-ch");
-    net.transport.restart_ice(next.clone(), next.clone());
+    net.transport.restart_ice(net.now, next.clone(), next.clone());
     net.run(SECOND, |_| false);
     assert_eq!(net.transport.protect_rtp(&mut [0x80; 100], 50), Err(TransportError::NotReady));
     let address = V4.0.parse().unwrap();
@@ -191,6 +191,20 @@ fn consent_expires_half_a_minute_after_the_last_check() {
     net.collect();
     assert_eq!(net.events.last(), Some(&TransportEvent::Connected));
     assert_eq!(net.transport.protect_rtp(&mut [0x80; 100], 50).map(|(_, to)| to), Ok(address));
+}
+
+#[test]
+fn an_ice_restart_after_which_no_check_comes_is_told_as_lost_again() {
+    let mut net = connected(DtlsRole::Passive, DtlsVersion::Auto);
+    net.lose = Box::new(|_, to_us| to_us);
+    assert!(net.run(60 * SECOND, |net| net.events.len() > 1));
+    let next = IceCredentials::new("Next", "the-next-password-22-ch");
+    net.transport.restart_ice(net.now, next.clone(), next);
+    let begun = net.now;
+    assert!(net.run(60 * SECOND, |net| net.events.len() > 2));
+    assert_eq!(net.events[2], TransportEvent::Failed(TransportFailure::ConsentExpired));
+    assert!(net.now - begun >= 30 * SECOND);
+    assert!(!net.run(120 * SECOND, |net| net.events.len() > 3), "once");
 }
 
 #[test]
@@ -209,7 +223,7 @@ fn an_ice_restart_keeps_the_keys() {
     let mut net = connected(DtlsRole::Passive, DtlsVersion::Auto);
     talk(&mut net, 1000);
     let next = IceCredentials::new("Next", "the-next-password-22-ch");
-    net.transport.restart_ice(next.clone(), net.browser.media(&next, DtlsRole::Passive).remote_ice);
+    net.transport.restart_ice(net.now, next.clone(), net.browser.media(&next, DtlsRole::Passive).remote_ice);
     assert_eq!(net.transport.local_ufrag(), "Next");
     talk(&mut net, 2000);
     let source = "203.0.113.9:50123".parse().unwrap();

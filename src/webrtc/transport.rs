@@ -98,8 +98,10 @@ impl TransportStats {
 enum State {
     Connecting,
     Connected,
-    /// The browser's checks have stopped.
-    Lapsed,
+    /// The browser's checks have stopped; after an ICE restart they have so long to begin again.
+    Lapsed {
+        until: Option<Instant>,
+    },
     Failed,
 }
 
@@ -165,7 +167,7 @@ impl Transport {
         if !checked.valid {
             self.stats.stun_refused += 1;
         }
-        if checked.valid && matches!(self.state, State::Lapsed) {
+        if checked.valid && matches!(self.state, State::Lapsed { .. }) {
             self.state = State::Connected;
             self.tell(TransportEvent::Connected);
         }
@@ -259,9 +261,13 @@ impl Transport {
         }
         match (&self.state, self.ice.last_check()) {
             (State::Connected, _) => {
-                self.state = State::Lapsed;
+                self.state = State::Lapsed { until: None };
                 self.ice.lapse();
                 self.dtls_peer = None;
+                self.tell(TransportEvent::Failed(TransportFailure::ConsentExpired));
+            }
+            (State::Lapsed { .. }, _) => {
+                self.state = State::Lapsed { until: None };
                 self.tell(TransportEvent::Failed(TransportFailure::ConsentExpired));
             }
             (_, None) => self.fail(TransportFailure::IceTimeout),
@@ -276,7 +282,8 @@ impl Transport {
         match self.state {
             State::Connecting => Some(consent.min(self.created + dtls::HANDSHAKE)),
             State::Connected => Some(consent),
-            State::Lapsed | State::Failed => None,
+            State::Lapsed { until } => until,
+            State::Failed => None,
         }
     }
 
@@ -346,10 +353,16 @@ impl Transport {
     }
 
     /// Takes the new credentials of an ICE restart; DTLS and keys stay
-    /// ([RFC 8445, section 9](https://www.rfc-editor.org/rfc/rfc8445#section-9)). The same ones again are no restart.
+    /// ([RFC 8445, section 9](https://www.rfc-editor.org/rfc/rfc8445#section-9)). The same ones again are no restart. Where
+    /// consent had expired, checks have the same time again to begin, and the failure to do so is told once more.
     ///
     /// `_remote` is taken for the shape of the procedure: a lite agent sends no checks and so never uses it.
-    pub fn restart_ice(&mut self, local: IceCredentials, _remote: IceCredentials) {
+    pub fn restart_ice(&mut self, now: Instant, local: IceCredentials, _remote: IceCredentials) {
+        if let State::Lapsed { until } = &mut self.state
+            && local.ufrag != self.ice.ufrag()
+        {
+            *until = Some(now + CONSENT);
+        }
         self.ice.restart(&local);
     }
 

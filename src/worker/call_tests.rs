@@ -23,6 +23,11 @@ const FRAME: Duration = Duration::from_millis(20);
 const BROWSER_HZ: f32 = 440.0;
 const TRUNK_HZ: f32 = 1000.0;
 
+/// Whether a report says that a side's transport is up.
+fn is_up(of: Side) -> impl Fn(&MediaReport) -> bool {
+    move |report| matches!(report, MediaReport::Connected { side, .. } if *side == of)
+}
+
 fn identity() -> Identity {
     static IDENTITY: OnceLock<Identity> = OnceLock::new();
     IDENTITY.get_or_init(|| Identity::generate().unwrap()).clone()
@@ -242,8 +247,8 @@ fn audio_flows_both_ways_in_each_role_over_ipv4_and_ipv6() {
     for (bind, role) in [("127.0.0.1:0", DtlsRole::Passive), ("[::1]:0", DtlsRole::Active)] {
         let mut call = Call::new(bind, role);
         call.assert_tones();
-        for report in [MediaReport::Connected(Side::A), MediaReport::FirstRtp(Side::A), MediaReport::FirstRtp(Side::B)]
-        {
+        assert!(call.said.iter().any(is_up(Side::A)), "{:?}", call.said);
+        for report in [MediaReport::FirstRtp(Side::A), MediaReport::FirstRtp(Side::B)] {
             assert!(call.said.contains(&report), "{report:?} in {:?}", call.said);
         }
         call.worker.command(1, MediaCommand::Stop).unwrap();
@@ -267,18 +272,19 @@ fn the_same_plan_again_disturbs_nothing() {
     call.assert_tones();
     call.worker.command(1, MediaCommand::Update(call.plan.clone())).unwrap();
     call.assert_tones();
-    assert_eq!(call.said.iter().filter(|report| **report == MediaReport::Connected(Side::A)).count(), 1);
+    assert_eq!(call.said.iter().filter(|report| is_up(Side::A)(report)).count(), 1);
     call.worker.stop();
 }
 
 #[test]
 fn a_page_that_closes_is_reported_at_once() {
     let mut call = Call::new("127.0.0.1:0", DtlsRole::Passive);
-    assert!(call.talk(|call| call.said.contains(&MediaReport::Connected(Side::A))));
+    assert!(call.talk(|call| call.said.iter().any(is_up(Side::A))));
     call.page.browser.close();
     let closed = Instant::now();
     assert!(call.talk(|call| {
-        call.said.contains(&MediaReport::Lost { side: Side::A, loss: crate::sdp::MediaLoss::BrowserClosed })
+        let closed = crate::sdp::MediaLoss::BrowserClosed;
+        call.said.iter().any(|report| matches!(report, MediaReport::Lost { loss, .. } if *loss == closed))
     }));
     assert!(closed.elapsed() < Duration::from_secs(1));
     call.worker.stop();
@@ -306,9 +312,7 @@ fn a_page_that_is_loaded_anew_is_heard_again_and_the_phones_stream_goes_on() {
     call.plan.a = Some(LegPlan { media: again, hears: Hears::Peer });
     call.worker.command(1, MediaCommand::Update(call.plan.clone())).unwrap();
     call.page = page;
-    assert!(
-        call.talk(|call| call.said.iter().filter(|report| **report == MediaReport::Connected(Side::A)).count() == 2)
-    );
+    assert!(call.talk(|call| call.said.iter().filter(|report| is_up(Side::A)(report)).count() == 2));
     call.talk(|call| call.page.heard.len() > 4_000);
     call.assert_tones();
     for pair in call.phone.came.windows(2) {
@@ -352,7 +356,7 @@ fn two_browsers_talk_to_each_other_through_one_port() {
         said.extend(reports.recv_timeout(Duration::from_millis(2)).map(|(_, report)| report));
     }
     for side in Side::BOTH {
-        assert!(said.contains(&MediaReport::Connected(side)), "{side:?} in {said:?}");
+        assert!(said.iter().any(is_up(side)), "{side:?} in {said:?}");
     }
     for (page, own, other) in [(&pages[0], BROWSER_HZ, TRUNK_HZ), (&pages[1], TRUNK_HZ, BROWSER_HZ)] {
         let heard = &page.heard[page.heard.len().saturating_sub(4_000)..];

@@ -59,7 +59,7 @@ impl Fake {
 impl Step for Fake {
     fn update(&mut self, _: Instant, plan: MediaPlan) {
         self.trunk = remote(&plan).unwrap();
-        self.reports.push_back(MediaReport::Connected(Side::A));
+        self.reports.push_back(MediaReport::FirstRtp(Side::A));
     }
 
     fn send_digits(&mut self, _: Instant, _: Side, digits: &str, _: u16) {
@@ -376,7 +376,7 @@ fn more_calls_than_agreed_are_refused_and_stop_ends_those_that_are() {
     assert_eq!(bench.worker.open(9, vec![(SLOT, pair)], MediaPlan::default(), [0; 32]), Err(WorkerBusy));
     assert_eq!(bench.worker.calls(), 4);
     bench.worker.command(2, MediaCommand::Update(plan("new2", bench.worker.browser_address()))).unwrap();
-    assert_eq!(bench.report(), (2, MediaReport::Connected(Side::A)));
+    assert_eq!(bench.report(), (2, MediaReport::FirstRtp(Side::A)));
     bench.worker.stop();
     let mut ended: Vec<u64> = bench.reports.iter().map(|(call, _)| call).collect();
     ended.sort_unstable();

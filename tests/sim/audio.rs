@@ -152,7 +152,7 @@ fn media_that_is_given_up_says_why_in_the_record() {
         (MediaLoss::FingerprintMismatch, "no-dtls"),
     ] {
         let (mut world, _, id) = talking();
-        report(&mut world, id, MediaReport::Lost { side: Side::A, loss });
+        world.lost(id, Side::A, loss);
         world.finish();
         let cdr = world.cdr();
         assert_eq!(cdr.cause, "media-lost");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ringback::call::CallId;
 use ringback::dialplan::{Plan, PlanFile};
-use ringback::sdp::{MediaLoss, MediaReport, Side};
+use ringback::sdp::{MediaLoss, MediaReport, Side, TransportName};
 use ringback::signal::Party;
 use ringback::sip::{Flow, Message, Method, Transport};
 use ringback::switch::Input;
@@ -147,7 +147,7 @@ fn a_trunk_that_dies_in_a_call_is_found_out_at_the_end_and_the_call_still_ends_o
     world.script(Raw::new(address(ONE), |_| Vec::new()));
     // the media path notices first
     let call = world.call_id();
-    world.input(Input::Media { call, report: MediaReport::Lost { side: Side::B, loss: MediaLoss::RtpSilent } });
+    world.lost(call, Side::B, MediaLoss::RtpSilent);
     assert_eq!(world.page(alice).ended("c1"), ended(Party::Network, "media-lost", Some(500)));
     world.finish();
     assert!(world.sent(GATEWAY, "BYE") > 3, "the BYE is repeated to the dead");
@@ -155,22 +155,25 @@ fn a_trunk_that_dies_in_a_call_is_found_out_at_the_end_and_the_call_still_ends_o
 
 #[test]
 fn every_loss_of_media_ends_the_call_with_its_words() {
-    let lost = |loss| MediaReport::Lost { side: Side::A, loss };
-    for (report, by, cause) in [
-        (lost(MediaLoss::IceTimeout), Party::Network, "media-lost"),
-        (lost(MediaLoss::ConsentExpired), Party::Network, "media-lost"),
-        (lost(MediaLoss::DtlsFailed), Party::Network, "media-lost"),
-        (lost(MediaLoss::FingerprintMismatch), Party::Network, "media-lost"),
-        (MediaReport::Failed, Party::Network, "media-lost"),
-        (lost(MediaLoss::BrowserClosed), Party::Us, "normal"),
+    for (loss, by, cause) in [
+        (Some(MediaLoss::IceTimeout), Party::Network, "media-lost"),
+        (Some(MediaLoss::ConsentExpired), Party::Network, "media-lost"),
+        (Some(MediaLoss::DtlsFailed), Party::Network, "media-lost"),
+        (Some(MediaLoss::FingerprintMismatch), Party::Network, "media-lost"),
+        (None, Party::Network, "media-lost"),
+        (Some(MediaLoss::BrowserClosed), Party::Us, "normal"),
     ] {
         let mut world = World::where_one(Habits::answering());
         let alice = world.browser(1, "alice");
         world.say(alice, &call("c1", "600"));
         world.until(alice, "c1", "answered");
         let call = world.call_id();
-        world.input(Input::Media { call, report: report.clone() });
-        world.input(Input::Media { call, report });
+        for _ in 0..2 {
+            match loss {
+                Some(loss) => world.lost(call, Side::A, loss),
+                None => world.input(Input::Media { call, report: MediaReport::Failed }),
+            }
+        }
         // A page that closed its connection may be loading anew.
         world.run(2_000);
         assert_eq!(world.page(alice).ended("c1").map(|end| (end.0, end.1)), Some((by, cause.to_owned())));
@@ -276,7 +279,11 @@ fn a_trunk_is_known_by_its_mapped_address() {
 #[test]
 fn reports_of_calls_that_are_not_change_nothing() {
     let mut world = World::new();
-    for report in [MediaReport::Connected(Side::A), MediaReport::Lost { side: Side::A, loss: MediaLoss::IceTimeout }] {
+    let (side, transport) = (Side::A, TransportName::Rtp(1));
+    for report in [
+        MediaReport::Connected { side, transport: transport.clone() },
+        MediaReport::Lost { side, transport, loss: MediaLoss::IceTimeout },
+    ] {
         world.input(Input::Media { call: CallId(5), report });
     }
     world.finish();

@@ -1,15 +1,19 @@
 //! Call control from outside: calls that are asked for, inspected, changed and ended, and what those are told who watch.
 
 use ringback::call::SocketId;
-use ringback::sdp::{CallQuality, Hears, LegQuality, MediaReport, NoAudio, Side, Verdict};
+use ringback::sdp::{
+    CallQuality, Direction, Hears, LegQuality, MediaReport, NoAudio, Side, TrunkLocal, Verdict, trunk,
+};
 use ringback::signal::{Party, ServerMessage};
+use ringback::sip::{Message, Method};
 use ringback::switch::{
     CallId, CallView, Command, Digits, End, Hold, Input, Notice, Originate, Phase, Reply, Transfer, Why,
 };
 
 use crate::people::{hears, plan_of};
-use crate::phones::a_phone_that_answers;
-use crate::support::{Habits, World, call, ended};
+use crate::phones::{PHONE, a_phone_that_answers};
+use crate::support::world::address;
+use crate::support::{Habits, World, call, ended, raw};
 
 fn wish(user: &str, to: &str) -> Command {
     Command::Originate(Originate { user: user.into(), to: to.into(), from: None, name: None, ring_for: None })
@@ -232,6 +236,45 @@ fn a_hold_for_a_phone_that_the_other_side_refuses_is_none() {
         world.command(Command::Hangup(id(&begun)));
         world.run_out();
     }
+}
+
+/// He presses hold on his phone while the number rings: whoever answers is held.
+#[test]
+fn the_hold_of_a_phone_that_was_fetched_stands_when_the_number_answers() {
+    for resumed in [false, true] {
+        let mut world = a_phone_that_answers();
+        world.one().habits = Habits { answer_after: Some(3000), ..Habits::answering() };
+        let begun = view(world.command(wish("alice", "600")));
+        world.run(1000);
+        assert_eq!(inspect(&mut world, id(&begun)).state, Phase::Ringing);
+        phone_reoffers(&mut world, 1, Direction::SendOnly);
+        if resumed {
+            phone_reoffers(&mut world, 2, Direction::SendRecv);
+        }
+        world.run(4000);
+        let now = inspect(&mut world, id(&begun));
+        assert_eq!((now.state, now.a.unwrap().holds), (Phase::Answered, !resumed));
+        let heard = if resumed { Hears::Peer } else { Hears::PeerOrMusic };
+        assert_eq!(hears(&world, id(&begun), Side::B), heard);
+        let trunk = world.one().only();
+        let asked: Vec<bool> =
+            world.one().sessions[&trunk].reoffers.iter().map(|offer| offer.contains("a=sendonly")).collect();
+        assert_eq!(asked, vec![true; usize::from(!resumed)], "the trunk is asked to be held, if it is");
+        world.command(Command::Hangup(id(&begun)));
+        world.run_out();
+    }
+}
+
+/// The phone of [`a_phone_that_answers`] sends a re-INVITE of its own.
+fn phone_reoffers(world: &mut World, cseq: u32, direction: Direction) {
+    let invite = world.raws[&address(PHONE)].requests(&Method::Invite)[0].clone();
+    let Message::Request(mut request) = raw::in_dialog(&invite, Method::Invite, "phone", cseq) else { unreachable!() };
+    request.headers.push("Contact", "<sip:raw@192.0.2.9:5060>");
+    request.headers.push("Content-Type", "application/sdp");
+    let local = TrunkLocal { direction, version: u64::from(cseq) + 1, ..raw::local(40_000) };
+    request.body = trunk::offer(&local).into_bytes();
+    world.input_raw(address(PHONE), Message::Request(request));
+    world.run(100);
 }
 
 #[test]

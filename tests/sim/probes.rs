@@ -31,7 +31,8 @@ fn begun() -> (World, SocketId) {
 /// The same with its media up.
 fn up() -> (World, SocketId) {
     let (mut world, alice) = begun();
-    report(&mut world, MediaReport::Connected(Side::A));
+    let id = world.call_id();
+    world.connected(id, Side::A);
     world.until(alice, "p1", "answered");
     (world, alice)
 }
@@ -66,7 +67,8 @@ fn a_probe_is_answered_heard_measured_and_over_after_ten_seconds() {
     assert_eq!(world.page(alice).story("p1"), ["answer"]);
     report(&mut world, second(4.4));
     assert_eq!(world.page(alice).story("p1"), ["answer"], "no sound yet, no word of it");
-    report(&mut world, MediaReport::Connected(Side::A));
+    let id = world.call_id();
+    world.connected(id, Side::A);
     for mos in [4.4, 4.1, 3.9, 2.0] {
         world.run(1000);
         report(&mut world, second(mos));
@@ -139,7 +141,14 @@ fn it_ends_with_the_hangup_the_bye_the_socket_and_the_media_at_every_step() {
         (|world, _| world.input(Input::HangupAll), Some("shutdown")),
         (|world, _| report(world, MediaReport::Failed), Some("media-lost")),
         (
-            |world, _| report(world, MediaReport::Lost { side: Side::A, loss: MediaLoss::IceTimeout }),
+            |world, _| {
+                let id = world.call_id();
+                match world.transport(id, Side::A) {
+                    Some(_) => world.lost(id, Side::A, MediaLoss::IceTimeout),
+                    // Before there is one nothing of it can be lost.
+                    None => report(world, MediaReport::Failed),
+                }
+            },
             Some("media-lost"),
         ),
     ];
@@ -206,7 +215,8 @@ fn media_that_never_comes_up_or_is_not_there_says_so() {
     world.finish();
     let (mut world, alice) = up();
     world.stop_after = None;
-    report(&mut world, MediaReport::Lost { side: Side::A, loss: MediaLoss::BrowserClosed });
+    let id = world.call_id();
+    world.lost(id, Side::A, MediaLoss::BrowserClosed);
     assert_eq!(world.page(alice).ended("p1"), ended(Party::Us, "normal", None));
     world.finish();
     let mut world = World::new();

@@ -152,12 +152,11 @@ fn act(world: &mut World, sockets: &mut [u64; 3], next: &mut u64, calls: &mut u3
             }
         }),
         Deed::MediaLost | Deed::Digit => {
-            let report = match deed {
-                Deed::Digit => MediaReport::Digit { from: Side::B, digit: '1', ms: 100 },
-                _ => MediaReport::Lost { side: Side::A, loss: MediaLoss::ConsentExpired },
-            };
-            if let Some(call) = world.media.keys().last().copied() {
-                world.input(Input::Media { call, report });
+            let digit = MediaReport::Digit { from: Side::B, digit: '1', ms: 100 };
+            match (world.media.keys().last().copied(), deed) {
+                (Some(call), Deed::Digit) => world.input(Input::Media { call, report: digit }),
+                (Some(call), _) => world.lost(call, Side::A, MediaLoss::ConsentExpired),
+                (None, _) => {}
             }
         }
     }

@@ -308,15 +308,14 @@ fn media_that_is_lost_may_come_back_for_a_while() {
     for (loss, patience) in [(MediaLoss::ConsentExpired, 15_000), (MediaLoss::BrowserClosed, 2_000)] {
         let (mut world, alice) = answered();
         let id = world.call_id();
-        world.input(Input::Media { call: id, report: MediaReport::Connected(Side::A) });
-        let report = MediaReport::Lost { side: Side::A, loss };
-        world.input(Input::Media { call: id, report: report.clone() });
+        world.connected(id, Side::A);
+        world.lost(id, Side::A, loss);
         world.run(patience - 100);
         world.say(alice, &restart("c1", &restarted_offer()));
         world.run(20_000);
         assert_eq!(world.page(alice).ended("c1"), None, "{loss:?}: it came back");
-        world.input(Input::Media { call: id, report: MediaReport::Connected(Side::A) });
-        world.input(Input::Media { call: id, report });
+        world.connected(id, Side::A);
+        world.lost(id, Side::A, loss);
         world.run(patience + 100);
         assert!(world.page(alice).ended("c1").is_some(), "{loss:?}: it did not");
         world.finish();
@@ -324,8 +323,8 @@ fn media_that_is_lost_may_come_back_for_a_while() {
     // While the browser is away its session's time counts; when it is back it has time to restart.
     let (mut world, alice) = answered();
     let id = world.call_id();
-    world.input(Input::Media { call: id, report: MediaReport::Connected(Side::A) });
-    world.input(Input::Media { call: id, report: MediaReport::Lost { side: Side::A, loss: MediaLoss::BrowserClosed } });
+    world.connected(id, Side::A);
+    world.lost(id, Side::A, MediaLoss::BrowserClosed);
     let secret = secret(&mut world, alice);
     world.lose(alice);
     world.run(29_000);
@@ -464,15 +463,64 @@ fn a_session_is_taken_up_again_in_a_full_house() {
     world.finish();
 }
 
+/// The transport of before is reported lost, or up, after the browser's new offer was answered: nothing of the new one.
+#[test]
+fn reports_of_an_old_transport_that_cross_a_restart_are_not_taken_for_the_new_ones() {
+    for offer in [restarted_offer(), another_offer()] {
+        let (mut world, alice) = answered();
+        let id = world.call_id();
+        let old = world.transport(id, Side::A).unwrap();
+        world.say(alice, &restart("c1", &offer));
+        assert_ne!(world.transport(id, Side::A).unwrap(), old);
+        for loss in [MediaLoss::IceTimeout, MediaLoss::FingerprintMismatch, MediaLoss::BrowserClosed] {
+            let report = MediaReport::Lost { side: Side::A, transport: old.clone(), loss };
+            world.input(Input::Media { call: id, report });
+        }
+        world.run(20_000);
+        assert_eq!(world.page(alice).ended("c1"), None, "the new one has not failed");
+        // Nor is the new one up since the old one was: one that never comes up is not waited for.
+        world.input(Input::Media { call: id, report: MediaReport::Connected { side: Side::A, transport: old } });
+        world.lost(id, Side::A, MediaLoss::IceTimeout);
+        assert!(world.page(alice).ended("c1").is_some());
+        world.finish();
+    }
+}
+
+/// Each costs a handshake: ten at once, and one more every ten seconds.
+#[test]
+fn a_call_is_restarted_only_so_often() {
+    let (mut world, alice) = answered();
+    let answers = |world: &mut World| {
+        let heard = world.page(alice).heard.iter();
+        heard.filter(|message| matches!(message, ServerMessage::Answer { .. })).count()
+    };
+    for _ in 0..30 {
+        world.say(alice, &restart("c1", &another_offer()));
+    }
+    assert_eq!((world.page(alice).errors(), answers(&mut world)), (20, 11));
+    let refused = world.page(alice).heard.iter().filter_map(|message| match message {
+        ServerMessage::Error { code, call, .. } => Some((*code, call.as_deref())),
+        _ => None,
+    });
+    assert!(refused.clone().count() == 20 && refused.clone().all(|it| it == (ErrorCode::TooOften, Some("c1"))));
+    world.run(20_000);
+    for _ in 0..5 {
+        world.say(alice, &restart("c1", &another_offer()));
+    }
+    assert_eq!(answers(&mut world), 13);
+    assert_eq!(world.page(alice).ended("c1"), None);
+    world.tell(alice, "hangup", "c1");
+    world.finish();
+}
+
 #[test]
 fn a_restart_that_is_refused_leaves_the_media_its_time() {
     let (mut world, alice) = answered();
     let id = world.call_id();
-    world.input(Input::Media { call: id, report: MediaReport::Connected(Side::A) });
+    world.connected(id, Side::A);
     world.say(alice, &restart("c1", &another_offer().replace("opus/48000/2", "speex/16000").replace("PCM", "XXX")));
     assert_eq!(world.page(alice).errors(), 1);
-    let report = MediaReport::Lost { side: Side::A, loss: MediaLoss::ConsentExpired };
-    world.input(Input::Media { call: id, report });
+    world.lost(id, Side::A, MediaLoss::ConsentExpired);
     world.run(10_000);
     assert_eq!(world.page(alice).ended("c1"), None, "the connection that was up is waited for");
     world.run(6_000);

@@ -410,6 +410,69 @@ fn an_answered_call_outlives_its_websocket() {
     world.finish();
 }
 
+/// Another tab of the same page names the same `+sip.instance`: it takes the registration over, and no call.
+#[test]
+fn a_second_tab_of_the_same_instance_leaves_the_first_one_its_calls() {
+    const TAB: &str = "198.51.100.20:50007";
+    for closes in [false, true] {
+        let mut world = World::with(passwords(Auth::Open));
+        world.one().habits = Habits::answering();
+        world.websocket(ALICE, 7);
+        assert!(register(&mut world, ALICE, "bob", 1, "").starts_with("SIP/2.0 200"));
+        let session = call(&mut world, ALICE, "bob", "+442079460999");
+        world.run(1_000);
+        world.websocket(TAB, 9);
+        assert!(register(&mut world, TAB, "bob", 2, "").starts_with("SIP/2.0 200"));
+        if closes {
+            // It was no other tab but the same browser on another network, and the loss of the old way is found out now.
+            world.close_websocket(ALICE);
+        }
+        let phone = world.one().only();
+        let before = world.wire.len();
+        world.with_peer(ONE, |peer, now| peer.ua.hangup(now, phone, None));
+        world.run(1_000);
+        let bye = |(from, text): &&(std::net::SocketAddr, String)| {
+            *from == address(GATEWAY) && text.starts_with("BYE ") && text.contains("/WS ")
+        };
+        assert!(world.wire[before..].iter().any(|sent| bye(&sent)), "{}", world.story());
+        let ends = if closes { vec![] } else { vec!["ended Remote".to_owned()] };
+        assert_eq!(seen(&world, ALICE, session).ends, ends);
+        if closes {
+            world.peers.remove(&address(ALICE)); // it is gone, and hears nothing of the end
+        }
+        world.run(40_000);
+        world.finish();
+    }
+}
+
+/// One user's browsers come and go as often as they like: another's call is still found by its browser.
+#[test]
+fn who_loses_a_thousand_websockets_makes_no_other_user_forgotten() {
+    let mut world = World::with(passwords(Auth::Open));
+    world.one().habits = Habits::answering();
+    world.websocket(ALICE, 7);
+    register_peer(&mut world, ALICE, "alice");
+    let session = call(&mut world, ALICE, "alice", "+442079460999");
+    world.run(1_000);
+    world.close_websocket(ALICE);
+    for n in 0..1_100_u32 {
+        world.websocket(BOB, 1_000 + u64::from(n));
+        let text = String::from_utf8(register_text("bob", n + 1, "")).unwrap();
+        let text = text.replace("uuid:bob", &format!("uuid:bob{n}")).replace("u8d7f", &format!("bob{n}"));
+        world.input_raw(address(BOB), ringback::sip::Message::parse(text.as_bytes()).unwrap());
+        world.run(20);
+        world.close_websocket(BOB);
+    }
+    world.run(1_000);
+    world.websocket(ALICE, 9);
+    register_peer(&mut world, ALICE, "alice");
+    let phone = world.one().only();
+    world.with_peer(ONE, |peer, now| peer.ua.hangup(now, phone, None));
+    world.run(1_000);
+    assert_eq!(seen(&world, ALICE, session).ends, ["ended Remote"]);
+    world.finish();
+}
+
 /// With no token and no password nobody calls, and without an open gateway the door lets nobody in.
 #[test]
 fn a_stranger_does_not_call() {

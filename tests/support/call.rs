@@ -88,7 +88,9 @@ impl Call {
         for _ in 0..1_000 {
             // However long the handshakes took, the packets of a call come half-way between the bridge's ticks.
             let in_phase = (call.now - now).as_millis() % 20 == 10;
-            if in_phase && call.reports.contains(&MediaReport::Connected(Side::A)) {
+            if in_phase
+                && call.reports.iter().any(|report| matches!(report, MediaReport::Connected { side: Side::A, .. }))
+            {
                 return call;
             }
             call.now += Duration::from_millis(5);

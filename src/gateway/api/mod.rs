@@ -88,24 +88,29 @@ pub(super) async fn serve(listener: TcpListener, api: Api) {
     http::serve_router(listener, router, CONNECTIONS, tasks).await;
 }
 
+/// The token that a request came with.
+#[derive(Clone)]
+struct Admitted(ApiToken);
+
 /// Holders of a token only; what changes anything wants one that may control.
-async fn admitted(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+async fn admitted(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let found = {
         let tokens = api.tokens.borrow();
         let shown = bearer(request.headers());
-        shown.and_then(|shown| tokens.iter().find(|token| token.is(shown)).map(|it| (it.name.clone(), it.control)))
+        shown.and_then(|shown| tokens.iter().find(|token| token.is(shown)).cloned())
     };
     match found {
         None => Problem::unauthorized().into_response(),
-        Some((name, false)) if !reads => {
+        Some(ApiToken { name, control: false, .. }) if !reads => {
             tracing::warn!(token = name, "a token that may only read is used to control calls");
             Problem::forbidden().into_response()
         }
-        Some((name, _)) => {
+        Some(token) => {
             if !reads {
-                tracing::info!(token = name, method = %request.method(), path = request.uri().path(), "call control");
+                tracing::info!(token = token.name, method = %request.method(), path = request.uri().path(), "call control");
             }
+            request.extensions_mut().insert(Admitted(token));
             next.run(request).await
         }
     }

@@ -4,18 +4,19 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream::unfold;
 use serde::Deserialize;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::Api;
 use super::problem::Problem;
-use crate::config::wants;
+use super::{Admitted, Api};
+use crate::config::{ApiToken, wants};
 use crate::gateway::events::{Happened, Subscription};
 
 /// A comment is sent where nothing else is, so that what lies between does not take the stream for dead.
@@ -37,6 +38,9 @@ struct Streaming {
     subscription: Subscription,
     names: Vec<String>,
     call: Option<String>,
+    /// Whose it is, and who may read.
+    token: ApiToken,
+    tokens: watch::Receiver<Vec<ApiToken>>,
     stop: CancellationToken,
     _place: OwnedSemaphorePermit,
 }
@@ -44,6 +48,7 @@ struct Streaming {
 /// `GET /v1/events`
 pub(super) async fn events(
     State(api): State<Arc<Api>>,
+    Extension(Admitted(token)): Extension<Admitted>,
     wanted: Result<Query<Wanted>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
@@ -54,7 +59,8 @@ pub(super) async fn events(
     let after = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let names = events.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
     let subscription = api.events.subscribe(after);
-    let streaming = Streaming { subscription, names, call, stop: api.tasks.stop.clone(), _place: place };
+    let (tokens, stop) = (api.tokens.clone(), api.tasks.stop.clone());
+    let streaming = Streaming { subscription, names, call, token, tokens, stop, _place: place };
     let events = unfold(streaming, |mut streaming| async move {
         let event = streaming.next().await?;
         Some((Ok::<_, Infallible>(event), streaming))
@@ -62,8 +68,14 @@ pub(super) async fn events(
     Sse::new(events).keep_alive(KeepAlive::new().interval(EVERY)).into_response()
 }
 
+/// Comes back when a token is none any more.
+async fn revoked(tokens: &mut watch::Receiver<Vec<ApiToken>>, token: &ApiToken) {
+    let _ = tokens.wait_for(|tokens| !tokens.contains(token)).await; // or when the gateway ends
+}
+
 impl Streaming {
-    /// The next event that is wanted; `None`: the gateway ends, or the stream is too far behind and has to come back.
+    /// The next event that is wanted; `None`: the gateway ends, its token is taken back, or the stream is too far behind and
+    /// has to come back.
     async fn next(&mut self) -> Option<Event> {
         if std::mem::take(&mut self.subscription.gap) {
             return Some(Event::default().event("gap").data("{\"event\":\"gap\"}"));
@@ -73,6 +85,10 @@ impl Streaming {
                 Some(happened) => happened,
                 None => tokio::select! {
                     () = self.stop.cancelled() => return None,
+                    () = revoked(&mut self.tokens, &self.token) => {
+                        tracing::info!(token = self.token.name, "an event stream ends with its token");
+                        return None;
+                    }
                     happened = self.subscription.live.recv() => happened.ok()?,
                 },
             };

@@ -46,12 +46,15 @@ pub(super) fn next_id() -> u64 {
 pub(super) struct Limits {
     /// Accepted at once, by all listeners together; and opened at once.
     pub(super) connections: usize,
-    /// Accepted from peers that are neither a trunk nor a party of a call, in all.
+    /// Accepted from peers that are neither a trunk nor a party of a call, in all. A browser is no stranger once it has
+    /// registered or has a call.
     pub(super) strangers: usize,
     /// The same from one source: one address, or one /64 of IPv6.
     pub(super) from_one_source: usize,
     /// For opening one, for a TLS handshake, and for one write.
     pub(super) within: Duration,
+    /// For a browser to register or to call, from the opening of its WebSocket: then that is closed.
+    pub(super) known_within: Duration,
     /// For a message to arrive, from its first byte to its last.
     pub(super) message_within: Duration,
     /// An accepted connection that nothing uses is closed when it has brought no message for so long.
@@ -69,6 +72,7 @@ impl Default for Limits {
             strangers: 2048,
             from_one_source: 64,
             within: Duration::from_secs(4),
+            known_within: Duration::from_secs(60),
             message_within: Duration::from_secs(20),
             idle: Duration::from_secs(120),
             keep_alive: Duration::from_secs(30),
@@ -116,10 +120,27 @@ impl Connection {
 struct Known {
     connection: Connection,
     admission: Admission,
+    /// A browser's: it has registered over it, or called.
+    proven: bool,
+    since: Instant,
     /// When it last brought a message, or began.
     heard: Instant,
     /// We opened it by TLS and did not ask who the peer is.
     unverified: bool,
+}
+
+impl Known {
+    fn new(now: Instant, connection: Connection, admission: Admission, unverified: bool) -> Known {
+        Known { connection, admission, proven: false, since: now, heard: now, unverified }
+    }
+
+    fn is_strangers(&self) -> bool {
+        self.admission == Admission::Stranger && !self.proven
+    }
+
+    fn is_unproven_browsers(&self) -> bool {
+        self.connection.flow.transport.is_websocket() && !self.proven
+    }
 }
 
 /// How a connection by TLS to one address is made safe.
@@ -194,8 +215,15 @@ impl Connections {
         }
     }
 
-    /// A peer has connected; `false`: it is not to be let in, and is not kept.
-    pub(super) fn accepted(&mut self, now: Instant, connection: Connection, admission: Admission) -> bool {
+    /// A peer has connected; `false`: it is not to be let in, and is not kept. `uses` tells which connections are in use, if
+    /// that is asked.
+    pub(super) fn accepted<U: Fn(Flow) -> bool>(
+        &mut self,
+        now: Instant,
+        connection: Connection,
+        admission: Admission,
+        uses: impl FnOnce() -> U,
+    ) -> bool {
         let source = source_of(connection.flow.remote.ip());
         match admission {
             Admission::Refused => {
@@ -203,21 +231,38 @@ impl Connections {
                 return false;
             }
             Admission::Stranger => {
-                let strangers = self.by_id.values().filter(|known| known.admission == Admission::Stranger);
-                let (mut all, mut same) = (0, 0);
-                for known in strangers {
-                    all += 1;
-                    same += usize::from(source_of(known.connection.flow.remote.ip()) == source);
+                let limits = self.limits;
+                let is_full = |(all, same)| all >= limits.strangers || same >= limits.from_one_source;
+                if is_full(self.strangers(source)) {
+                    self.recognise(uses());
                 }
-                if all >= self.limits.strangers || same >= self.limits.from_one_source {
+                let (all, same) = self.strangers(source);
+                if is_full((all, same)) {
                     tracing::warn!(remote = %connection.flow.remote, all, same, "too many SIP connections: closed");
                     return false;
                 }
             }
             Admission::Peer => {}
         }
-        self.by_id.insert(connection.flow.id, Known { connection, admission, heard: now, unverified: false });
+        self.by_id.insert(connection.flow.id, Known::new(now, connection, admission, false));
         true
+    }
+
+    /// The connections of strangers: all, and those of one source.
+    fn strangers(&self, source: IpAddr) -> (usize, usize) {
+        let (mut all, mut same) = (0, 0);
+        for known in self.by_id.values().filter(|known| known.is_strangers()) {
+            all += 1;
+            same += usize::from(source_of(known.connection.flow.remote.ip()) == source);
+        }
+        (all, same)
+    }
+
+    /// Browsers that have registered meanwhile, or called, are strangers no more.
+    fn recognise(&mut self, is_used: impl Fn(Flow) -> bool) {
+        for known in self.by_id.values_mut().filter(|known| known.is_unproven_browsers()) {
+            known.proven = is_used(known.connection.flow);
+        }
     }
 
     /// An accepted connection has said where its peer is reached: requests to there take it (RFC 5923 section 8).
@@ -241,9 +286,14 @@ impl Connections {
         self.by_peer.retain(|_, id| *id != flow.id);
     }
 
-    /// Closes the connections that nothing uses any more; those to a trunk's target stay.
+    /// Closes the connections that nothing uses any more, and those of browsers that nothing ever has; those to a trunk's
+    /// target stay.
     pub(super) fn sweep(&mut self, now: Instant, is_used: impl Fn(Flow) -> bool) {
-        let idle = |known: &Known| now.saturating_duration_since(known.heard) >= self.limits.idle;
+        self.recognise(&is_used);
+        let in_vain = |known: &Known| {
+            known.is_unproven_browsers() && now.saturating_duration_since(known.since) >= self.limits.known_within
+        };
+        let idle = |known: &Known| now.saturating_duration_since(known.heard) >= self.limits.idle || in_vain(known);
         let to_trunk = |known: &Known| {
             let peer = (known.connection.flow.transport, known.connection.flow.remote);
             known.connection.opened && self.targets.values().any(|targets| targets.contains(&peer))
@@ -334,7 +384,7 @@ impl Connections {
         let flow = Flow { id: next_id(), ..wanted };
         let connection = Connection { flow, outbox, opened: true };
         self.by_peer.insert((flow.transport, flow.remote), flow.id);
-        self.by_id.insert(flow.id, Known { connection, admission: Admission::Peer, heard: now, unverified });
+        self.by_id.insert(flow.id, Known::new(now, connection, Admission::Peer, unverified));
         // RFC 5626 section 4.4.1: drawn for each connection, so that those of one moment do not stay in step.
         let keep_alive = self.limits.keep_alive.mul_f64(self.rng.random_range(0.8..=1.0));
         let task = open::Opening { wanted, flow, queue, tls, limits: self.limits, keep_alive };

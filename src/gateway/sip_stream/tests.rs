@@ -54,7 +54,7 @@ impl Side {
             match event {
                 Event::Switch(input) => return input,
                 Event::SipAccepted { connection, reply } => {
-                    let taken = self.connections.accepted(Instant::now(), connection, self.admission);
+                    let taken = self.connections.accepted(Instant::now(), connection, self.admission, || |_| false);
                     let _ = reply.send(taken);
                 }
                 Event::SipAlias { flow, peer } => self.connections.alias(flow, peer),
@@ -147,7 +147,7 @@ async fn a_stranger_is_closed_unread_and_a_peer_is_heard() {
         // Nothing of it ever comes: only its wish to connect does.
         let event = timeout(PATIENCE, side.queues.trunks.recv()).await.unwrap().unwrap();
         let Event::SipAccepted { connection, reply } = event else { panic!("something of a stranger's") };
-        reply.send(side.connections.accepted(Instant::now(), connection, Admission::Refused)).unwrap();
+        reply.send(side.connections.accepted(Instant::now(), connection, Admission::Refused, || |_| false)).unwrap();
     });
     assert!(closed && side.connections.by_id.is_empty());
     side.admission = Admission::Peer;
@@ -186,10 +186,42 @@ async fn strangers_of_one_source_have_so_many_connections_and_no_more() {
         ("192.0.2.9", Admission::Refused, false),
     ];
     for (id, (ip, admission, expected)) in (1..).zip(table) {
-        assert_eq!(side.connections.accepted(Instant::now(), at(ip, id), admission), expected, "{id}: {ip}");
+        assert_eq!(
+            side.connections.accepted(Instant::now(), at(ip, id), admission, || |_| false),
+            expected,
+            "{id}: {ip}"
+        );
     }
     side.connections.closed(at("192.0.2.1", 1).flow);
-    assert!(side.connections.accepted(Instant::now(), at("192.0.2.1", 99), Admission::Stranger));
+    assert!(side.connections.accepted(Instant::now(), at("192.0.2.1", 99), Admission::Stranger, || |_| false));
+}
+
+/// A browser's WebSocket over which it neither registers nor calls is closed, and is counted until it does.
+#[tokio::test]
+async fn websockets_that_never_register_are_few_from_one_source_and_not_kept() {
+    let mut side = Side::new(quick());
+    let begun = Instant::now();
+    let at = |id| Connection {
+        flow: flow(Transport::Wss, SocketAddr::new([192, 0, 2, 1].into(), 1000 + id as u16), id),
+        outbox: mpsc::channel(1).0,
+        opened: false,
+    };
+    let registered = at(1).flow;
+    let uses = || move |flow| flow == registered;
+    let opens = |side: &mut Side, id| side.connections.accepted(begun, at(id), Admission::Stranger, uses);
+    assert_eq!([1, 2, 3, 4].map(|id| opens(&mut side, id)), [true, true, true, false], "the first one has registered");
+    let within = quick().known_within;
+    for ms in [0, 30_000, 59_000] {
+        // It says something all the time.
+        let now = begun + Duration::from_millis(ms);
+        side.connections.heard(now, at(2).flow);
+        side.connections.sweep(now, uses());
+    }
+    assert_eq!(side.connections.by_id.len(), 3);
+    side.connections.heard(begun + within, at(1).flow);
+    side.connections.sweep(begun + within, |_| false);
+    assert_eq!(side.connections.by_id.keys().collect::<Vec<_>>(), [&1], "one that was registered is no stranger");
+    assert!(opens(&mut side, 5));
 }
 
 /// A slow loris: a message that never ends, byte by byte.

@@ -128,7 +128,7 @@ async fn call(
     let offer = text(body).await?;
     acceptable(&offer)?;
     let id = random_hex::<16>()?;
-    let line = line(&app, peer).await?;
+    let line = line(&app, peer, &headers).await?;
     let (reply, replied) = oneshot::channel();
     let dial = Dial { hello, to, from, offer };
     // A task of its own: a client that goes away in the middle leaves nothing behind.
@@ -166,7 +166,7 @@ async fn options(
     let mut answer = methods("POST, OPTIONS");
     put(&mut answer, HeaderName::from_static("accept-post"), SDP);
     if let Some(token) = bearer(&headers)? {
-        let (hello, line) = (asked.hello(Some(token)), line(&app, peer).await?);
+        let (hello, line) = (asked.hello(Some(token)), line(&app, peer, &headers).await?);
         let told = app.tasks.tracker.spawn(async move { session::ice_servers(line, &hello).await });
         match timeout(DONE_WITHIN, told).await {
             Ok(Ok(servers)) => link_servers(&mut answer, &servers?),
@@ -260,9 +260,9 @@ async fn tell(
 }
 
 /// A line for one call; it takes a place among the sockets.
-async fn line(app: &Arc<App>, peer: SocketAddr) -> Result<Line, Problem> {
+async fn line(app: &Arc<App>, peer: SocketAddr, headers: &HeaderMap) -> Result<Line, Problem> {
     let place = app.sockets.clone().try_acquire_owned().map_err(|_| Problem::busy("too many sockets"))?;
-    Line::open(app.next_socket(), peer, app.tasks.clone(), place).await
+    Line::open(app.next_socket(), app.source(peer, headers), app.tasks.clone(), place).await
 }
 
 fn bad(detail: &str) -> Problem {

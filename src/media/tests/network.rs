@@ -1,6 +1,7 @@
 //! Whom the bridge believes, and RTCP.
 
 use super::*;
+use crate::sdp::TransportName;
 
 #[test]
 fn a_stranger_is_neither_heard_nor_sent_to() {
@@ -167,7 +168,8 @@ fn a_dead_trunk_is_noticed_unless_it_is_held() {
     assert!(lab.reports.is_empty(), "one that never sent is another matter");
     converse(&mut lab, 10, |_| false);
     lab.run_to(240_000);
-    let lost = MediaReport::Lost { side: Side::B, loss: MediaLoss::RtpSilent };
+    let transport = TransportName::Rtp(trunk_of(&mut plan(Codec::Opus, Codec::Pcmu)).ssrc);
+    let lost = MediaReport::Lost { side: Side::B, transport, loss: MediaLoss::RtpSilent };
     assert_eq!(lab.reports.iter().filter(|r| **r == lost).count(), 1);
     // We hold (SendOnly), the phone holds (RecvOnly), or both.
     for direction in [Direction::SendOnly, Direction::RecvOnly, Direction::Inactive] {

@@ -246,8 +246,32 @@ fn guessing_is_slowed_by_user_and_by_source_and_counted() {
     assert_eq!(bench.register_from("203.0.113.9:9", "bob", "hidden", &[]).status, 200);
     assert!(bench.registrar.counters(bench.now).slowed > 0);
     // IPv6 by network.
-    assert_eq!(source_key("2001:db8::1".parse().unwrap()), source_key("2001:db8::ffff:1:2:3".parse().unwrap()));
-    assert_eq!(source_key("::ffff:192.0.2.1".parse().unwrap()), source_key("192.0.2.1".parse().unwrap()));
+    assert_eq!(source_of(flow("[2001:db8::1]:1")), source_of(flow("[2001:db8::ffff:1:2:3]:2")));
+    assert_eq!(source_of(flow("[::ffff:192.0.2.1]:1")), source_of(flow("192.0.2.1:2")));
+}
+
+/// A proxy on this machine ends the browsers' TLS: all come from its address, and a guesser must not slow the others.
+#[test]
+fn a_guesser_behind_the_proxy_of_all_browsers_slows_the_user_alone_whom_he_guesses() {
+    let mut bench = Bench::new(config());
+    let by = |port: u16| Flow { transport: Transport::Ws, ..flow(&format!("127.0.0.1:{port}")) };
+    let mut register = |port, user: &str, password: &str| {
+        let request = bench.request(Method::Register, user, &[HERE]);
+        let response = bench.registrar.handle(bench.now, &request, by(port));
+        match response.status {
+            401 => {
+                let again = with_credentials(request, &response, user, password);
+                bench.registrar.handle(bench.now, &again, by(port)).status
+            }
+            status => status,
+        }
+    };
+    assert_eq!(register(1, "alice", "secret"), 200);
+    let guesses: Vec<u16> = (0..40).map(|_| register(2, "alice", "guess")).collect();
+    assert_eq!(guesses.iter().position(|status| *status == 503), Some(6), "{guesses:?}");
+    assert_eq!(register(3, "bob", "hidden"), 200, "nobody else is slowed");
+    assert_eq!(register(4, "alice", "secret"), 503);
+    assert_eq!(register(1, "alice", "secret"), 200, "nor is her own browser");
 }
 
 /// Who shares the address of a registered phone (a NAT) is slowed all the same; the phone itself is not.

@@ -213,7 +213,9 @@ impl Switch {
         if flow.transport == Transport::Udp {
             return;
         }
-        self.phones.connection_closed(now.instant, flow);
+        if let Some(here) = self.phones.connection_closed(now.instant, flow) {
+            self.ua.move_sessions(flow, here);
+        }
         for at in self.keepers.ids() {
             let over = |present: &Registering| {
                 present.target.remote == flow.remote && present.target.transport == flow.transport

@@ -1,6 +1,7 @@
 //! The world around the switch.
 
 pub mod browser;
+pub mod media;
 pub mod model;
 pub mod peer;
 pub mod raw;
