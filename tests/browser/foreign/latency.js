@@ -25,6 +25,7 @@ export async function clickToSound(phone, target, bar) {
   const times = [];
   const steps = [];
   for (let n = 0; n < CALLS; n++) {
+    await phone.driver.evaluate(() => globalThis.foreign.prepare?.());
     await phone.do('clickAndCall', target);
     const { firstSound, timings } = await phone.sees((seen) => seen.firstSound > 0, 'to hear something');
     times.push(Math.round(firstSound));

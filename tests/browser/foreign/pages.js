@@ -31,14 +31,28 @@ export class Pages {
     const pages = new Pages();
     for (const [name, scripts] of Object.entries(SCRIPTS)) {
       pages.#files.set(`/bundle/${name}.js`, bundle(name));
-      const tags = scripts.map((path) => `<script src="${path}"></script>`).join('');
-      pages.#files.set(`/${name}.html`, `<!doctype html><meta charset="utf-8"><title>${name}</title><audio autoplay></audio>${tags}`);
+      pages.#show(name, scripts);
     }
     pages.#files.set('/sipml.js', readFileSync(require.resolve('sipml/SIPml-api.js'), 'utf8'));
     pages.server = http.createServer((request, response) => pages.#serve(request, response)).listen(0, '127.0.0.1');
     await once(pages.server, 'listening');
     pages.origin = `http://localhost:${pages.server.address().port}`;
     return pages;
+  }
+
+  /** A page of the test's own: `script` may import what npm has, and runs after the plain scripts `before`. */
+  put(name, script, before = []) {
+    const { outputFiles } = buildSync({
+      stdin: { contents: script, resolveDir: fileURLToPath(new URL('.', import.meta.url)) },
+      bundle: true, format: 'iife', write: false, define: { global: 'globalThis' }, logLevel: 'error',
+    });
+    this.#files.set(`/bundle/${name}.js`, outputFiles[0].text);
+    this.#show(name, [...before, `/bundle/${name}.js`]);
+  }
+
+  #show(name, scripts) {
+    const tags = scripts.map((path) => `<script src="${path}"></script>`).join('');
+    this.#files.set(`/${name}.html`, `<!doctype html><meta charset="utf-8"><title>${name}</title><audio autoplay></audio>${tags}`);
   }
 
   #serve(request, response) {

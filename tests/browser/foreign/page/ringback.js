@@ -16,6 +16,9 @@ phone.start = async ({ door, token, options }) => {
   register('registered');
 };
 
+/** What a page does when the pointer comes near its button. */
+phone.prepare = () => ours.warmUp();
+
 phone.call = async (target) => {
   const seen = newCall('out', target); // before the call itself, as its first events are wanted
   take(await ours.call(target), seen);
