@@ -96,6 +96,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("nix", &["net", "worker", "gateway", "main"]),
     ("opus", &["codec"]),
     ("opus_plc", &["codec"]),
+    ("prometheus_client", &["gateway"]),
     ("rustls_native_certs", &["net"]),
     ("sdp_types", &["sdp"]),
     ("socket2", &["net"]),

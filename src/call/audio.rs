@@ -25,6 +25,8 @@ pub(super) struct Audio {
     present: Option<Mos>,
     /// The last second.
     last: Option<CallQuality>,
+    /// When each side's first packet came, Unix milliseconds.
+    pub(super) first: [Option<u64>; 2],
 }
 
 /// Sums over the seconds of a call.
@@ -138,6 +140,13 @@ impl Audio {
 }
 
 impl Core {
+    /// A side's sound has begun.
+    pub(super) fn first_audio(&mut self, cx: &Context, from: Side) {
+        let [a, b] = &mut self.audio.first;
+        let first = if from == Side::A { a } else { b };
+        first.get_or_insert(cx.now.unix_ms);
+    }
+
     /// A second of the call, as it sounded.
     pub(super) fn quality(&mut self, cx: &mut Context, quality: &CallQuality) {
         let [a, b] = &mut self.audio.legs;

@@ -24,6 +24,18 @@ pub enum Origin {
     Network,
 }
 
+impl Origin {
+    /// Its name in records and labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Origin::Browser => "browser",
+            Origin::Trunk => "trunk",
+            Origin::Gateway => "gateway",
+            Origin::Network => "network",
+        }
+    }
+}
+
 /// Why a call ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {

@@ -11,8 +11,8 @@ use super::screening::Next as Then;
 use super::slots::Slots;
 use super::trunk_leg::TrunkLeg;
 use super::{
-    CallId, Cause, Cdr, Codecs, Context, Direction, Effect, LegRecord, LegSound, MediaRecord, Origin, Rights, SocketId,
-    Special, TrunkTried,
+    CallId, Cause, Cdr, Codecs, Context, Direction, Effect, LegRecord, LegSound, MediaRecord, Origin, Parties, Rights,
+    SocketId, Special, TrunkTried,
 };
 use crate::sdp::{
     Band, Hears, LegMedia, LegPlan, LegStats, MediaCommand, MediaPlan, MediaStats, RtpSlot, Side, TransportName,
@@ -444,6 +444,8 @@ impl Core {
         let last = self.media_plan(silent);
         let name = |leg: Option<&LegPlan>| leg.map(|leg| leg.media.send().codec.name().to_owned());
         self.record.codecs = Codecs { a: name(last.a.as_ref()), b: name(last.b.as_ref()) };
+        let kind = |side| self.party(side).map(Party::kind);
+        self.record.parties = Parties { a: kind(Side::A), b: kind(Side::B) };
         for side in [Side::A, Side::B] {
             let mut party = self.place(side).take();
             if let Some(party) = &mut party {
@@ -466,6 +468,11 @@ impl Core {
     pub(super) fn stopped(&mut self, stats: &MediaStats) {
         let mut media = MediaRecord { a: leg_record(&stats.a), b: leg_record(&stats.b) };
         self.audio.write(&mut media);
+        if let Some(answer) = self.record.answer {
+            let after = |heard: Option<u64>| Some(u32::try_from(heard?.saturating_sub(answer)).unwrap_or(u32::MAX));
+            let [a, b] = self.audio.first;
+            (media.a.first_audio_ms, media.b.first_audio_ms) = (after(a), after(b));
+        }
         self.record.media = Some(media);
     }
 
@@ -488,6 +495,9 @@ fn leg_record(leg: &LegStats) -> LegRecord {
         accelerated_ms: leg.accelerated_ms,
         stretched_ms: leg.stretched_ms,
         rejected: leg.rejected,
+        ice_ms: leg.ice_ms,
+        dtls_ms: leg.dtls_ms,
+        first_audio_ms: None,
         sound: LegSound::default(),
     }
 }

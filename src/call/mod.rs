@@ -61,7 +61,9 @@ pub use number::NumberFormat;
 pub use operate::{Act, Refusal};
 pub use params::Params;
 pub(crate) use probe::{Probe, ProbeRequest};
-pub use record::{Cdr, Codecs, LegRecord, LegSound, MediaRecord, NoAudioRecord, Score, TransferRecord, TrunkTried};
+pub use record::{
+    Cdr, Codecs, LegRecord, LegSound, MediaRecord, NoAudioRecord, Parties, Score, TransferRecord, TrunkTried,
+};
 pub(crate) use screening::foresee;
 pub use screening::{Foreseen, InboundRequest, Origination, OutboundRequest, PhoneRequest, Rights, Wish};
 pub use state::{Call, Event};
@@ -72,4 +74,4 @@ pub use types::{
     CallId, Direction, DtmfMethod, Lease, LeaseRefusal, Now, Redirects, Refer, ReferIn, Register, SocketId, Trunk,
     TrunkLimits,
 };
-pub use view::{CallView, LegView, Phase};
+pub use view::{CallView, LegKind, LegView, Phase};

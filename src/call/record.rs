@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::view::LegKind;
 use super::{CallId, Cause, Direction, Origin, Params};
 
 /// What is written down of a call, once, when it is over.
@@ -53,6 +54,9 @@ pub struct Cdr {
     /// When one party's sound did not reach the other, and why, in order; the first 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub no_audio: Vec<NoAudioRecord>,
+    /// What kinds of parties there were at the end.
+    #[serde(default)]
+    pub parties: Parties,
     /// Codecs in use at the end.
     pub codecs: Codecs,
     /// What the media path counted; absent where it never ran or did not report in time.
@@ -114,6 +118,17 @@ pub struct Codecs {
     pub b: Option<String>,
 }
 
+/// What kinds of parties a call had; absent where there was none (yet).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Parties {
+    /// Who called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub a: Option<LegKind>,
+    /// Who was called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub b: Option<LegKind>,
+}
+
 /// Statistics of both sides.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MediaRecord {
@@ -148,6 +163,15 @@ pub struct LegRecord {
     pub stretched_ms: u64,
     /// Packets refused: from a stranger, or not authentic.
     pub rejected: u64,
+    /// A browser's connectivity checks: from its description to the first that passed, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ice_ms: Option<u32>,
+    /// Its DTLS handshake: from there to its end, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dtls_ms: Option<u32>,
+    /// From the answer to the side's first packet of sound, milliseconds; 0 where sound came before (early media).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_audio_ms: Option<u32>,
     /// How the side sounded, and what it heard.
     #[serde(flatten)]
     pub sound: LegSound,
@@ -207,6 +231,7 @@ impl Cdr {
             text: String::new(),
             transfers: Vec::new(),
             no_audio: Vec::new(),
+            parties: Parties::default(),
             codecs: Codecs::default(),
             media: None,
         }

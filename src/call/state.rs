@@ -456,7 +456,11 @@ impl State {
                 }
                 self
             }
-            MediaReport::Digit { .. } | MediaReport::FirstRtp(_) => self,
+            MediaReport::FirstRtp(side) => {
+                core.first_audio(cx, side);
+                self
+            }
+            MediaReport::Digit { .. } => self,
             MediaReport::Quality(quality) if established => {
                 core.quality(cx, &quality);
                 self

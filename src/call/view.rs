@@ -1,7 +1,7 @@
 //! A call as an operator sees it while it lasts.
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::core::Core;
 use super::notice::End;
@@ -76,7 +76,7 @@ pub struct CallView {
 }
 
 /// What kind of a party it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LegKind {
     /// A browser.
@@ -227,13 +227,35 @@ impl Call {
     }
 }
 
+impl LegKind {
+    /// Its name in labels and records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LegKind::Browser => "browser",
+            LegKind::Phone => "phone",
+            LegKind::Trunk => "trunk",
+        }
+    }
+}
+
+impl Party {
+    /// What kind of a party it is.
+    pub(super) fn kind(&self) -> LegKind {
+        match self {
+            Party::Browser(_) => LegKind::Browser,
+            Party::Sip(leg) if leg.rights().is_some() => LegKind::Phone,
+            Party::Sip(_) => LegKind::Trunk,
+        }
+    }
+}
+
 impl Core {
     fn leg_view(&self, side: Side) -> Option<LegView> {
         let party = self.party(side)?;
-        let (kind, trunk) = match party {
-            Party::Browser(_) => (LegKind::Browser, None),
-            Party::Sip(leg) if leg.rights().is_some() => (LegKind::Phone, None),
-            Party::Sip(leg) => (LegKind::Trunk, leg.trunk()),
+        let kind = party.kind();
+        let trunk = match party {
+            Party::Sip(leg) if kind == LegKind::Trunk => leg.trunk(),
+            _ => None,
         };
         Some(LegView {
             kind,

@@ -12,6 +12,7 @@ use super::hooks::Hooks;
 use super::journal::Journal;
 use super::left::LeftCalls;
 use super::life::{Found, Reason, Teller};
+use super::metrics::{Calls, QueueUse, Snapshot};
 use super::pool::{MediaPool, Report};
 use super::sip::Sip;
 use super::start::{Settings, tls_clients};
@@ -40,6 +41,8 @@ pub(super) struct Driver {
     pub(super) sip: Sip,
     pub(super) sockets: HashMap<SocketId, mpsc::Sender<Frame>>,
     pub(super) cdr: CdrWriter,
+    /// What is counted of calls and events.
+    pub(super) metrics: Calls,
     pub(super) hooks: Hooks,
     pub(super) rng: StdRng,
     pub(super) tasks: Tasks,
@@ -175,6 +178,23 @@ impl Driver {
         self.teller.tell(now, Found { reasons, calls: stats.calls, established: stats.established, left });
     }
 
+    /// How everything stands, for [`super::metrics`].
+    fn snapshot(&self) -> Snapshot {
+        let queue =
+            |name, queue: &mpsc::Receiver<Event>| QueueUse { name, waiting: queue.len(), room: queue.max_capacity() };
+        let reports = QueueUse { name: "media", waiting: self.reports.len(), room: self.reports.max_capacity() };
+        let limits = self.switch.limits();
+        Snapshot {
+            status: self.switch.status(now()),
+            stats: self.switch.stats(),
+            most_calls: limits.calls,
+            most_sockets: limits.sockets,
+            pool: self.pool.usage(),
+            queues: vec![queue("sip", &self.queues.trunks), queue("browsers", &self.queues.browsers), reports],
+            hooks: self.events.hooks(),
+        }
+    }
+
     /// Takes a new configuration; gives what of it is for the next start. What is refused is refused whole.
     fn reload(&mut self, config: Config, cdr: CdrWriter) -> Result<Vec<&'static str>, String> {
         if self.phase != Phase::Serving {
@@ -244,6 +264,7 @@ impl Driver {
             // Gone meanwhile: whoever asked does not wait any more.
             Event::Status { answer } => drop(answer.send(self.switch.status(now()))),
             Event::Users { answer } => drop(answer.send(self.switch.users(now()))),
+            Event::Metrics { answer } => drop(answer.send(self.snapshot())),
             Event::Reload(offer) => {
                 if let Some((config, cdr, answer)) = offer.wanted() {
                     let _ = answer.send(self.reload(config, cdr)); // whoever asked does not wait any more
@@ -330,8 +351,14 @@ impl Driver {
                         let _ = answer.send(*reply); // whoever asked does not wait any more
                     }
                 }
-                Output::Event(notice) => self.events.publish(now().unix_ms, *notice),
-                Output::Cdr(cdr) => self.cdr.write(&cdr),
+                Output::Event(notice) => {
+                    self.metrics.event(&notice);
+                    self.events.publish(now().unix_ms, *notice);
+                }
+                Output::Cdr(cdr) => {
+                    self.metrics.ended(&cdr);
+                    self.cdr.write(&cdr);
+                }
                 Output::Idle => idle = true,
             }
         }

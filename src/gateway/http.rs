@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::life::Life;
 use super::proxies::Proxies;
+use super::metrics::Metrics;
 use super::{Tasks, accept_failed, whip, ws, ws_sip};
 use crate::net::tls::TlsServer;
 use crate::switch::SocketId;
@@ -43,6 +44,7 @@ pub(super) struct App {
     pub(super) whip: whip::Registry,
     next_socket: AtomicU64,
     life: watch::Receiver<Life>,
+    metrics: Metrics,
 }
 
 /// Who is let in and what is shown: a reload may change it.
@@ -73,8 +75,9 @@ impl App {
         door: watch::Receiver<Door>,
         sockets: Arc<Semaphore>,
         life: watch::Receiver<Life>,
+        metrics: Metrics,
     ) -> App {
-        App { tasks, door, sockets, whip: whip::Registry::default(), next_socket: AtomicU64::new(1), life }
+        App { tasks, door, sockets, whip: whip::Registry::default(), next_socket: AtomicU64::new(1), life, metrics }
     }
 
     /// Who has sent a request that came from `peer`, which may be a proxy.
@@ -181,6 +184,7 @@ pub(super) async fn serve(listener: TcpListener, tls: Option<watch::Receiver<Tls
         .route("/readyz", get(readyz))
         .route("/softphone.json", get(about))
         .route("/status", get(status))
+        .route("/metrics", get(metrics))
         .merge(whip::routes(&app))
         .fallback(get(page))
         .with_state(app);
@@ -307,6 +311,18 @@ async fn status(
         (true, Ok(Ok(status))) => ([(header::CACHE_CONTROL, "no-store")], Json(status)).into_response(),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "busy\n").into_response(),
     }
+}
+
+/// Numbers for Prometheus, for this machine alone; `[api]` has them for holders of a token.
+async fn metrics(
+    State(app): State<Arc<App>>,
+    Extension(ConnectInfo(peer)): Extension<ConnectInfo<SocketAddr>>,
+    headers: HeaderMap,
+) -> Response {
+    if !may_see_status(peer, &headers) {
+        return (StatusCode::NOT_FOUND, "not found\n").into_response();
+    }
+    app.metrics.respond(&app.tasks).await
 }
 
 /// A loopback peer that asks for a loopback name. What a proxy on this machine sends on comes from a loopback address too,

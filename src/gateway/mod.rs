@@ -17,6 +17,7 @@ mod journal;
 mod left;
 mod life;
 mod listeners;
+mod metrics;
 mod notify;
 mod pool;
 mod post;
@@ -59,6 +60,8 @@ enum Event {
     Status { answer: oneshot::Sender<crate::switch::Status> },
     /// The operator asks who is here.
     Users { answer: oneshot::Sender<Vec<crate::switch::UserView>> },
+    /// Somebody collects numbers.
+    Metrics { answer: oneshot::Sender<metrics::Snapshot> },
     /// Somebody controls calls from outside.
     Command { command: crate::switch::Command, answer: oneshot::Sender<crate::switch::Reply> },
     /// Work by this configuration from now on; the answer says what became of it.

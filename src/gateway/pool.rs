@@ -16,7 +16,7 @@ use crate::net::{self, PortPool};
 use crate::sdp::{MediaCommand, MediaReport, RtpSlot};
 use crate::switch::{CallId, Lease, LeaseRefusal};
 use crate::webrtc::Identity;
-use crate::worker::{Pairs, WorkerConfig, WorkerHandle};
+use crate::worker::{Lateness, Pairs, WorkerConfig, WorkerCounters, WorkerHandle};
 
 /// Reports that may wait for the driver. A call makes a handful in its life, and one a second of how it sounds; a full queue
 /// is counted and logged.
@@ -40,6 +40,31 @@ pub(super) struct MediaPool {
     max_calls: usize,
     /// Browsers of this machine alone are served.
     local_only: bool,
+    /// Reports that found the queue full.
+    lost: Arc<AtomicU64>,
+}
+
+/// How much of it is in use.
+#[derive(Debug)]
+pub(super) struct PoolUse {
+    pub(super) workers: Vec<WorkerUse>,
+    /// Pairs of ports in use.
+    pub(super) ports_leased: usize,
+    /// Pairs that were in use a moment ago, and rest.
+    pub(super) ports_resting: usize,
+    pub(super) ports_free: usize,
+    pub(super) lost_reports: u64,
+}
+
+/// How a media thread does.
+#[derive(Debug)]
+pub(super) struct WorkerUse {
+    pub(super) running: bool,
+    pub(super) calls: usize,
+    /// Commands that wait for it.
+    pub(super) waiting: usize,
+    pub(super) counters: WorkerCounters,
+    pub(super) lateness: Lateness,
 }
 
 struct LeasedMedia {
@@ -104,6 +129,7 @@ impl MediaPool {
             rtp_address: media.rtp_address,
             max_calls,
             local_only,
+            lost,
         };
         Ok((pool, queue))
     }
@@ -119,6 +145,24 @@ impl MediaPool {
     /// Whether any media thread runs.
     pub(super) fn runs(&self) -> bool {
         self.workers.iter().any(WorkerHandle::is_running)
+    }
+
+    /// How much of it is in use.
+    pub(super) fn usage(&self) -> PoolUse {
+        let usage = |worker: &WorkerHandle| WorkerUse {
+            running: worker.is_running(),
+            calls: worker.calls(),
+            waiting: worker.waiting(),
+            counters: worker.counters(),
+            lateness: worker.lateness(),
+        };
+        PoolUse {
+            workers: self.workers.iter().map(usage).collect(),
+            ports_leased: self.ports.leased(),
+            ports_resting: self.ports.resting(),
+            ports_free: self.ports.free(),
+            lost_reports: self.lost.load(Ordering::Relaxed),
+        }
     }
 
     /// The UDP addresses that browsers reach, one a worker.
@@ -326,6 +370,7 @@ mod tests {
             rtp_address: Ipv4Addr::LOCALHOST.into(),
             max_calls: 4,
             local_only: false,
+            lost: Arc::default(),
         }
     }
 

@@ -22,6 +22,7 @@ use super::journal::Journal;
 use super::left::LeftCalls;
 use super::life::{Life, Teller};
 use super::listeners::{Listeners, bind_error, warn_of_tls};
+use super::metrics::Metrics;
 use super::notify::Notifier;
 use super::pool::MediaPool;
 use super::proxies::Proxies;
@@ -132,12 +133,13 @@ impl Gateway {
         let teller = Teller::new(now, life, notifier.clone());
         let https = config.http.tls.clone().map(|tls| Arc::new(watch::Sender::new(tls)));
         let (settings, door) = Settings::new(&config, &listeners, https.clone());
-        let app = App::new(tasks.clone(), door, settings.sockets.clone(), watched);
         let (reload, reloads) = mpsc::channel(reload::QUEUE);
         let boot = driver::now().unix_ms;
+        let (metrics, counted) = Metrics::new(boot);
+        let app = App::new(tasks.clone(), door, settings.sockets.clone(), watched, metrics.clone());
         let events = Events::new(boot, &config.webhooks, config.spool.clone(), tasks.clone());
         let tokens = settings.api_tokens.subscribe();
-        let api = api.map(|listener| (listener, Api::new(tasks.clone(), tokens, events.stream())));
+        let api = api.map(|listener| (listener, Api::new(tasks.clone(), tokens, events.stream(), metrics)));
         let sip = sip(&config, &listeners, &tasks, &mut seeds);
         let advertise = listeners.advertised(&config)?;
         let switch = Switch::new(switch_config(config, advertise, trunks, &identity, &mut seeds));
@@ -150,6 +152,7 @@ impl Gateway {
             sip,
             sockets,
             cdr,
+            metrics: counted,
             hooks: Hooks::new(tasks.clone()),
             rng: seeds,
             tasks: tasks.clone(),

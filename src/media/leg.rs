@@ -20,7 +20,7 @@ use crate::codec::CodecError;
 use crate::rtp::packet::{RtpError, RtpPacket};
 use crate::rtp::rtcp::{Compound, ReportBlock, RtcpItem, SenderInfo};
 use crate::sdp::{BrowserMedia, Direction, LegStats, Presses, RtpMedia, RtpSlot};
-use crate::webrtc::Transport;
+use crate::webrtc::{Transport, TransportTimes};
 
 /// The length of a frame in time.
 pub(super) const FRAME_TIME: Duration = Duration::from_millis(FRAME_MS as u64);
@@ -472,7 +472,8 @@ impl Leg {
 
     /// The leg's counters.
     pub fn stats(&self) -> LegStats {
-        let sound = self.inbound.sound();
+        let (sound, times) = (self.inbound.sound(), self.times());
+        let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         LegStats {
             packets_in: self.inbound.packets,
             bytes_in: self.inbound.bytes,
@@ -484,6 +485,16 @@ impl Leg {
             accelerated_ms: sound.accelerated_ms,
             stretched_ms: sound.stretched_ms,
             rejected: self.inbound.refused.total() + self.srtp_refused(),
+            ice_ms: times.ice.map(millis),
+            dtls_ms: times.dtls.map(millis),
+        }
+    }
+
+    /// How long the set-up of a browser's transport took.
+    fn times(&self) -> TransportTimes {
+        match &self.wire {
+            Wire::Browser(transport) => transport.times(),
+            _ => TransportTimes::default(),
         }
     }
 }

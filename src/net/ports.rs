@@ -96,6 +96,11 @@ impl PortPool {
         self.free.len()
     }
 
+    /// Pairs that rest.
+    pub fn resting(&self) -> usize {
+        self.resting.len()
+    }
+
     /// Pairs leased now.
     pub fn leased(&self) -> usize {
         self.leased.len()

@@ -698,10 +698,15 @@ pub struct LegStats {
     pub stretched_ms: u64,
     /// Packets refused: from a source not latched, or not authentic.
     pub rejected: u64,
+    /// Milliseconds from a browser's description to its first connectivity check that passed.
+    pub ice_ms: Option<u32>,
+    /// Milliseconds from there to the end of the DTLS handshake.
+    pub dtls_ms: Option<u32>,
 }
 
 impl LegStats {
-    /// These counters and those of the leg that took the place of theirs; the jitter is the later leg's.
+    /// These counters and those of the leg that took the place of theirs; the jitter is the later leg's, the times of the
+    /// set-up are the first one's.
     pub fn and(self, later: LegStats) -> LegStats {
         LegStats {
             packets_in: self.packets_in + later.packets_in,
@@ -714,6 +719,8 @@ impl LegStats {
             accelerated_ms: self.accelerated_ms + later.accelerated_ms,
             stretched_ms: self.stretched_ms + later.stretched_ms,
             rejected: self.rejected + later.rejected,
+            ice_ms: self.ice_ms.or(later.ice_ms),
+            dtls_ms: self.dtls_ms.or(later.dtls_ms),
         }
     }
 }

@@ -280,6 +280,11 @@ impl Switch {
         }
     }
 
+    /// The limits that hold now.
+    pub fn limits(&self) -> &SwitchLimits {
+        &self.limits
+    }
+
     /// The STUN and TURN servers that a session of `user` is told of.
     fn ice_servers(&self, user: &str, now: Now) -> Vec<IceServer> {
         self.turn.as_ref().map(|turn| turn.ice_servers(user, now.unix_ms / 1000)).unwrap_or_default()

@@ -24,4 +24,6 @@ mod tests;
 
 pub use dtls::{Identity, IdentityError};
 pub use packet::{PacketKind, classify, stun_username};
-pub use transport::{Received, Transport, TransportError, TransportEvent, TransportFailure, TransportStats};
+pub use transport::{
+    Received, Transport, TransportError, TransportEvent, TransportFailure, TransportStats, TransportTimes,
+};

@@ -95,6 +95,15 @@ impl TransportStats {
     }
 }
 
+/// How long the parts of the set-up took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TransportTimes {
+    /// From the making of the transport to the first check that passed.
+    pub ice: Option<Duration>,
+    /// From there to the end of the handshake.
+    pub dtls: Option<Duration>,
+}
+
 enum State {
     Connecting,
     Connected,
@@ -116,6 +125,9 @@ pub struct Transport {
     keys: Option<Box<Keys>>,
     state: State,
     created: Instant,
+    /// The time of the last step.
+    now: Instant,
+    times: TransportTimes,
     replies: VecDeque<(Response, SocketAddr)>,
     events: ArrayVec<TransportEvent, 2>,
     stats: TransportStats,
@@ -135,6 +147,8 @@ impl Transport {
             keys: None,
             state: State::Connecting,
             created: now,
+            now,
+            times: TransportTimes::default(),
             replies: VecDeque::with_capacity(MAX_REPLIES),
             events: ArrayVec::new(),
             stats: TransportStats::default(),
@@ -143,6 +157,7 @@ impl Transport {
 
     /// Takes one datagram of this browser. Media is authenticated and decrypted in place.
     pub fn handle_datagram(&mut self, now: Instant, source: SocketAddr, packet: &mut [u8]) -> Received {
+        self.now = now;
         if matches!(self.state, State::Failed) {
             return Received::Nothing;
         }
@@ -166,6 +181,8 @@ impl Transport {
         let checked = self.ice.handle(now, source, packet);
         if !checked.valid {
             self.stats.stun_refused += 1;
+        } else if self.times.ice.is_none() {
+            self.times.ice = Some(now.saturating_duration_since(self.created));
         }
         if checked.valid && matches!(self.state, State::Lapsed { .. }) {
             self.state = State::Connected;
@@ -245,6 +262,7 @@ impl Transport {
 
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
         if matches!(self.state, State::Failed) {
             return;
         }
@@ -317,6 +335,8 @@ impl Transport {
                 DtlsOutput::Connected(keys) => {
                     self.keys = Some(keys);
                     self.state = State::Connected;
+                    let checked = self.created + self.times.ice.unwrap_or_default();
+                    self.times.dtls.get_or_insert(self.now.saturating_duration_since(checked));
                     self.tell(TransportEvent::Connected);
                 }
             }
@@ -407,5 +427,10 @@ impl Transport {
     /// What was refused so far.
     pub fn stats(&self) -> TransportStats {
         self.stats
+    }
+
+    /// How long the set-up took, as far as it is.
+    pub fn times(&self) -> TransportTimes {
+        self.times
     }
 }

@@ -328,7 +328,9 @@ impl<B: Step> Engine<B> {
         {
             budget -= 1;
             let Some(call) = self.calls.get_mut(entry.1) else { continue };
+            let wanted = call.deadline.wanted();
             if self.timers.is_due(entry, &mut call.deadline, now) {
+                self.out.shared.late.add(wanted.map_or(Duration::ZERO, |wanted| now.saturating_duration_since(wanted)));
                 self.step(entry.1, |bridge| bridge.handle_timeout(now));
             }
         }

@@ -10,6 +10,7 @@
 //! Each worker has a browser port of its own: the candidate in our description picks the thread.
 
 mod engine;
+mod lateness;
 mod routes;
 mod step;
 mod timers;
@@ -32,6 +33,7 @@ use crate::media::{Bridge, Means};
 use crate::net::{self, RtpPair};
 use crate::sdp::{MediaCommand, MediaPlan, MediaReport, RtpSlot};
 use engine::{Command, Engine};
+pub use lateness::Lateness;
 use step::Step;
 
 /// How a worker is set up.
@@ -98,6 +100,7 @@ struct Shared {
     unroutable: AtomicU64,
     unsent: AtomicU64,
     panics: AtomicU64,
+    late: lateness::Counts,
 }
 
 /// A running worker. It ends by [`stop`](Self::stop) alone: dropping the handle leaves it running.
@@ -255,6 +258,16 @@ impl WorkerHandle {
             unsent: self.shared.unsent.load(Ordering::Relaxed),
             panics: self.shared.panics.load(Ordering::Relaxed),
         }
+    }
+
+    /// How late the timers of its calls were served.
+    pub fn lateness(&self) -> Lateness {
+        self.shared.late.read()
+    }
+
+    /// Commands that wait.
+    pub fn waiting(&self) -> usize {
+        self.shared.waiting.load(Ordering::Relaxed)
     }
 
     /// Ends all calls, each with its [`MediaReport::Stopped`], and the thread; waits for it.

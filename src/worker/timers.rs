@@ -14,6 +14,13 @@ pub(super) struct Deadline {
     armed: Option<Instant>,
 }
 
+impl Deadline {
+    /// When the call wants to be called.
+    pub fn wanted(&self) -> Option<Instant> {
+        self.wanted
+    }
+}
+
 /// The heap of all calls of a worker, by their slots.
 #[derive(Debug)]
 pub(super) struct Timers(BinaryHeap<Reverse<(Instant, usize)>>);

@@ -7,6 +7,7 @@ mod cli;
 mod https;
 mod killed;
 mod operator;
+mod metrics;
 mod plans;
 mod reload;
 mod rest;

@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::events::Stream;
+use super::metrics::Metrics;
 use super::{Event, Tasks, http};
 use crate::config::ApiToken;
 use crate::switch::{Command, Reply, Status};
@@ -40,11 +41,12 @@ pub(super) struct Api {
     tokens: watch::Receiver<Vec<ApiToken>>,
     events: Stream,
     streams: Arc<Semaphore>,
+    metrics: Metrics,
 }
 
 impl Api {
-    pub(super) fn new(tasks: Tasks, tokens: watch::Receiver<Vec<ApiToken>>, events: Stream) -> Api {
-        Api { tasks, tokens, events, streams: Arc::new(Semaphore::new(STREAMS)) }
+    pub(super) fn new(tasks: Tasks, tokens: watch::Receiver<Vec<ApiToken>>, events: Stream, metrics: Metrics) -> Api {
+        Api { tasks, tokens, events, streams: Arc::new(Semaphore::new(STREAMS)), metrics }
     }
 
     /// What a command comes to; `Err`: the gateway ends, or is too busy to say.
@@ -78,6 +80,7 @@ pub(super) async fn serve(listener: TcpListener, api: Api) {
         .route("/v1/calls/{call}/transfer", post(routes::transfer))
         .route("/v1/status", get(routes::status))
         .route("/v1/events", get(stream::events))
+        .route("/metrics", get(routes::metrics))
         .route_layer(middleware::from_fn_with_state(api.clone(), admitted))
         .route("/v1/openapi.json", get(routes::document))
         .fallback(routes::nothing)

@@ -83,6 +83,11 @@ pub(super) async fn status(State(api): Shared) -> Result<Json<Status>, Problem> 
     api.status().await.map(Json)
 }
 
+/// Numbers for Prometheus.
+pub(super) async fn metrics(State(api): Shared) -> Response {
+    api.metrics.respond(&api.tasks).await
+}
+
 /// The description of all this is no secret.
 pub(super) async fn document() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], openapi::document()).into_response()

@@ -8,6 +8,7 @@ mod webhook;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use schemars::JsonSchema;
@@ -17,8 +18,11 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Tasks;
+use super::metrics::HookUse;
+use super::post::server;
 use crate::config::{Webhook, wants};
 use crate::switch::Notice;
+use webhook::Seen;
 
 /// Events that a stream may come back to.
 const REMEMBERED: usize = 4096;
@@ -112,6 +116,7 @@ struct Hook {
     stop: CancellationToken,
     /// Events that found the queue full.
     lost: u64,
+    seen: Arc<webhook::Seen>,
 }
 
 impl Events {
@@ -145,9 +150,10 @@ impl Events {
                     let (events, queue) = mpsc::channel(HOOK_QUEUE);
                     let (config, watched) = watch::channel(new.clone());
                     let stop = self.tasks.stop.child_token();
-                    let hook = webhook::serve(watched, queue, self.spool.clone(), stop.clone());
+                    let seen = Arc::new(webhook::Seen::default());
+                    let hook = webhook::serve(watched, queue, self.spool.clone(), stop.clone(), seen.clone());
                     self.tasks.tracker.spawn(hook);
-                    self.hooks.insert(new.url.clone(), Hook { events, config, stop, lost: 0 });
+                    self.hooks.insert(new.url.clone(), Hook { events, config, stop, lost: 0, seen });
                 }
             }
         }
@@ -174,6 +180,21 @@ impl Events {
                 }
             }
         }
+    }
+
+    /// What waits for the web hooks.
+    pub(super) fn hooks(&self) -> Vec<HookUse> {
+        let usage = |(url, hook): (&String, &Hook)| {
+            let queued = hook.events.max_capacity().saturating_sub(hook.events.capacity());
+            let Seen { waiting, lost, given_up } = hook.seen.as_ref();
+            HookUse {
+                server: server(url),
+                waiting: queued.saturating_add(waiting.load(Ordering::Relaxed)),
+                lost: hook.lost.saturating_add(lost.load(Ordering::Relaxed)),
+                given_up: given_up.load(Ordering::Relaxed),
+            }
+        };
+        self.hooks.iter().map(usage).collect()
     }
 
     /// No more events: the hooks' tasks note what waits, and end.

@@ -199,6 +199,11 @@ impl Spool {
         }
     }
 
+    /// Events that wait.
+    pub(super) fn len(&self) -> usize {
+        self.events
+    }
+
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.events == 0

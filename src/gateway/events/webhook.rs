@@ -4,6 +4,7 @@
 //! of 2xx takes it; 400, 410, 413 and 422 refuse it for good; everything else is tried again, later and later.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -58,14 +59,26 @@ enum Outcome {
     TooOld,
 }
 
+/// What others see of a hook.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Events in its spool.
+    pub(super) waiting: AtomicUsize,
+    /// Events that found no room there.
+    pub(super) lost: AtomicU64,
+    /// Events that were refused, or grew too old.
+    pub(super) given_up: AtomicU64,
+}
+
 /// Serves a hook until the end of its queue.
 pub(super) async fn serve(
     config: watch::Receiver<Webhook>,
     queue: mpsc::Receiver<Arc<Happened>>,
     root: Option<PathBuf>,
     stop: CancellationToken,
+    seen: Arc<Seen>,
 ) {
-    serve_at(config, queue, root, stop, Pace::default()).await;
+    serve_at(config, queue, root, stop, Pace::default(), seen).await;
 }
 
 async fn serve_at(
@@ -74,6 +87,7 @@ async fn serve_at(
     root: Option<PathBuf>,
     stop: CancellationToken,
     pace: Pace,
+    seen: Arc<Seen>,
 ) {
     let url = config.borrow().url.clone();
     let mut spool = Spool::open(root.as_deref(), &url, Room::default()).await;
@@ -89,6 +103,8 @@ async fn serve_at(
                 under_way.push(Box::pin(async move { (lane, deliver(&config, &json, &tls, pace).await) }));
             }
         }
+        seen.waiting.store(spool.len(), Ordering::Relaxed);
+        seen.lost.store(spool.lost, Ordering::Relaxed);
         if !open && spool.is_empty() {
             break;
         }
@@ -99,6 +115,7 @@ async fn serve_at(
             },
             Some((lane, outcome)) = under_way.next() => {
                 if outcome != Outcome::Taken {
+                    seen.given_up.fetch_add(1, Ordering::Relaxed);
                     tracing::error!(server = server(&url), ?outcome, "an event is not sent");
                 }
                 spool.done(lane).await;
@@ -277,7 +294,7 @@ mod tests {
         for number in 1..=3 {
             events.send(event(number, "one")).await.unwrap();
         }
-        let served = serve_at(config.subscribe(), queue, None, stop.clone(), PACE);
+        let served = serve_at(config.subscribe(), queue, None, stop.clone(), PACE, Arc::default());
         let tested = async {
             let mut taken = Vec::new();
             for status in ["500 No", "429 Later", "204 Good", "200 Good", "503 No", "201 Good"] {
@@ -306,7 +323,7 @@ mod tests {
         let config = hook(listener.local_addr().unwrap());
         let (events, queue) = mpsc::channel(16);
         events.send(event(1, "one")).await.unwrap();
-        let served = serve_at(config.subscribe(), queue, None, CancellationToken::new(), PACE);
+        let served = serve_at(config.subscribe(), queue, None, CancellationToken::new(), PACE, Arc::default());
         let tested = async {
             answer(&listener, "422 No").await;
             events.send(event(2, "one")).await.unwrap();
@@ -333,11 +350,11 @@ mod tests {
         let stop = CancellationToken::new();
         stop.cancel();
         drop(events);
-        serve_at(config.subscribe(), queue, spool.clone(), stop, PACE).await;
+        serve_at(config.subscribe(), queue, spool.clone(), stop, PACE, Arc::default()).await;
 
         let listener = TcpListener::bind(address).await.unwrap();
         let (events, queue) = mpsc::channel(16);
-        let served = serve_at(config.subscribe(), queue, spool, CancellationToken::new(), PACE);
+        let served = serve_at(config.subscribe(), queue, spool, CancellationToken::new(), PACE, Arc::default());
         let tested = async {
             for number in 1..=3 {
                 let (_, body) = answer(&listener, "200 Good").await;

@@ -65,6 +65,7 @@ impl Side {
                 Event::SocketOpened { .. }
                 | Event::Status { .. }
                 | Event::Users { .. }
+                | Event::Metrics { .. }
                 | Event::Command { .. }
                 | Event::Reload(_)
                 | Event::Drain { .. } => {

@@ -1,0 +1,259 @@
+//! How everything stands at a scrape.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::PREFIX;
+use crate::gateway::pool::PoolUse;
+use crate::switch::{RegistrationStatus, Status, SwitchStats};
+use crate::worker::Lateness;
+
+/// What the driver gives at a scrape.
+#[derive(Debug)]
+pub(in crate::gateway) struct Snapshot {
+    /// Calls, trunks, registrations, sound.
+    pub(in crate::gateway) status: Status,
+    /// Tables' sizes.
+    pub(in crate::gateway) stats: SwitchStats,
+    /// Calls that are taken at most.
+    pub(in crate::gateway) most_calls: usize,
+    /// Sockets that are taken at most.
+    pub(in crate::gateway) most_sockets: usize,
+    /// Media threads and ports.
+    pub(in crate::gateway) pool: PoolUse,
+    /// Of the driver.
+    pub(in crate::gateway) queues: Vec<QueueUse>,
+    /// Of the web hooks.
+    pub(in crate::gateway) hooks: Vec<HookUse>,
+}
+
+/// How full a queue is.
+#[derive(Debug)]
+pub(in crate::gateway) struct QueueUse {
+    pub(in crate::gateway) name: &'static str,
+    pub(in crate::gateway) waiting: usize,
+    pub(in crate::gateway) room: usize,
+}
+
+/// What waits for a web hook.
+#[derive(Debug)]
+pub(in crate::gateway) struct HookUse {
+    /// Scheme and host of its URL: the rest may be a secret.
+    pub(in crate::gateway) server: String,
+    pub(in crate::gateway) waiting: usize,
+    /// Events that found no room.
+    pub(in crate::gateway) lost: u64,
+    /// Events that it refused, or did not take in time.
+    pub(in crate::gateway) given_up: u64,
+}
+
+impl Snapshot {
+    /// As metrics.
+    pub(super) fn registry(&self) -> Registry {
+        let mut registry = Registry::with_prefix(PREFIX);
+        let mut show = Show(&mut registry);
+        self.gateway(&mut show);
+        self.sound(&mut show);
+        self.trunks(&mut show);
+        self.registrar(&mut show);
+        self.workers(&mut show);
+        self.queues(&mut show);
+        registry
+    }
+
+    fn gateway(&self, show: &mut Show) {
+        let (status, stats) = (&self.status, &self.stats);
+        show.0.register("build", "The program", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+        show.gauge("draining", "1: new calls are refused", flag(status.draining));
+        show.gauge("calls", "Calls, those that ring and those that release among them", count(status.calls));
+        show.gauge("calls_limit", "Calls that are taken at most", count(self.most_calls));
+        show.gauge("calls_established", "Calls in which the parties talk", count(status.established));
+        show.gauge(
+            "sessions",
+            "Sessions of browsers, those that wait for their return among them",
+            count(stats.sockets),
+        );
+        show.gauge(
+            "sessions_waiting",
+            "Sessions whose socket is lost and that wait for its return",
+            count(stats.waiting),
+        );
+        show.gauge("sessions_limit", "Sessions that are taken at most", count(self.most_sockets));
+        show.gauge("users", "Users with a session", count(stats.users));
+        show.gauge("sip_dialogs", "SIP sessions of the user agent", count(stats.sip_sessions));
+        show.gauge("sip_transactions", "SIP transactions of the user agent", count(stats.sip_transactions));
+        show.counter("sip_dropped", "SIP messages of strangers dropped", status.dropped_sip);
+    }
+
+    fn sound(&self, show: &mut Show) {
+        let sound = &self.status.sound;
+        show.gauge("sound_measured_calls", "Calls of which it is known how they sound", count(sound.measured));
+        show.gauge(
+            "sound_silent_calls",
+            "Calls in which a direction has no sound by a fault",
+            count(sound.without_audio),
+        );
+        let scores = [("mean", sound.mos_mean), ("worst", sound.mos_worst)];
+        let known = scores.into_iter().filter_map(|(of, score)| Some((of.to_owned(), f64::from(score?))));
+        show.gauges("sound_mos", "Score of the calls now, each by its worse direction (ITU-T G.107)", "of", known);
+    }
+
+    fn trunks(&self, show: &mut Show) {
+        let trunks = &self.status.trunks;
+        let each = |value: fn(&crate::switch::TrunkStatus) -> f64| {
+            trunks.iter().map(move |trunk| (trunk.state.name.clone(), value(trunk)))
+        };
+        show.gauges(
+            "trunk_up",
+            "1: the trunk has an address and answers",
+            "trunk",
+            each(|trunk| flag(trunk.state.up && !trunk.state.targets.is_empty())),
+        );
+        show.gauges("trunk_calls", "Calls now, both directions", "trunk", each(|trunk| f64::from(trunk.state.calls)));
+        show.gauges("trunk_targets", "Its addresses", "trunk", each(|trunk| count(trunk.state.targets.len())));
+        show.gauges(
+            "trunk_targets_up",
+            "Its addresses that answer, and where calls have not failed",
+            "trunk",
+            each(|trunk| count(trunk.state.targets.iter().filter(|target| target.up && !target.failed).count())),
+        );
+        let refused = trunks.iter().map(|trunk| (trunk.state.name.clone(), trunk.state.refused));
+        show.counters("trunk_refused", "Calls refused for its limits", "trunk", refused);
+        let registered = trunks.iter().filter_map(|trunk| {
+            let stands = matches!(trunk.registration?, RegistrationStatus::Registered { .. });
+            Some((trunk.state.name.clone(), flag(stands)))
+        });
+        show.gauges(
+            "trunk_registered",
+            "1: our registration with it stands; absent where there is to be none",
+            "trunk",
+            registered,
+        );
+    }
+
+    fn registrar(&self, show: &mut Show) {
+        let Some(registrar) = &self.status.registrar else { return };
+        show.gauge("registrar_users", "Users with a phone", count(registrar.users));
+        show.gauge("registrar_phones", "Phones", count(registrar.bindings));
+        show.gauge(
+            "registrar_throttled",
+            "Addresses and users that are refused for guessing",
+            count(registrar.throttled),
+        );
+        let requests = [
+            ("challenged", registrar.challenged),
+            ("authenticated", registrar.authenticated),
+            ("failed", registrar.failed),
+            ("slowed", registrar.slowed),
+        ];
+        let requests = requests.into_iter().map(|(result, count)| (result.to_owned(), count));
+        show.counters("registrar_requests", "Requests of phones, by what came of them", "result", requests);
+    }
+
+    fn workers(&self, show: &mut Show) {
+        let PoolUse { workers, ports_leased, ports_resting, ports_free, lost_reports } = &self.pool;
+        let ports = [("leased", *ports_leased), ("resting", *ports_resting), ("free", *ports_free)];
+        let ports = ports.into_iter().map(|(state, pairs)| (state.to_owned(), count(pairs)));
+        show.gauges("rtp_ports", "Pairs of RTP ports", "state", ports);
+        show.counter("media_reports_lost", "Reports of media threads that found the queue full", *lost_reports);
+        let each = |value: fn(&crate::gateway::pool::WorkerUse) -> f64| {
+            workers.iter().enumerate().map(move |(at, worker)| (at.to_string(), value(worker)))
+        };
+        show.gauges("worker_running", "1: the media thread runs", "worker", each(|worker| flag(worker.running)));
+        show.gauges("worker_calls", "Calls of a media thread", "worker", each(|worker| count(worker.calls)));
+        show.gauges("worker_commands", "Commands that wait for it", "worker", each(|worker| count(worker.waiting)));
+        let counters: [(&str, &str, fn(&crate::worker::WorkerCounters) -> u64); 3] = [
+            ("worker_unroutable", "Datagrams of no call", |counters| counters.unroutable),
+            ("worker_unsent", "Datagrams that the system did not take", |counters| counters.unsent),
+            ("worker_panics", "Calls ended by a fault of ours", |counters| counters.panics),
+        ];
+        for (name, help, value) in counters {
+            let rows = workers.iter().enumerate().map(|(at, worker)| (at.to_string(), value(&worker.counters)));
+            show.counters(name, help, "worker", rows);
+        }
+        let late = Late(workers.iter().map(|worker| worker.lateness).collect());
+        show.0.register_with_unit("worker_lateness", "How late timers of calls' media are served", Unit::Seconds, late);
+    }
+
+    fn queues(&self, show: &mut Show) {
+        let queues = || self.queues.iter();
+        let waiting = queues().map(|queue| (queue.name.to_owned(), count(queue.waiting)));
+        show.gauges("queue_waiting", "What waits in a queue of the driver", "queue", waiting);
+        let room = queues().map(|queue| (queue.name.to_owned(), count(queue.room)));
+        show.gauges("queue_limit", "What may wait there", "queue", room);
+        let hooks = || self.hooks.iter();
+        let waiting = hooks().map(|hook| (hook.server.clone(), count(hook.waiting)));
+        show.gauges("webhook_waiting", "Events that wait for a web hook", "server", waiting);
+        let lost = hooks().map(|hook| (hook.server.clone(), hook.lost));
+        show.counters("webhook_lost", "Events for a web hook that found no room", "server", lost);
+        let given_up = hooks().map(|hook| (hook.server.clone(), hook.given_up));
+        show.counters("webhook_given_up", "Events that a web hook refused or did not take in time", "server", given_up);
+    }
+}
+
+/// Puts values into a registry that is read once.
+struct Show<'a>(&'a mut Registry);
+
+impl Show<'_> {
+    fn gauge(&mut self, name: &str, help: &str, value: f64) {
+        self.0.register(name, help, ConstGauge::new(value));
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.0.register(name, help, ConstCounter::new(value));
+    }
+
+    /// One of each value of the label; what has the same is added up.
+    fn gauges(&mut self, name: &str, help: &str, label: &'static str, rows: impl Iterator<Item = (String, f64)>) {
+        let family = Family::<[(&str, String); 1], Gauge<f64, AtomicU64>>::default();
+        for (value, number) in rows {
+            family.get_or_create(&[(label, value)]).inc_by(number);
+        }
+        self.0.register(name, help, family);
+    }
+
+    /// The same of counters.
+    fn counters(&mut self, name: &str, help: &str, label: &'static str, rows: impl Iterator<Item = (String, u64)>) {
+        let family = Family::<[(&str, String); 1], Counter>::default();
+        for (value, number) in rows {
+            family.get_or_create(&[(label, value)]).inc_by(number);
+        }
+        self.0.register(name, help, family);
+    }
+}
+
+/// The lateness of each worker, a histogram that is counted elsewhere.
+#[derive(Debug)]
+struct Late(Vec<Lateness>);
+
+impl EncodeMetric for Late {
+    fn encode(&self, mut encoder: MetricEncoder) -> Result<(), std::fmt::Error> {
+        for (worker, late) in self.0.iter().enumerate() {
+            let bounds = Lateness::BOUNDS.iter().map(std::time::Duration::as_secs_f64).chain([f64::INFINITY]);
+            let buckets: Vec<(f64, u64)> = bounds.zip(late.counts).collect();
+            let labels = [("worker", worker.to_string())];
+            let sum = late.sum.as_secs_f64();
+            encoder.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, late.count(), &buckets, None)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+fn count(number: usize) -> f64 {
+    number as f64
+}
+
+fn flag(on: bool) -> f64 {
+    f64::from(u8::from(on))
+}
