@@ -22,8 +22,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::life::Life;
-use super::proxies::Proxies;
 use super::metrics::Metrics;
+use super::proxies::Proxies;
 use super::{Tasks, accept_failed, whip, ws, ws_sip};
 use crate::net::tls::TlsServer;
 use crate::switch::SocketId;

@@ -119,6 +119,18 @@ pub enum NoAudio {
 }
 
 impl NoAudio {
+    /// All of them, in the order in which they are looked for.
+    pub const ALL: [NoAudio; 8] = [
+        NoAudio::NoIce,
+        NoAudio::NoDtls,
+        NoAudio::NoRtp,
+        NoAudio::WrongPayloadType,
+        NoAudio::Stranger,
+        NoAudio::NotAuthentic,
+        NoAudio::Silent,
+        NoAudio::Held,
+    ];
+
     /// The name, as in logs, call records and the browser protocol.
     pub fn as_str(self) -> &'static str {
         match self {

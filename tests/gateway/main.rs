@@ -6,8 +6,8 @@
 mod cli;
 mod https;
 mod killed;
-mod operator;
 mod metrics;
+mod operator;
 mod plans;
 mod reload;
 mod rest;

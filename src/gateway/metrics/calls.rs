@@ -10,18 +10,22 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::call::cause::by_status;
 use crate::call::{Cdr, LegKind, LegRecord};
-use crate::switch::{Direction, Notice};
+use crate::sdp::NoAudio;
+use crate::switch::{Direction, NOTICES, Notice};
 
 /// Names of trunks that labels are made of; reloads could bring ever more. Those beyond are `other`.
 const MOST_TRUNKS: usize = 1000;
-/// What is taken for an answer to the callers and the called in seconds: a good second to a long ringing.
+/// Upper bounds, seconds.
 const RINGING: [f64; 11] = [0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 60.0];
+/// The same.
 const TALKING: [f64; 9] = [5.0, 15.0, 30.0, 60.0, 180.0, 600.0, 1800.0, 3600.0, 14400.0];
-/// Parts of the set-up of media, seconds.
+/// Parts of the set-up of media: upper bounds, seconds.
 const SETUP: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 15.0];
 /// The limits of G.109's classes among them.
 const MOS: [f64; 8] = [1.5, 2.0, 2.58, 3.1, 3.6, 4.03, 4.34, 4.5];
+/// Upper bounds, shares of a call.
 const RATIO: [f64; 9] = [0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5];
+/// Upper bounds, seconds.
 const JITTER: [f64; 8] = [0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.5];
 
 type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
@@ -99,7 +103,18 @@ impl Calls {
         r.register("registrations_refused", "Our registrations that failed", calls.refused_registrations.clone());
         r.register("feedback", "What users have said of calls, 1 to 5", calls.feedback.clone());
         r.register("events", "Events by name, as web hooks are told", calls.events.clone());
+        calls.begin();
         calls
+    }
+
+    /// What is rare is shown from the start: a counter that begins with its first event has never increased.
+    fn begin(&self) {
+        for cause in NoAudio::ALL {
+            drop(self.no_audio.get_or_create(&verdict(cause.as_str().to_owned(), cause.is_fault())));
+        }
+        for name in NOTICES {
+            drop(self.events.get_or_create(&[("event", name.into())]));
+        }
     }
 
     /// An event.
@@ -110,8 +125,7 @@ impl Calls {
                 self.started.get_or_create(&[("direction", word(*direction))]).inc();
             }
             Notice::NoAudio { cause, fault, .. } => {
-                let fault = if *fault { "yes" } else { "no" };
-                self.no_audio.get_or_create(&[("cause", cause.clone().into()), ("fault", fault.into())]).inc();
+                self.no_audio.get_or_create(&verdict(cause.clone(), *fault)).inc();
             }
             Notice::Registration { trunk, registered: false, .. } => {
                 let trunk = self.trunk(trunk);
@@ -196,6 +210,10 @@ impl Calls {
 
 fn seconds<const N: usize>(registry: &mut Registry, name: &str, help: &str, histograms: &Histograms<N>) {
     registry.register_with_unit(name, help, Unit::Seconds, histograms.clone());
+}
+
+fn verdict(cause: String, fault: bool) -> Labels<2> {
+    [("cause", cause.into()), ("fault", if fault { "yes" } else { "no" }.into())]
 }
 
 fn word(direction: Direction) -> Cow<'static, str> {

@@ -8,6 +8,8 @@
 mod calls;
 mod process;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;

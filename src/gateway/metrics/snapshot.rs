@@ -124,6 +124,11 @@ impl Snapshot {
             "trunk",
             each(|trunk| count(trunk.state.targets.iter().filter(|target| target.up && !target.failed).count())),
         );
+        let quickest = trunks.iter().filter_map(|trunk| {
+            let rtt = trunk.state.targets.iter().filter_map(|target| target.rtt_ms).min()?;
+            Some((trunk.state.name.clone(), f64::from(rtt) / 1000.0))
+        });
+        show.gauges("trunk_options_seconds", "Its quickest address' last answer to OPTIONS", "trunk", quickest);
         let refused = trunks.iter().map(|trunk| (trunk.state.name.clone(), trunk.state.refused));
         show.counters("trunk_refused", "Calls refused for its limits", "trunk", refused);
         let registered = trunks.iter().filter_map(|trunk| {
