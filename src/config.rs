@@ -12,6 +12,7 @@ mod registrar;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod trace;
 mod trunk;
 mod turn;
 
@@ -32,6 +33,7 @@ use crate::switch::{Network, PhonesConfig};
 
 pub use api::{Api, ApiToken, Webhook, wants};
 pub use error::{ConfigError, LoadError, Problem};
+pub use trace::{Hep, Trace};
 pub use trunk::TrunkConfig;
 
 /// The name under which the embedded default's trunk stands in its plan.
@@ -78,6 +80,10 @@ pub struct Config {
     pub webhooks: Vec<Webhook>,
     /// The folder in which what waits for a web hook is kept; `None`: in memory alone.
     pub spool: Option<PathBuf>,
+    /// What of calls' signalling is kept.
+    pub trace: Trace,
+    /// Who else is sent their SIP messages.
+    pub hep: Option<Hep>,
     /// The embedded default: run the test phone beside the gateway.
     pub test_phone: bool,
 }
@@ -197,6 +203,8 @@ pub struct Log {
     pub json: bool,
     /// A filter as `RUST_LOG` takes it; that variable goes first.
     pub level: String,
+    /// Numbers that are called stand in it as they are, instead of with stars.
+    pub numbers: bool,
 }
 
 /// Seconds of `[calls] resume_within` unless told.
@@ -262,7 +270,9 @@ impl Config {
             trunks: Vec::new(),
             phones: None,
             cdr: CdrSink::Stdout,
-            log: Log { json: false, level: "info".into() },
+            log: Log { json: false, level: "info".into(), numbers: false },
+            trace: Trace::default(),
+            hep: None,
             limits: Limits::default(),
             resume_within: Duration::from_secs(RESUME_WITHIN as u64),
             grace: Duration::ZERO,
@@ -381,6 +391,7 @@ impl Reader<'_> {
             let place = raw.trunk.get(&trunk.name).map(|section| error::place(self.text, section.span().start));
             return Err(ConfigError { file: self.path.display().to_string(), place, problem }.into());
         }
+        let trace = self.trace(&raw.trace)?;
         let names: Vec<String> = trunks.iter().map(|t| t.trunk.name.clone()).collect();
         Ok(Config {
             media,
@@ -393,6 +404,8 @@ impl Reader<'_> {
                 Some(name) => CdrSink::File(self.beside(name)),
             },
             log: self.log(&raw.log)?,
+            trace,
+            hep: raw.hep.as_ref().map(|section| self.hep(section, trace)).transpose()?,
             limits: self.limits(&raw.limits)?,
             resume_within: self.resume_within(&raw.calls)?,
             grace: Duration::from_secs(raw.shutdown.grace_seconds.unwrap_or(0)),
@@ -557,24 +570,32 @@ impl Reader<'_> {
     }
 
     fn log(&self, raw: &raw::Log) -> Result<Log, ConfigError> {
-        let json = match &raw.format {
-            None => false,
-            Some(v) => match v.get_ref().as_str() {
-                "text" => false,
-                "json" => true,
-                other => {
-                    let problem =
-                        Problem::Word { key: "format", value: other.into(), takes: "\"text\" or \"json\"".into() };
-                    return Err(self.error(v, problem));
-                }
-            },
-        };
+        let json = self.one_of("format", &raw.format, ["text", "json"], "\"text\" or \"json\"")?;
+        let numbers = self.one_of("numbers", &raw.numbers, ["masked", "plain"], "\"masked\" or \"plain\"")?;
         let level = raw.level.as_ref().map_or("info", |level| level.get_ref());
         if let (Err(_), Some(at)) = (EnvFilter::try_new(level), &raw.level) {
             let takes = "a level, or a filter such as \"info,ringback::sip=debug\"".into();
             return Err(self.error(at, Problem::Word { key: "level", value: level.into(), takes }));
         }
-        Ok(Log { json, level: level.to_owned() })
+        Ok(Log { json, level: level.to_owned(), numbers })
+    }
+
+    /// Whether a key has the second of two words, of which the first holds unless told.
+    fn one_of(
+        &self,
+        key: &'static str,
+        value: &Option<Spanned<String>>,
+        words: [&str; 2],
+        takes: &'static str,
+    ) -> Result<bool, ConfigError> {
+        let Some(found) = value else { return Ok(false) };
+        match words.iter().position(|word| word == found.get_ref()) {
+            Some(at) => Ok(at == 1),
+            None => {
+                let value = found.get_ref().clone();
+                Err(self.error(found, Problem::Word { key, value, takes: takes.into() }))
+            }
+        }
     }
 
     fn limits(&self, raw: &raw::Limits) -> Result<Limits, ConfigError> {

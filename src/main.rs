@@ -4,6 +4,8 @@
 
 #[path = "main/show.rs"]
 mod show;
+#[path = "main/trace.rs"]
+mod trace;
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -170,6 +172,26 @@ enum Command {
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,
     },
+    /// Show what was said about a call, browser's messages and SIP, as a ladder; without an id the calls that are kept
+    Trace {
+        /// The call's id
+        id: Option<String>,
+        /// Print it as JSON; with --follow one message a line
+        #[arg(long)]
+        json: bool,
+        /// Each message whole below its arrow
+        #[arg(long)]
+        full: bool,
+        /// Go on with what is said until the call is over
+        #[arg(long, requires = "id", conflicts_with = "pcap")]
+        follow: bool,
+        /// Write its SIP to a file that tshark, Wireshark and sngrep open
+        #[arg(long, value_name = "FILE", requires = "id", conflicts_with = "json")]
+        pcap: Option<PathBuf>,
+        /// Its control socket, instead of [control] socket
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+    },
     /// Print the description of call control over HTTP (OpenAPI 3.1)
     Openapi,
     /// Print the JSON Schema of the browser protocol
@@ -216,6 +238,10 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
         Some(Command::Call { id, json, socket }) => shown(&ask(file, socket, &format!("call {id}"))?, json, show::call),
         Some(Command::Hangup { id, json, socket }) => {
             shown(&ask(file, socket, &format!("hangup {id}"))?, json, |_| "the call is ended\n".to_owned())
+        }
+        Some(Command::Trace { id, json, full, follow, pcap, socket }) => {
+            let how = trace::How { json, full, follow, pcap };
+            trace::run(id.as_deref(), &how, |command| ask(file, socket.clone(), command))
         }
         Some(Command::Openapi) => {
             print!("{}", ringback::gateway::openapi());

@@ -30,7 +30,7 @@ fn of_browser(cx: &mut Context, id: CallId, request: OutboundRequest) -> (Core, 
     let OutboundRequest { socket, name, to, offer, from, params, rights, refused } = request;
     let mut record = Cdr::begin(id, Direction::Outbound, &rights.caller.user, &to, cx.now.unix_ms);
     record.params = params;
-    tracing::info!(call = %id, user = record.user, to = record.dialled, "a browser calls");
+    tracing::info!(call = %id, user = record.user, to = %cx.settings.shown(&record.dialled), "a browser calls");
     let decided = match refused {
         Some(cause) => Err((None, cause)),
         None => screening::decide_wish(cx, &Wish { rights: &rights, to: &to, from: from.as_deref() }),
@@ -46,7 +46,7 @@ fn of_phone(cx: &mut Context, id: CallId, request: PhoneRequest) -> (Core, State
     let PhoneRequest { trunk, flow, session, request, rights, refused } = request;
     let to = screening::number_of(&request.uri);
     let record = Cdr::begin(id, Direction::Outbound, &rights.caller.user, &to, cx.now.unix_ms);
-    tracing::info!(call = %id, user = record.user, to = record.dialled, "a phone calls");
+    tracing::info!(call = %id, user = record.user, to = %cx.settings.shown(&record.dialled), "a phone calls");
     let (offer, body) = offer_of(&request);
     let forwards = request.forwards_left();
     let decided = match refused.map_or(body, Err) {
@@ -73,7 +73,8 @@ fn of_trunk(cx: &mut Context, id: CallId, request: InboundRequest) -> (Core, Sta
     record.number = Some(parties.number);
     record.from = Some(parties.announcement.from.clone());
     record.params.clone_from(&parties.announcement.params);
-    tracing::info!(call = %id, trunk = request.trunk.name, to = record.dialled, "a trunk calls");
+    let to = cx.settings.shown(&record.dialled);
+    tracing::info!(call = %id, trunk = request.trunk.name, %to, "a trunk calls");
     let (offer, body) = offer_of(&request.request);
     let forwards = request.request.forwards_left();
     let decided = body.map_err(|cause| (None, cause)).and(decided);

@@ -1,5 +1,6 @@
 //! What a call is given to act with, and what it wants done.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 
 use super::join::Mail;
+use super::number::masked;
 use super::transfer::TransferTo;
 use super::{CallId, Cdr, Directory, Notice, Now, SocketId, Trunk, Trunks};
 use crate::dialplan::{Hook, Plan, Question};
@@ -31,6 +33,8 @@ pub struct Settings {
     pub ringback: Tone,
     /// Whether digits that come in SIP INFO are also played to the browser's ear.
     pub digits_to_browser: bool,
+    /// Whether the log has numbers as they are.
+    pub plain_numbers: bool,
     /// How long a called side may ring when the plan does not say.
     pub ring_for: Duration,
     /// How long a call may last when neither plan nor token says less.
@@ -46,6 +50,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// A number as the log may have it.
+    pub(super) fn shown<'a>(&self, number: &'a str) -> Cow<'a, str> {
+        if self.plain_numbers { number.into() } else { masked(number).into() }
+    }
+
     /// The host by which trunks know our address `local`.
     pub(super) fn host_of(&self, local: SocketAddr) -> Host {
         match self.advertise.iter().find(|known| known.local == local) {

@@ -50,7 +50,7 @@ pub(super) fn begin(cx: &mut Context, id: CallId, request: FetchRequest) -> (Cor
     let FetchRequest { rights, to, from, name, ring_for, refused } = request;
     let user = rights.caller.user.clone();
     let record = Cdr::begin(id, Direction::Outbound, &user, &to, cx.now.unix_ms);
-    tracing::info!(call = %id, user, to, "a call is asked for");
+    tracing::info!(call = %id, user, to = %cx.settings.shown(&to), "a call is asked for");
     let mut core = Core::unseated(cx, id, record);
     core.caller_name = name;
     core.rights = Some(rights.clone());

@@ -406,7 +406,7 @@ impl Established {
             _ => "call",
         };
         note(core, cx, &transfer, how, "done");
-        tracing::info!(call = %core.id, by = ?by, to = transfer.to, how, "transferred");
+        tracing::info!(call = %core.id, by = ?by, to = %cx.settings.shown(&transfer.to), how, "transferred");
         core.replace(cx, by, party, &transfer.to)
     }
 

@@ -56,6 +56,12 @@ pub enum Problem {
         /// what it takes, in words
         takes: &'static str,
     },
+    /// `[hep]` without the trace that it is fed from.
+    #[error("[hep] sends on what [trace] finds: [trace] calls must not be 0")]
+    HepWithoutTrace,
+    /// Two passwords of `[hep]`.
+    #[error("[hep] takes password or password_file, and not both")]
+    HepPasswordChoice,
     /// `[auth]` is not there.
     #[error(
         "there is no [auth] section: say `hs256_secret_file = \"...\"` or `eddsa_public_key_file = \"...\"` \

@@ -25,6 +25,9 @@ pub struct File {
     #[serde(default)]
     pub log: Log,
     #[serde(default)]
+    pub trace: Trace,
+    pub hep: Option<Spanned<Hep>>,
+    #[serde(default)]
     pub limits: Limits,
     #[serde(default)]
     pub calls: Calls,
@@ -215,6 +218,26 @@ pub struct Journal {
 pub struct Log {
     pub format: Option<Spanned<String>>,
     pub level: Option<Spanned<String>>,
+    pub numbers: Option<Spanned<String>>,
+}
+
+/// `[trace]`
+#[derive(Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Trace {
+    pub calls: Option<Spanned<usize>>,
+    pub messages: Option<Spanned<usize>>,
+    pub memory_mb: Option<Spanned<usize>>,
+}
+
+/// `[hep]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hep {
+    pub address: Spanned<String>,
+    pub password: Option<Spanned<String>>,
+    pub password_file: Option<Spanned<String>>,
+    pub capture_id: Option<Spanned<usize>>,
 }
 
 /// `[limits]`

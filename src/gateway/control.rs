@@ -1,6 +1,6 @@
 //! The operator's way in: a Unix socket that the gateway's own user and root may open. One command a connection, a line
 //! each way: `reload`, `drain [SECONDS]`, `status`, `trunks`, `users [NAME]`, `calls`, `call ID`, `hangup ID`,
-//! `listening`; the answer is one JSON object.
+//! `trace [ID [FROM]]`, `listening`; the answer is one JSON object.
 
 use std::fs::{File, Permissions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::reload::Request;
+use super::trace::Question;
 use super::{Event, GatewayError, Ready, Tasks, accept_failed, api};
 use crate::switch::{CallId, Command, Reply, Status};
 
@@ -28,10 +29,12 @@ const AT_ONCE: usize = 8;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 64;
 /// What there is, for whoever says something else.
-const COMMANDS: &str =
-    "commands are: reload, drain [SECONDS], status, trunks, users [NAME], calls, call ID, hangup ID, listening";
+const COMMANDS: &str = "commands are: reload, drain [SECONDS], status, trunks, users [NAME], calls, call ID, hangup ID, \
+    trace [ID [FROM]], listening";
 /// The longest command.
 const LONGEST: u64 = 1024;
+/// What is said of what is no call's id.
+const NO_ID: &str = "a call's id has 16 hexadecimal digits";
 /// How long a command may take to arrive, and its answer to be read.
 const WITHIN: Duration = Duration::from_secs(5);
 /// How long the answer to a command may take to be found: a reload reads files and looks at large plans.
@@ -155,6 +158,12 @@ async fn answer(
         ("calls", None, None) => asked(tasks, Command::List).await,
         ("call", Some(id), None) => about(tasks, id, Command::Inspect).await,
         ("hangup", Some(id), None) => about(tasks, id, Command::Hangup).await,
+        ("trace", None, None) => traced(tasks, Question::List).await,
+        ("trace", Some(id), since) => match (id.parse(), since.unwrap_or("0").parse()) {
+            (Ok(id), Ok(since)) => traced(tasks, Question::Call(id, since)).await,
+            (Err(_), _) => Some(json!({"error": NO_ID})),
+            (_, Err(_)) => Some(json!({"error": "trace takes the number of a message after the call's id"})),
+        },
         _ => Some(json!({"error": COMMANDS})),
     }
 }
@@ -169,8 +178,15 @@ async fn status(tasks: &Tasks) -> Option<Status> {
 async fn about(tasks: &Tasks, id: &str, command: fn(CallId) -> Command) -> Option<Value> {
     match id.parse() {
         Ok(id) => asked(tasks, command(id)).await,
-        Err(_) => Some(json!({"error": "a call's id has 16 hexadecimal digits"})),
+        Err(_) => Some(json!({"error": NO_ID})),
     }
+}
+
+/// What was said about calls.
+async fn traced(tasks: &Tasks, question: Question) -> Option<Value> {
+    let (answer, answered) = oneshot::channel();
+    tasks.events.send(Event::Trace { question, answer }).await.ok()?;
+    Some(answered.await.ok()?.to_json())
 }
 
 async fn asked(tasks: &Tasks, command: Command) -> Option<Value> {

@@ -16,6 +16,7 @@ use super::metrics::{Calls, QueueUse, Snapshot};
 use super::pool::{MediaPool, Report};
 use super::sip::Sip;
 use super::start::{Settings, tls_clients};
+use super::trace::Trace;
 use super::ws::Frame;
 use super::{Ask, Event, Queues, Tasks};
 use crate::call::Now;
@@ -57,6 +58,8 @@ pub(super) struct Driver {
     /// Who controls calls from outside and waits for an answer, by the command's number.
     pub(super) commands: HashMap<u64, oneshot::Sender<Reply>>,
     pub(super) next_command: u64,
+    /// What was said about each call.
+    pub(super) trace: Trace,
     /// Where the wish for a reload goes.
     pub(super) reloads: mpsc::Sender<super::reload::Request>,
 }
@@ -206,6 +209,7 @@ impl Driver {
         self.tasks.tracker.spawn(before.finish()); // what waits there is written to its end
         self.settings.take(&config);
         self.events.reload(&config.webhooks);
+        self.trace.reload(config.trace, config.hep.as_ref());
         self.pool.reload(&config.media);
         self.sip.dns.set_servers(&config.sip.dns);
         let is_trunk = |name: &str| config.trunks.iter().any(|trunk| trunk.trunk.name == name);
@@ -275,6 +279,7 @@ impl Driver {
                 self.commands.insert(self.next_command, answer);
                 self.input(Input::Command { number: self.next_command, command });
             }
+            Event::Trace { question, answer } => drop(answer.send(self.trace.answer(question))),
             Event::Drain { grace } => self.drain(grace),
             Event::SipAccepted { connection, reply } => {
                 let flow = connection.flow;
@@ -312,6 +317,7 @@ impl Driver {
     }
 
     fn input(&mut self, input: Input) {
+        self.trace.hear(&self.switch, &input);
         self.switch.handle(now(), input);
     }
 
@@ -320,9 +326,16 @@ impl Driver {
         let mut idle = false;
         while let Some(output) = self.switch.poll_output() {
             match output {
-                Output::Socket { socket, text } => self.send(socket, Frame::Text(text)),
+                Output::Socket { socket, text, call } => {
+                    self.trace.tell(&self.switch, socket, &text, call);
+                    self.send(socket, Frame::Text(text));
+                }
+                Output::Owned { call, dialog } => self.trace.owned(call, dialog),
                 Output::CloseSocket { socket, code, reason } => self.send(socket, Frame::Close { code, reason }),
-                Output::Sip { flow, bytes } => self.send_sip(flow, bytes),
+                Output::Sip { flow, bytes } => {
+                    self.trace.send(flow, &bytes);
+                    self.send_sip(flow, bytes);
+                }
                 Output::Lease { call, slot, peers, browser } => {
                     let input = match self.pool.lease(now().instant, call, slot, &peers, browser) {
                         Ok(lease) => Input::Leased { call, slot, lease },
@@ -357,11 +370,13 @@ impl Driver {
                 }
                 Output::Cdr(cdr) => {
                     self.metrics.ended(&cdr);
+                    self.trace.over(&cdr.call);
                     self.cdr.write(&cdr);
                 }
                 Output::Idle => idle = true,
             }
         }
+        self.trace.settle(&self.switch);
         idle
     }
 

@@ -29,6 +29,7 @@ mod sip_udp;
 mod start;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod whip;
 mod ws;
 mod ws_sip;
@@ -64,6 +65,8 @@ enum Event {
     Metrics { answer: oneshot::Sender<metrics::Snapshot> },
     /// Somebody controls calls from outside.
     Command { command: crate::switch::Command, answer: oneshot::Sender<crate::switch::Reply> },
+    /// Somebody on this machine asks what was said.
+    Trace { question: trace::Question, answer: oneshot::Sender<trace::Answer> },
     /// Work by this configuration from now on; the answer says what became of it.
     Reload(reload::Offer),
     /// Take no new calls, and end with the last one; without a grace time as configured.

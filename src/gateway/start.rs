@@ -29,6 +29,7 @@ use super::proxies::Proxies;
 use super::reload::{self, Bound};
 use super::sip::Sip;
 use super::sip_stream::{self, Connections};
+use super::trace::Trace;
 use super::{Ask, GatewayError, Source, Tasks, control, sip_udp};
 use crate::codec::Codec;
 use crate::config::{ApiToken, Auth, Config, TEST_PHONE_TRUNK, TrunkConfig};
@@ -142,6 +143,7 @@ impl Gateway {
         let api = api.map(|listener| (listener, Api::new(tasks.clone(), tokens, events.stream(), metrics)));
         let sip = sip(&config, &listeners, &tasks, &mut seeds);
         let advertise = listeners.advertised(&config)?;
+        let trace = Trace::new(&config);
         let switch = Switch::new(switch_config(config, advertise, trunks, &identity, &mut seeds));
         let sockets = HashMap::new();
         let driver = Driver {
@@ -164,6 +166,7 @@ impl Gateway {
             events,
             commands: HashMap::new(),
             next_command: 0,
+            trace,
             reloads: reload,
         };
         Ok(Gateway { driver, http, https, app, api, listeners, test_phone, tasks, control, reloads, notifier, ready })
@@ -364,6 +367,7 @@ fn switch_limits(config: &Config) -> SwitchLimits {
     let limits = &config.limits;
     SwitchLimits {
         resume_within: config.resume_within,
+        plain_numbers: config.log.numbers,
         calls: limits.calls,
         sockets: limits.sockets,
         sockets_per_user: limits.sockets_per_user,

@@ -12,6 +12,7 @@ use crate::call::{
 };
 use crate::sdp::RtpSlot;
 use crate::signal::ServerMessage;
+use crate::sip::SessionId;
 
 /// Calls of one user to emergency numbers at once.
 const EMERGENCIES_PER_USER: usize = 2;
@@ -36,6 +37,14 @@ impl Switch {
     pub(super) fn has_emergency_room(&self, user: &str) -> bool {
         let own = self.emergencies.values().filter(|own| *own == user).count();
         own < EMERGENCIES_PER_USER && self.emergencies.len() < EMERGENCY_ROOM
+    }
+
+    /// A session is this call's from now on.
+    pub(super) fn own(&mut self, session: SessionId, call: CallId) {
+        self.owners.insert(session, call);
+        if let Some(dialog) = self.ua.call_id_of(session) {
+            self.output.push_back(Output::Owned { call, dialog: dialog.to_owned() });
+        }
     }
 
     /// Begins a call and does what it wants at once.
@@ -108,7 +117,7 @@ impl Switch {
         if let Mail::Given { leg, .. } = &mail
             && let Some(session) = leg.session()
         {
-            self.owners.insert(session, to);
+            self.own(session, to);
         }
         if self.calls.contains_key(&to) {
             return self.call_event(now, to, Event::Mail(mail));
@@ -122,7 +131,8 @@ impl Switch {
             match effect {
                 Effect::Tell { socket, message } => {
                     self.follow_name(now, id, socket, &message);
-                    self.tell(socket, &message);
+                    let call = Some(id).filter(|id| self.calls.contains_key(id));
+                    self.tell_of(call, socket, &message);
                 }
                 Effect::Lease { slot, peers, browser } => {
                     self.output.push_back(Output::Lease { call: id, slot, peers, browser });
@@ -134,9 +144,7 @@ impl Switch {
                 Effect::ReleaseSlot(slot) => self.output.push_back(Output::ReleaseSlot { call: id, slot }),
                 Effect::Media(command) => self.output.push_back(Output::Media { call: id, command }),
                 Effect::Release => self.output.push_back(Output::Release { call: id }),
-                Effect::Own(session) => {
-                    self.owners.insert(session, id);
-                }
+                Effect::Own(session) => self.own(session, id),
                 Effect::Pair(wanted) => self.paired(now, id, &wanted),
                 Effect::Forward { to, what } => self.forward(now, to, what),
                 Effect::Notice(notice) => self.output.push_back(Output::Event(notice)),

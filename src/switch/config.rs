@@ -79,6 +79,8 @@ pub struct SwitchLimits {
     pub ringback: Tone,
     /// Whether digits from a trunk's SIP INFO are also played to the browser's ear.
     pub digits_to_browser: bool,
+    /// Whether the log has numbers as they are, instead of with stars.
+    pub plain_numbers: bool,
 }
 
 impl Default for SwitchLimits {
@@ -96,6 +98,7 @@ impl Default for SwitchLimits {
             resume_within: Duration::from_secs(30),
             ringback: Tone::Us,
             digits_to_browser: true,
+            plain_numbers: false,
         }
     }
 }

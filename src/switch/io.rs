@@ -140,6 +140,15 @@ pub enum Output {
         socket: SocketId,
         /// The frame.
         text: String,
+        /// The call that it is about.
+        call: Option<CallId>,
+    },
+    /// A SIP dialog, or what may become one, is of this call from now on.
+    Owned {
+        /// The call.
+        call: CallId,
+        /// The Call-ID of the dialog (RFC 3261 section 8.1.1.4).
+        dialog: String,
     },
     /// Close a socket; the switch has forgotten it already.
     CloseSocket {

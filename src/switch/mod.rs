@@ -23,6 +23,7 @@ mod sessions;
 mod status;
 mod survival;
 mod timers;
+mod trace;
 mod trunks;
 mod users;
 
@@ -143,6 +144,7 @@ impl Switch {
             policy: config.policy,
             ringback: limits.ringback,
             digits_to_browser: limits.digits_to_browser,
+            plain_numbers: limits.plain_numbers,
             ring_for: limits.ring_for,
             longest_call: limits.longest_call,
             trunk_silence: limits.trunk_silence,

@@ -292,7 +292,7 @@ impl Switch {
             return self.replace(now, old, InboundRequest { trunk, session, request, flow, rights, refused });
         }
         let id = self.new_call_id();
-        self.owners.insert(session, id);
+        self.own(session, id);
         self.note_emergency(id, emergency && refused.is_none(), user);
         self.begin(now, id, Origination::Phone(PhoneRequest { trunk, session, request, flow, rights, refused }));
     }

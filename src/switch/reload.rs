@@ -37,6 +37,7 @@ impl Switch {
         self.settings.plan = plan;
         self.settings.ringback = limits.ringback;
         self.settings.digits_to_browser = limits.digits_to_browser;
+        self.settings.plain_numbers = limits.plain_numbers;
         self.settings.ring_for = limits.ring_for;
         self.settings.longest_call = limits.longest_call;
         self.settings.trunk_silence = limits.trunk_silence;

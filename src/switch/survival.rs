@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::sessions::Session;
+use super::sessions::{Session, Socket};
 use super::timers::Owner;
 use super::{Now, Output, SocketId, Switch};
 use crate::call::{BrowserEvent, CallId, Event};
@@ -109,7 +109,7 @@ impl Switch {
             .map(|entry| entry.memory.recall(now.instant, |name| entry.calls.contains_key(name)))
             .unwrap_or_default();
         for message in missed {
-            self.send(socket, &message);
+            self.tell(socket, &message);
         }
     }
 
@@ -160,16 +160,17 @@ impl Switch {
 
     /// Sends a message to a session's browser; what one that is away misses by it is remembered.
     pub(super) fn tell(&mut self, socket: SocketId, message: &ServerMessage) {
-        match self.sessions.get_mut(socket) {
-            Some(entry) if entry.wire.is_none() => entry.memory.miss(message),
-            Some(_) => self.send(socket, message),
-            None => {}
-        }
+        let of = |entry: &Socket| message.call().and_then(|name| entry.calls.get(name)).copied();
+        let call = self.sessions.get(socket).and_then(of);
+        self.tell_of(call, socket, message);
     }
 
-    fn send(&mut self, socket: SocketId, message: &ServerMessage) {
-        if let Some(wire) = self.sessions.get(socket).and_then(|entry| entry.wire) {
-            self.output.push_back(Output::Socket { socket: wire, text: message.to_json() });
+    /// The same of a message about this call, whose name the session may have forgotten already.
+    pub(super) fn tell_of(&mut self, call: Option<CallId>, socket: SocketId, message: &ServerMessage) {
+        let Some(entry) = self.sessions.get_mut(socket) else { return };
+        match entry.wire {
+            Some(wire) => self.output.push_back(Output::Socket { socket: wire, text: message.to_json(), call }),
+            None => entry.memory.miss(message),
         }
     }
 }

@@ -79,7 +79,7 @@ impl Switch {
             return self.replace(now, old, request);
         }
         let id = self.new_call_id();
-        self.owners.insert(session, id);
+        self.own(session, id);
         self.begin(now, id, Origination::Trunk(request));
     }
 
@@ -95,7 +95,7 @@ impl Switch {
         }
         match self.owners.get(&old).copied().filter(|id| self.calls.contains_key(id)) {
             Some(id) => {
-                self.owners.insert(request.session, id);
+                self.own(request.session, id);
                 self.call_event(now, id, Event::Replace { session: old, request: Box::new(request) });
             }
             None => drop(self.ua.reject(now.instant, request.session, 481, "", &[])),

@@ -15,6 +15,7 @@ mod session;
 mod shutdown;
 mod sip_websocket;
 mod support;
+mod trace;
 mod transports;
 mod uas;
 mod whip;

@@ -6,7 +6,7 @@ use tokio_tungstenite::tungstenite::{Message, WebSocket};
 
 use crate::support::{Browser, Gateway, OFFER};
 
-fn open(gateway: &Gateway) -> WebSocket<TcpStream> {
+pub fn open(gateway: &Gateway) -> WebSocket<TcpStream> {
     let origin = format!("http://localhost:{}", gateway.port());
     let opened = Browser::try_open_at(gateway, "/sip", Some(&origin), Some("sip"));
     let (socket, response) = opened.expect("the socket opens");
@@ -26,7 +26,7 @@ fn heard(socket: &mut WebSocket<TcpStream>) -> String {
 }
 
 /// The next message that begins so.
-fn until(socket: &mut WebSocket<TcpStream>, beginning: &str) -> String {
+pub fn until(socket: &mut WebSocket<TcpStream>, beginning: &str) -> String {
     loop {
         let text = heard(socket);
         if text.starts_with(beginning) {
@@ -35,7 +35,7 @@ fn until(socket: &mut WebSocket<TcpStream>, beginning: &str) -> String {
     }
 }
 
-fn request(method: &str, to: &str, cseq: u32, rest: &str) -> String {
+pub fn request(method: &str, to: &str, cseq: u32, rest: &str) -> String {
     format!(
         "{method} sip:{to}@localhost SIP/2.0\r\nVia: SIP/2.0/WS df7jal23ls0d.invalid;branch=z9hG4bKws{cseq}{method}\r\n\
          Max-Forwards: 69\r\nFrom: <sip:alice@localhost>;tag=a\r\nTo: <sip:{to}@localhost>\r\nCall-ID: {method}@df7jal23ls0d\r\n\

@@ -68,6 +68,7 @@ impl Side {
                 | Event::Metrics { .. }
                 | Event::Command { .. }
                 | Event::Reload(_)
+                | Event::Trace { .. }
                 | Event::Drain { .. } => {
                     panic!("no browser and no operator here")
                 }

@@ -382,6 +382,11 @@ impl UserAgent {
         self.core.contact(flow, user)
     }
 
+    /// The Call-ID of a session's dialogs (RFC 3261 section 8.1.1.4).
+    pub fn call_id_of(&self, session: SessionId) -> Option<&str> {
+        self.sessions.get(&session).map(|session| session.common.call_id.as_str())
+    }
+
     fn is_full(&self) -> bool {
         self.sessions.len() >= self.core.config.max_sessions || self.core.layer.is_full()
     }

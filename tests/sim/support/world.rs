@@ -440,7 +440,8 @@ impl World {
 
     fn carry_out(&mut self, output: Output) {
         match output {
-            Output::Socket { socket, text } => self.hear(socket, &text),
+            Output::Owned { .. } => {}
+            Output::Socket { socket, text, .. } => self.hear(socket, &text),
             Output::CloseSocket { socket, code, .. } => self.page(socket).closed = Some(code),
             Output::Sip { flow, .. }
                 if flow.transport == Transport::Ws && self.websockets.get(&flow.remote) != Some(&flow.id) =>

@@ -1,0 +1,286 @@
+//! What was said about each call that was lately: the browser's messages and the SIP of all its dialogs, sent and come, one
+//! after the other, for `ringback trace` and for a collector.
+//!
+//! The driver shows every input before the switch has it and every output before it goes. Which call a message is of the
+//! switch says: by the call that it gives its browser messages, and by [`Output::Owned`](crate::switch::Output::Owned).
+
+mod book;
+mod hep;
+mod redact;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use book::{Book, Key};
+pub(super) use book::{Entry, Message, Told};
+use serde_json::{Value, json};
+
+use self::hep::Collector;
+use crate::config::{self, Config};
+use crate::sip::{Flow, Transport};
+use crate::switch::{CallId, Input, SocketId, Switch};
+
+/// Messages that came whose call is not known yet: no more than are taken between two rounds of outputs.
+const WAITING: usize = 256;
+/// The longest name or Call-ID that is looked for.
+const LONGEST_KEY: usize = 256;
+
+/// What somebody wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Question {
+    /// The calls there are.
+    List,
+    /// One call's messages from this number on.
+    Call(CallId, u64),
+}
+
+/// What he is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    List(Vec<Entry>),
+    Call(Option<Told>),
+}
+
+impl Answer {
+    /// As it goes over the control socket.
+    pub(super) fn to_json(&self) -> Value {
+        match self {
+            Answer::List(calls) => json!({ "calls": calls }),
+            Answer::Call(None) => json!({ "error": "nothing is kept of such a call; see [trace]" }),
+            Answer::Call(Some(told)) => {
+                let messages: Vec<&Message> = told.messages.iter().map(AsRef::as_ref).collect();
+                let mut answer = json!({ "call": told.call.to_string(), "over": told.over, "messages": messages });
+                if let Some(before) = told.left_out_before {
+                    answer["left_out"] = told.left_out.into();
+                    answer["left_out_before"] = before.into();
+                }
+                answer
+            }
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Trace {
+    book: Book,
+    collector: Option<Collector>,
+    /// Came, and of a call that the next outputs tell.
+    waiting: Vec<(Key, Message)>,
+    next: u64,
+}
+
+impl Trace {
+    pub(super) fn new(config: &Config) -> Trace {
+        let collector = config.hep.as_ref().and_then(Collector::open);
+        Trace { book: Book::new(config.trace), collector, waiting: Vec::new(), next: 0 }
+    }
+
+    /// What is kept stays as far as it may.
+    pub(super) fn reload(&mut self, trace: config::Trace, hep: Option<&config::Hep>) {
+        self.book.set_limits(trace);
+        self.collector = hep.and_then(Collector::open);
+    }
+
+    pub(super) fn answer(&self, question: Question) -> Answer {
+        match question {
+            Question::List => Answer::List(self.book.list()),
+            Question::Call(call, since) => Answer::Call(self.book.tell(call, since)),
+        }
+    }
+
+    /// Something comes; the switch does not have it yet.
+    pub(super) fn hear(&mut self, switch: &Switch, input: &Input) {
+        if !self.is_on() {
+            return;
+        }
+        match input {
+            Input::Sip { flow, bytes } => self.hear_sip(*flow, bytes),
+            Input::SocketText { socket, text } => self.hear_browser(switch, *socket, text),
+            _ => {}
+        }
+    }
+
+    fn hear_sip(&mut self, flow: Flow, bytes: &[u8]) {
+        let Some(dialog) = dialog_of(bytes) else { return };
+        let key = Key::Dialog(dialog.to_owned());
+        let known = self.book.find(&key);
+        // What is of no call costs no more than this look.
+        if known.is_some() || bytes.starts_with(b"INVITE ") {
+            let message = self.sip_message(flow, bytes, false);
+            self.note(known, key, message);
+        }
+    }
+
+    fn hear_browser(&mut self, switch: &Switch, socket: SocketId, text: &str) {
+        let Ok(mut value) = serde_json::from_str::<Value>(text) else { return };
+        let Some(name) = value["call"].as_str().filter(|name| name.len() <= LONGEST_KEY).map(str::to_owned) else {
+            return;
+        };
+        let begins = value["type"] == "call";
+        let key = Key::Name(socket, name);
+        let known = self.named(switch, &key).or_else(|| self.book.find(&key).filter(|_| !begins));
+        if known.is_none() && !begins {
+            return;
+        }
+        redact::json(&mut value);
+        let message = self.browser_message(switch, socket, value.to_string(), false);
+        self.note(known, key, message);
+    }
+
+    /// A message goes to a browser.
+    pub(super) fn tell(&mut self, switch: &Switch, socket: SocketId, text: &str, call: Option<CallId>) {
+        if !self.is_on() {
+            return;
+        }
+        let Ok(mut value) = serde_json::from_str::<Value>(text) else { return };
+        let Some(name) = value["call"].as_str().map(str::to_owned) else { return };
+        let key = Key::Name(socket, name);
+        let Some(call) = call.or_else(|| self.book.find(&key)) else { return };
+        self.belongs(key, call);
+        redact::json(&mut value);
+        let message = self.browser_message(switch, socket, value.to_string(), true);
+        self.write(call, message);
+    }
+
+    /// A SIP message goes.
+    pub(super) fn send(&mut self, flow: Flow, bytes: &[u8]) {
+        if !self.is_on() {
+            return;
+        }
+        let known = dialog_of(bytes).and_then(|dialog| self.book.find(&Key::Dialog(dialog.to_owned())));
+        if let Some(call) = known {
+            let message = self.sip_message(flow, bytes, true);
+            self.write(call, message);
+        }
+    }
+
+    /// A dialog is of this call.
+    pub(super) fn owned(&mut self, call: CallId, dialog: String) {
+        if self.is_on() {
+            self.belongs(Key::Dialog(dialog), call);
+        }
+    }
+
+    /// A call is over.
+    pub(super) fn over(&mut self, call: &str) {
+        if let Some(call) = CallId::read(call) {
+            self.book.over(call);
+        }
+    }
+
+    /// All outputs are done: what waits still is of a call that has said nothing yet, or of none.
+    pub(super) fn settle(&mut self, switch: &Switch) {
+        for (key, message) in std::mem::take(&mut self.waiting) {
+            if let Some(call) = self.named(switch, &key) {
+                self.book.learn(key, call);
+                self.write(call, message);
+            }
+        }
+    }
+
+    fn is_on(&self) -> bool {
+        self.book.is_on()
+    }
+
+    fn named(&self, switch: &Switch, key: &Key) -> Option<CallId> {
+        match key {
+            Key::Name(socket, name) => switch.call_named(*socket, name),
+            Key::Dialog(_) => None,
+        }
+    }
+
+    fn note(&mut self, call: Option<CallId>, key: Key, message: Message) {
+        match call {
+            Some(call) => self.write(call, message),
+            None if self.waiting.len() < WAITING => self.waiting.push((key, message)),
+            None => {}
+        }
+    }
+
+    /// What has this key is of that call, and so is what has waited to hear of it.
+    fn belongs(&mut self, key: Key, call: CallId) {
+        let mut at = 0;
+        while at < self.waiting.len() {
+            match self.waiting.get(at) {
+                Some((waits, _)) if *waits == key => {
+                    let (_, message) = self.waiting.remove(at);
+                    self.write(call, message);
+                }
+                _ => at += 1,
+            }
+        }
+        self.book.learn(key, call);
+    }
+
+    fn write(&mut self, call: CallId, message: Message) {
+        if let Some(collector) = &mut self.collector {
+            collector.send(call, &message);
+        }
+        self.book.write(call, message);
+    }
+
+    fn sip_message(&mut self, flow: Flow, bytes: &[u8], sent: bool) -> Message {
+        let by = match flow.transport {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+            Transport::Ws => "ws",
+            Transport::Wss => "wss",
+        };
+        self.message(by, redact::sip(bytes), sent, Some(flow))
+    }
+
+    fn browser_message(&mut self, switch: &Switch, socket: SocketId, text: String, sent: bool) -> Message {
+        let message = self.message("browser", text, sent, None);
+        Message { remote: switch.peer_of(socket), ..message }
+    }
+
+    fn message(&mut self, by: &'static str, text: String, sent: bool, flow: Option<Flow>) -> Message {
+        self.next += 1;
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
+        let at = u64::try_from(at).unwrap_or(u64::MAX);
+        let (local, remote) = (flow.map(|flow| flow.local), flow.map(|flow| flow.remote));
+        let mut message = Message { n: self.next, at, sent, by, local, remote, text, cut: 0 };
+        message.shorten();
+        message
+    }
+}
+
+/// The Call-ID of a message that nobody has read yet (RFC 3261 section 20.8; `i` is its short form).
+fn dialog_of(bytes: &[u8]) -> Option<&str> {
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() {
+            return None;
+        }
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let (name, value) = line.split_at(colon);
+        let name = name.trim_ascii();
+        if name.eq_ignore_ascii_case(b"call-id") || name.eq_ignore_ascii_case(b"i") {
+            let value = std::str::from_utf8(value.get(1..)?).ok()?.trim();
+            return Some(value).filter(|value| !value.is_empty() && value.len() <= LONGEST_KEY);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dialog_is_found_in_a_message_that_nobody_has_read() {
+        for (message, dialog) in [
+            (&b"INVITE sip:a SIP/2.0\r\nVia: x:y\r\nCall-ID: a@b\r\n\r\n"[..], Some("a@b")),
+            (b"SIP/2.0 200 OK\ni:  a \n\n", Some("a")),
+            (b"SIP/2.0 200 OK\r\nCALL-ID  :a\r\n", Some("a")),
+            (b"SIP/2.0 200 OK\r\n\r\nCall-ID: in the body\r\n", None),
+            (b"SIP/2.0 200 OK\r\nCall-ID:\r\n\r\n", None),
+            (b"SIP/2.0 200 OK\r\nCall-ID: \xff\r\n\r\n", None),
+            (b"\r\n\r\n", None),
+            (b"", None),
+        ] {
+            assert_eq!(dialog_of(message), dialog);
+        }
+    }
+}
