@@ -63,3 +63,47 @@ impl Reader<'_> {
         Ok(Hep { address, password, capture_id: u32::try_from(capture_id).unwrap_or(u32::MAX) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use super::*;
+    use crate::config::{Config, LoadError};
+
+    fn load(sections: &str) -> Result<Config, LoadError> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("dialplans")).unwrap();
+        std::fs::write(dir.path().join("dialplans/demo.toml"), include_str!("../../dialplans/demo.toml")).unwrap();
+        std::fs::write(dir.path().join("password"), "hep-s3cret\n").unwrap();
+        let file = dir.path().join("ringback.toml");
+        let rest = "[auth]\nopen = true\n[trunk.testphone]\naddress = \"127.0.0.1:5070\"\n";
+        std::fs::write(&file, format!("{rest}{sections}")).unwrap();
+        Config::load(&file)
+    }
+
+    fn wrong(sections: &str) -> String {
+        match load(sections) {
+            Err(error) => error.to_string(),
+            Ok(_) => panic!("taken: {sections}"),
+        }
+    }
+
+    #[test]
+    fn what_is_kept_has_bounds_and_a_collector_a_password_that_is_not_shown() {
+        let config = load("").unwrap();
+        assert_eq!((config.trace, config.hep.is_none(), config.log.numbers), (Trace::default(), true, false));
+        let hep = "[hep]\naddress = \"10.0.0.9:9060\"\n";
+        let config = load(&format!("[trace]\ncalls = 5\nmemory_mb = 2\n{hep}password_file = \"password\"\n")).unwrap();
+        assert_eq!(config.trace, Trace { calls: 5, messages: 200, bytes: 2 * 1024 * 1024 });
+        assert!(!format!("{config:?}").contains("hep-s3cret"));
+        let found = config.hep.unwrap();
+        assert_eq!((found.password.unwrap().reveal(), found.capture_id), (&b"hep-s3cret"[..], 2001));
+        assert!(wrong("[trace]\nmessages = 5\n").contains("ringback.toml:6:12: `messages`: 5 is out of range"));
+        assert!(wrong(&format!("[trace]\ncalls = 0\n{hep}")).contains("[trace] calls must not be 0"));
+        assert!(wrong("[hep]\naddress = \"homer\"\n").contains("10.0.0.9:9060"));
+        let two = format!("{hep}password = \"a\"\npassword_file = \"password\"\n");
+        assert!(wrong(&two).contains("password or password_file"), "{}", wrong(&two));
+        assert!(wrong("[log]\nnumbers = \"some\"\n").contains("\"masked\" or \"plain\""));
+    }
+}

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
 
 use super::Message;
 use crate::config::{Hep, Secret};
@@ -10,6 +11,9 @@ use crate::switch::CallId;
 
 /// The longest packet: what UDP over IPv4 takes.
 const LONGEST: usize = 65_507;
+
+/// How often the log is told of what is lost.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// Generic chunks (vendor 0x0000) that we write, by their type ids.
 mod chunk {
@@ -39,8 +43,10 @@ pub(super) struct Collector {
     socket: UdpSocket,
     password: Option<Secret>,
     capture_id: u32,
-    /// Packets that did not go, since the last that did.
+    /// Packets that did not go.
     lost: u64,
+    /// When the log was told of that.
+    told: Option<Instant>,
 }
 
 impl Collector {
@@ -49,22 +55,20 @@ impl Collector {
         let socket = connect(hep.address)
             .inspect_err(|error| tracing::error!(address = %hep.address, %error, "[hep] address: SIP is not sent on"))
             .ok()?;
-        Some(Collector { socket, password: hep.password.clone(), capture_id: hep.capture_id, lost: 0 })
+        Some(Collector { socket, password: hep.password.clone(), capture_id: hep.capture_id, lost: 0, told: None })
     }
 
     /// Sends a message on, if it is SIP.
     pub(super) fn send(&mut self, call: CallId, message: &Message) {
         let Some(packet) = packet(call, message, self.capture_id, self.password.as_ref()) else { return };
         match self.socket.send(&packet) {
-            Ok(_) => {
-                if std::mem::take(&mut self.lost) > 0 {
-                    tracing::info!("the collector of [hep] takes SIP again");
-                }
-            }
+            Ok(_) => {}
+            // A refusal is told of the packet before, and by every second one: what goes is no sign that it arrives.
             Err(error) => {
                 self.lost = self.lost.saturating_add(1);
-                if self.lost == 1 {
-                    tracing::warn!(%error, "the collector of [hep] takes no SIP: it is not sent on for now");
+                if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                    tracing::warn!(%error, lost = self.lost, "SIP for the collector of [hep] is lost");
+                    self.told = Some(Instant::now());
                 }
             }
         }

@@ -24,6 +24,9 @@ const WAITING: usize = 256;
 /// The longest name or Call-ID that is looked for.
 const LONGEST_KEY: usize = 256;
 
+/// How a `quality` begins: it goes once a second, and would leave no room for the others.
+const QUALITY: &str = "{\"type\":\"quality\",";
+
 /// What somebody wants to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Question {
@@ -129,7 +132,7 @@ impl Trace {
 
     /// A message goes to a browser.
     pub(super) fn tell(&mut self, switch: &Switch, socket: SocketId, text: &str, call: Option<CallId>) {
-        if !self.is_on() {
+        if !self.is_on() || text.starts_with(QUALITY) {
             return;
         }
         let Ok(mut value) = serde_json::from_str::<Value>(text) else { return };
@@ -267,6 +270,21 @@ fn dialog_of(bytes: &[u8]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signal::{Grade, ServerMessage};
+
+    #[test]
+    fn a_quality_is_told_by_its_beginning() {
+        let quality = ServerMessage::Quality {
+            call: "c".into(),
+            grade: Grade::Excellent,
+            delay_ms: None,
+            down: None,
+            up: None,
+            trunk_down: None,
+            trunk_up: None,
+        };
+        assert!(quality.to_json().starts_with(QUALITY), "{}", quality.to_json());
+    }
 
     #[test]
     fn a_dialog_is_found_in_a_message_that_nobody_has_read() {
