@@ -175,10 +175,21 @@ fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control() || *c == '\n').collect()
 }
 
-/// A moment, from Unix microseconds, in UTC (RFC 3339).
+/// A moment, from Unix microseconds, in UTC (RFC 3339), as the log writes it.
 fn time(at: u64) -> String {
-    let at = i64::try_from(at).ok().and_then(|at| jiff::Timestamp::from_microsecond(at).ok());
-    at.map_or_else(|| "-".to_owned(), |at| format!("{at:.3}"))
+    const DAY_MS: u64 = 86_400_000;
+    let (days, ms) = (at / 1000 / DAY_MS, at / 1000 % DAY_MS);
+    // Years that begin in March have their odd day last; 400 of them have 146,097 days, and the first here began in 0000.
+    let day = days + 719_468;
+    let (era, day) = (day / 146_097, day % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let march = (5 * day + 2) / 153;
+    let (day, month) = (day - (153 * march + 2) / 5 + 1, if march < 10 { march + 3 } else { march - 9 });
+    let year = era * 400 + year + u64::from(month <= 2);
+    let (seconds, ms) = (ms / 1000, ms % 1000);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
 #[cfg(test)]
@@ -213,6 +224,21 @@ mod tests {
         let full = whole(&answer, true);
         assert!(full.contains("              type: \"call\"\n") && full.contains("              a=mid:0\n"), "{full}");
         assert!(full.contains("              CSeq: 1 INVITE\n"), "{full}");
+    }
+
+    #[test]
+    fn moments_are_written_in_utc() {
+        for (seconds, written) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399, "2000-02-28T23:59:59.000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000Z"),
+            (951_868_800, "2000-03-01T00:00:00.000Z"),
+            (1_735_689_599, "2024-12-31T23:59:59.000Z"),
+            (1_772_323_200, "2026-03-01T00:00:00.000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(time(seconds * 1_000_000), written);
+        }
     }
 
     #[test]
