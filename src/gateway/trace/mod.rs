@@ -166,7 +166,7 @@ impl Trace {
 
     /// A call is over.
     pub(super) fn over(&mut self, call: &str) {
-        if let Some(call) = CallId::read(call) {
+        if let Ok(call) = call.parse() {
             self.book.over(call);
         }
     }
