@@ -3,8 +3,8 @@
 use super::browser_leg::{BrowserEvent, BrowserLeg};
 use super::leg::{Happened, Leg};
 use super::trunk_leg::{TrunkLeg, session_of};
-use super::{Context, Rights, SocketId};
-use crate::sdp::Side;
+use super::{Cause, Context, Rights, SocketId};
+use crate::sdp::{MediaLoss, Side};
 use crate::sip::UaEvent;
 
 /// One party.
@@ -56,14 +56,6 @@ impl Party {
         }
     }
 
-    /// The same, to be changed.
-    pub(super) fn browser_mut(&mut self) -> Option<&mut BrowserLeg> {
-        match self {
-            Party::Browser(leg) => Some(leg),
-            Party::Sip(_) => None,
-        }
-    }
-
     /// The SIP peer's leg, if it is one.
     pub(super) fn sip(&self) -> Option<&TrunkLeg> {
         match self {
@@ -77,6 +69,26 @@ impl Party {
         match self {
             Party::Browser(_) => None,
             Party::Sip(leg) => Some(leg),
+        }
+    }
+
+    /// The media of a browser's transport is up.
+    pub(super) fn connected(&mut self) {
+        match self {
+            Party::Browser(leg) => leg.presence.connected(),
+            Party::Sip(leg) => leg.presence.connected(),
+        }
+    }
+
+    /// Its media is lost, which would end the call for this cause: a browser may bring it back, by an ICE restart. One that speaks
+    /// SIP and has closed its connection has no other.
+    pub(super) fn lose(&mut self, cx: &Context, loss: MediaLoss, cause: Cause) -> Happened {
+        match self {
+            Party::Browser(leg) => leg.presence.lose(cx, loss, cause),
+            Party::Sip(leg) if leg.is_browser() && loss != MediaLoss::BrowserClosed => {
+                leg.presence.lose(cx, loss, cause)
+            }
+            Party::Sip(_) => Happened::Over(cause),
         }
     }
 

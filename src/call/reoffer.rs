@@ -44,6 +44,9 @@ impl TrunkLeg {
         let held = media.is_held();
         self.settle(&media);
         self.renew_early(&media);
+        if self.media.as_ref().map(LegMedia::transport) != Some(media.transport()) {
+            self.presence.restarted();
+        }
         self.media = Some(media);
         if held == self.held_by_them {
             return Happened::Nothing;

@@ -451,8 +451,8 @@ impl State {
                 self
             }
             MediaReport::Connected { side, .. } => {
-                if let Some(leg) = core.party_mut(side).and_then(Party::browser_mut) {
-                    leg.presence.connected();
+                if let Some(party) = core.party_mut(side) {
+                    party.connected();
                 }
                 self
             }
@@ -472,8 +472,7 @@ impl State {
             MediaReport::Quality(_) | MediaReport::Audio { .. } => self,
             MediaReport::Lost { side, loss, .. } => {
                 let cause = media_lost(loss, established);
-                let browser = core.party_mut(side).and_then(Party::browser_mut);
-                let lost = browser.map_or(Happened::Over(cause.clone()), |leg| leg.presence.lose(cx, loss, cause));
+                let lost = core.party_mut(side).map_or(Happened::Nothing, |party| party.lose(cx, loss, cause));
                 if let Happened::Over(_) = lost {
                     core.audio_lost(cx, side, loss);
                 }

@@ -10,6 +10,7 @@ use super::digits::{self, DTMF_RELAY};
 use super::leg::{Happened, Leg, Progress, Role, Way};
 use super::number::LONGEST_NUMBER;
 use super::params;
+use super::presence::Presence;
 use super::route::{Hop, MOST_REDIRECTS, Route};
 use super::slots::Loan;
 use super::transfer::News;
@@ -75,6 +76,8 @@ pub struct TrunkLeg {
     /// What our pending re-INVITE is for.
     pub(super) asked: Option<Asked>,
     pub(super) held_by_them: bool,
+    /// Of a browser that speaks SIP: whether its media is there.
+    pub(super) presence: Presence,
     /// Our ports before a move that is under way.
     pub(super) before: Option<Seat>,
     /// Which of its digits are new.
@@ -171,6 +174,7 @@ impl TrunkLeg {
             hold: Hold::default(),
             asked: None,
             held_by_them: false,
+            presence: Presence::default(),
             before: None,
             presses: Presses::default(),
             digits: VecDeque::new(),
@@ -797,6 +801,9 @@ impl Leg for TrunkLeg {
     }
 
     fn tick(&mut self, cx: &mut Context) -> Happened {
+        if let over @ Happened::Over(_) = self.presence.tick(cx) {
+            return over;
+        }
         if self.next_digit.is_some_and(|due| due <= cx.now.instant) {
             self.next_digit = None;
             self.send_next_digit(cx);
@@ -814,7 +821,7 @@ impl Leg for TrunkLeg {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        [self.silent_until, self.next_digit].into_iter().flatten().min()
+        [self.silent_until, self.next_digit, self.presence.deadline()].into_iter().flatten().min()
     }
 
     fn media(&self) -> Option<LegMedia> {

@@ -313,6 +313,19 @@ fn nothing_is_told_without_a_token_and_a_reader_changes_nothing() {
     assert_eq!(desk.ask("GET", "/v1/calls", Some("another0another0another0another0"), None).0, 200);
 }
 
+/// Who reads along is held to his token for as long as he reads.
+#[test]
+fn an_event_stream_ends_when_its_token_is_taken_back() {
+    let desk = Desk::open(24_300, "");
+    let mut stream = desk.events("", None);
+    fs::write(desk.dir.path().join("read-token"), "another0another0another0another0").unwrap();
+    let (code, _, err) = output(&["--config", desk.file.to_str().unwrap(), "reload"]);
+    assert_eq!(code, Some(0), "{err}");
+    let mut rest = String::new();
+    stream.lines.read_to_string(&mut rest).unwrap();
+    assert!(!rest.contains("data:"), "{rest}");
+}
+
 #[test]
 fn the_served_description_is_the_committed_one() {
     let desk = Desk::open(23_400, "");

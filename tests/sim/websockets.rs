@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ringback::sdp::{BrowserMedia, Direction, Hears, MediaCommand, MediaPlan, Side};
+use ringback::sdp::{BrowserMedia, Direction, Hears, MediaCommand, MediaLoss, MediaPlan, Side};
 use ringback::signal::TokenVerifier;
 use ringback::signal::token::{Claims, sign_hs256};
 use ringback::sip::registrar::{RegistrarConfig, Secret};
@@ -408,6 +408,39 @@ fn an_answered_call_outlives_its_websocket() {
     world.run(1_000);
     assert_eq!(seen(&world, ALICE, session).ends, ["ended Remote"]);
     world.finish();
+}
+
+/// A browser whose network changes brings its media back by an ICE restart: its call waits a while for that.
+#[test]
+fn the_media_of_a_browser_that_speaks_sip_may_come_back_for_a_while() {
+    for (loss, waits) in [(MediaLoss::ConsentExpired, true), (MediaLoss::BrowserClosed, false)] {
+        let mut world = World::with(passwords(Auth::Open));
+        world.one().habits = Habits::answering();
+        world.websocket(ALICE, 7);
+        register_peer(&mut world, ALICE, "alice");
+        let session = call(&mut world, ALICE, "alice", "+442079460999");
+        world.run(1_000);
+        let id = world.call_id();
+        world.connected(id, Side::A);
+        world.lost(id, Side::A, loss);
+        world.run(10_000);
+        assert_eq!(seen(&world, ALICE, session).ends.is_empty(), waits, "{loss:?}");
+        if waits {
+            world.with_peer(ALICE, |peer, now| {
+                let offer = String::from_utf8(peer.offer(Direction::SendRecv).bytes).unwrap();
+                let offer = crate::support::peer::sdp(offer.replace("a=ice-ufrag:", "a=ice-ufrag:again"));
+                peer.ua.reoffer(now, session, offer).unwrap();
+            });
+            world.run(20_000);
+            assert!(seen(&world, ALICE, session).ends.is_empty(), "it came back");
+            world.connected(id, Side::A);
+            world.lost(id, Side::A, loss);
+            world.run(15_100);
+            assert_eq!(seen(&world, ALICE, session).ends, ["ended Remote"], "it did not");
+        }
+        world.run(40_000);
+        world.finish();
+    }
 }
 
 /// Another tab of the same page names the same `+sip.instance`: it takes the registration over, and no call.

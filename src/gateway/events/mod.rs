@@ -105,6 +105,8 @@ impl Stream {
 pub(super) struct Events {
     stream: Stream,
     hooks: HashMap<String, Hook>,
+    /// Hooks that are configured no more and may still be sending, by their URL.
+    leaving: HashMap<String, CancellationToken>,
     spool: Option<PathBuf>,
     tasks: Tasks,
 }
@@ -114,6 +116,8 @@ struct Hook {
     events: mpsc::Sender<Arc<Happened>>,
     config: watch::Sender<Webhook>,
     stop: CancellationToken,
+    /// Its task has ended.
+    ended: CancellationToken,
     /// Events that found the queue full.
     lost: u64,
     seen: Arc<webhook::Seen>,
@@ -124,7 +128,7 @@ impl Events {
     pub(super) fn new(boot: u64, webhooks: &[Webhook], spool: Option<PathBuf>, tasks: Tasks) -> Events {
         let ring = Ring { last: 0, events: VecDeque::new(), live: broadcast::Sender::new(BEHIND) };
         let stream = Stream { shared: Arc::new(Shared { boot: format!("{boot:x}"), ring: Mutex::new(ring) }) };
-        let mut events = Events { stream, hooks: HashMap::new(), spool, tasks };
+        let mut events = Events { stream, hooks: HashMap::new(), leaving: HashMap::new(), spool, tasks };
         events.reload(webhooks);
         events
     }
@@ -136,13 +140,12 @@ impl Events {
 
     /// These are the web hooks from now on; one of a known URL keeps what waits for it.
     pub(super) fn reload(&mut self, webhooks: &[Webhook]) {
-        self.hooks.retain(|url, hook| {
-            let stays = webhooks.iter().any(|new| new.url == *url);
-            if !stays {
-                hook.stop.cancel();
-            }
-            stays
-        });
+        self.leaving.retain(|_, ended| !ended.is_cancelled());
+        let leaving = self.hooks.extract_if(|url, _| !webhooks.iter().any(|new| new.url == *url));
+        for (url, hook) in leaving {
+            hook.stop.cancel();
+            self.leaving.insert(url, hook.ended);
+        }
         for new in webhooks {
             match self.hooks.get(&new.url) {
                 Some(hook) => drop(hook.config.send_replace(new.clone())),
@@ -152,8 +155,17 @@ impl Events {
                     let stop = self.tasks.stop.child_token();
                     let seen = Arc::new(webhook::Seen::default());
                     let hook = webhook::serve(watched, queue, self.spool.clone(), stop.clone(), seen.clone());
-                    self.tasks.tracker.spawn(hook);
-                    self.hooks.insert(new.url.clone(), Hook { events, config, stop, lost: 0, seen });
+                    let (ended, before) = (CancellationToken::new(), self.leaving.remove(&new.url));
+                    let guard = ended.clone().drop_guard();
+                    self.tasks.tracker.spawn(async move {
+                        // One that was taken away a moment ago has the spool still.
+                        if let Some(before) = before {
+                            before.cancelled().await;
+                        }
+                        hook.await;
+                        drop(guard);
+                    });
+                    self.hooks.insert(new.url.clone(), Hook { events, config, stop, ended, lost: 0, seen });
                 }
             }
         }
@@ -214,7 +226,11 @@ fn happened(boot: &str, number: u64, at: u64, what: Notice) -> Happened {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::time::Instant;
+
     use serde_json::Value;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -224,6 +240,56 @@ mod tests {
 
     fn numbers(subscription: &Subscription) -> Vec<u64> {
         subscription.missed.iter().map(|event| event.number).collect()
+    }
+
+    /// Reads a request; its connection, which waits for an answer, and the id of its event.
+    async fn delivery(listener: &TcpListener) -> (TcpStream, String) {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let (mut text, mut buffer) = (String::new(), [0; 4096]);
+        while !text.contains("\"trunk\"") {
+            let len = stream.read(&mut buffer).await.unwrap();
+            text += std::str::from_utf8(&buffer[..len]).unwrap();
+        }
+        let id = text.lines().find_map(|line| line.strip_prefix("ringback-delivery: ")).unwrap().to_owned();
+        (stream, id)
+    }
+
+    /// A web hook that is taken away and put back at once has one sender at a time, and its spool one owner.
+    #[tokio::test]
+    async fn a_hook_that_is_restored_at_once_waits_for_its_former_self() {
+        let (root, (tasks, _queues)) = (tempfile::tempdir().unwrap(), Tasks::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let secret = crate::config::Secret::of(b"0123456789abcdef0123456789abcdef");
+        let hook = [Webhook { url, secret, events: Vec::new() }];
+        let mut events = Events::new(0xabc, &hook, Some(root.path().to_owned()), tasks.clone());
+        events.publish(1, trunk(1));
+        let (mut first, id) = delivery(&listener).await;
+        assert_eq!(id, "abc-1");
+        events.reload(&[]);
+        events.reload(&hook);
+        events.publish(2, trunk(1));
+        let gone = async {
+            assert_eq!(first.read(&mut [0; 10]).await.unwrap_or(0), 0, "it ends without an answer");
+            Instant::now()
+        };
+        let again = async {
+            let mut ids = Vec::new();
+            let mut began = None;
+            for _ in 0..2 {
+                let (mut stream, id) = delivery(&listener).await;
+                began.get_or_insert_with(Instant::now);
+                stream.write_all(b"HTTP/1.1 200 Good\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+                ids.push(id);
+            }
+            (ids, began.unwrap())
+        };
+        let (gone, (ids, began)) = tokio::join!(gone, again);
+        assert_eq!(ids, ["abc-1", "abc-2"]);
+        assert!(gone <= began, "two at once");
+        events.finish();
+        tasks.tracker.close();
+        tasks.tracker.wait().await;
     }
 
     #[tokio::test]

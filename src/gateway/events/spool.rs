@@ -1,11 +1,13 @@
 //! What waits for a web hook: one file an event in a folder of the hook's own, so that a restart loses nothing; in memory
-//! where there is no folder or the disk takes nothing more. Bounded either way; what finds no room is counted and lost.
+//! where there is no folder or the disk takes nothing more. Bounded either way; what finds no room is counted and lost. What
+//! its receiver refuses for good is set aside in the folder `refused`, for people to look at.
 //!
 //! Events of one subject stand in one lane, in order; lanes do not wait for one another. A file is named
-//! `NUMBER.LANE.json`. Nothing is forced to the platter: a power cut may cost the last events, a crash costs none.
+//! `NUMBER.LANE.json`, and is on the platter when it has its name: neither a crash nor a power cut costs an event.
 
 use std::collections::VecDeque;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +21,10 @@ pub(super) const LANES: usize = 8;
 const NAME_BYTES: usize = 8;
 /// The name of a file that is being written.
 const DRAFT: &str = "draft";
+/// The folder of events that their receiver refuses.
+const REFUSED: &str = "refused";
+/// How many are kept there.
+const MOST_REFUSED: usize = 1000;
 
 /// How much may wait.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +68,8 @@ pub(super) struct Spool {
     in_memory: usize,
     /// Events that found no room, or could not be read again.
     pub(super) lost: u64,
+    /// Events that their receiver has refused: those of earlier runs that are kept, and all of this one.
+    pub(super) set_aside: usize,
 }
 
 impl Spool {
@@ -78,6 +86,7 @@ impl Spool {
             bytes: 0,
             in_memory: 0,
             lost: 0,
+            set_aside: 0,
         };
         let Some(folder) = folder else { return spool };
         match spool.look(&folder).await {
@@ -100,6 +109,7 @@ impl Spool {
             let name = entry.file_name().into_string().unwrap_or_default();
             match number_and_lane(&name) {
                 Some((number, lane)) => found.push((number, lane, entry.path(), entry.metadata().await?.len())),
+                None if name == REFUSED => self.set_aside = count(&entry.path()).await,
                 None if name == DRAFT => {} // what was being written when the gateway was killed: it is written over
                 None => tracing::warn!(file = %entry.path().display(), "this is no event that waits"),
             }
@@ -145,12 +155,9 @@ impl Spool {
     async fn write(&self, number: u64, lane: usize, json: &str) -> Option<PathBuf> {
         let folder = self.folder.as_ref()?;
         let path = folder.join(format!("{number:016x}.{lane}.json"));
-        let draft = folder.join(DRAFT);
-        let written = async {
-            tokio::fs::write(&draft, json).await?;
-            tokio::fs::rename(&draft, &path).await
-        };
-        match written.await {
+        let (folder, to, json) = (folder.clone(), path.clone(), json.to_owned());
+        let written = tokio::task::spawn_blocking(move || write_through(&folder, &to, &json)).await;
+        match written.map_err(io::Error::other).flatten() {
             Ok(()) => Some(path),
             Err(error) => {
                 tracing::error!(%error, "an event for a web hook is not written: it waits in memory");
@@ -186,16 +193,37 @@ impl Spool {
 
     /// A lane's first event waits no more.
     pub(super) async fn done(&mut self, lane: usize) {
-        let Some(waiting) = self.lanes.get_mut(lane).and_then(VecDeque::pop_front) else { return };
+        if let Some(path) = self.pop(lane)
+            && let Err(error) = tokio::fs::remove_file(&path).await
+        {
+            tracing::warn!(file = %path.display(), %error, "an event that was sent stays on disk: it is sent again");
+        }
+    }
+
+    /// A lane's first event is refused: it is kept, while there is room, and waits no more. One in memory is lost.
+    pub(super) async fn set_aside(&mut self, lane: usize) {
+        let Some(path) = self.pop(lane) else { return };
+        self.set_aside += 1;
+        let kept = match (&self.folder, path.file_name()) {
+            (Some(folder), Some(name)) if self.set_aside <= MOST_REFUSED => keep(folder, &path, name).await,
+            _ => tokio::fs::remove_file(&path).await,
+        };
+        if let Err(error) = kept {
+            tracing::warn!(file = %path.display(), %error, "an event that was refused is not set aside: it is sent again");
+        }
+    }
+
+    /// Takes a lane's first event out; gives its file.
+    fn pop(&mut self, lane: usize) -> Option<PathBuf> {
+        let waiting = self.lanes.get_mut(lane).and_then(VecDeque::pop_front)?;
         self.events -= 1;
         self.bytes -= waiting.bytes;
         match waiting.place {
-            Place::Memory(_) => self.in_memory -= 1,
-            Place::File(path) => {
-                if let Err(error) = tokio::fs::remove_file(&path).await {
-                    tracing::warn!(file = %path.display(), %error, "an event that was sent stays on disk: it is sent again");
-                }
+            Place::Memory(_) => {
+                self.in_memory -= 1;
+                None
             }
+            Place::File(path) => Some(path),
         }
     }
 
@@ -213,6 +241,36 @@ impl Spool {
     pub(super) fn in_memory(&self) -> usize {
         self.in_memory
     }
+}
+
+/// Writes a file that is whole, and on the platter, when it has its name.
+fn write_through(folder: &Path, path: &Path, json: &str) -> io::Result<()> {
+    let draft = folder.join(DRAFT);
+    let mut file = File::create(&draft)?;
+    file.write_all(json.as_bytes())?;
+    file.sync_data()?;
+    fs::rename(&draft, path)?;
+    if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
+        tracing::debug!(%error, "the names of events are not forced to the platter");
+    }
+    Ok(())
+}
+
+/// Moves a file to those that were refused.
+async fn keep(folder: &Path, path: &Path, name: &std::ffi::OsStr) -> io::Result<()> {
+    let refused = folder.join(REFUSED);
+    tokio::fs::create_dir_all(&refused).await?;
+    tokio::fs::rename(path, refused.join(name)).await
+}
+
+/// How many files there are.
+async fn count(folder: &Path) -> usize {
+    let Ok(mut entries) = tokio::fs::read_dir(folder).await else { return 0 };
+    let mut found = 0;
+    while let Ok(Some(_)) = entries.next_entry().await {
+        found += 1;
+    }
+    found
 }
 
 /// `NUMBER.LANE.json`

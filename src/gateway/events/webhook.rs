@@ -1,7 +1,9 @@
 //! A web hook's own task: it notes events in its spool and sends them, each until it is taken.
 //!
 //! An event is signed as it is sent: `Ringback-Signature: t=SECONDS,v1=HEX`, the HMAC-SHA256 of `SECONDS.BODY`. A status
-//! of 2xx takes it; 400, 410, 413 and 422 refuse it for good; everything else is tried again, later and later.
+//! of 2xx takes it; 400, 410, 413 and 422 refuse it for good, and so does any other status in the end that is given again
+//! and again, but for those of a receiver that is out of order or busy; everything else is tried again, later and later.
+//! What is refused is set aside, so that the events after it go on.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -33,6 +35,8 @@ pub(super) struct Pace {
     first: Duration,
     /// The longest pause.
     longest: Duration,
+    /// Refusals of one event, beside those for good, after which it is set aside.
+    refusals: u32,
     /// An event older than this is not tried any more.
     give_up: Duration,
     /// How long what waits is still sent after the end of the gateway has come.
@@ -45,6 +49,7 @@ impl Default for Pace {
             within: Duration::from_secs(10),
             first: Duration::from_secs(1),
             longest: Duration::from_secs(300),
+            refusals: 12,
             give_up: Duration::from_secs(3 * 24 * 3600),
             last: Duration::from_secs(2),
         }
@@ -114,11 +119,15 @@ async fn serve_at(
                 None => open = false,
             },
             Some((lane, outcome)) = under_way.next() => {
-                if outcome != Outcome::Taken {
-                    seen.given_up.fetch_add(1, Ordering::Relaxed);
-                    tracing::error!(server = server(&url), ?outcome, "an event is not sent");
+                match outcome {
+                    Outcome::Taken => spool.done(lane).await,
+                    Outcome::Refused | Outcome::TooOld => {
+                        seen.given_up.fetch_add(1, Ordering::Relaxed);
+                        spool.set_aside(lane).await;
+                        let events = spool.set_aside;
+                        tracing::error!(server = server(&url), ?outcome, events, "an event is not sent: it is set aside");
+                    }
                 }
-                spool.done(lane).await;
                 if let Some(busy) = busy.get_mut(lane) {
                     *busy = false;
                 }
@@ -154,7 +163,7 @@ struct Head {
 /// Sends one event until it is taken, refused or too old.
 async fn deliver(config: &watch::Receiver<Webhook>, json: &str, tls: &OnceLock<TlsClient>, pace: Pace) -> Outcome {
     let Ok(head) = serde_json::from_str::<Head>(json) else { return Outcome::Refused };
-    let (mut pause, mut failures) = (pace.first, 0_u32);
+    let (mut pause, mut failures, mut refusals) = (pace.first, 0_u32, 0_u32);
     loop {
         let hook = config.borrow().clone();
         let server = server(&hook.url);
@@ -165,8 +174,14 @@ async fn deliver(config: &watch::Receiver<Webhook>, json: &str, tls: &OnceLock<T
                 }
                 return Outcome::Taken;
             }
-            Ok(Ok(status)) if matches!(status.as_u16(), 400 | 410 | 413 | 422) => return Outcome::Refused,
-            Ok(Ok(status)) => format!("it answers with status {status}"),
+            Ok(Ok(status)) => {
+                refusals += u32::from(!is_out_of_order(status));
+                if matches!(status.as_u16(), 400 | 410 | 413 | 422) || refusals >= pace.refusals {
+                    tracing::warn!(server, event = head.id, %status, "a web hook refuses an event");
+                    return Outcome::Refused;
+                }
+                format!("it answers with status {status}")
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it does not answer in time".to_owned(),
         };
@@ -182,6 +197,11 @@ async fn deliver(config: &watch::Receiver<Webhook>, json: &str, tls: &OnceLock<T
         sleep(pause).await;
         pause = (pause * 2).min(pace.longest);
     }
+}
+
+/// Statuses that say nothing of the event: the receiver, or what stands before it, cannot take any at present.
+fn is_out_of_order(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 425 | 429 | 502 | 503 | 504)
 }
 
 async fn attempt(
@@ -225,6 +245,7 @@ mod tests {
         within: Duration::from_secs(5),
         first: Duration::from_millis(5),
         longest: Duration::from_millis(20),
+        refusals: 4,
         give_up: Duration::from_secs(3600),
         last: Duration::from_millis(200),
     };
@@ -332,6 +353,35 @@ mod tests {
             drop(events);
         };
         tokio::join!(served, tested);
+    }
+
+    /// One event that the receiver cannot digest does not hold up those behind it for days; a receiver that is out of order
+    /// gets it whenever it is back.
+    #[tokio::test]
+    async fn an_event_that_is_refused_again_and_again_is_set_aside() {
+        let root = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = hook(listener.local_addr().unwrap());
+        let (events, queue) = mpsc::channel(16);
+        for number in 1..=2 {
+            events.send(event(number, "one")).await.unwrap();
+        }
+        let spool = Some(root.path().to_owned());
+        let served = serve_at(config.subscribe(), queue, spool.clone(), CancellationToken::new(), PACE, Arc::default());
+        let tested = async {
+            for status in
+                ["503 No", "500 No", "503 No", "504 No", "429 No", "502 No", "500 No", "404 No", "503 No", "500 No"]
+            {
+                assert!(answer(&listener, status).await.1.contains("b-1"), "{status}");
+            }
+            assert!(answer(&listener, "200 Good").await.1.contains("b-2"));
+            drop(events);
+        };
+        tokio::join!(served, tested);
+        let mut spool = Spool::open(spool.as_deref(), &config.borrow().url, Room::default()).await;
+        assert!(spool.is_empty(), "what was set aside is not taken up again by itself");
+        assert_eq!(spool.set_aside, 1);
+        spool.set_aside(0).await;
     }
 
     /// The receiver is down when the gateway ends; the next gateway sends what waits.
