@@ -228,6 +228,23 @@ impl Track {
         self.packets.iter().map(|packet| packet.sequence).max()
     }
 
+    /// What a phone plays that looks at no timestamp: G.711 packet after packet as numbered, `hold_ms` after one came to an
+    /// empty queue, by the times at which they went out on `line`.
+    pub fn queued(&mut self, line: &TimeLine, hold_ms: f64, ms: usize) -> Vec<i16> {
+        self.packets.sort_by_key(|packet| packet.sequence);
+        let (times, mut sound, mut played) = (line.times(), vec![0; ms * 8], 0.0);
+        for packet in &self.packets {
+            let Some(came) = times.get(&(packet.timestamp as u32)) else { continue };
+            // It is empty.
+            if *came - 20.0 > played {
+                played = came - 20.0 + hold_ms;
+            }
+            put(&mut sound, (played * 8.0) as i64, packet.payload.iter().map(|&code| from_ulaw(code)));
+            played += packet.payload.len() as f64 / 8.0;
+        }
+        sound
+    }
+
     /// The share lost since the last report, and the highest sequence number; `None` when nothing came yet.
     pub fn report(&mut self) -> Option<(f64, u32)> {
         let first = self.packets.first()?.sequence;
@@ -339,7 +356,26 @@ impl TimeLine {
 
     /// The timestamp that stands for time zero: a packet of 20 ms goes out when its last sample is there.
     pub fn zero(&self) -> u32 {
-        let units = ((self.origin() - 20.0) * f64::from(self.clock) / 1_000.0).round() as i64;
+        self.zero_by(self.origin())
+    }
+
+    /// The same by what went out in the half second before `ms` alone: where timestamps leave the time.
+    pub fn zero_before(&self, ms: f64) -> u32 {
+        let just_now = self.sent.iter().filter(|(sent, _)| (ms - 500.0..ms).contains(sent));
+        let mut origins: Vec<f64> = just_now.map(|(sent, stamp)| sent - stamp).collect();
+        origins.sort_by(f64::total_cmp);
+        self.zero_by(origins.get(origins.len() / 10).copied().unwrap_or_else(|| self.origin()))
+    }
+
+    /// When the packet of each timestamp went out, in milliseconds.
+    fn times(&self) -> HashMap<u32, f64> {
+        let (first, unit) = (self.first.unwrap_or(0), f64::from(self.clock) / 1_000.0);
+        let timestamp = |stamp: f64| first.wrapping_add((stamp * unit).round() as u32);
+        self.sent.iter().map(|(ms, stamp)| (timestamp(*stamp), *ms)).collect()
+    }
+
+    fn zero_by(&self, origin: f64) -> u32 {
+        let units = ((origin - 20.0) * f64::from(self.clock) / 1_000.0).round() as i64;
         self.first.unwrap_or(0).wrapping_sub(units as u32)
     }
 

@@ -1,5 +1,5 @@
-//! The same calls through the running gateway: an independent browser on one side, an RTP phone behind a SIP trunk on the
-//! other, and a relay with bad weather between each of them and the gateway.
+//! The same calls through the running gateway, or through another (middle.rs): an independent browser on one side, an RTP
+//! phone behind a SIP trunk on the other, and a relay with bad weather between each of them and the gateway.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,35 +10,19 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 
-use crate::ends::{Paced, Rehearsed, Speaker, Track};
+use crate::ends::{Paced, Rehearsed, Speaker, TimeLine, Track};
+use crate::middle::{Line, Middle, Which, through};
 use crate::page::Page;
-use crate::peer::gateway::Setup;
+use crate::peer::PATIENCE;
 use crate::peer::rtp::Packet;
-use crate::peer::{Browser, Gateway, PATIENCE};
 use crate::relay::{Passed, Relay};
 use crate::rows::Row;
-use crate::speech::Script;
-use crate::trunk::Trunk;
+use crate::speech::{PAUSE_MS, Script};
 use crate::{Options, recorded};
 
-const PLAN: &str = r#"
-[plan]
-name = "quality"
-default = "deny"
-
-[numbering]
-country = "44"
-national = "0"
-international = ["00", "+"]
-short = ["1XX"]
-
-[[out]]
-name = "out"
-pattern = "1XX"
-tiers = [["out"]]
-"#;
-
 const OPUS: u8 = 111;
+/// What a phone holds back that plays its packets one after another.
+const QUEUE_MS: f64 = 60.0;
 /// A packet of ours or of the gateway's that is later than this was held up by the machine.
 const LATE_MS: f64 = 10.0;
 /// A call in which more than this share of the packets was held up, or one packet for so long, says nothing about the
@@ -49,18 +33,11 @@ const SPOILT_MS: f64 = 40.0;
 const AGAIN: usize = 1;
 
 /// Makes all calls that were asked for, some at a time, and those that the machine spoilt once more.
-pub fn run(options: &Options) -> Vec<Value> {
+pub fn run(which: Which, options: &Options) -> Vec<Value> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let trunk = Trunk::start().await;
-        let lines = format!(
-            "[trunk.out]\naddress = \"{}\"\nnumber_format = \"as-dialled\"\noptions = 0\n\
-             [limits]\ncalls_per_socket = 1000\n",
-            trunk.address
-        );
-        let setup = Setup { rtp_ports: 200, log: "ringback=info,warn", ..Setup::new(&lines, PLAN) };
-        let studio = Studio { gateway: Gateway::start(setup).await, trunk };
+        let studio = Studio { middle: Middle::start(which).await };
         let (alone, together): (Vec<Row>, Vec<Row>) = options.rows().into_iter().partition(|row| row.alone);
         let mut done = studio.rows(options, together, options.calls).await;
         done.extend(studio.rows(options, alone, 1).await);
@@ -73,8 +50,7 @@ pub fn run(options: &Options) -> Vec<Value> {
             done.retain(|entry| !again.iter().any(|row| is_of(entry, row)));
             done.extend(studio.rows(options, again, options.calls.div_ceil(2)).await);
         }
-        studio.gateway.stop().await;
-        studio.trunk.stop().await;
+        studio.middle.stop().await;
         let order = options.rows();
         done.sort_by_key(|entry| order.iter().position(|row| is_of(entry, row)));
         done
@@ -83,6 +59,7 @@ pub fn run(options: &Options) -> Vec<Value> {
 
 fn is_of(entry: &Value, row: &Row) -> bool {
     let name = entry["row"].as_str().unwrap_or_default();
+    let name = name.trim_start_matches("queued-").trim_start_matches("anew-");
     name.split_once('-').is_some_and(|(_, rest)| rest == row.name)
 }
 
@@ -93,8 +70,7 @@ fn is_spoilt(done: &[Value], row: &Row) -> bool {
 }
 
 struct Studio {
-    gateway: Gateway,
-    trunk: Trunk,
+    middle: Middle,
 }
 
 /// What is known of a call when it is over.
@@ -113,38 +89,29 @@ impl Studio {
         let (mut calls, mut ready, mut rehearsed) = (JoinSet::new(), Vec::new(), Rehearsed::new());
         for (index, row) in rows.into_iter().enumerate() {
             let script = Script::read(&options.speech, options.clips, row.rounds);
-            let number = format!("1{index:02}");
             let mut phone = PhoneSide::start(&row, &script, options.seed).await;
-            let line = self.trunk.line(&number, phone.relay.far);
-            let browser = Browser::open(self.gateway.http, &format!("page-{index}")).await;
+            let line = self.middle.line(index, phone.relay.far).await;
             let mut speaker = Speaker::browser(&script, &row, OPUS, options.seed + 1);
             speaker.rehearse(&row, &mut rehearsed);
             phone.speaker.rehearse(&row, &mut rehearsed);
-            let page = PageSide { browser, number, speaker };
-            ready.push((row, script, page, phone, line));
+            ready.push((row, script, speaker, phone, line));
         }
         // Encoding keeps a thread busy; it is over when the first call begins.
-        for (row, script, page, phone, line) in ready {
+        for (row, script, speaker, phone, line) in ready {
             let (gate, seed) = (gate.clone(), options.seed);
             calls.spawn(async move {
                 let _turn = gate.acquire_owned().await.expect("a gate that is never shut");
-                let call = one(&row, &script, page, phone, line, seed).await;
+                let call = one(&row, &script, speaker, phone, line, seed).await;
                 (row, script, call)
             });
         }
         let mut entries = Vec::new();
         while let Some(done) = calls.join_next().await {
             let (row, script, call) = done.expect("a call that goes well");
-            entries.extend(call.entries(&row, &script, options));
+            entries.extend(call.entries(&row, &script, options, self.middle.is_ours()));
         }
         entries
     }
-}
-
-struct PageSide {
-    browser: Browser,
-    number: String,
-    speaker: Speaker,
 }
 
 struct PhoneSide {
@@ -192,25 +159,13 @@ impl PhoneSide {
 }
 
 /// One call from beginning to end.
-async fn one(
-    row: &Row,
-    script: &Script,
-    mut page: PageSide,
-    mut phone: PhoneSide,
-    mut line: tokio::sync::mpsc::Receiver<std::net::SocketAddr>,
-    seed: u64,
-) -> Call {
+async fn one(row: &Row, script: &Script, speaker: Speaker, mut phone: PhoneSide, mut line: Line, seed: u64) -> Call {
     let (mut media, offer) = Page::offer().await;
     let relay = Relay::start(row.from_browser, row.to_browser, 48_000, seed + 10).await;
-    let browser = &mut page.browser;
-    browser.send(json!({ "type": "call", "call": "c", "to": page.number, "sdp": offer })).await;
-    let answer = browser.expect("answer").await;
-    let answer = answer["sdp"].as_str().expect("a description").to_owned();
-    relay.gateway_at(candidate(&answer)).await;
-    media.answered(&through(&answer, relay.near));
-    let gateway = timeout(PATIENCE, line.recv()).await.ok().flatten().expect("a call at the trunk");
-    phone.relay.gateway_at(gateway).await;
-    browser.expect("answered").await;
+    let agreed = line.place(offer, relay.far).await;
+    relay.gateway_at(candidate(&agreed.answer)).await;
+    media.answered(&through(&agreed.answer, relay.near));
+    phone.relay.gateway_at(agreed.phone).await;
     timeout(PATIENCE, media.connect()).await.expect("ICE and DTLS in time");
 
     let begin = Instant::now() + Duration::from_millis(200);
@@ -223,7 +178,7 @@ async fn one(
     };
     // Apart from each other, and a little out of step.
     let phone_begin = begin + Duration::from_micros(7_300);
-    let talking = tokio::spawn(media.talk(page.speaker, begin, faster, page_stops));
+    let talking = tokio::spawn(media.talk(speaker, begin, faster, page_stops));
     let listening = tokio::spawn(async move {
         let heard = phone.talk(phone_begin, faster, phone_stops).await;
         (phone, heard)
@@ -232,8 +187,7 @@ async fn one(
     let _ = (stop_page.send(()), stop_phone.send(()));
     let (at_browser, browser_late) = talking.await.expect("a browser that ends well");
     let (phone, (at_phone, phone_late)) = listening.await.expect("a phone that ends well");
-    browser.hangup("c").await;
-    browser.ended("us").await;
+    line.hang_up().await;
     let (browser_path, phone_path) = (relay.stop().await, phone.relay.stop().await);
     Call { at_phone, at_browser, browser_path, phone_path, browser_late, phone_late }
 }
@@ -245,29 +199,37 @@ fn candidate(sdp: &str) -> std::net::SocketAddr {
     format!("{}:{}", words[4], words[5]).parse().expect("an address")
 }
 
-/// A description whose candidate is the relay.
-fn through(sdp: &str, relay: std::net::SocketAddr) -> String {
-    let moved = |line: &str| {
-        if !line.starts_with("a=candidate:") {
-            return format!("{line}\r\n");
-        }
-        let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        (words[4], words[5]) = (relay.ip().to_string(), relay.port().to_string());
-        words.join(" ") + "\r\n"
-    };
-    sdp.lines().map(moved).collect()
-}
-
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
+/// What an end plays by RTP timestamp that finds its place anew in the pause before each clip.
+fn anew(track: &mut Track, line: &TimeLine, opus: bool, script: &Script) -> Vec<i16> {
+    let ms = script.ms() + 500;
+    let mut sound = vec![0; ms * 8];
+    for &start in &script.starts_ms {
+        let played = track.play(opus, line.zero_before(start as f64), ms);
+        // The pause after it belongs to a clip that is late.
+        let place = start * 8..((start + script.clip_ms + PAUSE_MS) * 8).min(sound.len());
+        sound[place.clone()].copy_from_slice(&played[place]);
+    }
+    sound
+}
+
 impl Call {
-    fn entries(mut self, row: &Row, script: &Script, options: &Options) -> Vec<Value> {
+    fn entries(mut self, row: &Row, script: &Script, options: &Options, ours: bool) -> Vec<Value> {
+        let (held_up, longest) = self.held_up(ours);
         let ms = script.ms() + 500;
-        let (held_up, longest) = self.held_up();
         let up = self.at_phone.play(false, self.phone_path.line.zero(), ms);
         let down = self.at_browser.play(true, self.browser_path.line.zero(), ms);
+        let mut heard = vec![("down", down), ("up", up)];
+        if !ours {
+            // Other ways to play it, of which the best counts.
+            let (to_phone, to_browser) = (&self.phone_path.line, &self.browser_path.line);
+            heard.push(("queued-up", self.at_phone.queued(to_phone, QUEUE_MS, ms)));
+            heard.push(("anew-up", anew(&mut self.at_phone, to_phone, false, script)));
+            heard.push(("anew-down", anew(&mut self.at_browser, to_browser, true, script)));
+        }
         let entry = |direction: &str, sound: &[i16], from: &Passed, late: &[f64], to: &Passed, counts: (u64, u64)| {
             let mut entry = recorded(direction, row, script, options, sound);
             // What a packet needs to the gateway in fine weather, our own lateness included.
@@ -280,17 +242,30 @@ impl Call {
         };
         let (browser, phone) = (&self.browser_path, &self.phone_path);
         let lost_down = if row.is_trunk() { phone.to_gateway } else { browser.from_gateway };
-        let down = entry("down", &down, phone, &self.phone_late, browser, lost_down);
-        let up = entry("up", &up, browser, &self.browser_late, phone, browser.to_gateway);
-        if row.is_trunk() { vec![down] } else { vec![down, up] }
+        let entries =
+            heard.iter().filter(|(name, _)| !(row.is_trunk() && name.ends_with("up"))).map(|(name, sound)| {
+                let mut entry = if name.ends_with("up") {
+                    entry(name, sound, browser, &self.browser_late, phone, browser.to_gateway)
+                } else {
+                    entry(name, sound, phone, &self.phone_late, browser, lost_down)
+                };
+                if name.starts_with("queued") {
+                    entry["path_ms"] = (entry["path_ms"].as_f64().unwrap_or_default() + QUEUE_MS).into();
+                }
+                entry
+            });
+        entries.collect()
     }
 
-    /// The share of packets that the machine held up, ours on their way out or the gateway's, and for how long at most.
-    fn held_up(&self) -> (f64, f64) {
-        let lines = [self.browser_path.line.late_ms(), self.phone_path.line.late_ms()];
-        let all = lines.iter().chain([&self.browser_late, &self.phone_late]);
+    /// The share of packets that the machine held up, the ends' on their way out or a gateway's of `ours`, which keeps
+    /// its beat by itself, and for how long at most.
+    fn held_up(&self, ours: bool) -> (f64, f64) {
+        let mut all = vec![self.browser_late.clone(), self.phone_late.clone()];
+        if ours {
+            all.extend([self.browser_path.line.late_ms(), self.phone_path.line.late_ms()]);
+        }
         let share = |late: &Vec<f64>| late.iter().filter(|ms| **ms > LATE_MS).count() as f64 / late.len().max(1) as f64;
-        let longest = all.clone().flatten().fold(0.0, |longest: f64, ms| longest.max(*ms));
-        (all.map(share).fold(0.0, f64::max), longest)
+        let longest = all.iter().flatten().fold(0.0, |longest: f64, ms| longest.max(*ms));
+        (all.iter().map(share).fold(0.0, f64::max), longest)
     }
 }

@@ -7,20 +7,25 @@
 //! cargo test --test quality -- talk-off /usr/share/asterisk/sounds
 //! cargo test --test quality -- live  --speech FOLDER --out FOLDER [--rows up-3,down] [--clips 5] [--seed 1] [--calls 12]
 //! cargo test --test quality -- bench --speech FOLDER --out FOLDER [--rows up-3,down] [--clips 5] [--seed 1]
+//! cargo test --test quality -- rtpengine --at 127.0.0.1:2223 --speech FOLDER ...      as live, through another
+//! cargo test --test quality -- asterisk --at 127.0.0.1:5060 --speech FOLDER ...       likewise
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(missing_docs)]
 
+mod asterisk;
 mod bench;
 mod ends;
 mod live;
+mod middle;
 mod network;
 mod page;
 #[path = "../peer/mod.rs"]
 mod peer;
 mod relay;
 mod rows;
+mod rtpengine;
 mod speech;
 mod talk_off;
 mod trunk;
@@ -30,6 +35,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use middle::Which;
 use rows::Row;
 use speech::Script;
 
@@ -73,6 +79,7 @@ fn main() {
         options.insert(name, words.next().expect("a value for each option"));
     }
     let mut take = |name: &str| options.remove(name);
+    let at = take("--at").map(|at| at.parse().expect("an address"));
     let options = Options {
         speech: take("--speech").expect("--speech FOLDER").into(),
         out: take("--out").expect("--out FOLDER").into(),
@@ -80,14 +87,16 @@ fn main() {
         clips: take("--clips").map_or(15, |clips| clips.parse().expect("a number of clips")),
         seed: take("--seed").map_or(1, |seed| seed.parse().expect("a seed")),
         calls: take("--calls").map_or(12, |calls| calls.parse().expect("a number of calls")),
-        real: command == "live",
+        real: command != "bench",
     };
     assert!(options.clips > 0 && take("--help").is_none(), "see the head of tests/quality/main.rs");
     std::fs::create_dir_all(&options.out).expect("a folder");
     let list = match command.as_str() {
         "bench" => in_virtual_time(&options),
-        "live" => live::run(&options),
-        other => panic!("no command {other:?}: bench, live"),
+        "live" => live::run(Which::Ours, &options),
+        "rtpengine" => live::run(Which::Rtpengine(at.expect("--at ADDRESS")), &options),
+        "asterisk" => live::run(Which::Asterisk(at.expect("--at ADDRESS")), &options),
+        other => panic!("no command {other:?}: bench, live, rtpengine, asterisk"),
     };
     let list = serde_json::to_string_pretty(&list).expect("JSON");
     std::fs::write(options.out.join("recordings.json"), list).expect("a list of the recordings");

@@ -1,8 +1,10 @@
 """Writes the page docs/quality.md from the results of a bench and of real calls.
 
     report.py FOLDER MARGIN [PROFILE]
+    report.py --beside FOLDER PAGE
 
-FOLDER has bench/results.json and live/results.json; either may be missing, which the page then says.
+FOLDER has bench/results.json and live/results.json; either may be missing, which the page then says. With --beside only the
+table of others beside ours is made, from FOLDER/rivals, and put in its place on PAGE.
 """
 
 import datetime
@@ -16,13 +18,8 @@ from importlib.metadata import version
 
 import score
 
-# Other systems, measured in November 2026 on 15 clips of the same five speakers: with other losses of the same sort, not
-# in this run (../tests/quality/score.py has our bars from there).
-OTHERS = [
-    ("rtpengine 26.0.1 (no FEC, no concealment)", ["4.11", "3.23", "2.45", "2.46", "1.68"]),
-    ("Asterisk 22.10.1 (its time line grows with each loss)", ["4.11", "3.41", "2.04", "1.56", "1.25"]),
-    ("libopus 1.6.1 with FEC and plain concealment, ideal", ["4.08", "4.02", "3.94", "3.88", "3.73"]),
-]
+# The best that can be made of what arrives, by the encoder's own library: November 2026, 15 clips of the same five speakers.
+IDEAL = ("libopus 1.6.1 with FEC and plain concealment, ideal", ["4.08", "4.02", "3.94", "3.88", "3.73"])
 LOSSES = ["0", "1", "3", "5", "10"]
 HEAD = """# How it sounds
 
@@ -38,6 +35,28 @@ average, exponentially, in order; *stalls* stops all for up to 200 ms every few 
 overtaken by 30 to 60 ms; *worst* is bursts of 5 % with jitter, reordering and duplicates; *drift* is ten minutes of an end
 whose clock runs 200 ppm fast or slow; *chromium* follows the gateway's answer (narrowband, 24 kbit/s) and its reports.
 Delay is what the gateway adds to the path, Opus' own 6.5 ms and the wait for the next packet's redundancy included.
+"""
+
+# Ours and the others: the folder of each and its name in the table.
+WAYS = {
+    "live": "**Ringback**",
+    "rtpengine": "rtpengine {rtpengine}",
+    "asterisk": "Asterisk {asterisk}",
+}
+# The ways in which one of them may have been played (live.rs).
+PLAYED = ["", "anew-", "queued-"]
+BESIDE = re.compile(r"^## Beside others\n.*?(?=\n## )", re.MULTILINE | re.DOTALL)
+ABOUT = """## Beside others
+
+The same calls of the same {clips} clips in one run, through Ringback and through others in its place, as their Debian packages
+and their own settings have them: the same packets lost, from the same page to the same phone.
+Made {made}.
+
+PESQ, and in brackets the delay that the gateway adds in ms (median; - where the sound fits nowhere). rtpengine and Asterisk
+have no jitter buffer by themselves: they pass on what comes late as it comes, and the phone, which here waits for ever, has
+that to bear. Ours is played by its timestamps. Others' leave the time with each lost packet (rtpengine's fall behind by it,
+Asterisk's run ahead), so theirs is the best of three ways to play it: by the timestamps, by the timestamps with the place found
+anew in the pause before each clip, and (up) packet after packet from a queue of 60 ms, which are not counted as delay.
 """
 
 
@@ -62,8 +81,7 @@ def by_row(found):
 def comparison(bench, live):
     yield "| browser to phone, random loss | " + " | ".join(f"{loss} %" for loss in LOSSES) + " |"
     yield "|---|" + "---|" * len(LOSSES)
-    for name, figures in OTHERS:
-        yield f"| {name} | " + " | ".join(figures) + " |"
+    yield f"| {IDEAL[0]} | " + " | ".join(IDEAL[1]) + " |"
     yield "| the bar | " + " | ".join(f"{score.BARS['up-' + loss]:.2f}" for loss in LOSSES) + " |"
     for name, rows in (("Ringback, running program", live), ("Ringback, virtual time", bench)):
         if rows:
@@ -91,7 +109,44 @@ def rows(bench, live):
         yield "| " + " | ".join([*cells, str(wrong)]) + " |"
 
 
+def beside(folder):
+    """The part of the page about others; as it stands on the project's page when there are no new figures."""
+    folder = folder / "rivals"
+    found = {way: by_row(results(folder / way)) for way in WAYS}
+    if not all(found.values()):
+        page = pathlib.Path("docs/quality.md")
+        known = BESIDE.search(page.read_text()) if page.exists() else None
+        return known.group(0) if known else "## Beside others\n\nNot measured yet.\n"
+    made = dict(line.split(" ", 1) for line in (folder / "versions").read_text().splitlines())
+    clips = max(len(result["scores"]) for rows in found.values() for result in rows.values())
+    names = [name.format(**{known.removesuffix("-daemon"): what.split("+")[0] for known, what in made.items()}) for name in WAYS.values()]
+    lines = [ABOUT.format(made=made["made"], clips=clips), "| row | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    for row in found["live"]:
+        if row not in found["rtpengine"]:
+            continue
+        cells = []
+        for rows in found.values():
+            result = rows.get(row)
+            if result is None:
+                cells.append("-")
+                continue
+            result = max((rows[way + row] for way in PLAYED if way + row in rows), key=lambda result: round(result["pesq"], 2))
+            spoilt = " busy" if score.is_spoilt(result) else ""
+            cells.append(f"{result['pesq']:.2f} ({score.number(result['delay_p50'], '.0f')}{spoilt})")
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def put_beside(folder, page):
+    text, part = page.read_text(), beside(folder)
+    known = BESIDE.search(text)
+    place = known.span() if known else (text.index("## All rows"),) * 2
+    page.write_text(text[: place[0]] + part + ("" if known else "\n") + text[place[1] :])
+
+
 def main():
+    if sys.argv[1] == "--beside":
+        return put_beside(pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]))
     folder, margin = pathlib.Path(sys.argv[1]), sys.argv[2]
     bench, live = by_row(results(folder / "bench")), by_row(results(folder / "live"))
     clips = max((len(result["scores"]) for result in [*bench.values(), *live.values()]), default=0)
@@ -105,8 +160,9 @@ def main():
     )
     print("\n".join(comparison(bench, live)))
     print(
-        "\nThe other systems' figures are of an earlier run on the same speakers and the same sort of loss, not of this one.\n"
-        "\n## All rows\n\nIn brackets: no bar of the project's, but what must not be lost again."
+        "\n"
+        + beside(folder)
+        + "\n## All rows\n\nIn brackets: no bar of the project's, but what must not be lost again."
         " *busy*: the machine held up more than 1 % of that call's packets, or one for more than 40 ms, twice: not judged.\n"
     )
     print("\n".join(rows(bench, live)))

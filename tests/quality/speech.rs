@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// Each call begins with this much speech that is not judged, so that buffers and redundancy have found their level.
 const WARM_UP_MS: usize = 4_000;
 /// The silence after each clip, and at the end.
-const PAUSE_MS: usize = 500;
+pub const PAUSE_MS: usize = 500;
 
 /// The same sound at the rates that the ends of a call speak with.
 pub struct Script {

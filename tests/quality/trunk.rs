@@ -51,11 +51,7 @@ async fn serve(socket: UdpSocket, lines: Lines) {
             let line = lines.lock().unwrap_or_else(PoisonError::into_inner).get(number).cloned();
             let (media, tell) = line.unwrap_or_else(|| panic!("nobody has the number {number}"));
             let _ = tell.try_send(described(&request));
-            Some(format!(
-                "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=ptime:20\r\n",
-                media.port(),
-                ip = media.ip(),
-            ))
+            Some(description(media))
         } else {
             None
         };
@@ -85,8 +81,17 @@ fn answer(request: &str, own: SocketAddr, sdp: Option<String>) -> String {
     response + &format!("Content-Length: {}\r\n\r\n{sdp}", sdp.len())
 }
 
+/// The description of a phone's sound at `media`.
+pub fn description(media: SocketAddr) -> String {
+    let (ip, port) = (media.ip(), media.port());
+    format!(
+        "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n\
+         m=audio {port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=ptime:20\r\n"
+    )
+}
+
 /// Where a description's audio is.
-fn described(message: &str) -> SocketAddr {
+pub fn described(message: &str) -> SocketAddr {
     let line = |start: &str| message.lines().find_map(|line| line.strip_prefix(start));
     let ip = line("c=IN IP4 ").expect("an address").trim();
     let port = line("m=audio ").and_then(|rest| rest.split(' ').next()).expect("a port");
