@@ -14,7 +14,6 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use include_dir::{Dir, include_dir};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
@@ -24,16 +23,9 @@ use tokio_util::sync::CancellationToken;
 use super::life::Life;
 use super::metrics::Metrics;
 use super::proxies::Proxies;
-use super::{Tasks, accept_failed, whip, ws, ws_sip};
+use super::{Tasks, accept_failed, files, whip, ws, ws_sip};
 use crate::net::tls::TlsServer;
 use crate::switch::SocketId;
-
-/// The page and the client, in the binary: a gateway is one file.
-static WEB: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/web");
-
-/// Only our own scripts and styles; microphone and WebSocket for this origin.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; \
-     media-src 'self' blob: data:; object-src 'none'; base-uri 'none'; frame-ancestors 'self'";
 
 /// What the handlers share.
 pub(super) struct App {
@@ -334,38 +326,12 @@ pub(super) fn may_see_status(peer: SocketAddr, headers: &HeaderMap) -> bool {
 }
 
 /// The softphone's files; `/` is its page.
-async fn page(State(app): State<Arc<App>>, uri: Uri) -> Response {
+async fn page(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Response {
     let name = match uri.path().trim_start_matches('/') {
         "" => "index.html",
         name => name,
     };
-    let file = if app.door.borrow().softphone { WEB.get_file(name) } else { None };
-    let Some(file) = file else {
-        return (StatusCode::NOT_FOUND, "not found\n").into_response();
-    };
-    let headers = [
-        (header::CONTENT_TYPE, content_type(name)),
-        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CACHE_CONTROL, "no-cache"),
-        // Pages of other origins import the client as a module; the files are no secret.
-        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-    ];
-    (headers, file.contents()).into_response()
-}
-
-fn content_type(name: &str) -> &'static str {
-    match name.rsplit_once('.').map_or("", |(_, extension)| extension) {
-        "html" => "text/html; charset=utf-8",
-        "js" | "mjs" => "text/javascript; charset=utf-8",
-        "css" => "text/css; charset=utf-8",
-        "json" | "map" => "application/json",
-        "svg" => "image/svg+xml",
-        "png" => "image/png",
-        "ico" => "image/x-icon",
-        "ts" => "text/plain; charset=utf-8",
-        "webmanifest" => "application/manifest+json",
-        _ => "application/octet-stream",
-    }
+    let shown = app.door.borrow().softphone;
+    let file = shown.then(|| files::answer(name, &headers)).flatten();
+    file.unwrap_or_else(|| (StatusCode::NOT_FOUND, "not found\n").into_response())
 }

@@ -11,6 +11,7 @@ mod dns;
 mod driver;
 mod error;
 mod events;
+mod files;
 mod hooks;
 mod http;
 mod journal;

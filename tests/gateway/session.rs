@@ -12,13 +12,14 @@ use crate::support::{Browser, Gateway, OFFER, output};
 #[test]
 fn pages_are_served_with_a_policy_and_health_is_told() {
     let gateway = Gateway::embedded();
-    let get = |path: &str| {
+    let ask = |path: &str, header: &str| {
         let mut stream = TcpStream::connect(("127.0.0.1", gateway.port())).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n{header}Connection: close\r\n\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         text
     };
+    let get = |path: &str| ask(path, "");
     let page = get("/");
     assert!(page.starts_with("HTTP/1.1 200") && page.contains("content-security-policy: default-src 'self'"), "{page}");
     let client = get("/ringback.js");
@@ -27,6 +28,14 @@ fn pages_are_served_with_a_policy_and_health_is_told() {
         "any page may import it"
     );
     assert!(get("/healthz").ends_with("ok\n"));
+    let (head, body) = client.split_once("\r\n\r\n").unwrap();
+    let etag = head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap();
+    assert!(
+        head.contains("vary: accept-encoding") && !head.contains("content-encoding") && body.len() > 30_000,
+        "{head}"
+    );
+    let again = ask("/ringback.js", &format!("If-None-Match: {etag}\r\n"));
+    assert!(again.starts_with("HTTP/1.1 304") && again.ends_with("\r\n\r\n"), "{again}");
     for path in ["/nowhere", "/../Cargo.toml", "/%2e%2e/Cargo.toml"] {
         assert!(get(path).starts_with("HTTP/1.1 404"), "{path}");
     }
