@@ -286,7 +286,7 @@ mod tests {
     /// RFC 9725 section 4.3: what If-Match and the credentials come to.
     #[test]
     fn a_patch_is_a_trickle_or_a_restart_or_refused() {
-        let (old, new) = (IceCredentials::new("4ZcD", &"p".repeat(22)), IceCredentials::new("ysXw", &"q".repeat(22)));
+        let (old, new) = (IceCredentials::new("4ZcD", "p".repeat(22)), IceCredentials::new("ysXw", "q".repeat(22)));
         let offer = format!("a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", old.ufrag, old.pwd);
         let (call, _handle) = Call::new("1".into(), &offer).unwrap();
         let present = IfMatch::Tags(vec!["\"other\"".into(), call.etag.clone()]);
