@@ -17,7 +17,8 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use ringback::config::{Auth, Config, LoadError, Log};
 use ringback::dialplan::{Caller, Decision};
-use ringback::gateway::{Ask, Gateway, Ready, Source, control};
+use ringback::gateway::doctor::{Report, Running, Verdict};
+use ringback::gateway::{Ask, Gateway, Ready, Source, control, doctor};
 use ringback::signal::Claims;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -51,6 +52,18 @@ enum Command {
         /// Print what is found as JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Look at everything around the gateway: ports, addresses, certificates, clock, trunks, TURN, descriptors, disks; say what to change
+    ///
+    /// Beside a running gateway it asks that one; without it the ports are bound for a moment and the trunks asked by OPTIONS. Exit
+    /// code: 0 good, 3 warnings, 1 failures.
+    Doctor {
+        /// Print what is found as JSON
+        #[arg(long)]
+        json: bool,
+        /// The running gateway's control socket, instead of [control] socket
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
     },
     /// Explain what would happen if USER called NUMBER, and why
     Route {
@@ -200,7 +213,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match start(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("ringback: {}", told(&error));
             ExitCode::FAILURE
@@ -217,9 +230,10 @@ fn told(error: &anyhow::Error) -> String {
     })
 }
 
-fn start(arguments: Arguments) -> anyhow::Result<()> {
+fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let file = arguments.config.as_deref();
-    match arguments.command {
+    let done = match arguments.command {
+        Some(Command::Doctor { json, socket }) => return examine(file, socket, json),
         None => run(file, None),
         Some(Command::Run { listen }) => run(file, listen),
         Some(Command::Reload { json, socket }) => shown(&ask(file, socket, "reload")?, json, show::reloaded),
@@ -260,7 +274,37 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
             println!("{}", ringback::signal::json_schema());
             Ok(())
         }
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Looks at everything around the gateway. The exit code tells the worst: 0 good, 3 warnings, 1 failures.
+fn examine(file: Option<&Path>, socket: Option<PathBuf>, json: bool) -> anyhow::Result<ExitCode> {
+    let name = name_of(file);
+    let report = match load(file) {
+        Err(error) => Report::of_broken(told(&error)),
+        Ok(config) => {
+            // Without a file it is the embedded default that is looked at, which nobody controls.
+            let asks = file.is_some() || socket.is_some();
+            let running = if asks { Running::at(&control_socket(file, socket)) } else { None };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(doctor::examine(&name, &config, running.as_ref()))
+        }
+    };
+    match json {
+        true => println!("{}", serde_json::to_string_pretty(&report)?),
+        false => print!("{}", show::report(&report)),
     }
+    Ok(match report.verdict {
+        Verdict::Fail => ExitCode::FAILURE,
+        Verdict::Warn => ExitCode::from(3),
+        Verdict::Ok | Verdict::Untested => ExitCode::SUCCESS,
+    })
+}
+
+/// What a person knows the configuration by.
+fn name_of(file: Option<&Path>) -> String {
+    file.map_or_else(|| "the embedded default".to_owned(), |file| file.display().to_string())
 }
 
 /// Prints an answer, for a program or for a person. One that says what is wrong is an error; a program is told it all the
@@ -279,16 +323,21 @@ fn load(file: Option<&Path>) -> anyhow::Result<Config> {
     Ok(configured(file, None)?)
 }
 
-/// Asks the running gateway by its control socket: the one given, the one that the configuration names (which may be
-/// wrong in all other respects), or the usual one.
-fn ask(file: Option<&Path>, socket: Option<PathBuf>, command: &str) -> anyhow::Result<serde_json::Value> {
+/// The control socket: the one given, the one that the configuration names (which may be wrong in all other respects), or
+/// the usual one.
+fn control_socket(file: Option<&Path>, socket: Option<PathBuf>) -> PathBuf {
     let named = || {
         let file = file?;
         let text = std::fs::read_to_string(file).ok()?;
         Some(file.parent().unwrap_or(Path::new(".")).join(socket_in(&text)?))
     };
     let managed = || Some(Path::new(&std::env::var_os("RUNTIME_DIRECTORY")?).join("control.sock"));
-    let socket = socket.or_else(named).or_else(managed).unwrap_or_else(|| control::DEFAULT_SOCKET.into());
+    socket.or_else(named).or_else(managed).unwrap_or_else(|| control::DEFAULT_SOCKET.into())
+}
+
+/// Asks the running gateway.
+fn ask(file: Option<&Path>, socket: Option<PathBuf>, command: &str) -> anyhow::Result<serde_json::Value> {
+    let socket = control_socket(file, socket);
     control::ask(&socket, command).with_context(|| {
         format!("no gateway answers at {} (see [control] socket, or say --socket PATH)", socket.display())
     })
@@ -306,7 +355,7 @@ fn socket_in(text: &str) -> Option<&str> {
 
 fn check(file: Option<&Path>, json: bool) -> anyhow::Result<()> {
     let loaded = load(file);
-    let name = file.map_or("the embedded default".into(), |f| f.display().to_string());
+    let name = name_of(file);
     if json {
         let error = loaded.as_ref().err().map(told);
         println!("{}", serde_json::to_string_pretty(&show::checked(&name, loaded.as_ref().ok(), error))?);

@@ -75,7 +75,7 @@ impl Dns {
     }
 }
 
-async fn find(
+pub(super) async fn find(
     servers: &[SocketAddr],
     listeners: &[Listener],
     name: &TrunkDns,

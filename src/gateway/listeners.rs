@@ -15,7 +15,7 @@ use crate::net::tls::{Identity, TlsServer};
 use crate::sip::{Advertised, Host, Listener, Transport};
 
 /// A certificate that runs out so soon is spoken of at the start.
-const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
+pub(super) const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// All of them, bound.
 pub(super) struct Listeners {

@@ -8,6 +8,7 @@ mod api;
 mod cdr;
 pub mod control;
 mod dns;
+pub mod doctor;
 mod driver;
 mod error;
 mod events;

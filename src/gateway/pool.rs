@@ -319,7 +319,7 @@ impl MediaPool {
 
 /// Loopback, link-local and private networks (RFC 1918, RFC 4193): an address of ours that only the outside can reach is
 /// of no use there.
-fn is_private(ip: IpAddr) -> bool {
+pub(super) fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),

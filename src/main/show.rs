@@ -1,6 +1,7 @@
 //! The gateway's answers for people's eyes.
 
 use ringback::config::Config;
+use ringback::gateway::doctor::{Report, Verdict};
 use serde_json::{Value, json};
 
 /// A table, one call a line.
@@ -102,6 +103,27 @@ fn places(user: &Value) -> Vec<[String; 5]> {
         [text(&user["user"]), door, from, state, calls]
     };
     sessions.chain(phones).enumerate().map(line).collect()
+}
+
+/// What the doctor has found, a finding a line, with what to change under it.
+pub fn report(report: &Report) -> String {
+    let word = |verdict: Verdict| match verdict {
+        Verdict::Ok => "OK",
+        Verdict::Untested => "?",
+        Verdict::Warn => "WARN",
+        Verdict::Fail => "FAIL",
+    };
+    let line = |finding: &ringback::gateway::doctor::Finding| {
+        let remedy = finding.remedy.as_ref().map(|remedy| format!("      -> {remedy}\n")).unwrap_or_default();
+        format!("{:4}  {}: {}\n{remedy}", word(finding.verdict), finding.subject, finding.text)
+    };
+    let count = |verdict: Verdict| {
+        let many = report.findings.iter().filter(|finding| finding.verdict == verdict).count();
+        (many > 0).then(|| format!("{many} {}", word(verdict)))
+    };
+    let counts = [Verdict::Fail, Verdict::Warn, Verdict::Untested, Verdict::Ok].into_iter().filter_map(count);
+    let sum = format!("{}\n", counts.collect::<Vec<_>>().join(", "));
+    report.findings.iter().map(line).chain([sum]).collect()
 }
 
 /// `check` for programs: the configuration, or what is wrong with it.

@@ -27,6 +27,7 @@ use crate::sip::{Flow, Target, Transport};
 use crate::switch::Admission;
 
 pub(super) use accept::accept;
+pub(super) use open::{connect, tls_hint};
 use pump::Pace;
 
 /// The longest message on a stream.

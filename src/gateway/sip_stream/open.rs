@@ -91,7 +91,7 @@ async fn made(flow: Flow, tls: Option<(TlsClient, String)>) -> Result<Stream, ()
 }
 
 /// From the listener's address, where it has one: a trunk knows us by it.
-async fn connect(local: SocketAddr, remote: SocketAddr) -> io::Result<TcpStream> {
+pub(in crate::gateway) async fn connect(local: SocketAddr, remote: SocketAddr) -> io::Result<TcpStream> {
     let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if !local.ip().is_unspecified() && local.is_ipv4() == remote.is_ipv4() {
         socket.bind(SocketAddr::new(local.ip(), 0))?;
@@ -99,11 +99,11 @@ async fn connect(local: SocketAddr, remote: SocketAddr) -> io::Result<TcpStream>
     socket.connect(remote).await
 }
 
-/// Says what is wrong with a peer's certificate, and which key of the configuration it concerns.
-fn refused(remote: SocketAddr, name: &str, error: &io::Error) {
+/// What is wrong with a peer's certificate, and which key of the configuration it concerns.
+pub(in crate::gateway) fn tls_hint(error: &io::Error) -> &'static str {
     use tokio_rustls::rustls::{CertificateError, Error};
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    let hint = match inner {
+    match inner {
         Some(Error::InvalidCertificate(why)) => match why {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 "its certificate is for another name; see `domain`, `tls_name`"
@@ -114,6 +114,10 @@ fn refused(remote: SocketAddr, name: &str, error: &io::Error) {
         },
         Some(Error::AlertReceived(_)) => "the peer has refused us; does it want a certificate (`tls_certificate`)?",
         _ => "the handshake failed",
-    };
+    }
+}
+
+fn refused(remote: SocketAddr, name: &str, error: &io::Error) {
+    let hint = tls_hint(error);
     tracing::error!(%remote, name, %error, "TLS: the connection is not made: {hint}");
 }

@@ -2,6 +2,7 @@
 //!
 //! Keys are read once, are in no `Debug` and in no error.
 
+mod judge;
 mod verify;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
 use x509_cert::der::Decode;
 
+pub use judge::Standing;
 use verify::{Good, SipServer};
 
 /// Why certificates and keys are of no use.
