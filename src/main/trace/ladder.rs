@@ -214,11 +214,11 @@ mod tests {
         let shown = whole(&answer, false);
         let expected = [
             "call 00000000000000ff begun 2023-11-14T22:13:20.000Z",
-            "              browser 127.0.0.1:4000             ringback                 udp 192.0.2.9:5060",
+            "               browser 127.0.0.1:4000                 ringback                   udp 192.0.2.9:5060",
             "    0.000                 |---------- call 600 ---------->|                               |",
-            "    0.025                 |                               |------ INVITE 600, SDP ------->|",
+            "    0.025                 |                               |------- INVITE 600, SDP ------>|",
             "          (3 messages are not kept)",
-            "    0.037                 |                               |<--- 486 Busy Here (INVITE) ---|",
+            "    0.037                 |                               |<-- 486 Busy Here (INVITE) ----|",
         ];
         assert_eq!(shown.lines().collect::<Vec<_>>(), expected, "\n{shown}");
         let full = whole(&answer, true);
