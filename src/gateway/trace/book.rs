@@ -46,7 +46,8 @@ fn is_zero(n: &usize) -> bool {
 impl Message {
     /// Cuts off what is too long.
     pub fn shorten(&mut self) {
-        let end = self.text.floor_char_boundary(LONGEST);
+        let longest = self.text.len().min(LONGEST);
+        let end = (0..=longest).rev().find(|at| self.text.is_char_boundary(*at)).unwrap_or(0);
         self.cut = self.text.len() - end;
         self.text.truncate(end);
     }
