@@ -7,6 +7,7 @@
 mod api;
 mod error;
 pub mod profile;
+mod quota;
 mod raw;
 mod registrar;
 #[cfg(test)]
@@ -29,7 +30,7 @@ use crate::dialplan::{Plan, PlanFile};
 use crate::net::tls::TlsServer;
 use crate::signal::{TokenVerifier, Turn};
 use crate::sip::Host;
-use crate::switch::{Network, PhonesConfig};
+use crate::switch::{Network, PhonesConfig, Quotas};
 
 pub use api::{Api, ApiToken, Webhook, wants};
 pub use error::{ConfigError, LoadError, Problem};
@@ -66,6 +67,10 @@ pub struct Config {
     pub log: Log,
     /// What one gateway, user or socket may have at once.
     pub limits: Limits,
+    /// How much may be called out by trunks: the limits against fraud.
+    pub quotas: Quotas,
+    /// The database of what these have counted; `None`: in memory alone.
+    pub store: Option<PathBuf>,
     /// How long a call stands whose browser has lost its WebSocket; zero: not at all.
     pub resume_within: Duration,
     /// How long SIGTERM waits for calls to end by themselves before it hangs up.
@@ -274,6 +279,8 @@ impl Config {
             trace: Trace::default(),
             hep: None,
             limits: Limits::default(),
+            quotas: Quotas::default(),
+            store: None,
             resume_within: Duration::from_secs(RESUME_WITHIN as u64),
             grace: Duration::ZERO,
             control: None,
@@ -393,12 +400,18 @@ impl Reader<'_> {
         }
         let trace = self.trace(&raw.trace)?;
         let names: Vec<String> = trunks.iter().map(|t| t.trunk.name.clone()).collect();
+        let phones = raw.registrar.as_ref().map(|section| self.registrar(section)).transpose()?;
+        let auth = self.auth(raw.auth.as_ref(), http.listen)?;
+        let turn = raw.turn.as_ref().map(|section| self.turn(section)).transpose()?;
+        let plan = self.plan(&raw.dialplan, &names)?;
         Ok(Config {
             media,
-            phones: raw.registrar.as_ref().map(|section| self.registrar(section)).transpose()?,
-            auth: self.auth(raw.auth.as_ref(), http.listen)?,
-            turn: raw.turn.as_ref().map(|section| self.turn(section)).transpose()?,
-            plan: Arc::new(self.plan(&raw.dialplan, &names)?),
+            phones,
+            auth,
+            turn,
+            quotas: self.quotas(&raw.limits, &plan, &names)?,
+            store: self.own_file(raw.store.path.as_deref(), "STATE_DIRECTORY", "store.db"),
+            plan: Arc::new(plan),
             cdr: match raw.cdr.file.as_deref() {
                 None | Some("-") => CdrSink::Stdout,
                 Some(name) => CdrSink::File(self.beside(name)),

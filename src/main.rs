@@ -15,6 +15,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use rand::TryRng as _;
+use rand::rngs::SysRng;
 use ringback::config::{Auth, Config, LoadError, Log};
 use ringback::dialplan::{Caller, Decision};
 use ringback::gateway::doctor::{Report, Running, Verdict};
@@ -103,6 +105,9 @@ enum Command {
         /// The caller's number
         #[arg(long)]
         caller_id: Option<String>,
+        /// Good for one call
+        #[arg(long)]
+        once: bool,
         /// Print the token with its user and end as JSON
         #[arg(long)]
         json: bool,
@@ -267,8 +272,12 @@ fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let question = RouteQuestion { caller, number, trunk, at, answer };
             route(&load(file)?, &question, json)
         }
-        Some(Command::Token { user, expires, destinations, caller_id, json }) => {
-            token(&load(file)?, user, expires, destinations, caller_id, json)
+        Some(Command::Token { user, expires, destinations, caller_id, once, json }) => {
+            let exp = unix_now().saturating_add(expires);
+            let jti = once.then(token_name).transpose()?;
+            let destinations = (!destinations.is_empty()).then_some(destinations);
+            let claims = Claims { sub: user, destinations, caller_id, jti, once, exp, ..Claims::default() };
+            token(&load(file)?, &claims, json)
         }
         Some(Command::Schema) => {
             println!("{}", ringback::signal::json_schema());
@@ -411,32 +420,23 @@ fn route(config: &Config, question: &RouteQuestion, json: bool) -> anyhow::Resul
     Ok(())
 }
 
-fn token(
-    config: &Config,
-    user: String,
-    expires: u64,
-    destinations: Vec<String>,
-    caller_id: Option<String>,
-    json: bool,
-) -> anyhow::Result<()> {
+fn token(config: &Config, claims: &Claims, json: bool) -> anyhow::Result<()> {
     let Auth::Token { secret: Some(secret), .. } = &config.auth else {
         anyhow::bail!("there is no HS256 secret to sign with; see [auth] in docs/configuration.md");
     };
-    let claims = Claims {
-        sub: user,
-        destinations: (!destinations.is_empty()).then_some(destinations),
-        caller_id,
-        max_duration: None,
-        class: None,
-        exp: unix_now().saturating_add(expires),
-        nbf: None,
-    };
-    let token = ringback::signal::sign_hs256(secret.reveal(), &claims);
+    let token = ringback::signal::sign_hs256(secret.reveal(), claims);
     match json {
         true => println!("{:#}", serde_json::json!({"token": token, "user": claims.sub, "expires": claims.exp})),
         false => println!("{token}"),
     }
     Ok(())
+}
+
+/// A name that no other token has (RFC 7519 section 4.1.7).
+fn token_name() -> anyhow::Result<String> {
+    let mut random = [0; 16];
+    SysRng.try_fill_bytes(&mut random)?;
+    Ok(format!("{:032x}", u128::from_be_bytes(random)))
 }
 
 fn unix_now() -> u64 {

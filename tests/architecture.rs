@@ -97,6 +97,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("opus", &["codec"]),
     ("opus_plc", &["codec"]),
     ("prometheus_client", &["gateway"]),
+    ("rusqlite", &["gateway"]),
     ("rustls_native_certs", &["net"]),
     ("sdp_types", &["sdp"]),
     ("socket2", &["net"]),

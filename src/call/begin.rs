@@ -118,7 +118,8 @@ pub(super) fn decided_on(cx: &mut Context, core: &mut Core, decided: Result<(Dec
 
 /// Asks for media resources, or refuses.
 pub(super) fn go_on(cx: &mut Context, core: &mut Core, screened: Result<Screened, Refused>) -> State {
-    let mut screened = match screened {
+    let within = screened.and_then(|screened| screening::within_limits(cx, &screened).map(|()| screened));
+    let mut screened = match within.and_then(|screened| screening::use_token(cx, screened)) {
         Ok(screened) => screened,
         Err((rule, cause)) => {
             core.record.rule = rule;

@@ -49,6 +49,8 @@ pub struct Cause {
     pub word: &'static str,
     /// For people: what happened, in one short sentence or the peer's own words.
     pub reason: String,
+    /// Seconds after which it is worth another try, where that is known: the Retry-After of a refusal.
+    pub retry_after: Option<u32>,
 }
 
 /// Which way a row of [`TABLE`] may be read.
@@ -173,6 +175,14 @@ pub enum Special {
     Shutdown,
     /// All calls this gateway may carry are taken.
     TooManyCalls,
+    /// A limit against fraud leaves no room for this call at present.
+    LimitForNow,
+    /// A limit against fraud leaves no room for this call today.
+    LimitForToday,
+    /// The minutes of the day were used up while the parties talked.
+    MinutesUsedUp,
+    /// The token was good for one call, and has been used.
+    TokenUsed,
     /// Media ports or workers are used up.
     NoResources,
     /// The media path broke.
@@ -205,6 +215,10 @@ impl Special {
             Special::Draining => (Some(503), 42, "draining", "The gateway takes no new calls"),
             Special::Shutdown => (Some(503), 41, "shutdown", "The gateway stops"),
             Special::TooManyCalls => (Some(503), 42, "too-many-calls", "All lines are taken"),
+            Special::LimitForNow => (Some(503), 42, "limit-reached", "A limit leaves no room for this call now"),
+            Special::LimitForToday => (Some(403), 21, "limit-reached", "A limit leaves no room for this call today"),
+            Special::MinutesUsedUp => (None, 31, "limit-reached", "The minutes of this day are used up"),
+            Special::TokenUsed => (Some(403), 21, "token-used", "The token was good for one call, and is used"),
             Special::NoResources => (Some(503), 47, "no-resources", "No media ports are free"),
             Special::MediaLost => (Some(500), 41, "media-lost", "The media path broke"),
             Special::TrunkUnreachable => (Some(503), 38, "trunk-unreachable", "The trunk cannot be reached"),
@@ -296,7 +310,14 @@ impl Cause {
     /// The cause a SIP status stands for.
     pub fn from_status(origin: Origin, status: u16) -> Cause {
         let row = by_status(status);
-        Cause { origin, sip: Some(status), q850: row.q850, word: row.word, reason: row.text.to_owned() }
+        Cause {
+            origin,
+            sip: Some(status),
+            q850: row.q850,
+            word: row.word,
+            reason: row.text.to_owned(),
+            retry_after: None,
+        }
     }
 
     /// The cause a Q.850 value stands for.
@@ -305,13 +326,20 @@ impl Cause {
             return Cause::special(origin, Special::Normal);
         }
         let row = by_q850(value);
-        Cause { origin, sip: Some(row.sip), q850: value, word: row.word, reason: row.text.to_owned() }
+        Cause {
+            origin,
+            sip: Some(row.sip),
+            q850: value,
+            word: row.word,
+            reason: row.text.to_owned(),
+            retry_after: None,
+        }
     }
 
     /// One of the ends that have a word of their own.
     pub fn special(origin: Origin, special: Special) -> Cause {
         let (sip, q850, word, text) = special.row();
-        Cause { origin, sip, q850, word, reason: text.to_owned() }
+        Cause { origin, sip, q850, word, reason: text.to_owned(), retry_after: None }
     }
 
     /// The cause in a trunk's final refusal: its status, refined by its Reason header (RFC 6432) and by a reason

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 
 use super::join::Mail;
+use super::limits::Ledger;
 use super::number::masked;
 use super::transfer::TransferTo;
 use super::{CallId, Cdr, Directory, Notice, Now, SocketId, Trunk, Trunks};
@@ -82,6 +83,8 @@ pub struct Context<'a> {
     pub rng: &'a mut StdRng,
     /// The trunks as they stand.
     pub trunks: &'a mut Trunks,
+    /// What may be called out, and has been.
+    pub ledger: &'a mut Ledger,
     /// Where users are at present.
     pub directory: &'a dyn Directory,
     /// What is the same for all calls.

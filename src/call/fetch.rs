@@ -59,8 +59,11 @@ pub(super) fn begin(cx: &mut Context, id: CallId, request: FetchRequest) -> (Cor
         None => screening::decide_wish(cx, &Wish { rights: &rights, to: &to, from: from.as_deref() }),
     };
     let decided = decided.and_then(|(decision, behalf)| match decision {
-        Decision::Refuse { .. } => screening::screened(cx, decision, &behalf).map(|_| to.clone()),
-        Decision::Dial { to, .. } | Decision::Ring { to, .. } => Ok(to),
+        Decision::Refuse { .. } | Decision::Dial { .. } => {
+            let screened = screening::screened(cx, decision, &behalf)?;
+            screening::within_limits(cx, &screened).map(|()| screened.number)
+        }
+        Decision::Ring { to, .. } => Ok(to),
         Decision::Ask { .. } => Ok(to.clone()),
     });
     let state = match decided {

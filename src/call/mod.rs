@@ -25,6 +25,7 @@ mod hunt;
 pub mod identity;
 pub mod join;
 pub mod leg;
+pub mod limits;
 pub mod notice;
 pub mod number;
 pub mod operate;

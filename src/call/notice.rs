@@ -168,10 +168,29 @@ pub enum Notice {
         #[serde(skip_serializing_if = "Option::is_none")]
         sip: Option<u16>,
     },
+    /// A limit against fraud has refused a call, or ended some. Told of once a minute for one limit of one account.
+    #[serde(rename = "limit.tripped")]
+    LimitTripped {
+        /// Whose limit: `user`, `token`, `class`, `trunk` or `gateway`.
+        scope: String,
+        /// The name of the user, class or trunk; of a token its `jti`, or else its digest. Empty for the gateway.
+        name: String,
+        /// Which limit, by its key in the configuration: `calls`, `calls_per_minute`, `minutes_per_day`,
+        /// `new_countries_per_day`; or `accounts`, where more users and tokens call than can be kept count of.
+        limit: String,
+        /// How much is allowed.
+        most: u32,
+        /// When there is room again, Unix milliseconds; absent where another call has to end.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        until: Option<u64>,
+        /// The call that is refused, or the first of those that end.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        call: Option<String>,
+    },
 }
 
 /// Every notice's name, in the order in which they are documented.
-pub const NOTICES: [&str; 13] = [
+pub const NOTICES: [&str; 14] = [
     "call.started",
     "call.ringing",
     "call.answered",
@@ -185,6 +204,7 @@ pub const NOTICES: [&str; 13] = [
     "trunk.up",
     "trunk.down",
     "trunk.registration",
+    "limit.tripped",
 ];
 
 impl Notice {
@@ -204,10 +224,11 @@ impl Notice {
             Notice::TrunkUp { .. } => "trunk.up",
             Notice::TrunkDown { .. } => "trunk.down",
             Notice::Registration { .. } => "trunk.registration",
+            Notice::LimitTripped { .. } => "limit.tripped",
         }
     }
 
-    /// What it is about: the call's id, or the trunk's name. Notices of one subject keep their order.
+    /// What it is about: the call's id, the trunk's name, or that of whose limit it is. Notices of one subject keep their order.
     pub fn subject(&self) -> &str {
         match self {
             Notice::Started { call, .. }
@@ -220,6 +241,7 @@ impl Notice {
             | Notice::Audio { call, .. }
             | Notice::Feedback { call, .. }
             | Notice::Ended { call, .. } => call,
+            Notice::LimitTripped { name, .. } => name,
             Notice::TrunkUp { trunk } | Notice::TrunkDown { trunk } | Notice::Registration { trunk, .. } => trunk,
         }
     }

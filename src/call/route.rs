@@ -27,6 +27,8 @@ pub struct Hop {
     pub uri: Option<Uri>,
     /// The longest call that the dial plan allows to the number that a redirection has named.
     pub longest: Option<Duration>,
+    /// That number, normalised, where it is another than the one called.
+    pub number: Option<String>,
 }
 
 impl Hop {
@@ -39,6 +41,7 @@ impl Hop {
             target,
             uri: None,
             longest: None,
+            number: None,
         };
         match targets.is_empty() {
             true => vec![hop(None)],
@@ -48,7 +51,7 @@ impl Hop {
 
     /// A registered phone.
     pub fn of_phone(trunk: Arc<Trunk>, phone: Phone) -> Hop {
-        Hop { trunk, flow: Some(phone.flow), target: None, uri: Some(phone.contact), longest: None }
+        Hop { trunk, flow: Some(phone.flow), target: None, uri: Some(phone.contact), longest: None, number: None }
     }
 
     /// Where a 3xx leads to: its Contacts by their `q`, as far as they name a party of the same trunk (RFC 3261 section
@@ -78,7 +81,8 @@ impl Hop {
             }
             let mut uri = contact.uri;
             uri.headers = None;
-            Some(Hop { trunk: trunk.clone(), flow: Some(flow), target: Some(target), uri: Some(uri), longest: None })
+            let (trunk, flow) = (trunk.clone(), Some(flow));
+            Some(Hop { trunk, flow, target: Some(target), uri: Some(uri), longest: None, number: None })
         });
         hops.take(MOST_REDIRECTS).collect()
     }
@@ -110,6 +114,8 @@ pub struct Route {
     pub failover: Failover,
     /// An emergency call: no limit of a trunk holds for it.
     pub emergency: bool,
+    /// The call has been counted on its account.
+    pub counted: bool,
     /// What trunks that want to know are told of the call.
     pub params: Params,
 }
@@ -127,6 +133,7 @@ impl Route {
             rights: None,
             failover: Failover::default(),
             emergency: false,
+            counted: false,
             params: Params::new(),
         }
     }
@@ -153,6 +160,7 @@ impl Route {
         let written = hop.trunk.number_format.present(&screened.number);
         uri.user = hop.trunk.uri(&written, uri.host.clone(), None)?.user;
         hop.longest = Some(screened.longest);
+        hop.number = Some(screened.number);
         Some(hop)
     }
 }

@@ -8,6 +8,7 @@ use rand::RngExt as _;
 
 use super::browser_leg::Announcement;
 use super::identity::user_of;
+use super::limits::{Payer, TokenId};
 use super::params;
 use super::trunk_leg::Owner;
 use super::{Cause, Context, FetchRequest, Origin, Params, SocketId, Special, Trunk};
@@ -25,6 +26,8 @@ pub struct Rights {
     pub any_caller_id: bool,
     /// The longest call that he may have.
     pub longest: Option<Duration>,
+    /// The token that says so, where he brought one.
+    pub token: Option<TokenId>,
 }
 
 /// A browser's wish to call.
@@ -189,6 +192,10 @@ pub(super) fn decide_wish(cx: &Context, wish: &Wish<'_>) -> Result<(Decision, Be
         from => caller.asked = from.map(str::to_owned),
     }
     let routed = cx.settings.plan.route_out(&caller, wish.to, unix_seconds(cx));
+    let token = wish.rights.token.as_ref().filter(|token| token.once && cx.ledger.is_used(&token.id));
+    if token.is_some() && !matches!(routed.decision, Decision::Dial { emergency: true, .. }) {
+        return Err((routed.decision.rule().map(str::to_owned), Cause::special(Origin::Gateway, Special::TokenUsed)));
+    }
     Ok((routed.decision, Behalf { caller: caller.user, number: None, rights: Some(wish.rights.clone()) }))
 }
 
@@ -203,6 +210,28 @@ pub(super) fn screen_wish(cx: &mut Context, wish: &Wish<'_>) -> Result<Screened,
         *then = None;
     }
     screened(cx, decision, &behalf)
+}
+
+/// Whether a call may be begun as far as the limits against fraud go: asked before anything is done for it, and again when
+/// it goes out by a trunk. It is refused here first because a browser can still be told so in place of an answer.
+pub(super) fn within_limits(cx: &mut Context, screened: &Screened) -> Result<(), Refused> {
+    if screened.emergency || matches!(screened.to, Destination::Users(_)) {
+        return Ok(());
+    }
+    let payer = Payer::of(&cx.settings.plan, screened.rights.as_ref());
+    let within = cx.ledger.check(cx.now, &payer, &screened.number);
+    within.map_err(|tripped| (Some(screened.rule.clone()), tripped.cause(cx.now)))
+}
+
+/// A token that is good for one call is used by this one. What the call itself leads to, such as a redirection, needs none.
+pub(super) fn use_token(cx: &mut Context, mut screened: Screened) -> Result<Screened, Refused> {
+    let token = screened.rights.as_mut().and_then(|rights| rights.token.as_mut());
+    let Some(token) = token.filter(|token| token.once && !screened.emergency) else { return Ok(screened) };
+    token.once = false;
+    match cx.ledger.use_up(cx.now, &token.id, token.expires) {
+        true => Ok(screened),
+        false => Err((Some(screened.rule), Cause::special(Origin::Gateway, Special::TokenUsed))),
+    }
 }
 
 /// What would become of a number.
@@ -226,6 +255,8 @@ pub(crate) fn foresee(cx: &mut Context, wish: &Wish<'_>) -> Foreseen {
         Decision::Ask { plain, .. } => screened(cx, *plain, &behalf),
         decision => screened(cx, decision, &behalf),
     });
+    let decided = decided.and_then(|screened| within_limits(cx, &screened).map(|()| screened));
+    cx.ledger.hush(); // nobody calls yet
     let number = read.as_ref().map(|(number, _)| number.clone());
     match decided {
         Ok(screened) => {
@@ -258,14 +289,15 @@ pub(super) fn screened(cx: &mut Context, decision: Decision, behalf: &Behalf) ->
                 return Err((Some(rule), Cause::special(Origin::Gateway, Special::TrunkUnreachable)));
             }
             let ring_for = ring_for.unwrap_or(cx.settings.ring_for);
-            let longest = if emergency { Duration::MAX } else { shortest(cx, [longest, most]) };
+            let paid = cx.ledger.longest(&Payer::of(&cx.settings.plan, behalf.rights.as_ref()));
+            let longest = if emergency { Duration::MAX } else { shortest(cx, [longest, most, paid]) };
             let to_trunks = Destination::Trunks(trunks);
             let rights = behalf.rights.clone();
             let (number, then) = (to, None);
             Ok(Screened { rule, number, from, to: to_trunks, ring_for, longest, rights, failover, emergency, then })
         }
         Decision::Ring { rule, to, from, turns, longest, then } => {
-            let longest = shortest(cx, [longest, most]);
+            let longest = shortest(cx, [longest, most, None]);
             let number = behalf.number.clone().unwrap_or(to);
             let from = from.unwrap_or_else(|| behalf.caller.clone());
             let mut next = then.map(|then| {
@@ -310,7 +342,7 @@ pub(super) fn screened(cx: &mut Context, decision: Decision, behalf: &Behalf) ->
     }
 }
 
-fn shortest(cx: &Context, limits: [Option<Duration>; 2]) -> Duration {
+fn shortest(cx: &Context, limits: [Option<Duration>; 3]) -> Duration {
     limits.into_iter().flatten().chain([cx.settings.longest_call]).min().unwrap_or(cx.settings.longest_call)
 }
 

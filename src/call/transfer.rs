@@ -15,6 +15,7 @@ use super::core::Core;
 use super::established::{Established, Next};
 use super::hunt::{Hunt, Hunted};
 use super::join::{Far, Mail};
+use super::limits::Payer;
 use super::notice::Notice;
 use super::party::{Party, Said};
 use super::screening::{self, Destination, InboundRequest, Rights, Screened, Wish};
@@ -465,7 +466,9 @@ pub(super) fn screen(core: &Core, cx: &mut Context, wish: &TransferWish, number:
     let Some(rights) = wish.rights.as_ref().or(core.rights.as_ref()) else {
         return Err(Cause::from_status(Origin::Gateway, 403).in_words("No user's rights stand behind this transfer"));
     };
-    screening::screen_wish(cx, &Wish { rights, to: number, from: None }).map_err(|(_, cause)| cause)
+    let screened = screening::screen_wish(cx, &Wish { rights, to: number, from: None });
+    let within = screened.and_then(|screened| screening::within_limits(cx, &screened).map(|()| screened));
+    within.and_then(|screened| screening::use_token(cx, screened)).map_err(|(_, cause)| cause)
 }
 
 /// Tells the transferor that it is under way.
@@ -532,7 +535,9 @@ fn refer_to_number(core: &Core, cx: &mut Context, side: Side, screened: &Screene
         Destination::Trunks(trunks) => trunks.front().is_some_and(|first| first.name == trunk.name),
         Destination::Users(_) => false,
     };
-    if !same {
+    // What is measured does not leave us.
+    let payer = Payer::of(&cx.settings.plan, screened.rights.as_ref());
+    if !same || (!screened.emergency && cx.ledger.measures(&payer, &trunk.name)) {
         return false;
     }
     let number = trunk.number_format.present(&screened.number);

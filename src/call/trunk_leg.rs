@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::description::Description;
 use super::digits::{self, DTMF_RELAY};
 use super::leg::{Happened, Leg, Progress, Role, Way};
+use super::limits::Payer;
 use super::number::LONGEST_NUMBER;
 use super::params;
 use super::presence::Presence;
@@ -108,6 +109,15 @@ pub struct Owner {
 pub(super) struct Hold {
     pub on: bool,
     pub wanted: bool,
+}
+
+/// Whose limit against fraud leaves no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// That of the user, his token or class, or of the gateway.
+    Payer,
+    /// The trunk's.
+    Trunk,
 }
 
 /// What a re-INVITE of ours asks for.
@@ -287,7 +297,10 @@ impl TrunkLeg {
             UaEvent::Provisional { status, to_tag, body, reliable, .. } => {
                 self.provisional(status, to_tag, body, reliable)
             }
-            UaEvent::Answered { to_tag, body, .. } => self.answered(&to_tag, body),
+            UaEvent::Answered { session, to_tag, body, .. } => {
+                cx.ledger.answered(cx.now, session);
+                self.answered(&to_tag, body)
+            }
             UaEvent::Failed { status, reason, why, headers, .. } => self.failed(cx, status, &reason, why, &headers),
             UaEvent::Cancelled { reason, .. } => {
                 self.session = None;
@@ -521,6 +534,15 @@ impl TrunkLeg {
                 continue;
             }
             let Some(flow) = hop.flow else { continue };
+            if let Err((whose, tripped)) = self.pay(cx, &hop) {
+                self.result("limit");
+                self.skip(&trunk.name);
+                match whose {
+                    Whose::Trunk => cause = tripped,
+                    Whose::Payer => return Err(tripped),
+                }
+                continue;
+            }
             self.heard = false;
             self.early.clear();
             self.settled.clear();
@@ -528,7 +550,7 @@ impl TrunkLeg {
             self.trunk = Some(trunk.clone());
             self.remote = Some(flow.remote);
             self.target = hop.target.clone();
-            self.longest = hop.longest;
+            self.longest = self.longest_by(cx, &hop);
             let mut description = match self.describe(cx, &loan, &trunk, flow.remote) {
                 Ok(description) => description,
                 Err(none) => {
@@ -547,6 +569,9 @@ impl TrunkLeg {
                 Ok(session) => {
                     cx.effects.push(Effect::Own(session));
                     cx.trunks.began(session, &trunk.name);
+                    if let Some(route) = self.route.as_ref().filter(|_| self.is_paid()) {
+                        cx.ledger.began(session, &Payer::of(&cx.settings.plan, route.rights.as_ref()), &trunk.name);
+                    }
                     self.session = Some(session);
                     let silence = self.route.as_ref().and_then(|route| {
                         let more = !route.hops.is_empty() && route.failover.on.contains(&FailoverOn::Timeout);
@@ -594,6 +619,41 @@ impl TrunkLeg {
             Err(Refused::Down | Refused::Unregistered) if emergency && last => Ok(()),
             admitted => admitted,
         }
+    }
+
+    /// Whether the limits against fraud hold: not for a phone of ours, and not for a call to an emergency number.
+    fn is_paid(&self) -> bool {
+        self.rights.is_none() && self.route.as_ref().is_some_and(|route| !route.emergency)
+    }
+
+    /// Counts the call on its account, once, and on that of the trunk by which it goes now.
+    ///
+    /// # Errors
+    /// Whose limit leaves no room: past a trunk's the next one may be tried.
+    fn pay(&mut self, cx: &mut Context, hop: &Hop) -> Result<(), (Whose, Cause)> {
+        if !self.is_paid() {
+            return Ok(());
+        }
+        let again = self.target.is_some() && self.trunk.as_ref().is_some_and(|trunk| trunk.name == hop.trunk.name);
+        let Some(route) = self.route.as_mut() else { return Ok(()) };
+        let number = hop.number.as_ref().unwrap_or(&route.number);
+        let counted = std::mem::replace(&mut route.counted, true);
+        if !counted || hop.number.is_some() {
+            let payer = Payer::of(&cx.settings.plan, route.rights.as_ref());
+            let taken = cx.ledger.take(cx.now, &payer, number, counted);
+            taken.map_err(|tripped| (Whose::Payer, tripped.cause(cx.now)))?;
+        }
+        if again && hop.number.is_none() {
+            return Ok(());
+        }
+        let taken = cx.ledger.take_trunk(cx.now, &hop.trunk.name, number, again);
+        taken.map_err(|tripped| (Whose::Trunk, tripped.cause(cx.now)))
+    }
+
+    /// The longest call by this hop, where that is less than the call's own.
+    fn longest_by(&self, cx: &Context, hop: &Hop) -> Option<Duration> {
+        let trunks = cx.ledger.longest_by(&hop.trunk.name).filter(|_| self.is_paid());
+        [hop.longest, trunks].into_iter().flatten().min()
     }
 
     /// The further targets of a trunk that takes no call are not tried.
@@ -836,7 +896,8 @@ impl Leg for TrunkLeg {
         let (now, header) = (cx.now.instant, cause.reason_header());
         if self.role == Role::Caller && !self.answered {
             let status = cause.sip.filter(|status| (300..700).contains(status)).unwrap_or(480);
-            let headers = [("Reason".to_owned(), header.clone())];
+            let later = cause.retry_after.map(|seconds| ("Retry-After".to_owned(), seconds.to_string()));
+            let headers: Vec<_> = [("Reason".to_owned(), header.clone())].into_iter().chain(later).collect();
             if cx.ua.reject(now, session, status, crate::sip::default_reason(status), &headers).is_ok() {
                 return;
             }

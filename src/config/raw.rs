@@ -30,6 +30,8 @@ pub struct File {
     #[serde(default)]
     pub limits: Limits,
     #[serde(default)]
+    pub store: Store,
+    #[serde(default)]
     pub calls: Calls,
     #[serde(default)]
     pub shutdown: Shutdown,
@@ -248,6 +250,43 @@ pub struct Limits {
     pub sockets: Option<Spanned<usize>>,
     pub sockets_per_user: Option<Spanned<usize>>,
     pub calls_per_socket: Option<Spanned<usize>>,
+    pub gateway: Option<Quota>,
+    pub user: Option<Quota>,
+    pub token: Option<Quota>,
+    #[serde(default)]
+    pub class: BTreeMap<String, Spanned<ClassQuota>>,
+    #[serde(default)]
+    pub trunk: BTreeMap<String, Spanned<Quota>>,
+}
+
+/// `[limits.gateway]`, `[limits.user]`, `[limits.token]`, `[limits.trunk.NAME]`
+#[derive(Debug, Clone, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Quota {
+    pub calls: Option<Spanned<usize>>,
+    pub calls_per_minute: Option<Spanned<usize>>,
+    pub minutes_per_day: Option<Spanned<usize>>,
+    pub longest_call: Option<Spanned<usize>>,
+    pub new_countries_per_day: Option<Spanned<usize>>,
+}
+
+/// `[limits.class.NAME]`
+#[derive(Debug, Clone, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct ClassQuota {
+    pub user: Option<Quota>,
+    pub calls: Option<Spanned<usize>>,
+    pub calls_per_minute: Option<Spanned<usize>>,
+    pub minutes_per_day: Option<Spanned<usize>>,
+    pub longest_call: Option<Spanned<usize>>,
+    pub new_countries_per_day: Option<Spanned<usize>>,
+}
+
+/// `[store]`
+#[derive(Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    pub path: Option<String>,
 }
 
 /// `[calls]`

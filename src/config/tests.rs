@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::codec::Codec;
 use crate::sip::{Transport, TrunkDns};
-use crate::switch::{Asserted, FromUser, NumberFormat, Redirects, Refer, ReferIn, TrunkLimits};
+use crate::switch::{Asserted, FromUser, NumberFormat, Quota, Redirects, Refer, ReferIn, TrunkLimits};
 
 const PLAN: &str = include_str!("../../dialplans/demo.toml");
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -441,4 +441,23 @@ fn https_takes_a_certificate_and_its_key() {
     }
     let error = load(&whole("[http]\ntls_certificate = \"a.pem\"\ntls_key = \"a.key\"")).unwrap_err();
     assert!(error.contains("a.pem"), "{error}");
+}
+
+#[test]
+fn limits_against_fraud_are_read_by_whom_they_hold_for() {
+    let sections = "[limits.user]\ncalls = 2\nlongest_call = 3600\n[limits.token]\nminutes_per_day = 5\n\
+        [limits.gateway]\ncalls_per_minute = 100\n[limits.trunk.testphone]\nnew_countries_per_day = 3\n\
+        [store]\npath = \"store.db\"\n";
+    let config = load(&whole(sections)).unwrap();
+    let none = Quota::default();
+    let trunk = Quota { new_countries_per_day: Some(3), ..none };
+    let wanted = Quotas {
+        gateway: Quota { calls_per_minute: Some(100), ..none },
+        user: Quota { calls: Some(2), longest_call: Some(Duration::from_secs(3600)), ..none },
+        token: Quota { minutes_per_day: Some(5), ..none },
+        classes: [].into(),
+        trunks: [("testphone".to_owned(), trunk)].into(),
+    };
+    assert_eq!(config.quotas, wanted);
+    assert!(config.store.is_some_and(|path| path.ends_with("store.db")));
 }

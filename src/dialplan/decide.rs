@@ -54,6 +54,16 @@ struct Matched<'a, R> {
 }
 
 impl Plan {
+    /// Whether there is a class of this name.
+    pub fn has_class(&self, name: &str) -> bool {
+        self.classes.contains_key(name)
+    }
+
+    /// The name of the class that holds for a caller: his own, or the plan's default.
+    pub fn class_name<'a>(&'a self, caller: &'a Caller) -> Option<&'a str> {
+        caller.class.as_deref().or(self.default_class.as_deref())
+    }
+
     /// What happens when `caller` dials `dialled` at `unix_now` (seconds since 1970).
     pub fn route_out(&self, caller: &Caller, dialled: &str, unix_now: i64) -> Routed {
         let mut walk = Walk::new(unix_now, format!("{} dials {dialled:?}", caller.user));
@@ -92,7 +102,7 @@ impl Plan {
     }
 
     fn class_of(&self, caller: &Caller) -> Option<&Class> {
-        self.classes.get(caller.class.as_ref().or(self.default_class.as_ref())?)
+        self.classes.get(self.class_name(caller)?)
     }
 
     fn numbering_of(&self, class: Option<&Class>) -> &Numbering {

@@ -16,6 +16,7 @@ use super::metrics::{Calls, QueueUse, Snapshot};
 use super::pool::{MediaPool, Report};
 use super::sip::Sip;
 use super::start::{Settings, tls_clients};
+use super::store::Store;
 use super::trace::Trace;
 use super::ws::Frame;
 use super::{Ask, Event, Queues, Tasks};
@@ -51,6 +52,8 @@ pub(super) struct Driver {
     pub(super) teller: Teller,
     pub(super) phase: Phase,
     pub(super) journal: Option<Journal>,
+    /// Where what the limits count outlives a restart.
+    pub(super) store: Option<Store>,
     /// The dialogs that an earlier gateway has left behind.
     pub(super) left: LeftCalls,
     /// Those who watch.
@@ -97,6 +100,7 @@ impl Driver {
                 () = sleep_until(deadline) => self.timeout(),
             }
             let idle = self.carry_out();
+            self.write_down();
             self.advance(idle);
         }
         self.finish().await;
@@ -380,6 +384,14 @@ impl Driver {
         idle
     }
 
+    /// What the limits have counted goes to the store, as soon as that has written what it has.
+    fn write_down(&mut self) {
+        let Some(store) = self.store.as_ref().filter(|store| store.is_ready()) else { return };
+        if self.switch.has_limit_changes() {
+            store.write(now().unix_ms, self.switch.take_limit_changes(now()));
+        }
+    }
+
     fn command(&mut self, call: CallId, command: crate::sdp::MediaCommand) {
         if !self.pool.command(&mut self.rng, call, command) {
             tracing::error!(%call, "the media worker does not take a command: the call ends");
@@ -417,6 +429,9 @@ impl Driver {
         self.cdr.finish().await;
         if let Some(journal) = self.journal {
             journal.finish().await;
+        }
+        if let Some(store) = self.store {
+            store.finish(now().unix_ms, self.switch.take_limit_changes(now())).await;
         }
     }
 }

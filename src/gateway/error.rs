@@ -58,6 +58,14 @@ pub enum GatewayError {
         /// what the system said; busy: another gateway has it
         source: std::io::Error,
     },
+    /// The store cannot be had.
+    #[error("cannot use the store {}: {reason}; choose another place by [store] path", path.display())]
+    Store {
+        /// where
+        path: std::path::PathBuf,
+        /// what the system or SQLite said; locked: another gateway has it
+        reason: String,
+    },
     /// The built-in test phone could not start.
     #[error("cannot start the test phone: {0}")]
     TestPhone(#[source] std::io::Error),

@@ -29,6 +29,7 @@ mod sip;
 mod sip_stream;
 mod sip_udp;
 mod start;
+mod store;
 #[cfg(test)]
 mod tests;
 mod trace;

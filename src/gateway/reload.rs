@@ -210,6 +210,7 @@ impl Bound {
             ("[log] format", format!("{:?}", config.log.json)),
             ("[control] socket", format!("{:?}", config.control)),
             ("[journal] file", format!("{:?}", config.journal)),
+            ("[store] path", format!("{:?}", config.store)),
             ("[api] listen", format!("{:?}", config.api.as_ref().map(|api| api.listen))),
             ("[events] spool", format!("{:?}", config.spool)),
         ];

@@ -29,6 +29,7 @@ use super::proxies::Proxies;
 use super::reload::{self, Bound};
 use super::sip::Sip;
 use super::sip_stream::{self, Connections};
+use super::store::Store;
 use super::trace::Trace;
 use super::{Ask, GatewayError, Source, Tasks, control, sip_udp};
 use crate::codec::Codec;
@@ -106,6 +107,8 @@ impl Gateway {
         let longest_call = SwitchLimits::default().longest_call;
         let opened = config.journal.as_deref().map(|path| Journal::open(path, driver::now().unix_ms, longest_call));
         let (journal, left) = opened.transpose().or_else(without_journal)?.unzip();
+        let opened = config.store.as_deref().map(|path| Store::open(path, driver::now().unix_ms)).transpose()?;
+        let (store, stored) = opened.unzip();
         let control = config.control.as_deref().map(control::Door::open).transpose()?;
         let (tasks, queues) = Tasks::new();
 
@@ -144,7 +147,8 @@ impl Gateway {
         let sip = sip(&config, &listeners, &tasks, &mut seeds);
         let advertise = listeners.advertised(&config)?;
         let trace = Trace::new(&config);
-        let switch = Switch::new(switch_config(config, advertise, trunks, &identity, &mut seeds));
+        let mut switch = Switch::new(switch_config(config, advertise, trunks, &identity, &mut seeds));
+        switch.restore_limits(driver::now(), stored.unwrap_or_default());
         let sockets = HashMap::new();
         let driver = Driver {
             switch,
@@ -162,6 +166,7 @@ impl Gateway {
             teller,
             phase: Phase::Serving,
             journal,
+            store,
             left: LeftCalls::new(now, left.unwrap_or_default()),
             events,
             commands: HashMap::new(),
@@ -327,6 +332,7 @@ impl Settings {
             auth: switch_auth(config.auth),
             turn: config.turn,
             limits,
+            quotas: config.quotas,
         }
     }
 }
@@ -436,6 +442,7 @@ fn switch_config(
             telephone_event: true,
         },
         limits,
+        quotas: config.quotas,
         hello_timeout: Duration::from_secs(5),
         seed,
     }

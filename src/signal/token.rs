@@ -7,6 +7,7 @@ use std::fmt;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use serde::{Deserialize, Deserializer, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::rules::MAX_TOKEN;
 use super::values::{valid_destination, valid_user};
@@ -15,7 +16,7 @@ use super::values::{valid_destination, valid_user};
 /// ([RFC 7518](https://www.rfc-editor.org/rfc/rfc7518#section-3.2) section 3.2).
 pub const MIN_SECRET: usize = 32;
 
-/// What a token says. Claims that are not named here (`iat`, `jti`, an operator's own) are allowed and have no meaning.
+/// What a token says. Claims that are not named here (`iat`, an operator's own) are allowed and have no meaning.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Claims {
     /// The user.
@@ -32,6 +33,12 @@ pub struct Claims {
     /// The user's class in the dial plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
+    /// The token's own name, no other token has it; limits of a token know it by this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
+    /// The token is good for one call; it must have a `jti`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub once: bool,
     /// When the token ends, in Unix seconds.
     #[serde(deserialize_with = "numeric_date")]
     pub exp: u64,
@@ -150,12 +157,19 @@ impl TokenVerifier {
 }
 
 impl Claims {
+    /// What the token is known by: its `jti`, or where that is none that could stand in a log the digest of the whole.
+    pub fn id(&self, token: &str) -> String {
+        let digest = || Sha256::digest(token).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        self.jti.clone().filter(|jti| valid_user(jti)).unwrap_or_else(digest)
+    }
+
     /// Whether each value obeys the rule for its kind: they go into SIP headers and dial plans.
     fn well_formed(&self) -> bool {
         valid_user(&self.sub)
             && self.caller_id.as_deref().is_none_or(valid_user)
             && self.class.as_deref().is_none_or(valid_user)
             && self.max_duration != Some(0)
+            && (!self.once || self.jti.as_deref().is_some_and(valid_user))
             && self.destinations.iter().flatten().all(|destination| valid_destination(destination))
     }
 }

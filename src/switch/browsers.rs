@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::sessions::{Rights, Session};
 use super::timers::Owner;
 use super::{Auth, Now, Output, SocketId, Switch};
+use crate::call::limits::TokenId;
 use crate::call::{
     BrowserEvent, CallId, Cause, Event, Origin, Origination, OutboundRequest, Params, Special, TransferTo,
 };
@@ -131,7 +132,9 @@ impl Switch {
                 if !valid_user(&claims.sub) {
                     return Err("the token's user has characters that no user may have".to_owned());
                 }
+                let id = claims.id(token);
                 let rights = Rights {
+                    token: Some(TokenId { id, once: claims.once, expires: claims.exp }),
                     class: claims.class,
                     caller_id: claims.caller_id,
                     destinations: claims.destinations,

@@ -68,6 +68,7 @@ impl Switch {
             ua: &mut self.ua,
             rng: &mut self.rng,
             trunks: &mut self.trunks,
+            ledger: &mut self.ledger,
             directory: &directory,
             settings: &self.settings,
             effects: &mut self.effects,
@@ -154,6 +155,7 @@ impl Switch {
                 }
             }
         }
+        self.tell_limits(now, Some(id));
         let deadline = self.calls.get(&id).filter(|call| !call.is_over()).and_then(Call::deadline);
         let deadline = deadline.or_else(|| self.probes.get(&id).and_then(Probe::deadline));
         self.timers.set(Owner::Call(id), deadline);

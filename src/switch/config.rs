@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::PhonesConfig;
 use crate::call::Trunk;
+use crate::call::limits::Quotas;
 use crate::dialplan::Plan;
 use crate::sdp::{CodecPolicy, Fingerprint, Tone};
 use crate::signal::{TokenVerifier, Turn};
@@ -46,6 +47,8 @@ pub struct SwitchConfig {
     pub policy: CodecPolicy,
     /// How much there may be of everything, and for how long.
     pub limits: SwitchLimits,
+    /// How much may be called out by trunks.
+    pub quotas: Quotas,
     /// How long a socket may stay without a session.
     pub hello_timeout: Duration,
     /// For ids, tags, ICE passwords: everything random comes from it.

@@ -14,6 +14,7 @@ mod config;
 mod directory;
 mod io;
 mod left;
+mod limits;
 mod memory;
 mod operator;
 mod phones;
@@ -49,6 +50,8 @@ pub use reload::Reload;
 pub use status::{RegistrarStatus, RegistrationStatus, SoundStatus, Status, TrunkStatus};
 pub use users::{Door, PhoneView, SessionView, UserView};
 
+use crate::call::limits::Ledger;
+pub use crate::call::limits::{ClassQuota, Quota, Quotas, Row};
 use crate::call::{Call, Cause, Effect, Event, Origin, Probe, Settings, Special, Trunks};
 use crate::signal::{IceServer, ServerMessage, Turn};
 use crate::sip::{Flow, SessionId, UaConfig, UaOutput, UserAgent};
@@ -61,6 +64,8 @@ use trunks::keeper::Keepers;
 pub struct Switch {
     settings: Settings,
     trunks: Trunks,
+    /// What may be called out, and has been.
+    ledger: Ledger,
     keepers: Keepers,
     phones: Phones,
     auth: Auth,
@@ -162,6 +167,7 @@ impl Switch {
             settings,
             keepers: Keepers::new(trunks.iter()),
             trunks,
+            ledger: Ledger::new(config.quotas),
             auth: config.auth,
             turn: config.turn,
             limits,
@@ -227,6 +233,7 @@ impl Switch {
                 Owner::Socket(socket) => self.socket_overdue(now, socket),
                 Owner::Call(call) => self.call_event(now, call, Event::Tick),
                 Owner::Trunk(at) => self.keep(now, at),
+                Owner::Limits => self.limits_due(now),
             }
         }
         self.settle(now);

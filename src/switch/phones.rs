@@ -237,7 +237,7 @@ impl Phones {
         let PhoneRights { class, caller_id, destinations, longest } =
             self.rights.get(user).cloned().unwrap_or_default();
         let caller = Caller { user: user.to_owned(), class, caller_id, asked: None, destinations };
-        Rights { caller, any_caller_id: false, longest }
+        Rights { caller, any_caller_id: false, longest, token: None }
     }
 
     /// A session has closed.

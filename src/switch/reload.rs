@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rand::Rng as _;
 
 use super::{Auth, Now, PhonesConfig, Switch, SwitchLimits, Trunk};
+use crate::call::limits::Quotas;
 use crate::dialplan::Plan;
 use crate::signal::Turn;
 
@@ -25,6 +26,8 @@ pub struct Reload {
     pub turn: Option<Turn>,
     /// How much there may be of everything. What there is already stays, where it is more.
     pub limits: SwitchLimits,
+    /// How much may be called out by trunks from the next call on; what was used stays used.
+    pub quotas: Quotas,
 }
 
 impl Switch {
@@ -33,7 +36,8 @@ impl Switch {
         if self.draining {
             return;
         }
-        let Reload { trunks, phones, plan, auth, turn, limits } = new;
+        let Reload { trunks, phones, plan, auth, turn, limits, quotas } = new;
+        self.ledger.reload(quotas);
         self.settings.plan = plan;
         self.settings.ringback = limits.ringback;
         self.settings.digits_to_browser = limits.digits_to_browser;

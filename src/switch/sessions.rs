@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::memory::{Allowance, Memory};
 use super::users::{Door, SessionView};
+use crate::call::limits::TokenId;
 use crate::call::{self, CallId, SocketId};
 use crate::dialplan::Caller;
 
@@ -21,9 +22,9 @@ pub(super) struct Session {
 impl Session {
     /// What it may, as a call asks.
     pub fn call_rights(&self) -> call::Rights {
-        let Rights { class, caller_id, destinations, longest, any_caller_id, .. } = self.rights.clone();
+        let Rights { class, caller_id, destinations, longest, any_caller_id, token, .. } = self.rights.clone();
         let caller = Caller { user: self.user.clone(), class, caller_id, asked: None, destinations };
-        call::Rights { caller, any_caller_id, longest }
+        call::Rights { caller, any_caller_id, longest, token }
     }
 
     /// Whether its token has run out.
@@ -51,6 +52,8 @@ pub(super) struct Rights {
     pub any_caller_id: bool,
     /// When the token runs out, Unix seconds.
     pub expires: Option<u64>,
+    /// The token, as the limits know it.
+    pub token: Option<TokenId>,
 }
 
 /// A session: a browser's, over the sockets that it has one after the other. It is named by the first of them.

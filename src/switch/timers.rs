@@ -15,6 +15,8 @@ pub(super) enum Owner {
     Call(CallId),
     /// A trunk's keeper.
     Trunk(TrunkId),
+    /// The limits against fraud.
+    Limits,
 }
 
 /// The deadlines of everything but the user agent, which keeps its own.

@@ -35,6 +35,8 @@ impl Switch {
                 let owner = match event {
                     UaEvent::Closed { .. } => {
                         self.trunks.closed(session);
+                        self.ledger.closed(now, session);
+                        self.tell_limits(now, None);
                         self.phones.closed(session);
                         self.owners.remove(&session)
                     }

@@ -7,6 +7,7 @@ mod cli;
 mod doctor;
 mod https;
 mod killed;
+mod limits;
 mod metrics;
 mod operator;
 mod plans;

@@ -335,3 +335,21 @@ fn a_full_gateway_says_when_to_come_again() {
     assert_eq!((full.status, full.header("retry-after")), (503, "5"), "{}", full.body);
     assert_eq!(request(gateway, "DELETE", made.header("location"), &[], "").status, 200);
 }
+
+/// A limit against fraud: 429 and when to come again where there will be room soon; a token for one call is good for one.
+#[test]
+fn a_limit_and_a_used_token_are_said_before_there_is_an_answer() {
+    let configured = Configured::start("", "[limits.user]\ncalls_per_minute = 1\n");
+    let gateway = &configured.gateway;
+    let post = |bearer: &str| request(gateway, "POST", "/whip/call?to=600", &[SDP, ("Authorization", bearer)], OFFER);
+    let once = configured.bearer(&["--once"]);
+    let made = post(&once);
+    assert_eq!(made.status, 201, "{}", made.body);
+    let used = post(&once);
+    assert_eq!((used.status, used.json()["cause"].as_str()), (403, Some("token-used")), "{}", used.body);
+    let limited = post(&configured.bearer(&[]));
+    assert_eq!((limited.status, limited.json()["cause"].as_str()), (429, Some("limit-reached")), "{}", limited.body);
+    assert!(limited.json()["detail"].as_str().is_some_and(|text| text.contains("try again in")), "{}", limited.body);
+    assert_eq!(limited.header("retry-after"), "5");
+    request(gateway, "DELETE", made.header("location"), &[], "");
+}

@@ -29,15 +29,7 @@ fn codes(world: &mut World, socket: SocketId) -> Vec<ErrorCode> {
 }
 
 fn claims() -> Claims {
-    Claims {
-        sub: "alice".into(),
-        destinations: None,
-        caller_id: None,
-        max_duration: None,
-        class: None,
-        exp: EPOCH + 3600,
-        nbf: None,
-    }
+    Claims { sub: "alice".into(), exp: EPOCH + 3600, ..Claims::default() }
 }
 
 fn with_tokens() -> World {

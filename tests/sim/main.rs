@@ -12,6 +12,7 @@ mod exhaustive;
 mod faults;
 mod inbound;
 mod left;
+mod limits;
 mod losses;
 mod media;
 mod operator;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use ringback::sip::digest;
 use ringback::sip::registrar::{RegistrarConfig, Secret};
 use ringback::sip::{Credentials, Flow, Headers, Message, Method, Request, Response};
-use ringback::switch::{Door, Input, PhoneRights, PhonesConfig, SwitchConfig, Trunk};
+use ringback::switch::{Door, Input, PhoneRights, PhonesConfig, Quota, Quotas, SwitchConfig, Trunk};
 
 use crate::plans::with_emergency;
 use crate::reload::reload;
@@ -336,6 +336,24 @@ fn a_user_has_so_many_calls_of_his_phones_and_no_more() {
     assert!(call_out(&mut world, "alice", "+442079460999", PASSWORD, 10).is_none(), "it rings");
     let second = call_out(&mut world, "alice", "+442079460999", PASSWORD, 20).unwrap();
     assert_eq!((second.status, second.headers.get("Retry-After")), (503, Some("5")));
+    world.finish();
+}
+
+/// A limit against fraud says to a phone when it may try again.
+#[test]
+fn a_phone_past_a_limit_is_told_when_to_try_again() {
+    let user = Quota { calls_per_minute: Some(1), ..Quota::default() };
+    let mut world = world(SwitchConfig { quotas: Quotas { user, ..Quotas::default() }, ..with_phones() });
+    world.one().habits = Habits { refuse_after: Some((10, 486)), ..Habits::default() };
+    register(&mut world, PHONE, "alice", PASSWORD, 1).unwrap();
+    let first = call_out(&mut world, "alice", "+442079460999", PASSWORD, 10).unwrap();
+    assert_eq!(first.status, 486);
+    world.run(1_000);
+    let second = call_out(&mut world, "alice", "+442079460999", PASSWORD, 20).unwrap();
+    assert_eq!((second.status, second.headers.get("Retry-After")), (503, Some("59")));
+    assert!(second.headers.get("Reason").unwrap().contains("Too many calls a minute"));
+    world.run(60_000);
+    assert_eq!(call_out(&mut world, "alice", "+442079460999", PASSWORD, 30).unwrap().status, 486);
     world.finish();
 }
 

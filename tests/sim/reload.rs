@@ -10,8 +10,8 @@ use crate::support::{Habits, World, call, ended};
 
 /// What a reload with this configuration is.
 pub fn reload(config: SwitchConfig) -> Input {
-    let SwitchConfig { trunks, phones, plan, auth, turn, limits, .. } = config;
-    Input::Reload(Box::new(Reload { trunks, phones, plan, auth, turn, limits }))
+    let SwitchConfig { trunks, phones, plan, auth, turn, limits, quotas, .. } = config;
+    Input::Reload(Box::new(Reload { trunks, phones, plan, auth, turn, limits, quotas }))
 }
 
 fn calls(world: &World) -> BTreeMap<String, u32> {

@@ -54,6 +54,9 @@ impl Problem {
     /// A call that ended before it was answered with a description.
     pub(super) fn refused(ended: Ended) -> Problem {
         let status = match ended.cause.as_str() {
+            // Today's limits leave no room until tomorrow, the others soon.
+            "limit-reached" if ended.sip == Some(503) => StatusCode::TOO_MANY_REQUESTS,
+            "limit-reached" | "token-used" => StatusCode::FORBIDDEN,
             "not-allowed" | "caller-id-not-allowed" => StatusCode::FORBIDDEN,
             "unknown-number" | "invalid-number" | "number-changed" => StatusCode::NOT_FOUND,
             "no-common-media" => StatusCode::NOT_ACCEPTABLE,
@@ -133,12 +136,17 @@ mod tests {
             ("draining", 503),
             ("trunk-unreachable", 502),
             ("gateway-fault", 500),
+            ("limit-reached", 403),
+            ("token-used", 403),
         ];
         for (cause, status) in table {
             let response = Problem::refused(ended(cause)).into_response();
             assert_eq!(response.status().as_u16(), status, "{cause}");
             assert_eq!(response.headers().contains_key("retry-after"), status == 503, "{cause}");
         }
+        let soon = Ended { sip: Some(503), ..ended("limit-reached") };
+        let response = Problem::refused(soon).into_response();
+        assert_eq!((response.status().as_u16(), response.headers().contains_key("retry-after")), (429, true));
         let response = Problem::of(ErrorCode::Unauthorized, "no".into()).into_response();
         assert_eq!(
             (response.status().as_u16(), &response.headers()["www-authenticate"]),

@@ -15,7 +15,9 @@ use ringback::sdp::{
 };
 use ringback::signal::ServerMessage;
 use ringback::sip::{Flow, Located, ResolveError, SessionId, Target, Timers, Transport, UaConfig};
-use ringback::switch::{Auth, Command, Input, Left, Notice, Output, Reply, Switch, SwitchConfig, SwitchLimits, Trunk};
+use ringback::switch::{
+    Auth, Command, Input, Left, Notice, Output, Quotas, Reply, Switch, SwitchConfig, SwitchLimits, Trunk,
+};
 use serde_json::json;
 
 use super::browser::Page;
@@ -227,6 +229,7 @@ pub fn config(seed: u8) -> SwitchConfig {
         },
         policy: CodecPolicy::default(),
         limits: SwitchLimits::default(),
+        quotas: Quotas::default(),
         hello_timeout: Duration::from_secs(5),
         seed: [seed; 32],
     }

@@ -1,0 +1,117 @@
+//! Limits against fraud on a running gateway: what is refused, who is told, and that a kill forgets nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use nix::sys::signal::Signal::SIGKILL;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{Browser, Gateway, PATIENCE, output};
+use crate::uas::Uas;
+
+const PLAN: &str = "[plan]\nname = \"out\"\ndefault = \"deny\"\n[numbering]\ncountry = \"44\"\n\
+    [[out]]\nname = \"world\"\nprefix = \"+\"\ntiers = [[\"carrier\"]]\n";
+
+/// A folder with a configuration of one trunk that answers everything.
+fn folder(uas: &Uas, ports: u16, sections: &str) -> (TempDir, PathBuf) {
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join("dialplans")).unwrap();
+    fs::write(dir.path().join("dialplans/plan.toml"), PLAN).unwrap();
+    fs::write(dir.path().join("secret"), "0123456789abcdef0123456789abcdef\n").unwrap();
+    let config = format!(
+        "[sip]\nudp = [\"127.0.0.1:0\"]\n[media]\nbrowser = \"127.0.0.1:0\"\nrtp_address = \"127.0.0.1\"\n\
+         rtp_ports = \"{ports}-{}\"\n[auth]\nhs256_secret_file = \"secret\"\n[store]\npath = \"store.db\"\n\
+         [trunk.carrier]\naddress = \"{}\"\noptions = 0\n{sections}",
+        ports + 99,
+        uas.address
+    );
+    let file = dir.path().join("ringback.toml");
+    fs::write(&file, config).unwrap();
+    (dir, file)
+}
+
+fn token(file: &Path, more: &[&str]) -> String {
+    let (code, out, err) = output(&[["--config", file.to_str().unwrap(), "token", "alice"].as_slice(), more].concat());
+    assert_eq!(code, Some(0), "{err}");
+    out.trim().to_owned()
+}
+
+fn hello(gateway: &Gateway, token: &str) -> Browser {
+    let mut browser = Browser::open(gateway);
+    browser.send(&json!({"type": "hello", "token": token}));
+    browser.expect("welcome");
+    browser
+}
+
+/// How a call ends that is hung up as soon as it is answered: cause and status.
+fn end_of(browser: &mut Browser, name: &str, to: &str) -> (Value, Value) {
+    browser.call(name, to);
+    loop {
+        let message = browser.next().expect("the socket stays");
+        match message["type"].as_str() {
+            Some("answered") => browser.send(&json!({"type": "hangup", "call": name})),
+            Some("ended") => return (message["cause"].clone(), message["sip"].clone()),
+            _ => {}
+        }
+    }
+}
+
+/// Waits until all of this stands in the store, as the file system has it.
+fn until_stored(dir: &TempDir, wanted: &[&str]) {
+    let begun = Instant::now();
+    let found = || {
+        let files = ["store.db", "store.db-wal"].map(|name| fs::read(dir.path().join(name)).unwrap_or_default());
+        wanted.iter().all(|text| files.iter().any(|file| file.windows(text.len()).any(|at| at == text.as_bytes())))
+    };
+    while !found() {
+        assert!(begun.elapsed() < PATIENCE, "{wanted:?} is not stored");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn countries_and_one_time_tokens_are_remembered_over_a_kill() {
+    let uas = Uas::udp();
+    let (dir, file) = folder(&uas, 24_200, "[limits.user]\nnew_countries_per_day = 1\n");
+    let (plain, once) = (token(&file, &[]), token(&file, &["--once", "--destination", "+442079460000"]));
+    let mut gateway = Gateway::configured(&file);
+    let mut alice = hello(&gateway, &once);
+    assert_eq!(end_of(&mut alice, "c1", "+442079460000"), (json!("normal"), Value::Null));
+    assert_eq!(end_of(&mut alice, "c2", "+442079460000"), (json!("token-used"), json!(403)));
+    let mut again = hello(&gateway, &plain);
+    assert_eq!(end_of(&mut again, "c1", "+33123456789"), (json!("limit-reached"), json!(403)));
+    let line = gateway.logged(|line| line.contains("a limit trips"));
+    assert!(line.contains("new_countries_per_day") && line.contains("alice"), "{line}");
+    until_stored(&dir, &["used:", "user:alice", "\"44\":{"]);
+    // One gateway has the store.
+    let (code, _, err) = output(&["--config", file.to_str().unwrap(), "run", "--listen", "127.0.0.1:0"]);
+    assert!(code == Some(1) && err.contains("store.db") && err.contains("[store] path"), "{code:?} {err}");
+    gateway.signal(SIGKILL);
+    gateway.wait();
+
+    let gateway = Gateway::configured(&file);
+    let mut alice = hello(&gateway, &once);
+    assert_eq!(end_of(&mut alice, "c1", "+442079460000"), (json!("token-used"), json!(403)));
+    let mut again = hello(&gateway, &plain);
+    assert_eq!(end_of(&mut again, "c1", "+33123456789"), (json!("limit-reached"), json!(403)));
+    assert_eq!(end_of(&mut again, "c2", "+441632960000"), (json!("normal"), Value::Null));
+    let cdrs: Vec<Value> = (0..3).map(|_| gateway.cdr()["cause"].clone()).collect();
+    assert_eq!(cdrs, ["token-used", "limit-reached", "normal"]);
+}
+
+#[test]
+fn limits_of_a_class_or_trunk_that_is_none_are_refused_with_their_line() {
+    let uas = Uas::udp();
+    for (section, why) in [
+        ("[limits.class.sales]\ncalls = 1\n", "sales"),
+        ("[limits.trunk.elsewhere]\ncalls = 1\n", "elsewhere"),
+        ("[limits.user]\ncalls_per_minute = 0\n", "1 to 10000"),
+        ("[limits.user]\ncall = 1\n", "unknown field"),
+    ] {
+        let (_dir, file) = folder(&uas, 24_300, section);
+        let (code, _, err) = output(&["--config", file.to_str().unwrap(), "check"]);
+        assert!(code == Some(1) && err.contains(why) && err.contains("ringback.toml:"), "{section}: {code:?} {err}");
+    }
+}
