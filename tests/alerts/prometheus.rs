@@ -17,6 +17,9 @@ use crate::support::PATIENCE;
 /// How long an alert may take: several evaluations, and what makes its fault.
 const FIRES_WITHIN: std::time::Duration = PATIENCE.saturating_mul(2);
 
+/// Between two looks.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// It ends with the value.
 pub struct Prometheus {
     dir: TempDir,
@@ -87,7 +90,7 @@ impl Prometheus {
                 return;
             }
             assert!(begun.elapsed() < FIRES_WITHIN, "{query} is {found}, not {wanted}\n{}", self.log());
-            std::thread::yield_now();
+            std::thread::park_timeout(LOOK_EVERY);
         }
     }
 
@@ -119,6 +122,7 @@ impl Prometheus {
                 self.log()
             );
             fault();
+            std::thread::park_timeout(LOOK_EVERY);
         }
         println!("{alert} fires after {:.1?}", begun.elapsed());
     }
