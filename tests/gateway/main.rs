@@ -13,6 +13,7 @@ mod operator;
 mod plans;
 mod reload;
 mod rest;
+mod secrets;
 mod session;
 mod shutdown;
 mod sip_websocket;

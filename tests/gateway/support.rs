@@ -5,6 +5,7 @@ use std::net::{TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -45,6 +46,8 @@ pub struct Gateway {
     /// CDRs.
     pub stdout: Receiver<String>,
     log: Receiver<String>,
+    /// All of it, whoever has waited for which line.
+    whole: Arc<Mutex<Vec<String>>>,
 }
 
 impl Gateway {
@@ -72,11 +75,12 @@ impl Gateway {
 
     fn spawn(mut command: Command) -> Gateway {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
-        let stdout = lines(child.stdout.take().expect("piped"));
-        let log = lines(child.stderr.take().expect("piped"));
+        let whole = Arc::default();
+        let stdout = lines(child.stdout.take().expect("piped"), Arc::default());
+        let log = lines(child.stderr.take().expect("piped"), Arc::clone(&whole));
         let ready = wait_line(&log, |l| l.starts_with("Ringback is ready"));
         let port = ready.trim_end_matches('/').rsplit(':').next().and_then(|p| p.parse().ok()).expect("a port");
-        Gateway { child, port, stdout, log }
+        Gateway { child, port, stdout, log, whole }
     }
 
     pub fn port(&self) -> u16 {
@@ -109,6 +113,12 @@ impl Gateway {
         }
     }
 
+    /// The log of one that has been told to end, from its first line to its last.
+    pub fn whole_log(&self) -> String {
+        while self.log.recv().is_ok() {}
+        self.whole.lock().expect("no panic").join("\n")
+    }
+
     /// Waits for a line of the log.
     pub fn logged(&self, wanted: impl Fn(&str) -> bool) -> String {
         wait_line(&self.log, wanted)
@@ -129,11 +139,12 @@ impl Drop for Gateway {
     }
 }
 
-fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
+fn lines(stream: impl Read + Send + 'static, whole: Arc<Mutex<Vec<String>>>) -> Receiver<String> {
     let (sender, receiver) = channel();
     std::thread::Builder::new()
         .spawn(move || {
             for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                whole.lock().expect("no panic").push(line.clone());
                 if sender.send(line).is_err() {
                     return;
                 }

@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::PREFIX;
 use crate::gateway::pool::PoolUse;
 use crate::switch::{RegistrationStatus, Status, SwitchStats};
-use crate::worker::Lateness;
+use crate::worker::{Lateness, WorkerCounters};
 
 /// What the driver gives at a scrape.
 #[derive(Debug)]
@@ -174,15 +174,12 @@ impl Snapshot {
         show.gauges("worker_running", "1: the media thread runs", "worker", each(|worker| flag(worker.running)));
         show.gauges("worker_calls", "Calls of a media thread", "worker", each(|worker| count(worker.calls)));
         show.gauges("worker_commands", "Commands that wait for it", "worker", each(|worker| count(worker.waiting)));
-        let counters: [(&str, &str, fn(&crate::worker::WorkerCounters) -> u64); 3] = [
-            ("worker_unroutable", "Datagrams of no call", |counters| counters.unroutable),
-            ("worker_unsent", "Datagrams that the system did not take", |counters| counters.unsent),
-            ("worker_panics", "Calls ended by a fault of ours", |counters| counters.panics),
-        ];
-        for (name, help, value) in counters {
-            let rows = workers.iter().enumerate().map(|(at, worker)| (at.to_string(), value(&worker.counters)));
-            show.counters(name, help, "worker", rows);
-        }
+        let counted = |value: fn(&WorkerCounters) -> u64| {
+            workers.iter().enumerate().map(move |(at, worker)| (at.to_string(), value(&worker.counters)))
+        };
+        show.counters("worker_unroutable", "Datagrams of no call", "worker", counted(|it| it.unroutable));
+        show.counters("worker_unsent", "Datagrams that the system did not take", "worker", counted(|it| it.unsent));
+        show.counters("worker_panics", "Calls ended by a fault of ours", "worker", counted(|it| it.panics));
         let late = Late(workers.iter().map(|worker| worker.lateness).collect());
         show.0.register_with_unit("worker_lateness", "How late timers of calls' media are served", Unit::Seconds, late);
     }
