@@ -5,6 +5,7 @@
 //! and line. Docs: `docs/configuration.md`.
 
 mod api;
+mod cdr;
 mod error;
 pub mod profile;
 mod quota;
@@ -33,6 +34,7 @@ use crate::sip::Host;
 use crate::switch::{Network, PhonesConfig, Quotas};
 
 pub use api::{Api, ApiToken, Webhook, wants};
+pub use cdr::{CdrConfig, CdrLines, CdrPostgres};
 pub use error::{ConfigError, LoadError, Problem};
 pub use trace::{Hep, Trace};
 pub use trunk::TrunkConfig;
@@ -62,7 +64,7 @@ pub struct Config {
     /// The registrar of users' SIP phones; off where there is none.
     pub phones: Option<PhonesConfig>,
     /// Where call detail records go.
-    pub cdr: CdrSink,
+    pub cdr: CdrConfig,
     /// How to log.
     pub log: Log,
     /// What one gateway, user or socket may have at once.
@@ -192,15 +194,6 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// Where call detail records go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CdrSink {
-    /// JSON lines on standard output.
-    Stdout,
-    /// JSON lines appended to a file.
-    File(PathBuf),
-}
-
 /// `[log]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
@@ -274,7 +267,7 @@ impl Config {
             plan: Arc::new(plan),
             trunks: Vec::new(),
             phones: None,
-            cdr: CdrSink::Stdout,
+            cdr: CdrConfig::stdout(),
             log: Log { json: false, level: "info".into(), numbers: false },
             trace: Trace::default(),
             hep: None,
@@ -412,10 +405,7 @@ impl Reader<'_> {
             quotas: self.quotas(&raw.limits, &plan, &names)?,
             store: self.own_file(raw.store.path.as_deref(), "STATE_DIRECTORY", "store.db"),
             plan: Arc::new(plan),
-            cdr: match raw.cdr.file.as_deref() {
-                None | Some("-") => CdrSink::Stdout,
-                Some(name) => CdrSink::File(self.beside(name)),
-            },
+            cdr: self.cdr(&raw.cdr)?,
             log: self.log(&raw.log)?,
             trace,
             hep: raw.hep.as_ref().map(|section| self.hep(section, trace)).transpose()?,

@@ -103,6 +103,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("socket2", &["net"]),
     ("stun_types", &["webrtc"]),
     ("tokio", &["net", "gateway", "testphone", "main"]),
+    ("tokio_postgres", &["config", "gateway"]),
     ("tokio_rustls", &["gateway", "net"]),
     ("tokio_util", &["gateway", "testphone", "main"]),
     ("tracing_subscriber", &["main", "config", "gateway"]),

@@ -62,6 +62,12 @@ pub enum Problem {
     /// Two passwords of `[hep]`.
     #[error("[hep] takes password or password_file, and not both")]
     HepPasswordChoice,
+    /// What is no PostgreSQL URL.
+    #[error("`postgres` takes a URL such as \"postgres://USER@HOST/DATABASE\": {0}")]
+    CdrPostgres(String),
+    /// A password or certificates for a database that is not there.
+    #[error("this is for `postgres = \"postgres://...\"`, which [cdr] does not have")]
+    NoCdrPostgres,
     /// `[auth]` is not there.
     #[error(
         "there is no [auth] section: say `hs256_secret_file = \"...\"` or `eddsa_public_key_file = \"...\"` \

@@ -198,6 +198,13 @@ pub struct DialPlan {
 #[serde(deny_unknown_fields)]
 pub struct Cdr {
     pub file: Option<String>,
+    pub sqlite: Option<String>,
+    pub postgres: Option<Spanned<String>>,
+    pub postgres_password_file: Option<Spanned<String>>,
+    pub postgres_ca: Option<Spanned<String>>,
+    pub queue: Option<Spanned<usize>>,
+    pub keep_days: Option<Spanned<usize>>,
+    pub waiting: Option<String>,
 }
 
 /// `[control]`

@@ -118,7 +118,12 @@ contact_user = "gateway"
     assert_eq!(trunk.codecs, [Codec::Opus, Codec::G722, Codec::Pcma]);
     assert_eq!(trunk.srtp, crate::sdp::SrtpPolicy::Optional);
     assert_eq!(trunk.credentials.as_ref().unwrap().username, "u");
-    assert!(matches!(config.cdr, CdrSink::File(_)) && config.log.json && !config.test_phone);
+    assert!(
+        matches!(config.cdr.lines, Some(CdrLines::File(_)))
+            && config.cdr.sqlite.is_none()
+            && config.log.json
+            && !config.test_phone
+    );
     assert_eq!(config.grace, Duration::from_secs(30));
 }
 
@@ -460,4 +465,37 @@ fn limits_against_fraud_are_read_by_whom_they_hold_for() {
     };
     assert_eq!(config.quotas, wanted);
     assert!(config.store.is_some_and(|path| path.ends_with("store.db")));
+}
+
+#[test]
+fn call_records_go_to_each_place_that_is_named() {
+    let config = load(&whole("[cdr]\nsqlite = \"a.sqlite\"\nfile = \"-\"\nkeep_days = 2\nqueue = 500")).unwrap().cdr;
+    assert!(config.sqlite.unwrap().ends_with("a.sqlite") && config.postgres.is_none());
+    assert_eq!((config.lines, config.queue), (Some(CdrLines::Stdout), 500));
+    assert_eq!(config.keep, Some(Duration::from_secs(2 * 24 * 3600)));
+    let config = load(&whole("[cdr]\nsqlite = \"a.sqlite\"")).unwrap().cdr;
+    assert_eq!(config.lines, None);
+    let config = load(&whole("")).unwrap().cdr;
+    assert!(config.lines == Some(CdrLines::Stdout) && config.sqlite.is_none());
+}
+
+#[test]
+fn a_database_on_another_machine_is_reached_by_tls_alone_and_its_password_is_shown_nowhere() {
+    use tokio_postgres::config::SslMode;
+    let postgres = |url: &str| load(&whole(&format!("[cdr]\npostgres = \"{url}\""))).map(|config| config.cdr);
+    let mode = |url: &str| postgres(url).unwrap().postgres.unwrap().database.get_ssl_mode();
+    assert_eq!(mode("postgres://u:canary@db.example/cdr"), SslMode::Require);
+    assert_eq!(mode("postgres://u:canary@db.example/cdr?sslmode=disable"), SslMode::Disable);
+    for here in ["127.0.0.1", "localhost", "[::1]", "%2Frun%2Fpostgresql"] {
+        assert_eq!(mode(&format!("postgres://u@{here}/cdr")), SslMode::Disable, "{here}");
+    }
+    let config = postgres("postgres://u:canary@db.example/cdr").unwrap();
+    assert!(config.lines.is_none() && config.sqlite.is_none());
+    assert!(!format!("{config:?}").contains("canary"));
+    for wrong in ["postgres://u:canary@db.example/cdr?sslmode=maybe", "nonsense:canary", "postgres://u:canary@/cdr"] {
+        let error = postgres(wrong).unwrap_err();
+        assert!(error.contains("ringback.toml:2:") && !error.contains("canary"), "{error}");
+    }
+    let error = load(&whole("[cdr]\npostgres_password_file = \"x\"")).unwrap_err();
+    assert!(error.contains("which [cdr] does not have"), "{error}");
 }

@@ -91,7 +91,7 @@ impl Reader<'_> {
         })
     }
 
-    fn tls_error(&self, at: &Spanned<String>, error: TlsError) -> ConfigError {
+    pub(super) fn tls_error(&self, at: &Spanned<String>, error: TlsError) -> ConfigError {
         self.error(at, Problem::Tls(error))
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
 
-use super::cdr::CdrWriter;
+use super::cdr::{Prepared, Records};
 use super::events::Events;
 use super::hooks::Hooks;
 use super::journal::Journal;
@@ -24,7 +24,7 @@ use crate::call::Now;
 use crate::config::Config;
 use crate::sdp::MediaReport;
 use crate::sip::{Flow, Transport};
-use crate::switch::{Admission, CallId, Input, Output, Reply, SocketId, Switch};
+use crate::switch::{Admission, CallId, Input, Output, Reply, SocketId, Status, Switch};
 
 /// Events taken before outputs and timers get their turn.
 const BATCH: usize = 128;
@@ -42,7 +42,7 @@ pub(super) struct Driver {
     pub(super) pool: MediaPool,
     pub(super) sip: Sip,
     pub(super) sockets: HashMap<SocketId, mpsc::Sender<Frame>>,
-    pub(super) cdr: CdrWriter,
+    pub(super) cdr: Records,
     /// What is counted of calls and events.
     pub(super) metrics: Calls,
     pub(super) hooks: Hooks,
@@ -203,14 +203,14 @@ impl Driver {
     }
 
     /// Takes a new configuration; gives what of it is for the next start. What is refused is refused whole.
-    fn reload(&mut self, config: Config, cdr: CdrWriter) -> Result<Vec<&'static str>, String> {
+    fn reload(&mut self, config: Config, cdr: Prepared) -> Result<Vec<&'static str>, String> {
         if self.phase != Phase::Serving {
             return Err("the gateway is draining".into());
         }
         let for_restart = self.settings.bound.needs_restart(&config);
         self.settings.check(&config).map_err(|error| error.to_string())?;
-        let before = std::mem::replace(&mut self.cdr, cdr);
-        self.tasks.tracker.spawn(before.finish()); // what waits there is written to its end
+        let gone = self.cdr.reload(cdr).map_err(|error| format!("CDRs: {error}"))?;
+        self.tasks.tracker.spawn(gone.finish()); // what waits there is written to its end
         self.settings.take(&config);
         self.events.reload(&config.webhooks);
         self.trace.reload(config.trace, config.hep.as_ref());
@@ -270,7 +270,7 @@ impl Driver {
                 self.input(Input::SocketOpened { socket, peer, rings });
             }
             // Gone meanwhile: whoever asked does not wait any more.
-            Event::Status { answer } => drop(answer.send(self.switch.status(now()))),
+            Event::Status { answer } => drop(answer.send(self.status())),
             Event::Users { answer } => drop(answer.send(self.switch.users(now()))),
             Event::Metrics { answer } => drop(answer.send(self.snapshot())),
             Event::Reload(offer) => {
@@ -318,6 +318,11 @@ impl Driver {
         if self.teller.poll_timeout() <= now.instant {
             self.tell();
         }
+    }
+
+    /// How everything stands, the shell's part with it.
+    fn status(&self) -> Status {
+        Status { cdr: self.cdr.status(), ..self.switch.status(now()) }
     }
 
     fn input(&mut self, input: Input) {
@@ -375,7 +380,7 @@ impl Driver {
                 Output::Cdr(cdr) => {
                     self.metrics.ended(&cdr);
                     self.trace.over(&cdr.call);
-                    self.cdr.write(&cdr);
+                    self.cdr.write(*cdr);
                 }
                 Output::Idle => idle = true,
             }

@@ -34,12 +34,12 @@ pub enum GatewayError {
     /// The certificate for DTLS could not be made.
     #[error("cannot make the DTLS certificate: {0}")]
     Identity(#[from] crate::webrtc::IdentityError),
-    /// The CDR file could not be opened.
-    #[error("cannot write CDRs to {path}: {source}; see [cdr] file")]
+    /// A place for CDRs could not be opened.
+    #[error("cannot write CDRs to {}: {source}; see [cdr]", path.display())]
     Cdr {
         /// the file
         path: std::path::PathBuf,
-        /// what the system said
+        /// what the system or the database said
         source: std::io::Error,
     },
     /// The control socket cannot be had.

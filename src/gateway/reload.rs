@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_rustls::rustls::ServerConfig;
 
-use super::cdr::CdrWriter;
+use super::cdr::Prepared;
 use super::notify::Notifier;
 use super::{Event, Tasks};
 use crate::config::{Config, LoadError, Log};
@@ -67,16 +67,16 @@ pub(super) type Request = Option<oneshot::Sender<Outcome>>;
 /// What became of it, as the driver says.
 type Taken = Result<Vec<&'static str>, String>;
 
-/// A new configuration with its CDRs' file open, for the driver.
+/// A new configuration with the places of its CDRs open, for the driver.
 pub(super) struct Offer {
     config: Box<Config>,
-    cdr: CdrWriter,
+    cdr: Prepared,
     answer: oneshot::Sender<Taken>,
 }
 
 impl Offer {
     /// What to take, and where to say so; nothing once it has been said that it is not taken.
-    pub(super) fn wanted(self) -> Option<(Config, CdrWriter, oneshot::Sender<Taken>)> {
+    pub(super) fn wanted(self) -> Option<(Config, Prepared, oneshot::Sender<Taken>)> {
         if self.answer.is_closed() {
             tracing::warn!("a configuration that came too late is not taken");
             return None;
@@ -125,7 +125,7 @@ async fn reload(source: Option<Arc<Source>>, tasks: &Tasks) -> Result<Vec<&'stat
     let reader = source.clone();
     let read = move || {
         let config = (reader.load)().map_err(|error| error.to_string())?;
-        let cdr = CdrWriter::start(&config.cdr).map_err(|error| error.to_string())?;
+        let cdr = Prepared::open(&config.cdr).map_err(|error| error.to_string())?;
         Ok::<_, String>((config, cdr))
     };
     let (config, cdr) = tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())??;
@@ -237,7 +237,7 @@ mod tests {
     async fn a_reload_that_nobody_waits_for_any_more_is_not_taken() {
         let offer = || {
             let config = Config::embedded().unwrap();
-            let cdr = CdrWriter::start(&config.cdr).unwrap();
+            let cdr = Prepared::open(&config.cdr).unwrap();
             let (answer, answered) = oneshot::channel();
             (Offer { config: Box::new(config), cdr, answer }, answered)
         };

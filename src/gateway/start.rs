@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::api::Api;
-use super::cdr::CdrWriter;
+use super::cdr::{Prepared, Records};
 use super::dns::Dns;
 use super::driver::{self, Driver, Phase};
 use super::events::Events;
@@ -103,7 +103,7 @@ impl Gateway {
             config.limits.calls.saturating_add(EMERGENCY_ROOM + PROBE_ROOM),
             &identity,
         )?;
-        let cdr = CdrWriter::start(&config.cdr)?;
+        let cdr = Records::start(Prepared::open(&config.cdr)?)?;
         let longest_call = SwitchLimits::default().longest_call;
         let opened = config.journal.as_deref().map(|path| Journal::open(path, driver::now().unix_ms, longest_call));
         let (journal, left) = opened.transpose().or_else(without_journal)?.unzip();

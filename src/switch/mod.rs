@@ -47,7 +47,7 @@ pub use io::{Input, Left, Output};
 pub use operator::{Command, Denial, Digits, Hold, Originate, Reply, Transfer, Why};
 pub use phones::{PhoneRights, PhonesConfig};
 pub use reload::Reload;
-pub use status::{RegistrarStatus, RegistrationStatus, SoundStatus, Status, TrunkStatus};
+pub use status::{CdrStatus, RegistrarStatus, RegistrationStatus, SoundStatus, Status, TrunkStatus};
 pub use users::{Door, PhoneView, SessionView, UserView};
 
 use crate::call::limits::Ledger;

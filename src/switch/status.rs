@@ -29,6 +29,25 @@ pub struct Status {
     pub trunks: Vec<TrunkStatus>,
     /// Where there is a registrar.
     pub registrar: Option<RegistrarStatus>,
+    /// The places that call records go to.
+    pub cdr: Vec<CdrStatus>,
+}
+
+/// How a place stands that call records go to. The shell says it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct CdrStatus {
+    /// What it is: `file`, `sqlite` or `postgres`.
+    pub sink: String,
+    /// Records that wait to be written.
+    pub waiting: usize,
+    /// Records written since the start.
+    pub written: u64,
+    /// Records that found no room or were refused since the start: they stand in the log.
+    pub lost: u64,
+    /// Since when it takes none, Unix milliseconds; absent while it does.
+    pub failing_since: Option<u64>,
+    /// Why it takes none.
+    pub error: Option<String>,
 }
 
 /// How the calls sound, by the worse direction of each in its last second.
@@ -155,6 +174,7 @@ impl Switch {
             dropped_sip: stats.dropped_sip,
             trunks: trunks.map(|(at, state)| TrunkStatus { state, registration: registration(at) }).collect(),
             registrar: self.phones.is_shown(now.instant).then(|| self.phones.counters(now.instant).into()),
+            cdr: Vec::new(),
         }
     }
 }

@@ -73,7 +73,8 @@ impl Gateway {
         Gateway::spawn(ringback(arguments))
     }
 
-    fn spawn(mut command: Command) -> Gateway {
+    /// Any command that becomes one.
+    pub fn spawn(mut command: Command) -> Gateway {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let whole = Arc::default();
         let stdout = lines(child.stdout.take().expect("piped"), Arc::default());

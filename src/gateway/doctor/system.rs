@@ -7,7 +7,7 @@ use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 
 use super::{Finding, Running};
-use crate::config::{CdrSink, Config};
+use crate::config::{CdrLines, Config};
 use crate::net::BIG_BUFFER;
 
 /// Descriptors for all but calls and WebSockets: listeners, page loads, files.
@@ -67,13 +67,14 @@ fn buffers(rmem_max: &str) -> Option<Finding> {
 
 /// What is written, by the key that names it.
 fn files(config: &Config) -> Vec<(&'static str, PathBuf)> {
-    let cdr = match &config.cdr {
-        CdrSink::File(path) => Some(("[cdr] file", path.clone())),
-        CdrSink::Stdout => None,
+    let lines = match &config.cdr.lines {
+        Some(CdrLines::File(path)) => Some(("[cdr] file", path.clone())),
+        Some(CdrLines::Stdout) | None => None,
     };
+    let sqlite = config.cdr.sqlite.clone().map(|path| ("[cdr] sqlite", path));
     let journal = config.journal.clone().map(|path| ("[journal] file", path));
     let spool = config.spool.clone().map(|path| ("[events] spool", path));
-    [cdr, journal, spool].into_iter().flatten().collect()
+    [lines, sqlite, journal, spool].into_iter().flatten().collect()
 }
 
 fn disk(key: &str, path: &Path) -> Finding {
