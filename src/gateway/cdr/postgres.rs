@@ -73,7 +73,7 @@ impl Postgres {
                 .map_err(|error| Failure::Later(format!("no runtime for PostgreSQL: {error}")))?,
         };
         let (config, session) = (&self.config, self.session.take());
-        let done = runtime.block_on(tokio::time::timeout(within, async {
+        let work = async {
             let mut session = match session {
                 Some(session) => session,
                 None => connect(config).await?,
@@ -81,7 +81,9 @@ impl Postgres {
             let Session { client, insert, wire } = &mut session;
             carried(wire, work(client, insert)).await?;
             Ok::<_, Trouble>(session)
-        }));
+        };
+        // A timer is made within its runtime.
+        let done = runtime.block_on(async { tokio::time::timeout(within, work).await });
         self.runtime = Some(runtime);
         match done {
             Ok(Ok(session)) => {
