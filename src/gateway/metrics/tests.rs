@@ -51,6 +51,7 @@ fn snapshot() -> Snapshot {
     let hook = |waiting| HookUse { server: "https://crm.example".into(), waiting, lost: 1, given_up: 2 };
     Snapshot {
         status: Status {
+            cdr: Vec::new(),
             draining: false,
             sockets: 3,
             calls: 2,
