@@ -191,7 +191,11 @@ fn a_row_of_sqlite_is_the_record() {
     let mut sqlite = Sqlite::open(&path).unwrap();
     let whole = Arc::new(whole());
     assert_eq!(sqlite.write(&[whole.clone(), record(7)]), Ok(2));
-    assert_eq!(sqlite.write(std::slice::from_ref(&whole)), Ok(1), "the same once more, as after an answer that was lost");
+    assert_eq!(
+        sqlite.write(std::slice::from_ref(&whole)),
+        Ok(1),
+        "the same once more, as after an answer that was lost"
+    );
     let connection = Connection::open(&path).unwrap();
     assert_eq!(connection.query_row("SELECT count(*) FROM cdr", [], |row| row.get(0)), Ok(2));
     let select =
