@@ -365,6 +365,9 @@ fn refer_to_dialog(core: &Core, cx: &mut Context, side: Side, far: &Far) -> bool
     if !can_refer(core, cx, side) || leg.trunk().is_none_or(|trunk| trunk.name != theirs.trunk.name) {
         return false;
     }
+    if cx.ledger.is_counted(theirs.session) {
+        return false;
+    }
     let Some(dialog) = cx.ua.dialog(theirs.session) else { return false };
     let replaces =
         Replaces { call_id: dialog.call_id, to_tag: dialog.remote_tag, from_tag: dialog.local_tag, early_only: false };

@@ -68,7 +68,7 @@ pub fn masked(text: &str) -> String {
     for at in 0..=shown.len() {
         match shown.get(at) {
             Some(digit) if digit.is_ascii_digit() => run.push(at),
-            Some('-' | '.' | '(' | ')' | ' ') => {}
+            Some('-' | '.' | '(' | ')' | ' ' | '\u{a0}' | '/') => {}
             _ => {
                 let hidden = if run.len() < SHORTEST_WHOLE { 0 } else { run.len() - 4 };
                 for place in run.drain(..).skip(2).take(hidden) {
@@ -157,6 +157,7 @@ mod tests {
             ("02079460000", "02*******00"),
             ("020 7946-0000", "02* ****-**00"),
             ("1234567", "12***67"),
+            ("030/123\u{a0}4567", "03*/***\u{a0}**67"),
             ("112", "112"),
             ("600100", "600100"),
             ("alice", "alice"),

@@ -5,7 +5,7 @@ use super::established::{Established, Next};
 use super::leg::Way;
 use super::notice::End;
 use super::state::{Call, Event, State};
-use super::transfer::{TransferTo, TransferWish, screen};
+use super::transfer::{TransferTo, TransferWish, judge};
 use super::{CallId, Cause, Context, Direction};
 use crate::sdp::Side;
 
@@ -123,7 +123,8 @@ impl Established {
             Act::Transfer { to, by } => {
                 let wish =
                     TransferWish { to: TransferTo::Number(to.clone()), rights: None, refer: None, referred_by: None };
-                screen(core, cx, &wish, &to).map_err(Refusal::Cause)?;
+                // Before it is begun, for the answer's sake: a token is used by the transfer itself.
+                judge(core, cx, &wish, &to).map_err(Refusal::Cause)?;
                 self.transfer_as(core, cx, side(by), wish)
             }
             Act::Join { with, by } => {

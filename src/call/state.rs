@@ -156,6 +156,11 @@ impl Call {
         matches!(self.state, State::Established(_))
     }
 
+    /// Whether one of the parties is at an emergency number.
+    pub fn is_emergency(&self) -> bool {
+        Side::BOTH.into_iter().filter_map(|side| self.core.party(side)?.sip()).any(TrunkLeg::is_emergency)
+    }
+
     /// The score of the worse direction in the last second, where it is known.
     pub fn mos(&self) -> Option<Mos> {
         self.core.audio.present()

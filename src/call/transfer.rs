@@ -198,7 +198,7 @@ impl Established {
             Destination::Trunks(_) => screened.number.clone(),
             Destination::Users(users) => users.join(","),
         };
-        tracing::info!(call = %core.id, by = ?by, to, rule = screened.rule, "a transfer is asked for");
+        tracing::info!(call = %core.id, by = ?by, to = %cx.settings.shown(&to), rule = screened.rule, "a transfer is asked for");
         if by_refer && refer_to_number(core, cx, by.other(), &screened) {
             let stage = Stage::Referred { accepted: false, then: Then::Call(Box::new(screened)) };
             self.transfer = Some(Transfer::new(cx, by, true, &to, stage, REFER_WITHIN));
@@ -399,7 +399,11 @@ impl Established {
         let by = transfer.by;
         let redirected = party.sip().and_then(TrunkLeg::longest);
         let longest = [transfer.longest, redirected].into_iter().flatten().min();
-        self.shorten(longest.and_then(|longest| cx.now.instant.checked_add(longest)));
+        match transfer.longest {
+            // An emergency call: nothing of what the call was before cuts it off.
+            Some(Duration::MAX) => self.until = None,
+            _ => self.shorten(longest.and_then(|longest| cx.now.instant.checked_add(longest))),
+        }
         tell(core, cx, by, transfer.told, &News::Done);
         let how = match &transfer.stage {
             Stage::Receiving { .. } => "join",
@@ -461,14 +465,19 @@ pub(super) fn give_up(core: &mut Core, cx: &mut Context, transfer: &mut Transfer
     }
 }
 
+/// Judges a wish as [`judge`] does, and uses a token that is good for one call.
+fn screen(core: &Core, cx: &mut Context, wish: &TransferWish, number: &str) -> Result<Screened, Cause> {
+    let screened = judge(core, cx, wish, number)?;
+    screening::use_token(cx, screened).map_err(|(_, cause)| cause)
+}
+
 /// Judges a wish by the dial plan, with the rights of the transferor or of the call's user.
-pub(super) fn screen(core: &Core, cx: &mut Context, wish: &TransferWish, number: &str) -> Result<Screened, Cause> {
+pub(super) fn judge(core: &Core, cx: &mut Context, wish: &TransferWish, number: &str) -> Result<Screened, Cause> {
     let Some(rights) = wish.rights.as_ref().or(core.rights.as_ref()) else {
         return Err(Cause::from_status(Origin::Gateway, 403).in_words("No user's rights stand behind this transfer"));
     };
     let screened = screening::screen_wish(cx, &Wish { rights, to: number, from: None });
-    let within = screened.and_then(|screened| screening::within_limits(cx, &screened).map(|()| screened));
-    within.and_then(|screened| screening::use_token(cx, screened)).map_err(|(_, cause)| cause)
+    screened.and_then(|screened| screening::within_limits(cx, &screened).map(|()| screened)).map_err(|(_, cause)| cause)
 }
 
 /// Tells the transferor that it is under way.
@@ -524,7 +533,9 @@ pub(super) fn can_refer(core: &Core, cx: &Context, side: Side) -> bool {
         // A peer that says nothing of what it takes may take it.
         dialog.peer_allows.is_empty() || dialog.peer_allows.contains(&Method::Refer)
     });
-    asks && allows
+    // What is measured does not leave us.
+    let measured = leg.session().is_some_and(|session| cx.ledger.is_counted(session));
+    asks && allows && !measured
 }
 
 /// Asks a party's trunk to call a number, where the dial plan would call it by the same trunk.
@@ -535,7 +546,6 @@ fn refer_to_number(core: &Core, cx: &mut Context, side: Side, screened: &Screene
         Destination::Trunks(trunks) => trunks.front().is_some_and(|first| first.name == trunk.name),
         Destination::Users(_) => false,
     };
-    // What is measured does not leave us.
     let payer = Payer::of(&cx.settings.plan, screened.rights.as_ref());
     if !same || (!screened.emergency && cx.ledger.measures(&payer, &trunk.name)) {
         return false;

@@ -256,6 +256,11 @@ impl TrunkLeg {
         self.sent.as_deref()
     }
 
+    /// Whether an emergency number is called.
+    pub(super) fn is_emergency(&self) -> bool {
+        self.route.as_ref().is_some_and(|route| route.emergency)
+    }
+
     /// The longest call with the peer, where a redirection has led to him.
     pub(super) fn longest(&self) -> Option<Duration> {
         self.longest
@@ -623,7 +628,7 @@ impl TrunkLeg {
 
     /// Whether the limits against fraud hold: not for a phone of ours, and not for a call to an emergency number.
     fn is_paid(&self) -> bool {
-        self.rights.is_none() && self.route.as_ref().is_some_and(|route| !route.emergency)
+        self.rights.is_none() && self.route.is_some() && !self.is_emergency()
     }
 
     /// Counts the call on its account, once, and on that of the trunk by which it goes now.

@@ -20,8 +20,10 @@ impl Proxies {
     /// Who has sent the request that came from `peer`: the last in the row whom no known proxy is. The port is the
     /// connection's own.
     pub(super) fn source(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
-        let lines = headers.get_all(FORWARDED_FOR).iter().rev().filter_map(|value| value.to_str().ok());
-        let mut hops = lines.flat_map(|line| line.rsplit(',')).map(str::trim).take(MOST_HOPS);
+        // A line that cannot be read whole is none to be passed over: what a proxy added stands at its end.
+        let lines = headers.get_all(FORWARDED_FOR).iter().rev().take(MOST_HOPS);
+        let lines: Vec<_> = lines.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        let mut hops = lines.iter().flat_map(|line| line.rsplit(',')).map(str::trim).take(MOST_HOPS);
         let mut source = peer.ip();
         while self.knows(source)
             && let Some(before) = hops.next().and_then(address)
@@ -46,6 +48,8 @@ fn address(text: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use axum::http::HeaderValue;
+
     use super::*;
 
     fn source(proxies: &[&str], peer: &str, forwarded: &[&str]) -> String {
@@ -75,5 +79,14 @@ mod tests {
             assert_eq!(source(&known, peer, &forwarded), expected, "{peer} {forwarded:?}");
         }
         assert_eq!(source(&[], "127.0.0.1:9", &["203.0.113.7"]), "127.0.0.1");
+    }
+
+    #[test]
+    fn a_byte_that_is_no_text_does_not_hide_what_the_proxy_added() {
+        let proxies = Proxies(vec!["127.0.0.1".parse().unwrap()]);
+        let mut headers = HeaderMap::new();
+        headers.append(FORWARDED_FOR, HeaderValue::from_bytes(b"\xff, 203.0.113.7").unwrap());
+        let source = proxies.source("127.0.0.1:9".parse().unwrap(), &headers);
+        assert_eq!(source.ip().to_string(), "203.0.113.7");
     }
 }

@@ -109,8 +109,14 @@ fn prepare(path: &Path, now: u64) -> rusqlite::Result<Connection> {
     database.pragma_update(None, "journal_mode", "WAL")?;
     database.pragma_update(None, "synchronous", "NORMAL")?;
     database.execute(TABLES, [])?;
-    database.pragma_update(None, "user_version", VERSION)?;
-    purge(&database, now)?;
+    // A disk that is full keeps nobody from starting: where nothing is new, nothing is written here.
+    let version: i64 = database.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version != i64::from(VERSION) {
+        database.pragma_update(None, "user_version", VERSION)?;
+    }
+    if let Err(error) = purge(&database, now) {
+        tracing::warn!(%error, "what the limits count no more cannot be removed from the store yet");
+    }
     Ok(database)
 }
 

@@ -27,8 +27,10 @@ impl Switch {
     pub(super) fn limits_due(&mut self, now: Now) {
         let over = self.ledger.tick(now).into_iter();
         // One end is enough for a call, whatever it has used up.
-        let calls: BTreeMap<CallId, Tripped> =
+        let mut calls: BTreeMap<CallId, Tripped> =
             over.filter_map(|(session, tripped)| Some((*self.owners.get(&session)?, tripped))).collect();
+        // A call that was transferred to an emergency number is cut off by nothing.
+        calls.retain(|call, _| self.calls.get(call).is_none_or(|call| !call.is_emergency()));
         let first = calls.keys().next().copied();
         self.tell_limits(now, first);
         for (call, tripped) in calls {

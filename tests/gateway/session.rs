@@ -171,7 +171,9 @@ fn a_flood_closes_its_own_socket_only() {
             break;
         }
     }
-    assert!(matches!(flood.closed(), Some(1008) | None));
+    let closed = flood.closed();
+    // Too many messages; or, as the answers are not read either, too slow.
+    assert!(matches!(closed, Some(1008 | 1001) | None), "{closed:?}");
     other.send(&json!({"type": "ping", "n": 7}));
     assert_eq!(other.expect("pong")["n"], 7);
 }

@@ -270,6 +270,40 @@ fn a_transfer_counts_and_is_not_left_to_the_trunk() {
     assert_eq!(transfers, [("call", "done")]);
 }
 
+/// Two measured calls by one trunk are joined here, where their minutes go on to count: no REFER with Replaces.
+#[test]
+fn an_attended_transfer_of_measured_calls_is_not_left_to_the_trunk() {
+    let mut world = limited(each_user(Quota { minutes_per_day: Some(1), ..Quota::default() }));
+    let alice = world.browser(1, "alice");
+    for (name, number) in [("c1", UK), ("c2", "+441632960000")] {
+        world.say(alice, &call(name, number));
+        world.until(alice, name, "answered");
+    }
+    world.say(alice, &json!({"type": "transfer", "call": "c1", "with": "c2"}).to_string());
+    world.run(2_000);
+    assert_eq!(world.sent("192.0.2.1:5060", "REFER"), 0);
+    world.run(60_000);
+    assert_eq!(last(&world).cause, "limit-reached");
+    world.finish();
+}
+
+/// What a call has cost before it was transferred to an emergency number does not cut it off there.
+#[test]
+fn a_call_that_is_transferred_to_an_emergency_number_is_not_cut_off() {
+    let quota = Quota { minutes_per_day: Some(1), longest_call: Some(Duration::from_secs(40)), ..Quota::default() };
+    let mut world = World::with(SwitchConfig { quotas: each_user(quota), ..with_emergency() });
+    world.one().habits = Habits::answering();
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", UK));
+    world.until(alice, "c1", "answered");
+    world.say(alice, &json!({"type": "transfer", "call": "c1", "to": "112"}).to_string());
+    world.run(180_000);
+    assert_eq!(world.switch.stats().calls, 1);
+    world.input(Input::HangupAll);
+    world.finish();
+    assert_eq!(last(&world).transfers[0].result, "done");
+}
+
 fn once(destination: &str) -> String {
     let claims = Claims {
         sub: "visitor".into(),

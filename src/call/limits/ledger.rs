@@ -192,6 +192,11 @@ impl Ledger {
         !self.accounts(payer).is_empty() || self.trunk_account(trunk).is_some()
     }
 
+    /// Whether this session counts on an account: the call stays with us then, and ends when that is used up.
+    pub fn is_counted(&self, session: SessionId) -> bool {
+        self.sessions.contains_key(&session)
+    }
+
     /// A session goes out by a trunk, on an account: it counts until [`Ledger::closed`].
     pub fn began(&mut self, session: SessionId, payer: &Payer, trunk: &str) {
         let accounts = self.accounts(payer).into_iter().chain(self.trunk_account(trunk));
@@ -286,7 +291,8 @@ impl Ledger {
             self.used.remove(&old);
             self.used_until.remove(&(until, old));
         }
-        if self.used.contains_key(token) || self.used.len() >= MOST_USED {
+        // What has run out may have been forgotten above: it is good for nothing.
+        if expires <= seconds || self.used.contains_key(token) || self.used.len() >= MOST_USED {
             return false;
         }
         self.used.insert(token.to_owned(), expires);

@@ -224,6 +224,7 @@ fn a_token_for_one_call_is_used_once_and_that_outlives_a_restart_until_it_runs_o
     let mut over = clock;
     over.pass(60_000);
     assert!(later.use_up(over.0, "t2", expires + 60) && !later.is_used("t1"), "what has run out is forgotten");
+    assert!(!later.use_up(over.0, "t1", expires), "and good for nothing");
 }
 
 #[test]

@@ -66,8 +66,9 @@ struct Shared {
     name: &'static str,
     state: Mutex<State>,
     wake: Condvar,
-    /// Never locked together with the state, nor by the driver.
-    left: Mutex<Left>,
+    /// Taken away at the end, so that a try that comes back late does not write over what was left. Never locked together with
+    /// the state, nor by the driver.
+    left: Mutex<Option<Left>>,
 }
 
 struct State {
@@ -97,19 +98,7 @@ enum Work {
 impl Lane {
     /// Starts the thread, with what an earlier run has left.
     pub(super) fn start(name: &'static str, sink: Box<dyn Sink>, bounds: Bounds, mut left: Left) -> io::Result<Lane> {
-        let state = State {
-            waiting: left.load().into(),
-            bounds,
-            replacement: None,
-            ending: false,
-            again: None,
-            failures: 0,
-            failing: None,
-            warned: false,
-            written: 0,
-            lost: 0,
-        };
-        let shared = Arc::new(Shared { name, state: Mutex::new(state), wake: Condvar::new(), left: Mutex::new(left) });
+        let shared = Arc::new(Shared::new(name, bounds, left.load().into(), left));
         let (over, done) = oneshot::channel();
         let own = shared.clone();
         let thread = std::thread::Builder::new().name(format!("cdr-{name}")).spawn(move || {
@@ -163,6 +152,8 @@ impl Lane {
     pub(super) fn status(&self) -> CdrStatus {
         let state = self.shared.lock();
         let (failing_since, error) = state.failing.clone().unzip();
+        let ended = || self.thread.is_finished().then(|| "its writer has ended by a fault of its own".to_owned());
+        let error = error.or_else(ended);
         CdrStatus {
             sink: self.shared.name.to_owned(),
             waiting: state.waiting.len(),
@@ -196,8 +187,28 @@ impl Lane {
 }
 
 impl Shared {
+    fn new(name: &'static str, bounds: Bounds, waiting: VecDeque<Arc<Record>>, left: Left) -> Shared {
+        let state = State {
+            waiting,
+            bounds,
+            replacement: None,
+            ending: false,
+            again: None,
+            failures: 0,
+            failing: None,
+            warned: false,
+            written: 0,
+            lost: 0,
+        };
+        Shared { name, state: Mutex::new(state), wake: Condvar::new(), left: Mutex::new(Some(left)) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn left(&self) -> MutexGuard<'_, Option<Left>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for something to do. At most `most` records are given.
@@ -234,11 +245,12 @@ impl Shared {
 
     /// The end: what waits is kept in the file, or stands in the log.
     fn leave(&self) {
+        let left = self.left().take();
         let records: Vec<_> = std::mem::take(&mut self.lock().waiting).into();
         if records.is_empty() {
             return;
         }
-        if self.left.lock().unwrap_or_else(PoisonError::into_inner).save(&records) {
+        if left.is_some_and(|mut left| left.save(&records)) {
             tracing::warn!(
                 sink = self.name,
                 records = records.len(),
@@ -261,8 +273,8 @@ impl Shared {
         state.warned = state.waiting.len() >= state.bounds.queue / 2;
         let (failed, waiting) = (state.failing.take().is_some(), state.waiting.len());
         drop(state);
-        if waiting == 0 {
-            self.left.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        if let Some(left) = self.left().as_mut().filter(|_| waiting == 0) {
+            left.clear();
         }
         if failed {
             tracing::info!(sink = self.name, waiting, "CDRs are written again");
@@ -283,7 +295,9 @@ impl Shared {
         let records: Vec<_> = state.waiting.iter().cloned().collect();
         drop(state);
         // A kill would cost them. That there is no such file, or no room for it, is said at the end.
-        self.left.lock().unwrap_or_else(PoisonError::into_inner).save(&records);
+        if let Some(left) = self.left().as_mut() {
+            left.save(&records);
+        }
         // At first, and then with every longest wait.
         if since.is_none() || wait == SELDOM {
             tracing::error!(sink = self.name, %error, waiting, room, tries, "CDRs cannot be written: they wait in memory");
@@ -332,5 +346,32 @@ fn run(shared: &Shared, mut sink: Box<dyn Sink>) {
                 }
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::call::{CallId, Cdr, Direction};
+
+    /// The time is up while a try hangs: what waits is left to the next start, and the try's end changes nothing there.
+    #[test]
+    fn a_try_that_comes_back_late_does_not_write_over_what_was_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.jsonl");
+        let cdr = Cdr::begin(CallId(1), Direction::Outbound, "alice", "600", 1_000);
+        let json = serde_json::to_string(&cdr).unwrap();
+        let waiting = [Arc::new(Record { cdr, json })].into();
+        let shared =
+            Shared::new("test", Bounds { queue: 9, keep: None }, waiting, Left::of(Some(folder.path()), "test"));
+        shared.failed("it is away".into());
+        shared.leave();
+        let kept = || std::fs::read_to_string(&path).unwrap().lines().count();
+        assert_eq!(kept(), 1);
+        shared.failed("it is away".into());
+        assert_eq!(kept(), 1);
+        shared.written(1);
+        assert_eq!(kept(), 1);
     }
 }
