@@ -14,10 +14,20 @@ use crate::data;
 use crate::support::{Gateway, PATIENCE, call_is_refused, refuse_datagram};
 use crate::table::{Answer, Case, Stream};
 
-/// An address of this machine that no other run of these tests has.
-fn address(last: usize) -> IpAddr {
+/// Whose addresses: each test's gateways have their own, and so have the peers of the one over UDP.
+#[derive(Clone, Copy)]
+enum Of {
+    Udp,
+    Whole,
+    Bytes,
+    Two,
+    Peers,
+}
+
+/// An address of this machine that no other test and no other run of these has.
+fn address(of: Of, number: usize) -> IpAddr {
     let [.., high, low] = std::process::id().to_be_bytes();
-    IpAddr::from([127, 64 + high % 64, low, u8::try_from(last).unwrap()])
+    IpAddr::from([127, 128 + 25 * of as u8 + high % 25, low, u8::try_from(1 + number).unwrap()])
 }
 
 /// A gateway whose trunk is this machine, and the trunk's phone.
@@ -29,12 +39,12 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(last: usize) -> Stage {
+    fn new(of: Of, round: usize) -> Stage {
         let dir = TempDir::new().unwrap();
         fs::create_dir(dir.path().join("dialplans")).unwrap();
         fs::write(dir.path().join("dialplans/plan.toml"), include_str!("../../dialplans/demo.toml")).unwrap();
-        let sip = SocketAddr::new(address(last), 5060);
-        let phone = UdpSocket::bind((address(last), 0)).unwrap();
+        let sip = SocketAddr::new(address(of, round), 5060);
+        let phone = UdpSocket::bind((address(of, round), 0)).unwrap();
         phone.set_read_timeout(Some(PATIENCE)).unwrap();
         let config = format!(
             "[sip]\nudp = [\"{sip}\"]\ntcp = [\"{sip}\"]\n[media]\nbrowser = \"127.0.0.1:0\"\nrtp_address = \"127.0.0.1\"\n\
@@ -162,9 +172,9 @@ fn rounds() -> Vec<Vec<(Case, Vec<u8>)>> {
 #[test]
 fn over_udp() {
     for (round, cases) in rounds().into_iter().enumerate() {
-        let stage = Stage::new(10 + round);
+        let stage = Stage::new(Of::Udp, round);
         for (n, (case, bytes)) in cases.iter().enumerate() {
-            over_udp_from(address(100 + n), &stage, case, bytes);
+            over_udp_from(address(Of::Peers, n), &stage, case, bytes);
         }
         stage.still_makes_calls();
     }
@@ -274,9 +284,9 @@ fn over_tcp(stage: &Stage, cut: Cut, case: &Case, bytes: &[u8]) {
     }
 }
 
-fn all_over_tcp(last: usize, cut: Cut) {
+fn all_over_tcp(of: Of, cut: Cut) {
     for (round, cases) in rounds().into_iter().enumerate() {
-        let stage = Stage::new(last + round);
+        let stage = Stage::new(of, round);
         // The one that is no message at all belongs to datagrams.
         for (case, bytes) in cases.iter().filter(|(case, _)| case.section != "-") {
             over_tcp(&stage, cut, case, bytes);
@@ -287,15 +297,15 @@ fn all_over_tcp(last: usize, cut: Cut) {
 
 #[test]
 fn over_tcp_in_one_piece() {
-    all_over_tcp(20, Cut::Whole);
+    all_over_tcp(Of::Whole, Cut::Whole);
 }
 
 #[test]
 fn over_tcp_byte_by_byte() {
-    all_over_tcp(30, Cut::Bytes);
+    all_over_tcp(Of::Bytes, Cut::Bytes);
 }
 
 #[test]
 fn over_tcp_two_in_a_segment() {
-    all_over_tcp(40, Cut::Two);
+    all_over_tcp(Of::Two, Cut::Two);
 }
