@@ -7,6 +7,7 @@
 mod api;
 mod cdr;
 mod error;
+mod otlp;
 pub mod profile;
 mod quota;
 mod raw;
@@ -36,6 +37,8 @@ use crate::switch::{Network, PhonesConfig, Quotas};
 pub use api::{Api, ApiToken, Webhook, wants};
 pub use cdr::{CdrConfig, CdrLines, CdrPostgres};
 pub use error::{ConfigError, LoadError, Problem};
+pub use otlp::Otlp;
+pub use quota::Unlimited;
 pub use trace::{Hep, Trace};
 pub use trunk::TrunkConfig;
 
@@ -91,6 +94,8 @@ pub struct Config {
     pub trace: Trace,
     /// Who else is sent their SIP messages.
     pub hep: Option<Hep>,
+    /// Who is sent calls as traces.
+    pub otlp: Option<Otlp>,
     /// The embedded default: run the test phone beside the gateway.
     pub test_phone: bool,
 }
@@ -146,8 +151,12 @@ pub struct Media {
     pub rtp_advertise: Option<IpAddr>,
     /// Media threads.
     pub workers: usize,
+    /// The processors that they are kept to, one after the other and then from the first again; empty: to none.
+    pub cpus: Vec<usize>,
     /// What those on hold hear: 8 kHz PCM, over and over. `None`: a comfort tone.
     pub hold_music: Option<Arc<[i16]>>,
+    /// Whether browsers that can are asked to send each packet of Opus twice.
+    pub redundancy: bool,
 }
 
 impl Media {
@@ -260,7 +269,9 @@ impl Config {
                 advertise: Vec::new(),
                 rtp_advertise: None,
                 workers: 1,
+                cpus: Vec::new(),
                 hold_music: None,
+                redundancy: true,
             },
             auth: Auth::Open,
             turn: None,
@@ -271,6 +282,7 @@ impl Config {
             log: Log { json: false, level: "info".into(), numbers: false },
             trace: Trace::default(),
             hep: None,
+            otlp: None,
             limits: Limits::default(),
             quotas: Quotas::default(),
             store: None,
@@ -409,6 +421,7 @@ impl Reader<'_> {
             log: self.log(&raw.log)?,
             trace,
             hep: raw.hep.as_ref().map(|section| self.hep(section, trace)).transpose()?,
+            otlp: raw.otlp.as_ref().map(|section| self.otlp(section)).transpose()?,
             limits: self.limits(&raw.limits)?,
             resume_within: self.resume_within(&raw.calls)?,
             grace: Duration::from_secs(raw.shutdown.grace_seconds.unwrap_or(0)),
@@ -530,8 +543,18 @@ impl Reader<'_> {
             raw.advertise.iter().flatten().map(|v| self.ip("advertise", v)).collect::<Result<Vec<_>, _>>()?;
         let rtp_advertise = raw.rtp_advertise.as_ref().map(|v| self.ip("rtp_advertise", v)).transpose()?;
         let workers = self.number("workers", &raw.workers, 1, 1..=64, "1 to 64")?;
+        let cpus = raw.cpus.iter().flatten().map(|cpu| self.cpu(cpu)).collect::<Result<_, _>>()?;
         let hold_music = raw.hold_music.as_ref().map(|name| self.music(name)).transpose()?;
-        Ok(Media { browser, rtp_address, rtp_ports, advertise, rtp_advertise, workers, hold_music })
+        let redundancy = raw.redundancy.unwrap_or(true);
+        Ok(Media { browser, rtp_address, rtp_ports, advertise, rtp_advertise, workers, cpus, hold_music, redundancy })
+    }
+
+    /// The number of a processor; whether there is one, the system says at the start.
+    fn cpu(&self, number: &Spanned<usize>) -> Result<usize, ConfigError> {
+        match *number.get_ref() {
+            cpu @ 0..=1023 => Ok(cpu),
+            value => Err(self.error(number, Problem::Number { key: "cpus", value, takes: "0 to 1023" })),
+        }
     }
 
     fn music(&self, name: &Spanned<String>) -> Result<Arc<[i16]>, ConfigError> {

@@ -9,22 +9,26 @@ mod trace;
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
-use ringback::config::{Auth, Config, LoadError, Log};
+use ringback::config::{Auth, Config, LoadError, Log, Unlimited};
 use ringback::dialplan::{Caller, Decision};
 use ringback::gateway::doctor::{Report, Running, Verdict};
 use ringback::gateway::{Ask, Gateway, Ready, Source, control, doctor};
 use ringback::signal::Claims;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::filter::{dynamic_filter_fn, filter_fn};
+use tracing_subscriber::layer::{Filter, Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt, reload};
 
@@ -82,6 +86,9 @@ enum Command {
         /// The user's own number
         #[arg(long, value_name = "NUMBER")]
         caller_id: Option<String>,
+        /// A number, or a prefix ending in *, that the user's token lets them call; may be repeated
+        #[arg(long = "destination", value_name = "NUMBER")]
+        destinations: Vec<String>,
         /// What the rule's web hook would answer, JSON; nobody is asked
         #[arg(long, value_name = "JSON")]
         answer: Option<String>,
@@ -148,6 +155,11 @@ enum Command {
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,
     },
+    /// Try a trunk of the running gateway
+    Trunk {
+        #[command(subcommand)]
+        what: TrunkCommand,
+    },
     /// Show who is here: users signed in, by which door and from where, and their registered phones
     Users {
         /// This user alone
@@ -173,6 +185,15 @@ enum Command {
         /// The call's id
         id: String,
         /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+        /// Its control socket, instead of [control] socket
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+    },
+    /// Show the limits against fraud of the running gateway: how much of each is used, by whom most, and what has tripped
+    Limits {
+        /// Print them as JSON
         #[arg(long)]
         json: bool,
         /// Its control socket, instead of [control] socket
@@ -210,10 +231,51 @@ enum Command {
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,
     },
+    /// Measure what calls cost and how they sound: so many browsers call so many phones (`ringback bench --help`)
+    ///
+    /// The driver is a program of its own, ringback-bench, beside this one or in PATH; it is given all arguments.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// See `ringback bench --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+    /// Print where the running gateway's live page is opened on this machine: calls, trunks, why calls fail. Its key is good for 12 hours
+    Dashboard {
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+        /// Its control socket, instead of [control] socket
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+    },
     /// Print the description of call control over HTTP (OpenAPI 3.1)
     Openapi,
     /// Print the JSON Schema of the browser protocol
     Schema,
+}
+
+#[derive(Debug, Subcommand)]
+enum TrunkCommand {
+    /// Call a number by the trunk and measure: time to the answer, sound there and back, delay, digits; say what to change
+    ///
+    /// Best a number that echoes (and returns digits); a tone or an announcement shows one way. The call costs what any call
+    /// costs. Takes about ten seconds from the answer. Exit code: 0 good, 3 warnings, 1 failures.
+    Test {
+        /// The trunk's name
+        trunk: String,
+        /// The number to call
+        number: String,
+        /// The caller's number, instead of the dial plan's own
+        #[arg(long, value_name = "NUMBER")]
+        from: Option<String>,
+        /// Print what is found as JSON
+        #[arg(long)]
+        json: bool,
+        /// Its control socket, instead of [control] socket
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -239,6 +301,14 @@ fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let file = arguments.config.as_deref();
     let done = match arguments.command {
         Some(Command::Doctor { json, socket }) => return examine(file, socket, json),
+        Some(Command::Trunk { what: TrunkCommand::Test { trunk, number, from, json, socket } }) => {
+            let words = ["trunk-test", &trunk, &number].into_iter().chain(from.as_deref());
+            let command = words.map(one_word).collect::<anyhow::Result<Vec<_>>>()?.join(" ");
+            let answer = ask(file, socket, &command)?;
+            let report: Option<Report> = serde_json::from_value(answer.clone()).ok();
+            shown(&answer, json, |_| report.as_ref().map(show::report).unwrap_or_default())?;
+            return Ok(code_of(report.map_or(Verdict::Fail, |report| report.verdict)));
+        }
         None => run(file, None),
         Some(Command::Run { listen }) => run(file, listen),
         Some(Command::Reload { json, socket }) => shown(&ask(file, socket, "reload")?, json, show::reloaded),
@@ -253,6 +323,7 @@ fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let command = user.map_or_else(|| "users".to_owned(), |user| format!("users {user}"));
             shown(&ask(file, socket, &command)?, json, show::users)
         }
+        Some(Command::Limits { json, socket }) => shown(&ask(file, socket, "limits")?, json, show::limits),
         Some(Command::Calls { json, socket }) => shown(&ask(file, socket, "calls")?, json, show::calls),
         Some(Command::Call { id, json, socket }) => shown(&ask(file, socket, &format!("call {id}"))?, json, show::call),
         Some(Command::Hangup { id, json, socket }) => {
@@ -262,13 +333,19 @@ fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let how = trace::How { json, full, follow, pcap };
             trace::run(id.as_deref(), &how, |command| ask(file, socket.clone(), command))
         }
+        Some(Command::Bench { arguments }) => Err(bench(arguments)),
+        Some(Command::Dashboard { json, socket }) => {
+            let url = |answer: &serde_json::Value| format!("{}\n", answer["url"].as_str().unwrap_or_default());
+            shown(&ask(file, socket, "dashboard")?, json, url)
+        }
         Some(Command::Openapi) => {
             print!("{}", ringback::gateway::openapi());
             Ok(())
         }
         Some(Command::Check { json }) => check(file, json),
-        Some(Command::Route { user, number, trunk, at, caller_id, answer, class, json }) => {
-            let caller = Caller { user, class, caller_id, ..Caller::default() };
+        Some(Command::Route { user, number, trunk, at, caller_id, destinations, answer, class, json }) => {
+            let destinations = (!destinations.is_empty()).then_some(destinations);
+            let caller = Caller { user, class, caller_id, destinations, ..Caller::default() };
             let question = RouteQuestion { caller, number, trunk, at, answer };
             route(&load(file)?, &question, json)
         }
@@ -285,6 +362,17 @@ fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
     };
     done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Becomes the load driver; returns only with the reason why that cannot be.
+fn bench(arguments: Vec<std::ffi::OsString>) -> anyhow::Error {
+    const DRIVER: &str = "ringback-bench";
+    let beside = std::env::current_exe().map(|program| program.with_file_name(DRIVER)).ok();
+    let program = beside.filter(|program| program.is_file()).unwrap_or_else(|| DRIVER.into());
+    let error = std::process::Command::new(program).args(arguments).exec();
+    let missing = error.kind() == std::io::ErrorKind::NotFound;
+    let what = if missing { "it is built by: cargo build --release -p ringback-bench" } else { "it does not start" };
+    anyhow::Error::new(error).context(format!("the load driver, {DRIVER}: {what}"))
 }
 
 /// Looks at everything around the gateway. The exit code tells the worst: 0 good, 3 warnings, 1 failures.
@@ -304,11 +392,23 @@ fn examine(file: Option<&Path>, socket: Option<PathBuf>, json: bool) -> anyhow::
         true => println!("{}", serde_json::to_string_pretty(&report)?),
         false => print!("{}", show::report(&report)),
     }
-    Ok(match report.verdict {
+    Ok(code_of(report.verdict))
+}
+
+/// An argument that is to be one word of a command.
+fn one_word(argument: &str) -> anyhow::Result<&str> {
+    let is_one = !argument.is_empty() && !argument.contains(char::is_whitespace);
+    anyhow::ensure!(is_one, "{argument:?} is not one word: write numbers without spaces");
+    Ok(argument)
+}
+
+/// The exit code that tells the worst that was found: 0 good, 3 warnings, 1 failures.
+fn code_of(verdict: Verdict) -> ExitCode {
+    match verdict {
         Verdict::Fail => ExitCode::FAILURE,
         Verdict::Warn => ExitCode::from(3),
         Verdict::Ok | Verdict::Untested => ExitCode::SUCCESS,
-    })
+    }
 }
 
 /// What a person knows the configuration by.
@@ -378,6 +478,9 @@ fn check(file: Option<&Path>, json: bool) -> anyhow::Result<()> {
         println!("phones of {} users register as {}", phones.registrar.users.len(), phones.registrar.realm);
     }
     println!("{}", config.plan.summary());
+    for Unlimited { section, why } in config.unlimited() {
+        println!("warning: {section} is not set: {why}");
+    }
     println!("{name}: good. {} trunks; every dial plan test passed.", config.trunks.len());
     Ok(())
 }
@@ -453,6 +556,9 @@ fn configured(file: Option<&Path>, listen: Option<SocketAddr>) -> Result<Config,
     Ok(config)
 }
 
+/// How long tasks that are left at the end may take, once everything is written or given up.
+const LAST_TASKS_WITHIN: Duration = Duration::from_secs(1);
+
 fn run(file: Option<&Path>, listen: Option<SocketAddr>) -> anyhow::Result<()> {
     let config = configured(file, listen)?;
     let set_log = start_log(&config.log)?;
@@ -463,7 +569,7 @@ fn run(file: Option<&Path>, listen: Option<SocketAddr>) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let gateway = Gateway::bind(config).await?;
         announce(gateway.ready());
         let mut terminate = signal(SignalKind::terminate()).context("cannot take SIGTERM")?;
@@ -491,32 +597,47 @@ fn run(file: Option<&Path>, listen: Option<SocketAddr>) -> anyhow::Result<()> {
             () = gateway.run(asks, source) => Ok(()),
             () = signals => Err(anyhow::anyhow!("asked three times to stop: ended at once, calls may be left behind")),
         }
-    })
+    });
+    // A disk that hangs does not hold the process.
+    runtime.shutdown_timeout(LAST_TASKS_WITHIN);
+    ended
 }
 
 /// Logs go to standard error; standard output is for CDRs and answers.
 ///
-/// Gives what sets the filter anew.
+/// Gives what sets filter and format anew. There is a layer for each format, of which one writes; both know the spans that are
+/// open, so that those stand in what the other writes next.
 fn start_log(log: &Log) -> anyhow::Result<impl Fn(&Log) -> Result<(), String> + Send + Sync + 'static> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(filter) => EnvFilter::try_new(filter).context("RUST_LOG")?,
         Err(_) => EnvFilter::try_new(&log.level).context("[log] level")?,
     };
     let (filter, handle) = reload::Layer::new(filter);
-    let lines = fmt::layer().with_writer(std::io::stderr);
-    let registry = tracing_subscriber::registry().with(filter);
-    if log.json {
-        registry.with(lines.json()).init();
-    } else {
-        registry.with(lines.with_ansi(std::io::stderr().is_terminal())).init();
-    }
+    let json = Arc::new(AtomicBool::new(log.json));
+    let text = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let objects = fmt::layer().with_writer(std::io::stderr).json();
+    let registry = tracing_subscriber::registry().with(filter).with(filter_fn(may_be_logged));
+    registry.with(text.with_filter(writes(&json, false))).with(objects.with_filter(writes(&json, true))).init();
     Ok(move |log: &Log| {
+        json.store(log.json, Ordering::Relaxed);
         if std::env::var_os("RUST_LOG").is_some() {
             return Ok(()); // it goes first, as at the start
         }
         let filter = EnvFilter::try_new(&log.level).map_err(|error| error.to_string())?;
         handle.reload(filter).map_err(|error| error.to_string())
     })
+}
+
+/// Whatever the filter says, libraries are heard from `info` up only: below it they write down what they carry, tokens and
+/// keys in messages of WebSockets, and parameters of statements of a database, which are numbers.
+fn may_be_logged(line: &tracing::Metadata<'_>) -> bool {
+    *line.level() <= tracing::Level::INFO || line.target().split("::").next() == Some("ringback")
+}
+
+/// Lets a layer write while that is the format wanted: `json` or not.
+fn writes<S>(json: &Arc<AtomicBool>, as_json: bool) -> impl Filter<S> + use<S> {
+    let json = json.clone();
+    dynamic_filter_fn(move |what, _| what.is_span() || json.load(Ordering::Relaxed) == as_json)
 }
 
 /// Tells a person where to go, and a test what was bound.

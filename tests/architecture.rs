@@ -110,6 +110,33 @@ const CRATES: &[(&str, &[&str])] = &[
     ("x509_cert", &["net"]),
 ];
 
+/// The parts on whose code the way of a packet leads.
+const NO_LOCKS: &[&str] = &["worker", "media", "rtp", "codec", "webrtc"];
+
+/// What threads wait for one another by, in the standard library and the crates that have more of it.
+const LOCKS: &[&str] = &[
+    "Mutex",
+    "RwLock",
+    "ReentrantLock",
+    "Condvar",
+    "Barrier",
+    "Once",
+    "OnceLock",
+    "LazyLock",
+    "Semaphore",
+    "Notify",
+    "parking_lot",
+    "spin",
+    "crossbeam",
+    "dashmap",
+];
+
+/// Locks all the same, each with its reason: file, lock.
+const LOCKS_ALLOWED: &[(&str, &str)] = &[
+    // What calls are opened with: read once a call, written at a reload.
+    ("worker/mod.rs", "RwLock"),
+];
+
 const FILE_LINES: usize = 800;
 const FUNCTION_LINES: usize = 100;
 
@@ -249,6 +276,7 @@ impl Checker<'_> {
     /// One path as written, `crate::sip::Uri`: which part and crate does it name?
     fn path(&mut self, names: &[String], line: usize) {
         let Some(first) = names.first().filter(|_| !self.testing) else { return };
+        self.locks(names, line);
         match first.as_str() {
             "crate" | "ringback" => self.import(names.get(1), names.get(2), line),
             "super" => {
@@ -260,6 +288,18 @@ impl Checker<'_> {
                 }
             }
             name => self.external(name, line),
+        }
+    }
+
+    /// No lock on the way of a packet. A type's name alone was imported somewhere, where it is found.
+    fn locks(&mut self, names: &[String], line: usize) {
+        let file = self.file;
+        let allowed = |name: &str| LOCKS_ALLOWED.contains(&(file, name));
+        if !NO_LOCKS.contains(&part_of(file)) {
+            return;
+        }
+        for name in names.iter().filter(|name| LOCKS.contains(&name.as_str()) && !allowed(name)) {
+            self.found(line, format!("`{name}` is a lock, and the way of a packet has none"));
         }
     }
 
@@ -394,6 +434,27 @@ fn is_test(attributes: &[syn::Attribute]) -> bool {
     })
 }
 
+/// Fields of a log line that are a number, or a user's name, which may be one.
+const PERSONAL: &[&str] = &["user", "users", "to", "number", "dialled", "caller", "called", "callee", "did"];
+
+impl Checker<'_> {
+    /// A line of the log writes numbers and names of users by the type that masks them.
+    fn log_line(&mut self, item: &syn::Macro) {
+        let tokens: Vec<TokenTree> = item.tokens.clone().into_iter().collect();
+        for field in tokens.split(|token| matches!(token, TokenTree::Punct(comma) if comma.as_char() == ',')) {
+            let name = field.iter().find_map(|token| match token {
+                TokenTree::Ident(name) => Some(name),
+                _ => None,
+            });
+            let value = field.iter().map(ToString::to_string).collect::<String>();
+            let Some(name) = name.filter(|name| PERSONAL.iter().any(|personal| name == personal)) else { continue };
+            if !value.contains("shown") && !value.contains("Shown") {
+                self.found(name.span().start().line, format!("`{name}` may be a number: log it as `Shown`"));
+            }
+        }
+    }
+}
+
 impl<'ast> Visit<'ast> for Checker<'_> {
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
         self.use_tree(&item.tree, &[]);
@@ -479,6 +540,9 @@ impl<'ast> Visit<'ast> for Checker<'_> {
     }
 
     fn visit_macro(&mut self, item: &'ast syn::Macro) {
+        if item.path.segments.first().is_some_and(|first| first.ident == "tracing") && !self.testing {
+            self.log_line(item);
+        }
         self.tokens(item.tokens.clone());
         visit::visit_macro(self, item);
     }
@@ -667,6 +731,29 @@ mod the_checker_can_fail {
     }
 
     #[test]
+    fn locks() {
+        for text in [
+            "use std::sync::Mutex;",
+            "use std::sync::{Arc, Condvar};",
+            "use std::sync::Mutex as Cell;",
+            "struct A(std::sync::RwLock<u8>);",
+            "static A: std::sync::OnceLock<u8> = std::sync::OnceLock::new();",
+            "use parking_lot::Once as Cell;",
+            "fn f() { vec![tokio::sync::Semaphore::new(1)]; }",
+        ] {
+            for file in ["worker/engine.rs", "media/leg.rs", "rtp/packet.rs", "codec/opus.rs", "webrtc/dtls.rs"] {
+                let found = check(file, text);
+                assert!(found.iter().any(|finding| finding.what.contains("is a lock")), "{file}: {text}: {found:?}");
+            }
+            assert!(!check("gateway/a.rs", text).iter().any(|finding| finding.what.contains("is a lock")), "{text}");
+        }
+        assert!(one("worker/mod.rs", "use std::sync::Mutex;").contains("`Mutex` is a lock"));
+        none("worker/mod.rs", "struct A(std::sync::RwLock<u8>);");
+        none("worker/engine.rs", "use std::sync::atomic::AtomicU64; use std::sync::Arc;");
+        none("rtp/packet.rs", "#[cfg(test)] mod tests { use std::sync::OnceLock; }");
+    }
+
+    #[test]
     fn sizes() {
         let lines = |count: usize| "    let _ = 1;\n".repeat(count);
         // `fn f() {` and `}` count.
@@ -708,6 +795,20 @@ mod the_checker_can_fail {
 
         assert!(one("gateway/a.rs", "impl Drop for Call { fn drop(&mut self) {} }").contains("`impl Drop`"));
         assert!(one("call/a.rs", "impl std::ops::Drop for Call { fn drop(&mut self) {} }").contains("`impl Drop`"));
+    }
+
+    #[test]
+    fn numbers_in_the_log() {
+        for text in [
+            "fn f() { tracing::info!(call = %id, user, \"x\"); }",
+            "fn f() { tracing::warn!(user = ?claimed, \"x\"); }",
+            "fn f() { tracing::debug!(%to, \"x\"); }",
+            "fn f() { tracing::debug!(number = record.number, \"x\"); }",
+        ] {
+            assert!(one("call/a.rs", text).contains("log it as `Shown`"), "{text}");
+        }
+        none("call/a.rs", "fn f() { tracing::info!(call = %id, user = %cx.settings.shown(&user), \"to a user\"); }");
+        none("call/a.rs", "fn f() { tracing::info!(user = ?Shown::masked(user), remote = %flow.remote); }");
     }
 
     #[test]

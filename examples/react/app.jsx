@@ -27,6 +27,7 @@ function App({ url }) {
       {call ? (
         <p id="call">
           {call.remote.number}: {call.state} {call.held && 'on hold'} {call.quality?.grade}
+          {call.held && <button id="resume" onClick={() => talk(call)}>Resume</button>}
           <button id="mute" aria-pressed={call.muted} onClick={() => call.mute(!call.muted)}>Mute</button>
           <button id="hangup" onClick={() => call.hangup()}>Hang up</button>
         </p>

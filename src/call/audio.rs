@@ -27,6 +27,8 @@ pub(super) struct Audio {
     last: Option<CallQuality>,
     /// When each side's first packet came, Unix milliseconds.
     pub(super) first: [Option<u64>; 2],
+    /// When each side's media began to be set up, Unix milliseconds.
+    pub(super) begun: [Option<u64>; 2],
 }
 
 /// Sums over the seconds of a call.
@@ -36,6 +38,7 @@ struct LegTally {
     heard: Tally,
     delay_ms: Tally,
     rtt_ms: Tally,
+    buffer_ms: Tally,
     loudest: Option<i8>,
 }
 
@@ -71,6 +74,9 @@ impl LegTally {
     fn add(&mut self, leg: &LegQuality) {
         if let Some(inbound) = leg.inbound {
             self.sent.add(inbound.mos.value());
+            if let Some(buffer) = inbound.buffer_ms {
+                self.buffer_ms.add(f32::from(buffer));
+            }
             self.loudest = Some(self.loudest.map_or(leg.level_db, |loudest| loudest.max(leg.level_db)));
         }
         if let Some(heard) = leg.hears {
@@ -88,6 +94,7 @@ impl LegTally {
             mos_heard: self.heard.score(),
             delay_ms: self.delay_ms.whole(),
             rtt_ms: self.rtt_ms.whole(),
+            buffer_ms: self.buffer_ms.whole(),
             level_db: self.loudest,
         }
     }
@@ -289,8 +296,7 @@ fn flow(flow: Option<FlowQuality>, rtt_ms: Option<u16>, level_db: Option<i8>) ->
         loss_pct: f32::from(flow.loss_permille) / 10.0,
         jitter_ms: flow.jitter_ms,
         rtt_ms,
-        // Of one second's 1000 milliseconds.
-        concealed_pct: flow.concealed_ms.map(|ms| f32::from(ms.min(1_000)) / 10.0),
+        concealed_pct: flow.concealed_pct(),
         buffer_ms: flow.buffer_ms,
         delay_ms: flow.delay_ms,
         mos: flow.mos.value(),

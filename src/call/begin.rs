@@ -11,7 +11,7 @@ use super::screening::{
 use super::state::{Asking, Routing, State};
 use super::trunk_leg::TrunkLeg;
 use super::trunk_sdp::SDP;
-use super::{CallId, Cause, Cdr, Context, Direction, Effect, Origin, Special, TrunkTried, fetch};
+use super::{CallId, Cause, Cdr, Context, Direction, Effect, Origin, Special, TrunkTried, canary, fetch};
 use crate::dialplan::Decision;
 use crate::sdp::Side;
 use crate::sip::Request;
@@ -23,6 +23,7 @@ pub(super) fn begin(cx: &mut Context, id: CallId, origination: Origination) -> (
         Origination::Phone(request) => of_phone(cx, id, request),
         Origination::Trunk(request) => of_trunk(cx, id, request),
         Origination::Fetch(request) => fetch::begin(cx, id, request),
+        Origination::Canary(request) => canary::begin(cx, id, request),
     }
 }
 
@@ -30,7 +31,7 @@ fn of_browser(cx: &mut Context, id: CallId, request: OutboundRequest) -> (Core, 
     let OutboundRequest { socket, name, to, offer, from, params, rights, refused } = request;
     let mut record = Cdr::begin(id, Direction::Outbound, &rights.caller.user, &to, cx.now.unix_ms);
     record.params = params;
-    tracing::info!(call = %id, user = record.user, to = %cx.settings.shown(&record.dialled), "a browser calls");
+    tracing::info!(call = %id, user = %cx.settings.shown(&record.user), to = %cx.settings.shown(&record.dialled), "a browser calls");
     let decided = match refused {
         Some(cause) => Err((None, cause)),
         None => screening::decide_wish(cx, &Wish { rights: &rights, to: &to, from: from.as_deref() }),
@@ -46,7 +47,7 @@ fn of_phone(cx: &mut Context, id: CallId, request: PhoneRequest) -> (Core, State
     let PhoneRequest { trunk, flow, session, request, rights, refused } = request;
     let to = screening::number_of(&request.uri);
     let record = Cdr::begin(id, Direction::Outbound, &rights.caller.user, &to, cx.now.unix_ms);
-    tracing::info!(call = %id, user = record.user, to = %cx.settings.shown(&record.dialled), "a phone calls");
+    tracing::info!(call = %id, user = %cx.settings.shown(&record.user), to = %cx.settings.shown(&record.dialled), "a phone calls");
     let (offer, body) = offer_of(&request);
     let forwards = request.forwards_left();
     let decided = match refused.map_or(body, Err) {
@@ -65,16 +66,13 @@ fn of_trunk(cx: &mut Context, id: CallId, request: InboundRequest) -> (Core, Sta
     let parties = screening::inbound_parties(&request);
     let decided = screening::decide_inbound(cx, &request, &parties);
     let mut record = Cdr::begin(id, Direction::Inbound, "", &parties.dialled, cx.now.unix_ms);
-    record.trunks.push(TrunkTried {
-        trunk: request.trunk.name.clone(),
-        result: "caller".into(),
-        redirected: Vec::new(),
-    });
+    let tried = TrunkTried::begin(&request.trunk.name, cx.now.unix_ms);
+    record.trunks.push(TrunkTried { result: "caller".into(), ..tried });
     record.number = Some(parties.number);
     record.from = Some(parties.announcement.from.clone());
     record.params.clone_from(&parties.announcement.params);
-    let to = cx.settings.shown(&record.dialled);
-    tracing::info!(call = %id, trunk = request.trunk.name, %to, "a trunk calls");
+    let to = &record.dialled;
+    tracing::info!(call = %id, trunk = request.trunk.name, to = %cx.settings.shown(to), "a trunk calls");
     let (offer, body) = offer_of(&request.request);
     let forwards = request.request.forwards_left();
     let decided = body.map_err(|cause| (None, cause)).and(decided);
@@ -118,8 +116,7 @@ pub(super) fn decided_on(cx: &mut Context, core: &mut Core, decided: Result<(Dec
 
 /// Asks for media resources, or refuses.
 pub(super) fn go_on(cx: &mut Context, core: &mut Core, screened: Result<Screened, Refused>) -> State {
-    let within = screened.and_then(|screened| screening::within_limits(cx, &screened).map(|()| screened));
-    let mut screened = match within.and_then(|screened| screening::use_token(cx, screened)) {
+    let mut screened = match screened.and_then(|screened| screening::admitted(cx, screened)) {
         Ok(screened) => screened,
         Err((rule, cause)) => {
             core.record.rule = rule;

@@ -14,7 +14,7 @@ use crate::sdp::{
     Band, BrowserLocal, BrowserMedia, BrowserOffer, CodecPolicy, Connection, IceCredentials, LegMedia, MediaCommand,
     Side, browser,
 };
-use crate::signal::{ClientKind, ErrorCode, Holder, Party, ServerMessage, TransferState, Verified};
+use crate::signal::{ClientKind, ErrorCode, Holder, Party, ServerMessage, TransferState, Veiled, Verified};
 
 /// What a browser says about one of its calls.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub enum BrowserEvent {
     /// Takes the call.
     Accept {
         /// Its answer to our offer.
-        sdp: String,
+        sdp: Veiled,
         /// What its user may.
         rights: Box<Rights>,
     },
@@ -100,6 +100,8 @@ pub struct BrowserLeg {
     connection: Option<Connection>,
     /// What the other side could carry when the leg got its description.
     band: Band,
+    /// Whether there may be redundancy, as it was when the leg got its description.
+    redundancy: bool,
     /// What its user may.
     rights: Rights,
     /// Who is on the other side, where that is not what was dialled.
@@ -133,7 +135,7 @@ struct Ringing {
     announcement: Announcement,
     /// Our description, and its text.
     local: BrowserLocal,
-    sdp: String,
+    sdp: Veiled,
 }
 
 impl BrowserLeg {
@@ -177,6 +179,7 @@ impl BrowserLeg {
             own: None,
             connection: None,
             band: Band::default(),
+            redundancy: true,
             rights: Rights::default(),
             remote: None,
             presence: Presence::default(),
@@ -233,7 +236,7 @@ impl BrowserLeg {
         let rings = matches!(self.part, Part::Called(_) | Part::Rings(_));
         match event {
             BrowserEvent::Candidate => Happened::Nothing,
-            BrowserEvent::Accept { sdp, rights } => self.accepted(cx, &sdp, *rights),
+            BrowserEvent::Accept { sdp, rights } => self.accepted(cx, &sdp.0, *rights),
             BrowserEvent::Reject { code } if rings => Happened::Over(refusal(code)),
             // Hanging up a call that rings is declining it.
             BrowserEvent::Hangup if rings => Happened::Over(refusal(603)),
@@ -286,7 +289,7 @@ impl BrowserLeg {
             self.refuse(cx, ClientKind::Accept, ErrorCode::WrongState, "this call does not ring here");
             return Happened::Nothing;
         };
-        match browser::read_answer(&ringing.local, &cx.settings.policy, sdp) {
+        match browser::read_answer(&ringing.local, &self.policy(cx), sdp) {
             Ok(media) => {
                 self.media = Some(media);
                 self.own = Some(ringing.local.clone());
@@ -306,7 +309,7 @@ impl BrowserLeg {
     fn announce(&self, cx: &mut Context) {
         let Part::Rings(ringing) = &self.part else { return };
         let Announcement { from, name, to, params, verified } = ringing.announcement.clone();
-        let (id, sdp) = (self.call.to_string(), ringing.sdp.clone());
+        let (id, sdp) = (self.call.to_string(), ringing.sdp.0.clone());
         self.tell(cx, |call| ServerMessage::Incoming { call, id, from, name, to, sdp, params, verified });
     }
 
@@ -366,7 +369,7 @@ impl BrowserLeg {
     }
 
     fn policy(&self, cx: &Context) -> CodecPolicy {
-        CodecPolicy { band: self.band, ..cx.settings.policy.clone() }
+        CodecPolicy { band: self.band, red: self.redundancy, ..cx.settings.policy.clone() }
     }
 
     pub(super) fn tell(&self, cx: &mut Context, message: impl FnOnce(String) -> ServerMessage) {
@@ -420,6 +423,7 @@ pub(crate) fn ended(name: &str, cause: &Cause, mine: bool) -> ServerMessage {
         cause: cause.word.to_owned(),
         sip: cause.sip,
         q850: Some(cause.q850),
+        retry_after: cause.retry_after,
         text: cause.reason.clone(),
     }
 }
@@ -432,6 +436,7 @@ impl Leg for BrowserLeg {
     fn prepare(&mut self, cx: &mut Context, loan: &Loan, band: Band) -> Result<(), Cause> {
         let local = new_local(cx, &loan.candidates);
         self.band = band;
+        self.redundancy = cx.settings.policy.red;
         let policy = self.policy(cx);
         match std::mem::replace(&mut self.part, Part::Has) {
             Part::Calls(offer) => {
@@ -442,7 +447,7 @@ impl Leg for BrowserLeg {
             }
             Part::Called(announcement) => {
                 let sdp = browser::offer(&local, &policy);
-                self.part = Part::Rings(Box::new(Ringing { announcement, local, sdp }));
+                self.part = Part::Rings(Box::new(Ringing { announcement, local, sdp: Veiled(sdp) }));
                 self.announce(cx);
             }
             part => self.part = part,

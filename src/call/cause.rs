@@ -202,6 +202,15 @@ pub enum Special {
 }
 
 impl Special {
+    /// Seconds after which it is worth another try: where the gateway is full, a call may end at any moment. It is short, since
+    /// a peer that keeps to RFC 3261 section 21.5.4 sends nothing else meanwhile.
+    const fn retry_after(self) -> Option<u32> {
+        match self {
+            Special::TooManyCalls | Special::NoResources => Some(5),
+            _ => None,
+        }
+    }
+
     /// SIP status, Q.850 value, word, text.
     const fn row(self) -> (Option<u16>, u8, &'static str, &'static str) {
         match self {
@@ -310,14 +319,7 @@ impl Cause {
     /// The cause a SIP status stands for.
     pub fn from_status(origin: Origin, status: u16) -> Cause {
         let row = by_status(status);
-        Cause {
-            origin,
-            sip: Some(status),
-            q850: row.q850,
-            word: row.word,
-            reason: row.text.to_owned(),
-            retry_after: None,
-        }
+        Cause::new(origin, (Some(status), row.q850, row.word, row.text))
     }
 
     /// The cause a Q.850 value stands for.
@@ -326,19 +328,15 @@ impl Cause {
             return Cause::special(origin, Special::Normal);
         }
         let row = by_q850(value);
-        Cause {
-            origin,
-            sip: Some(row.sip),
-            q850: value,
-            word: row.word,
-            reason: row.text.to_owned(),
-            retry_after: None,
-        }
+        Cause::new(origin, (Some(row.sip), value, row.word, row.text))
     }
 
     /// One of the ends that have a word of their own.
     pub fn special(origin: Origin, special: Special) -> Cause {
-        let (sip, q850, word, text) = special.row();
+        Cause { retry_after: special.retry_after(), ..Cause::new(origin, special.row()) }
+    }
+
+    fn new(origin: Origin, (sip, q850, word, text): (Option<u16>, u8, &'static str, &str)) -> Cause {
         Cause { origin, sip, q850, word, reason: text.to_owned(), retry_after: None }
     }
 

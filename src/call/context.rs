@@ -1,6 +1,5 @@
 //! What a call is given to act with, and what it wants done.
 
-use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +8,12 @@ use rand::rngs::StdRng;
 
 use super::join::Mail;
 use super::limits::Ledger;
-use super::number::masked;
 use super::transfer::TransferTo;
 use super::{CallId, Cdr, Directory, Notice, Now, SocketId, Trunk, Trunks};
 use crate::dialplan::{Hook, Plan, Question};
 use crate::sdp::{CodecPolicy, Fingerprint, MediaCommand, RtpSlot, Tone};
 use crate::signal::ServerMessage;
-use crate::sip::{Advertised, Host, SessionId, UserAgent};
+use crate::sip::{Advertised, Host, SessionId, Shown, UserAgent};
 
 /// What is the same for all calls.
 #[derive(Clone)]
@@ -51,9 +49,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// A number as the log may have it.
-    pub(super) fn shown<'a>(&self, number: &'a str) -> Cow<'a, str> {
-        if self.plain_numbers { number.into() } else { masked(number).into() }
+    /// A number, or a user's name, which may be one, as the log may have it.
+    pub(crate) const fn shown<'a>(&self, text: &'a str) -> Shown<'a> {
+        Shown::new(text, self.plain_numbers)
     }
 
     /// The host by which trunks know our address `local`.

@@ -215,8 +215,9 @@ impl Core {
             if let Err(cause) = new.leg_mut().connect(cx) {
                 return Next::End(cause, None);
             }
-            if holds {
-                new.leg_mut().hold(cx, true);
+            // One that was held in another call is taken back, unless this call's party holds it too.
+            if new.sip().map_or(holds, |leg| !leg.hold_is(holds)) {
+                new.leg_mut().hold(cx, holds);
             }
         }
         if let Some(other) = self.party_mut(side.other()) {
@@ -323,7 +324,7 @@ impl Core {
             }
         }
         if self.direction == Direction::Inbound {
-            self.record.trunk_result("answered");
+            self.record.trunk_result("answered", cx.now.unix_ms);
         }
         cx.notice(Notice::Answered { call: self.id.to_string(), user: self.record.user.clone() });
         Ok(())
@@ -341,6 +342,13 @@ impl Core {
         let answer = self.party_mut(by.other()).map_or(Some(true), |other| other.leg_mut().hold(cx, on));
         if let Some(agreed) = answer {
             self.hold_answered(cx, by, on, agreed);
+        }
+    }
+
+    /// Asks the party of `side`, which stays, to take the hold that the other wished while it was about to move.
+    pub(super) fn catch_up_hold(&mut self, cx: &mut Context, side: Side) {
+        if let Some(agreed) = self.party_mut(side).and_then(Party::sip_mut).and_then(|leg| leg.catch_up_hold(cx)) {
+            self.hold_answered(cx, side.other(), true, agreed);
         }
     }
 
@@ -415,6 +423,9 @@ impl Core {
             Some(present) if *present == plan => return,
             Some(_) => cx.media(MediaCommand::Update(plan.clone())),
         }
+        for (begun, leg) in self.audio.begun.iter_mut().zip([&plan.a, &plan.b]) {
+            *begun = begun.or(leg.as_ref().map(|_| cx.now.unix_ms));
+        }
         self.plan = Some(plan);
     }
 
@@ -438,7 +449,8 @@ impl Core {
         tracing::info!(call = %self.id, cause = cause.word, by = cause.by(), sip = cause.sip, "the call ends");
         self.record.finish(cause, cx.now.unix_ms);
         if self.direction == Direction::Inbound && self.record.answer.is_none() {
-            self.record.trunk_result(cause.sip.map_or_else(|| "ended".to_owned(), |status| status.to_string()));
+            let result = cause.sip.map_or_else(|| "ended".to_owned(), |status| status.to_string());
+            self.record.trunk_result(result, cx.now.unix_ms);
         }
         let silent = Sound { a: Hears::Nothing, b: Hears::Nothing, early: None };
         let last = self.media_plan(silent);
@@ -468,6 +480,7 @@ impl Core {
     pub(super) fn stopped(&mut self, stats: &MediaStats) {
         let mut media = MediaRecord { a: leg_record(&stats.a), b: leg_record(&stats.b) };
         self.audio.write(&mut media);
+        [media.a.begun, media.b.begun] = self.audio.begun;
         if let Some(answer) = self.record.answer {
             let after = |heard: Option<u64>| Some(u32::try_from(heard?.saturating_sub(answer)).unwrap_or(u32::MAX));
             let [a, b] = self.audio.first;
@@ -490,6 +503,7 @@ fn leg_record(leg: &LegStats) -> LegRecord {
         bytes_in: leg.bytes_in,
         bytes_out: leg.bytes_out,
         lost: leg.lost,
+        repaired: leg.repaired,
         jitter_ms: leg.jitter_ms,
         concealed_ms: leg.concealed_ms,
         accelerated_ms: leg.accelerated_ms,
@@ -498,6 +512,7 @@ fn leg_record(leg: &LegStats) -> LegRecord {
         ice_ms: leg.ice_ms,
         dtls_ms: leg.dtls_ms,
         first_audio_ms: None,
+        begun: None,
         sound: LegSound::default(),
     }
 }

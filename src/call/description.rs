@@ -89,6 +89,14 @@ impl Description {
         }
     }
 
+    /// Whether the peer's offer asks for a new connection: a browser's with ICE credentials other than before.
+    pub fn restarts(&self, offer: &[u8]) -> bool {
+        match self {
+            Description::Rtp(_) => false,
+            Description::Browser(own) => own.read(offer).is_ok_and(|offer| own.restarts(&offer)),
+        }
+    }
+
     /// Keeps to this media in later offers: it is what the session has come to.
     pub fn settle(&mut self, media: &LegMedia) {
         match (self, media) {
@@ -131,19 +139,22 @@ impl BrowserDescription {
         })
     }
 
+    fn restarts(&self, offer: &BrowserOffer) -> bool {
+        self.agreed.as_ref().is_some_and(|agreed| agreed.remote_ice != *offer.ice())
+    }
+
     fn answer(&mut self, cx: &mut Context, offer: &[u8]) -> Result<(String, BrowserMedia), SdpError> {
-        let mut offer = read(offer)?;
+        let mut offer = self.read(offer)?;
         if let Some(agreed) = &self.agreed {
             offer.keep_role(agreed.dtls);
         }
         // RFC 8839 section 4.4.3.1.1: new credentials are answered by new ones.
-        let restarts = self.agreed.as_ref().is_some_and(|agreed| agreed.remote_ice != *offer.ice());
         let mut local = self.local.clone();
-        if restarts {
+        if self.restarts(&offer) {
             local.ice = new_ice(cx);
         }
-        let (_, media) = offer.answer_wanting(&local, &self.policy, self.direction)?;
-        let (policy, direction) = (&self.policy, self.direction);
+        let (policy, direction) = (&self.policy, self.wanted(&offer));
+        let (_, media) = offer.answer_wanting(&local, policy, direction)?;
         let text = self.own.revise(|session_id, version| {
             (local.session_id, local.version) = (session_id, version);
             offer.answer_wanting(&local, policy, direction).map(|(text, _)| text).unwrap_or_default()
@@ -153,6 +164,23 @@ impl BrowserDescription {
         Ok((text, media))
     }
 
+    /// A hold is answered `inactive` (RFC 3264 section 6.1 leaves us that): nobody listens to who holds him, and sipML5 writes
+    /// `sendonly` where its browser has offered `recvonly`, which would not take a `recvonly` for an answer.
+    fn wanted(&self, offer: &BrowserOffer) -> Direction {
+        let has_listened = self.agreed.as_ref().is_some_and(|agreed| agreed.direction != Direction::RecvOnly);
+        let holds = has_listened && offer.direction() == Direction::SendOnly;
+        if holds { Direction::Inactive } else { self.direction }
+    }
+
+    /// The browser's offer, the first one or a later one.
+    fn read(&self, offer: &[u8]) -> Result<BrowserOffer, SdpError> {
+        let text = &String::from_utf8_lossy(offer);
+        match &self.agreed {
+            Some(agreed) => BrowserOffer::read_again(text, agreed),
+            None => BrowserOffer::read(text),
+        }
+    }
+
     fn read_answer(&self, answer: &[u8]) -> Result<BrowserMedia, SdpError> {
         let text = &String::from_utf8_lossy(answer);
         match &self.agreed {
@@ -160,9 +188,4 @@ impl BrowserDescription {
             None => browser::read_answer(&self.local, &self.policy, text),
         }
     }
-}
-
-/// A browser's offer.
-fn read(offer: &[u8]) -> Result<BrowserOffer, SdpError> {
-    BrowserOffer::read(&String::from_utf8_lossy(offer))
 }

@@ -3,12 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::begin::{decided_on, hunt_for};
+use super::begin::{decided_on, go_on, hunt_for};
 use super::core::{Core, Fetched};
 use super::hunt::{Hunt, Hunted};
 use super::party::Party;
 use super::screening::{self, Destination, Rights, Screened, Wish};
 use super::state::State;
+use super::trunk_leg::TrunkLeg;
 use super::{CallId, Cause, Cdr, Context, Direction, Origin, Special};
 use crate::dialplan::{Decision, Failover};
 use crate::sdp::{Band, RtpSlot, Side};
@@ -41,8 +42,16 @@ pub(super) struct Fetching {
     pub hunt: Hunt,
     ring_for: Duration,
     slot: RtpSlot,
-    to: String,
-    from: Option<String>,
+    then: Then,
+}
+
+/// What is called once somebody is there.
+#[derive(Debug)]
+pub(super) enum Then {
+    /// This, as he would have dialled it.
+    Dial { to: String, from: Option<String> },
+    /// This, which is decided already.
+    Go(Screened),
 }
 
 /// Begins it. What the plan refuses is refused before anybody is rung.
@@ -50,7 +59,7 @@ pub(super) fn begin(cx: &mut Context, id: CallId, request: FetchRequest) -> (Cor
     let FetchRequest { rights, to, from, name, ring_for, refused } = request;
     let user = rights.caller.user.clone();
     let record = Cdr::begin(id, Direction::Outbound, &user, &to, cx.now.unix_ms);
-    tracing::info!(call = %id, user, to = %cx.settings.shown(&to), "a call is asked for");
+    tracing::info!(call = %id, user = %cx.settings.shown(&user), to = %cx.settings.shown(&to), "a call is asked for");
     let mut core = Core::unseated(cx, id, record);
     core.caller_name = name;
     core.rights = Some(rights.clone());
@@ -61,13 +70,13 @@ pub(super) fn begin(cx: &mut Context, id: CallId, request: FetchRequest) -> (Cor
     let decided = decided.and_then(|(decision, behalf)| match decision {
         Decision::Refuse { .. } | Decision::Dial { .. } => {
             let screened = screening::screened(cx, decision, &behalf)?;
-            screening::within_limits(cx, &screened).map(|()| screened.number)
+            screening::within_limits(cx, screened).map(|screened| screened.number)
         }
         Decision::Ring { to, .. } => Ok(to),
         Decision::Ask { .. } => Ok(to.clone()),
     });
     let state = match decided {
-        Ok(number) => ring(cx, &mut core, &user, &number, ring_for, Wanted { to, from }),
+        Ok(number) => ring(cx, &mut core, &user, &number, ring_for, Then::Dial { to, from }),
         Err((rule, cause)) => {
             core.record.rule = rule;
             State::Over.release(&mut core, cx, cause, None)
@@ -76,21 +85,8 @@ pub(super) fn begin(cx: &mut Context, id: CallId, request: FetchRequest) -> (Cor
     (core, state)
 }
 
-/// What is called once the user is there.
-struct Wanted {
-    to: String,
-    from: Option<String>,
-}
-
 /// Rings the user's devices: each is shown the number that will be called.
-fn ring(
-    cx: &mut Context,
-    core: &mut Core,
-    user: &str,
-    number: &str,
-    ring_for: Option<Duration>,
-    wanted: Wanted,
-) -> State {
+fn ring(cx: &mut Context, core: &mut Core, user: &str, number: &str, ring_for: Option<Duration>, then: Then) -> State {
     let shown = if valid_user(number) { number } else { "anonymous" };
     let ring_for = ring_for.unwrap_or(cx.settings.ring_for);
     let own = Screened {
@@ -105,18 +101,20 @@ fn ring(
         emergency: false,
         then: None,
     };
-    let none = || Cause::special(Origin::Gateway, Special::NoResources);
-    let asked = hunt_for(cx, core, own).and_then(|hunt| {
-        let slot = core.slots.ask(cx, hunt.peers(), hunt.has_browsers()).ok_or_else(none)?;
-        Ok((slot, hunt))
-    });
-    match asked {
-        Ok((slot, hunt)) => {
-            let until = cx.now.instant + cx.settings.lease_within;
-            let Wanted { to, from } = wanted;
-            State::Fetching(Box::new(Fetching { until, hunt, ring_for, slot, to, from }))
-        }
+    match hunt_for(cx, core, own) {
+        Ok(hunt) => fetch(cx, core, hunt, ring_for, then),
         Err(cause) => State::Over.release(core, cx, cause, None),
+    }
+}
+
+/// Rings those who are to take the caller's seat: their media resources first.
+pub(super) fn fetch(cx: &mut Context, core: &mut Core, hunt: Hunt, ring_for: Duration, then: Then) -> State {
+    match core.slots.ask(cx, hunt.peers(), hunt.has_browsers()) {
+        Some(slot) => {
+            let until = cx.now.instant + cx.settings.lease_within;
+            State::Fetching(Box::new(Fetching { until, hunt, ring_for, slot, then }))
+        }
+        None => State::Over.release(core, cx, Cause::special(Origin::Gateway, Special::NoResources), None),
     }
 }
 
@@ -141,9 +139,13 @@ impl Fetching {
     }
 
     /// The user is there: he calls.
-    fn fetched(self: Box<Self>, core: &mut Core, cx: &mut Context, party: Party) -> State {
-        let Fetching { mut hunt, slot, to, from, .. } = *self;
-        core.remember_tried(hunt.take_tried(), None);
+    fn fetched(self: Box<Self>, core: &mut Core, cx: &mut Context, mut party: Party) -> State {
+        let Fetching { mut hunt, slot, then, .. } = *self;
+        match &then {
+            Then::Dial { .. } => core.remember_tried(hunt.take_tried(), None),
+            // Our own phone is no trunk that was tried.
+            Then::Go(_) => drop(party.sip_mut().map(TrunkLeg::take_tried)),
+        }
         if let Some(rights) = party.rights() {
             core.rights = Some(rights.clone());
         }
@@ -155,6 +157,10 @@ impl Fetching {
             return State::Over.release(core, cx, cause, None);
         }
         tracing::info!(call = %core.id, "the user has answered: the number is called");
+        let (to, from) = match then {
+            Then::Dial { to, from } => (to, from),
+            Then::Go(screened) => return go_on(cx, core, Ok(screened)),
+        };
         let rights = core.rights.clone().unwrap_or_default();
         let decided = screening::decide_wish(cx, &Wish { rights: &rights, to: &to, from: from.as_deref() });
         decided_on(cx, core, decided)

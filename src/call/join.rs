@@ -300,6 +300,9 @@ impl Established {
 
     /// Our far party has answered the new address.
     pub(super) fn moved(&mut self, core: &mut Core, cx: &mut Context, side: Side, result: Result<(), u16>) -> Next {
+        if result.is_err() || self.transfer.is_none() {
+            core.catch_up_hold(cx, side);
+        }
         let Some(transfer) = &mut self.transfer else { return Next::Stay };
         let Stage::Giving { to, back } = transfer.stage else { return Next::Stay };
         let by = transfer.by;

@@ -13,6 +13,7 @@
 mod audio;
 mod begin;
 pub mod browser_leg;
+pub mod canary;
 pub mod cause;
 pub mod context;
 mod core;

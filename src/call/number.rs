@@ -57,31 +57,6 @@ impl NumberFormat {
     }
 }
 
-/// The fewest digits of a number that is somebody's; shorter ones are extensions and services.
-const SHORTEST_WHOLE: usize = 7;
-
-/// A number as a log may have it: of each run of seven digits and more all but the first two and the last two are stars.
-/// What people put between digits (RFC 3966 section 5.1.1) does not end a run.
-pub fn masked(text: &str) -> String {
-    let mut shown: Vec<char> = text.chars().collect();
-    let mut run: Vec<usize> = Vec::new();
-    for at in 0..=shown.len() {
-        match shown.get(at) {
-            Some(digit) if digit.is_ascii_digit() => run.push(at),
-            Some('-' | '.' | '(' | ')' | ' ' | '\u{a0}' | '/') => {}
-            _ => {
-                let hidden = if run.len() < SHORTEST_WHOLE { 0 } else { run.len() - 4 };
-                for place in run.drain(..).skip(2).take(hidden) {
-                    if let Some(digit) = shown.get_mut(place) {
-                        *digit = '*';
-                    }
-                }
-            }
-        }
-    }
-    shown.into_iter().collect()
-}
-
 /// The longest number or name taken from a trunk, characters.
 pub const LONGEST_NUMBER: usize = 64;
 
@@ -147,24 +122,6 @@ mod tests {
             (NumberFormat::AsDialled, "02079460000", "02079460000"),
         ] {
             assert_eq!(format.normalise(written), number, "{format:?}");
-        }
-    }
-
-    #[test]
-    fn a_log_has_the_ends_of_a_number_and_short_ones_whole() {
-        for (number, shown) in [
-            ("+442079460000", "+44********00"),
-            ("02079460000", "02*******00"),
-            ("020 7946-0000", "02* ****-**00"),
-            ("1234567", "12***67"),
-            ("030/123\u{a0}4567", "03*/***\u{a0}**67"),
-            ("112", "112"),
-            ("600100", "600100"),
-            ("alice", "alice"),
-            ("sip:+442079460000@192.0.2.1", "sip:+44********00@192.0.2.1"),
-            ("", ""),
-        ] {
-            assert_eq!(masked(number), shown);
         }
     }
 

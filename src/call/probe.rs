@@ -59,7 +59,7 @@ impl Probe {
     /// A probe that begins: it waits for media resources, or is over where there are none.
     pub fn begin(cx: &mut Context, id: CallId, request: ProbeRequest) -> Probe {
         let ProbeRequest { socket, name, rights, offer } = request;
-        tracing::info!(call = %id, user = rights.caller.user, "a browser tries the way");
+        tracing::info!(call = %id, user = %cx.settings.shown(&rights.caller.user), "a browser tries the way");
         let mut slots = Slots::default();
         let slot = slots.ask(cx, Vec::new(), true);
         let now = cx.now.instant;

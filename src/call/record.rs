@@ -103,6 +103,12 @@ pub struct TrunkTried {
     /// What came of it: `answered`, `abandoned`, or the SIP status of its refusal (also `408` for silence and `503`
     /// for an unreachable one).
     pub result: String,
+    /// When it was tried, Unix milliseconds.
+    #[serde(default)]
+    pub at: u64,
+    /// How long it took until its result, milliseconds; absent where it had given none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ms: Option<u64>,
     /// The numbers that its 3xx named, normalised, where they are others than the one called: whether the dial plan
     /// allowed them or not. Those that it allowed were called by the same trunk.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -151,6 +157,9 @@ pub struct LegRecord {
     pub bytes_out: u64,
     /// Packets that never came.
     pub lost: u64,
+    /// Packets that did not come, or not in time, and were heard all the same, from the redundancy in later ones (RFC 2198).
+    #[serde(default)]
+    pub repaired: u64,
     /// Interarrival jitter, milliseconds (RFC 3550 section 6.4.1).
     pub jitter_ms: u32,
     /// Sound made up for lost packets, milliseconds.
@@ -163,6 +172,9 @@ pub struct LegRecord {
     pub stretched_ms: u64,
     /// Packets refused: from a stranger, or not authentic.
     pub rejected: u64,
+    /// When its media began to be set up, Unix milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<u64>,
     /// A browser's connectivity checks: from its description to the first that passed, milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ice_ms: Option<u32>,
@@ -192,6 +204,9 @@ pub struct LegSound {
     /// The mean round trip to it by RTCP, milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_ms: Option<u16>,
+    /// The mean of what waited of its sound in our jitter buffer, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buffer_ms: Option<u16>,
     /// Its loudest second, RMS in dB below full scale.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level_db: Option<i8>,
@@ -204,6 +219,20 @@ pub struct Score {
     pub mean: f32,
     /// The worst second.
     pub worst: f32,
+}
+
+impl TrunkTried {
+    /// A trunk that is tried now, of which nothing has come yet.
+    pub(crate) fn begin(trunk: &str, unix_ms: u64) -> TrunkTried {
+        let (trunk, result) = (trunk.to_owned(), "abandoned".to_owned());
+        TrunkTried { trunk, result, at: unix_ms, ms: None, redirected: Vec::new() }
+    }
+
+    /// Writes down what came of it.
+    pub(crate) fn finish(&mut self, result: impl Into<String>, unix_ms: u64) {
+        self.result = result.into();
+        self.ms = Some(unix_ms.saturating_sub(self.at));
+    }
 }
 
 impl Cdr {
@@ -248,9 +277,9 @@ impl Cdr {
     }
 
     /// Writes down what came of the trunk tried last.
-    pub(crate) fn trunk_result(&mut self, result: impl Into<String>) {
+    pub(crate) fn trunk_result(&mut self, result: impl Into<String>, unix_ms: u64) {
         if let Some(tried) = self.trunks.last_mut() {
-            tried.result = result.into();
+            tried.finish(result, unix_ms);
         }
     }
 }

@@ -58,6 +58,7 @@ impl TrunkLeg {
     /// The peer's re-INVITE or UPDATE.
     pub(super) fn reoffered(&mut self, cx: &mut Context, body: Option<Body>) -> Happened {
         let Some(session) = self.session else { return Happened::Nothing };
+        let before = self.media.as_ref().map(LegMedia::direction);
         let (answer, happened) = match body {
             None => match self.own_offer(self.hold.on) {
                 Some(offer) => {
@@ -67,6 +68,8 @@ impl TrunkLeg {
                 None => (Err(488), Happened::Nothing),
             },
             Some(body) if !is_sdp(&body) => (Err(415), Happened::Nothing),
+            // Each costs a handshake: as often as by protocol v1, and the session stays as it was (RFC 3261 section 14.1).
+            Some(body) if self.restarts_too_often(cx, &body) => (Err(500), Happened::Nothing),
             Some(body) => {
                 let wanted = if self.hold.on { Direction::SendOnly } else { Direction::SendRecv };
                 let answered = self.description.as_mut().map(|description| {
@@ -82,7 +85,42 @@ impl TrunkLeg {
         };
         // Refused where the session has ended meanwhile: its own event follows.
         let _ = cx.ua.answer_reoffer(cx.now.instant, session, answer);
+        if self.thinks_it_is_held(before) {
+            self.ask_back(cx);
+        }
         happened
+    }
+
+    /// Whether a browser that takes its call back wants to hear alone. Its hold was answered `inactive`, which sipML5 takes for a
+    /// hold of ours.
+    fn thinks_it_is_held(&self, before: Option<Direction>) -> bool {
+        let is = (before, self.media.as_ref().map(LegMedia::direction));
+        self.is_browser() && !self.hold.on && is == (Some(Direction::Inactive), Some(Direction::SendOnly))
+    }
+
+    /// Asks for sound both ways, when the peer's own exchange is over. What it answers is right: it may be muted.
+    fn ask_back(&mut self, cx: &mut Context) {
+        if self.asked.is_some() {
+            return;
+        }
+        let offer = self.own_offer(false);
+        let sent = self.session.zip(offer).map(|(session, offer)| cx.ua.reoffer(cx.now.instant, session, offer));
+        if let Some(Ok(_)) = sent {
+            self.asked = Some(Asked::Back);
+        }
+    }
+
+    /// A hold of the other party's that was wished meanwhile is asked for now.
+    fn is_back(&mut self, cx: &mut Context, result: Result<Option<Body>, u16>) -> Happened {
+        let media = result.ok().and_then(|body| self.read_description(body.as_ref()));
+        let happened = media.map_or(Happened::Nothing, |media| self.take_media(media));
+        self.catch_up_hold(cx).map_or(happened, |agreed| Happened::HoldAnswered(true, agreed))
+    }
+
+    /// Whether the offer asks for another ICE restart than a browser may have now.
+    fn restarts_too_often(&mut self, cx: &Context, offer: &Body) -> bool {
+        let restarts = self.description.as_ref().is_some_and(|description| description.restarts(&offer.bytes));
+        restarts && !self.presence.may_restart(cx.now.instant)
     }
 
     /// Our offer, while we hold the peer or not.
@@ -102,9 +140,24 @@ impl TrunkLeg {
     pub(super) fn want_hold(&mut self, cx: &mut Context, on: bool) -> Option<bool> {
         self.hold.wanted = on;
         match self.asked {
+            // A hold that was wished during a move has not been asked for yet.
+            Some(Asked::Move) if on == self.hold.on => Some(true),
             Some(_) => None,
             None => self.ask_hold(cx),
         }
+    }
+
+    /// Asks for the hold that was wished during a move which is over; `Some(false)`: it cannot be asked.
+    pub(super) fn catch_up_hold(&mut self, cx: &mut Context) -> Option<bool> {
+        match self.asked {
+            None if self.hold.wanted != self.hold.on => self.ask_hold(cx),
+            _ => None,
+        }
+    }
+
+    /// Whether the peer is held, or is not, and nothing else is wanted of it.
+    pub(super) fn hold_is(&self, on: bool) -> bool {
+        self.hold.on == on && self.hold.wanted == on
     }
 
     /// Tells the peer of other ports of ours; [`Happened::Moved`] is the answer.
@@ -154,7 +207,8 @@ impl TrunkLeg {
         }
     }
 
-    fn moved(&mut self, cx: &mut Context, result: Result<Option<Body>, u16>) -> Happened {
+    /// A hold that was wished meanwhile is the call's to ask for: the leg may go to another one.
+    fn moved(&mut self, result: Result<Option<Body>, u16>) -> Happened {
         let result = result.and_then(|body| self.read_description(body.as_ref()).ok_or(488));
         let moved = match result {
             Ok(media) => {
@@ -167,9 +221,6 @@ impl TrunkLeg {
                 Err(status)
             }
         };
-        if self.hold.wanted != self.hold.on {
-            self.ask_hold(cx);
-        }
         Happened::Moved(moved)
     }
 
@@ -190,7 +241,8 @@ impl TrunkLeg {
     pub(super) fn reoffer_answered(&mut self, cx: &mut Context, result: Result<Option<Body>, u16>) -> Happened {
         let asked = match self.asked.take() {
             Some(Asked::Hold(asked)) => asked,
-            Some(Asked::Move) => return self.moved(cx, result),
+            Some(Asked::Move) => return self.moved(result),
+            Some(Asked::Back) => return self.is_back(cx, result),
             None => return Happened::Nothing,
         };
         let media = result.ok().and_then(|body| self.read_description(body.as_ref()));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rand::RngExt as _;
 
 use super::browser_leg::Announcement;
+use super::canary::CanaryRequest;
 use super::identity::user_of;
 use super::limits::{Payer, TokenId};
 use super::params;
@@ -104,6 +105,8 @@ pub enum Origination {
     Trunk(InboundRequest),
     /// Somebody who may ask for a user's calls.
     Fetch(FetchRequest),
+    /// An operator who tests a trunk.
+    Canary(CanaryRequest),
 }
 
 /// A call that may go on: by which rule, to whom, for how long.
@@ -214,17 +217,21 @@ pub(super) fn screen_wish(cx: &mut Context, wish: &Wish<'_>) -> Result<Screened,
 
 /// Whether a call may be begun as far as the limits against fraud go: asked before anything is done for it, and again when
 /// it goes out by a trunk. It is refused here first because a browser can still be told so in place of an answer.
-pub(super) fn within_limits(cx: &mut Context, screened: &Screened) -> Result<(), Refused> {
+pub(super) fn within_limits(cx: &mut Context, screened: Screened) -> Result<Screened, Refused> {
     if screened.emergency || matches!(screened.to, Destination::Users(_)) {
-        return Ok(());
+        return Ok(screened);
     }
     let payer = Payer::of(&cx.settings.plan, screened.rights.as_ref());
-    let within = cx.ledger.check(cx.now, &payer, &screened.number);
-    within.map_err(|tripped| (Some(screened.rule.clone()), tripped.cause(cx.now)))
+    match cx.ledger.check(cx.now, &payer, &screened.number) {
+        Ok(()) => Ok(screened),
+        Err(tripped) => Err((Some(screened.rule), tripped.cause(cx.now))),
+    }
 }
 
-/// A token that is good for one call is used by this one. What the call itself leads to, such as a redirection, needs none.
-pub(super) fn use_token(cx: &mut Context, mut screened: Screened) -> Result<Screened, Refused> {
+/// A call that is begun now: it is within the limits, and uses a token that is good for one call. What the call itself leads
+/// to, such as a redirection, needs none.
+pub(super) fn admitted(cx: &mut Context, screened: Screened) -> Result<Screened, Refused> {
+    let mut screened = within_limits(cx, screened)?;
     let token = screened.rights.as_mut().and_then(|rights| rights.token.as_mut());
     let Some(token) = token.filter(|token| token.once && !screened.emergency) else { return Ok(screened) };
     token.once = false;
@@ -255,7 +262,7 @@ pub(crate) fn foresee(cx: &mut Context, wish: &Wish<'_>) -> Foreseen {
         Decision::Ask { plain, .. } => screened(cx, *plain, &behalf),
         decision => screened(cx, decision, &behalf),
     });
-    let decided = decided.and_then(|screened| within_limits(cx, &screened).map(|()| screened));
+    let decided = decided.and_then(|screened| within_limits(cx, screened));
     cx.ledger.hush(); // nobody calls yet
     let number = read.as_ref().map(|(number, _)| number.clone());
     match decided {

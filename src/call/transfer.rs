@@ -465,19 +465,24 @@ pub(super) fn give_up(core: &mut Core, cx: &mut Context, transfer: &mut Transfer
     }
 }
 
-/// Judges a wish as [`judge`] does, and uses a token that is good for one call.
+/// Screens a wish that is carried out now: it uses a token that is good for one call.
 fn screen(core: &Core, cx: &mut Context, wish: &TransferWish, number: &str) -> Result<Screened, Cause> {
-    let screened = judge(core, cx, wish, number)?;
-    screening::use_token(cx, screened).map_err(|(_, cause)| cause)
+    let screened = by_plan(core, cx, wish, number)?;
+    screening::admitted(cx, screened).map_err(|(_, cause)| cause)
 }
 
-/// Judges a wish by the dial plan, with the rights of the transferor or of the call's user.
-pub(super) fn judge(core: &Core, cx: &mut Context, wish: &TransferWish, number: &str) -> Result<Screened, Cause> {
+/// Judges a wish by the dial plan and the limits, and uses up nothing.
+pub(super) fn judge(core: &Core, cx: &mut Context, wish: &TransferWish, number: &str) -> Result<(), Cause> {
+    let screened = by_plan(core, cx, wish, number)?;
+    screening::within_limits(cx, screened).map(drop).map_err(|(_, cause)| cause)
+}
+
+/// What the dial plan says, with the rights of the transferor or of the call's user.
+fn by_plan(core: &Core, cx: &mut Context, wish: &TransferWish, number: &str) -> Result<Screened, Cause> {
     let Some(rights) = wish.rights.as_ref().or(core.rights.as_ref()) else {
         return Err(Cause::from_status(Origin::Gateway, 403).in_words("No user's rights stand behind this transfer"));
     };
-    let screened = screening::screen_wish(cx, &Wish { rights, to: number, from: None });
-    screened.and_then(|screened| screening::within_limits(cx, &screened).map(|()| screened)).map_err(|(_, cause)| cause)
+    screening::screen_wish(cx, &Wish { rights, to: number, from: None }).map_err(|(_, cause)| cause)
 }
 
 /// Tells the transferor that it is under way.

@@ -1,5 +1,7 @@
 //! The leg of a SIP peer, a trunk or a phone: a SIP session on one side, the call's words on the other.
 
+mod pay;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +10,6 @@ use std::time::{Duration, Instant};
 use super::description::Description;
 use super::digits::{self, DTMF_RELAY};
 use super::leg::{Happened, Leg, Progress, Role, Way};
-use super::limits::Payer;
 use super::number::LONGEST_NUMBER;
 use super::params;
 use super::presence::Presence;
@@ -16,15 +17,14 @@ use super::route::{Hop, MOST_REDIRECTS, Route};
 use super::slots::Loan;
 use super::transfer::News;
 use super::trunk_sdp::{SDP, Seat};
-use super::{
-    CallId, Cause, Context, DtmfMethod, Effect, Origin, Redirects, Refused, Rights, Special, Trunk, TrunkTried,
-};
+use super::{CallId, Cause, Context, DtmfMethod, Effect, Origin, Redirects, Rights, Special, Trunk, TrunkTried};
 use crate::dialplan::FailoverOn;
 use crate::sdp::{Band, LegMedia, MediaCommand, Presses, RtpSlot, Side};
 use crate::sip::{
     Body, EndedBy, Failure, Flow, Headers, Invite, NameAddr, Params, ReferId, Replaces, SessionId, SessionOptions,
     Target, UaEvent,
 };
+use pay::Whose;
 
 /// Early dialogs whose descriptions are remembered; a trunk that forks further is heard with the last ones.
 const EARLY_DIALOGS: usize = 8;
@@ -111,15 +111,6 @@ pub(super) struct Hold {
     pub wanted: bool,
 }
 
-/// Whose limit against fraud leaves no room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Whose {
-    /// That of the user, his token or class, or of the gateway.
-    Payer,
-    /// The trunk's.
-    Trunk,
-}
-
 /// What a re-INVITE of ours asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
@@ -127,6 +118,8 @@ pub(super) enum Asked {
     Hold(bool),
     /// Another address of our media.
     Move,
+    /// Sound both ways again, after a hold of the peer's.
+    Back,
 }
 
 impl TrunkLeg {
@@ -256,11 +249,6 @@ impl TrunkLeg {
         self.sent.as_deref()
     }
 
-    /// Whether an emergency number is called.
-    pub(super) fn is_emergency(&self) -> bool {
-        self.route.as_ref().is_some_and(|route| route.emergency)
-    }
-
     /// The longest call with the peer, where a redirection has led to him.
     pub(super) fn longest(&self) -> Option<Duration> {
         self.longest
@@ -304,7 +292,7 @@ impl TrunkLeg {
             }
             UaEvent::Answered { session, to_tag, body, .. } => {
                 cx.ledger.answered(cx.now, session);
-                self.answered(&to_tag, body)
+                self.answered(cx, &to_tag, body)
             }
             UaEvent::Failed { status, reason, why, headers, .. } => self.failed(cx, status, &reason, why, &headers),
             UaEvent::Cancelled { reason, .. } => {
@@ -345,7 +333,7 @@ impl TrunkLeg {
     fn failed(&mut self, cx: &mut Context, status: u16, reason: &str, why: Failure, headers: &Headers) -> Happened {
         self.session = None;
         self.silent_until = None;
-        self.result(status.to_string());
+        self.result(cx, status.to_string());
         let cause = match why {
             Failure::Timeout => Cause::from_status(Origin::Network, 408),
             Failure::Transport => Cause::special(Origin::Network, Special::TrunkUnreachable),
@@ -425,7 +413,7 @@ impl TrunkLeg {
         }
     }
 
-    fn answered(&mut self, to_tag: &str, body: Option<Body>) -> Happened {
+    fn answered(&mut self, cx: &Context, to_tag: &str, body: Option<Body>) -> Happened {
         self.silent_until = None;
         // The 200's description is final, unless its own early dialog has a reliable one, which was: the 200 may only
         // repeat that (RFC 3262 section 5). A 200 without one confirms that of its own early dialog.
@@ -439,13 +427,13 @@ impl TrunkLeg {
         self.answered = true;
         match media {
             Some(media) => {
-                self.result("answered");
+                self.result(cx, "answered");
                 self.settle(&media);
                 self.media = Some(media);
                 Happened::Answered
             }
             None => {
-                self.result("488");
+                self.result(cx, "488");
                 Happened::Over(Cause::special(Origin::Trunk, Special::BadTrunkMedia))
             }
         }
@@ -509,9 +497,9 @@ impl TrunkLeg {
         self.next_digit = Some(cx.now.instant + Duration::from_millis(u64::from(ms)) + DIGIT_GAP);
     }
 
-    fn result(&mut self, result: impl Into<String>) {
+    fn result(&mut self, cx: &Context, result: impl Into<String>) {
         if let Some(tried) = self.tried.last_mut() {
-            tried.result = result.into();
+            tried.finish(result, cx.now.unix_ms);
         }
     }
 
@@ -528,19 +516,15 @@ impl TrunkLeg {
             let next = self.route.as_mut().and_then(|route| route.hops.pop_front());
             let (Some(hop), Some(loan)) = (next, self.loan.clone()) else { return Err(cause) };
             let trunk = hop.trunk.clone();
-            self.tried.push(TrunkTried {
-                trunk: trunk.name.clone(),
-                result: "abandoned".into(),
-                redirected: Vec::new(),
-            });
+            self.tried.push(TrunkTried::begin(&trunk.name, cx.now.unix_ms));
             if let Err(refused) = self.admit(cx, &hop) {
-                self.result(refused.word());
+                self.result(cx, refused.word());
                 self.skip(&trunk.name);
                 continue;
             }
             let Some(flow) = hop.flow else { continue };
             if let Err((whose, tripped)) = self.pay(cx, &hop) {
-                self.result("limit");
+                self.result(cx, "limit");
                 self.skip(&trunk.name);
                 match whose {
                     Whose::Trunk => cause = tripped,
@@ -559,7 +543,7 @@ impl TrunkLeg {
             let mut description = match self.describe(cx, &loan, &trunk, flow.remote) {
                 Ok(description) => description,
                 Err(none) => {
-                    self.result("488");
+                    self.result(cx, "488");
                     cause = none;
                     continue;
                 }
@@ -567,16 +551,14 @@ impl TrunkLeg {
             let offer = description.offer();
             self.description = Some(description);
             let Some(invite) = self.request(cx, &hop, flow, offer) else {
-                self.result("484");
+                self.result(cx, "484");
                 return Err(Cause::special(Origin::Gateway, Special::InvalidNumber));
             };
             match cx.ua.invite(cx.now.instant, invite) {
                 Ok(session) => {
                     cx.effects.push(Effect::Own(session));
                     cx.trunks.began(session, &trunk.name);
-                    if let Some(route) = self.route.as_ref().filter(|_| self.is_paid()) {
-                        cx.ledger.began(session, &Payer::of(&cx.settings.plan, route.rights.as_ref()), &trunk.name);
-                    }
+                    self.runs_up(cx, session, &trunk.name);
                     self.session = Some(session);
                     let silence = self.route.as_ref().and_then(|route| {
                         let more = !route.hops.is_empty() && route.failover.on.contains(&FailoverOn::Timeout);
@@ -587,7 +569,7 @@ impl TrunkLeg {
                 }
                 Err(error) => {
                     tracing::warn!(call = %self.call, trunk = trunk.name, %error, "INVITE");
-                    self.result("503");
+                    self.result(cx, "503");
                     cause = Cause::special(Origin::Gateway, Special::NoResources);
                 }
             }
@@ -606,66 +588,6 @@ impl TrunkLeg {
         match self.browser {
             true => Ok(Description::browser(cx, loan, self.band)),
             false => Description::rtp(cx, loan, trunk, remote),
-        }
-    }
-
-    /// Whether the trunk of a hop may be called: asked once for all of its targets.
-    fn admit(&mut self, cx: &mut Context, hop: &Hop) -> Result<(), Refused> {
-        let again = self.target.is_some() && self.trunk.as_ref().is_some_and(|trunk| trunk.name == hop.trunk.name);
-        if again || hop.uri.is_some() {
-            return Ok(());
-        }
-        let (emergency, last) = self.route.as_ref().map_or((false, false), |route| {
-            (route.emergency, route.hops.iter().all(|next| next.trunk.name == hop.trunk.name))
-        });
-        match cx.trunks.admit(cx.now.instant, &hop.trunk.name) {
-            Err(Refused::TooManyCalls | Refused::TooManyPerSecond) if emergency => Ok(()),
-            // Better a trunk that may be down than nobody.
-            Err(Refused::Down | Refused::Unregistered) if emergency && last => Ok(()),
-            admitted => admitted,
-        }
-    }
-
-    /// Whether the limits against fraud hold: not for a phone of ours, and not for a call to an emergency number.
-    fn is_paid(&self) -> bool {
-        self.rights.is_none() && self.route.is_some() && !self.is_emergency()
-    }
-
-    /// Counts the call on its account, once, and on that of the trunk by which it goes now.
-    ///
-    /// # Errors
-    /// Whose limit leaves no room: past a trunk's the next one may be tried.
-    fn pay(&mut self, cx: &mut Context, hop: &Hop) -> Result<(), (Whose, Cause)> {
-        if !self.is_paid() {
-            return Ok(());
-        }
-        let again = self.target.is_some() && self.trunk.as_ref().is_some_and(|trunk| trunk.name == hop.trunk.name);
-        let Some(route) = self.route.as_mut() else { return Ok(()) };
-        let number = hop.number.as_ref().unwrap_or(&route.number);
-        let counted = std::mem::replace(&mut route.counted, true);
-        if !counted || hop.number.is_some() {
-            let payer = Payer::of(&cx.settings.plan, route.rights.as_ref());
-            let taken = cx.ledger.take(cx.now, &payer, number, counted);
-            taken.map_err(|tripped| (Whose::Payer, tripped.cause(cx.now)))?;
-        }
-        if again && hop.number.is_none() {
-            return Ok(());
-        }
-        let taken = cx.ledger.take_trunk(cx.now, &hop.trunk.name, number, again);
-        taken.map_err(|tripped| (Whose::Trunk, tripped.cause(cx.now)))
-    }
-
-    /// The longest call by this hop, where that is less than the call's own.
-    fn longest_by(&self, cx: &Context, hop: &Hop) -> Option<Duration> {
-        let trunks = cx.ledger.longest_by(&hop.trunk.name).filter(|_| self.is_paid());
-        [hop.longest, trunks].into_iter().flatten().min()
-    }
-
-    /// The further targets of a trunk that takes no call are not tried.
-    fn skip(&mut self, trunk: &str) {
-        let Some(route) = &mut self.route else { return };
-        while route.hops.front().is_some_and(|hop| hop.trunk.name == trunk) {
-            route.hops.pop_front();
         }
     }
 
@@ -879,7 +801,7 @@ impl Leg for TrunkLeg {
                 cx.ua.hangup(cx.now.instant, session, None);
             }
             self.target_failed(cx, None);
-            self.result("408");
+            self.result(cx, "408");
             return self.next_trunk(cx, Cause::from_status(Origin::Network, 408));
         }
         Happened::Nothing

@@ -45,6 +45,7 @@ impl TrunkDescription {
             ptime: trunk.ptime,
             telephone_event: trunk.telephone_event(),
             inband: trunk.inband(),
+            pass: trunk.pass,
             direction: Direction::SendRecv,
             ssrc: cx.rng.random_range(1..=u32::MAX),
             srtp: SrtpLocal { policy: trunk.srtp, keys: SrtpKeys::new(cx.rng.random()), agreed: None },

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Identity, Network, NumberFormat};
-use crate::sdp::{Codec, InBand, SrtpPolicy};
+use crate::sdp::{Codec, InBand, Pass, SrtpPolicy};
 use crate::sip::{Credentials, Host, SessionOptions, Target, TrunkDns};
 
 /// The time, as given to every entry of the core: a monotonic instant for timers and the date for records and tokens.
@@ -111,6 +111,8 @@ pub struct Trunk {
     pub codecs: Vec<Codec>,
     /// Milliseconds of audio in our packets: 10 to 60.
     pub ptime: u8,
+    /// Whether its G.711 is passed on as it comes.
+    pub pass: Pass,
     /// Whether its media is encrypted, by keys in the description (SDES).
     pub srtp: SrtpPolicy,
     /// How numbers are written.
@@ -236,6 +238,7 @@ impl Trunk {
             credentials: None,
             codecs: vec![Codec::Pcmu, Codec::Pcma],
             ptime: 20,
+            pass: Pass::default(),
             srtp: SrtpPolicy::default(),
             number_format: NumberFormat::E164,
             dtmf: DtmfMethod::Rfc4733,

@@ -144,6 +144,12 @@ pub struct FlowView {
     pub loss_pct: f32,
     /// Interarrival jitter, milliseconds (RFC 3550 section 6.4.1).
     pub jitter_ms: u16,
+    /// Sound that the receiver had to invent, percent of the time; absent where it does not report it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concealed_pct: Option<f32>,
+    /// Sound that waits in the receiver's buffer, milliseconds; absent where it does not report it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buffer_ms: Option<u16>,
     /// The one-way delay, estimated, milliseconds.
     pub delay_ms: u16,
     /// What a listener would think of this direction alone: 1 to 5 (ITU-T G.107).
@@ -167,6 +173,8 @@ impl From<FlowQuality> for FlowView {
             codec: flow.codec.name().to_owned(),
             loss_pct: f32::from(flow.loss_permille) / 10.0,
             jitter_ms: flow.jitter_ms,
+            concealed_pct: flow.concealed_pct(),
+            buffer_ms: flow.buffer_ms,
             delay_ms: flow.delay_ms,
             mos: flow.mos.value(),
         }

@@ -229,6 +229,11 @@ impl DtmfDetector {
         self.current.is_some()
     }
 
+    /// Whether the last look found what may become a digit, or one sounds.
+    pub fn suspects(&self) -> bool {
+        self.active() || self.candidate.is_some()
+    }
+
     /// Listens to sound that follows the last: whole multiples of 5 ms. `found` gets the news in order.
     pub fn handle(&mut self, pcm: &[i16], mut found: impl FnMut(DtmfUpdate)) {
         let hop = (self.rate * HOP_MS / 1_000) as usize;

@@ -31,6 +31,8 @@ pub struct ApiToken {
     pub digest: [u8; 32],
     /// Whether calls may be made and changed; all tokens may read.
     pub control: bool,
+    /// Whether it sees what was said about calls, as `ringback trace` shows it.
+    pub trace: bool,
 }
 
 impl std::fmt::Debug for ApiToken {
@@ -40,6 +42,12 @@ impl std::fmt::Debug for ApiToken {
 }
 
 impl ApiToken {
+    /// One that may do everything.
+    pub fn operator(name: &str, token: &str) -> ApiToken {
+        let digest = Sha256::digest(token.as_bytes()).into();
+        ApiToken { name: name.to_owned(), digest, control: true, trace: true }
+    }
+
     /// Whether this is it. All bytes are looked at, whichever differs first.
     pub fn is(&self, token: &str) -> bool {
         let shown: [u8; 32] = Sha256::digest(token.as_bytes()).into();
@@ -97,18 +105,19 @@ impl Reader<'_> {
             (None, None, Some(name)) => self.digest(name, &self.environment(name)?)?,
             _ => return Err(self.error(section, Problem::ApiTokenChoice)),
         };
-        let mut control = false;
+        let (mut control, mut trace) = (false, false);
         for scope in raw.scopes.iter().flatten() {
             match scope.get_ref().as_str() {
                 "read" => {}
                 "control" => control = true,
+                "trace" => trace = true,
                 other => {
-                    let takes = "\"read\" and \"control\"".into();
+                    let takes = "\"read\", \"control\" and \"trace\"".into();
                     return Err(self.error(scope, Problem::Word { key: "scopes", value: other.into(), takes }));
                 }
             }
         }
-        Ok(ApiToken { name: raw.name.clone(), digest, control })
+        Ok(ApiToken { name: raw.name.clone(), digest, control, trace })
     }
 
     fn digest<T>(&self, at: &Spanned<T>, token: &str) -> Result<[u8; 32], ConfigError> {
@@ -181,38 +190,30 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
-    use crate::config::{Config, LoadError};
+    use crate::config::Config;
+    use crate::config::tests::with_sections;
 
-    const REST: &str = "[auth]\nopen = true\n[trunk.testphone]\naddress = \"127.0.0.1:5070\"\n";
     const DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"; // "test"
 
-    fn load(sections: &str) -> Result<Config, LoadError> {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("dialplans")).unwrap();
-        std::fs::write(dir.path().join("dialplans/demo.toml"), include_str!("../../dialplans/demo.toml")).unwrap();
-        std::fs::write(dir.path().join("token"), "0123456789abcdef0123456789abcdef\n").unwrap();
-        std::fs::write(dir.path().join("short"), "hunter2\n").unwrap();
-        let file = dir.path().join("ringback.toml");
-        std::fs::write(&file, format!("{REST}{sections}")).unwrap();
-        Config::load(&file)
+    fn load(sections: &str) -> Result<Config, String> {
+        with_sections(&[("token", "0123456789abcdef0123456789abcdef\n"), ("short", "hunter2\n")], sections)
     }
 
     fn wrong(sections: &str) -> String {
-        match load(sections) {
-            Err(error) => error.to_string(),
-            Ok(_) => panic!("taken: {sections}"),
-        }
+        load(sections).unwrap_err()
     }
 
     #[test]
     fn tokens_are_kept_as_digests_and_told_by_all_their_bytes() {
         let config = load(&format!(
             "[api]\nlisten = \"127.0.0.1:0\"\n[[api.token]]\nname = \"crm\"\nsha256 = \"{DIGEST}\"\nscopes = [\"read\"]\n\
-             [[api.token]]\nname = \"admin\"\ntoken_file = \"token\"\nscopes = [\"read\", \"control\"]\n"
+             [[api.token]]\nname = \"admin\"\ntoken_file = \"token\"\nscopes = [\"read\", \"control\"]\n\
+             [[api.token]]\nname = \"desk\"\ntoken_file = \"token\"\nscopes = [\"trace\"]\n"
         ));
         let api = config.unwrap().api.unwrap();
         assert!(api.tokens[0].is("test") && !api.tokens[0].is("tesu") && !api.tokens[0].control);
         assert!(api.tokens[1].is("0123456789abcdef0123456789abcdef") && api.tokens[1].control);
+        assert_eq!(api.tokens.iter().map(|token| token.trace).collect::<Vec<_>>(), [false, false, true]);
         assert!(!format!("{api:?}").contains("9f86") && !format!("{api:?}").contains("digest"), "{api:?}");
     }
 

@@ -56,6 +56,12 @@ pub enum Problem {
         /// what it takes, in words
         takes: &'static str,
     },
+    /// Where traces go is no URL; it is not shown, as it may hold a secret.
+    #[error("`endpoint` is not an http or https URL such as \"http://127.0.0.1:4318\"; /v1/traces is added to it")]
+    OtlpEndpoint,
+    /// A header field of `[otlp]` that cannot be sent; its value is not shown.
+    #[error("a header field is `name: value` in visible ASCII characters, and none that HTTP itself sets")]
+    OtlpHeader,
     /// `[hep]` without the trace that it is fed from.
     #[error("[hep] sends on what [trace] finds: [trace] calls must not be 0")]
     HepWithoutTrace,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::{ConfigError, Problem, Reader, raw};
+use super::{Config, ConfigError, Problem, Reader, raw};
 use crate::dialplan::Plan;
 use crate::switch::{ClassQuota, Quota, Quotas};
 
@@ -61,5 +61,39 @@ impl Reader<'_> {
             longest_call: seconds.map(|seconds| Duration::from_secs(u64::from(seconds))),
             new_countries_per_day: many("new_countries_per_day", &raw.new_countries_per_day, 300, "1 to 300")?,
         })
+    }
+}
+
+/// A limit against fraud that is not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unlimited {
+    /// The section to set.
+    pub section: &'static str,
+    /// What may happen without it.
+    pub why: &'static str,
+}
+
+impl Config {
+    /// The limits against fraud without which a stolen password costs as much as the trunks carry; none where there is no
+    /// trunk. A section counts as set where others do the same: those of classes or tokens for users, those of all trunks
+    /// for the gateway.
+    pub fn unlimited(&self) -> Vec<Unlimited> {
+        let Quotas { gateway, user, token, classes, trunks } = &self.quotas;
+        let of_users = || classes.values().any(|class| class.user.is_some_and(|user| user.is_any()));
+        let is_limited = |name: &String| trunks.get(name).is_some_and(Quota::is_any);
+        let of_all_trunks = || self.trunks.iter().all(|trunk| is_limited(&trunk.trunk.name));
+        let found = [
+            (
+                user.is_any() || token.is_any() || of_users(),
+                Unlimited { section: "[limits.user]", why: "one stolen password or token calls without end" },
+            ),
+            (
+                gateway.is_any() || of_all_trunks(),
+                Unlimited { section: "[limits.gateway]", why: "a fraud by many users is bounded by the trunks alone" },
+            ),
+            (self.store.is_some(), Unlimited { section: "[store]", why: "a restart forgets what was called today" }),
+        ];
+        let has_trunks = !self.trunks.is_empty();
+        found.into_iter().filter_map(|(is_set, what)| (has_trunks && !is_set).then_some(what)).collect()
     }
 }

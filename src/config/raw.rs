@@ -27,6 +27,7 @@ pub struct File {
     #[serde(default)]
     pub trace: Trace,
     pub hep: Option<Spanned<Hep>>,
+    pub otlp: Option<Spanned<Otlp>>,
     #[serde(default)]
     pub limits: Limits,
     #[serde(default)]
@@ -163,7 +164,9 @@ pub struct Media {
     pub advertise: Option<Vec<Spanned<String>>>,
     pub rtp_advertise: Option<Spanned<String>>,
     pub workers: Option<Spanned<usize>>,
+    pub cpus: Option<Vec<Spanned<usize>>>,
     pub hold_music: Option<Spanned<String>>,
+    pub redundancy: Option<bool>,
 }
 
 /// `[auth]`
@@ -247,6 +250,18 @@ pub struct Hep {
     pub password: Option<Spanned<String>>,
     pub password_file: Option<Spanned<String>>,
     pub capture_id: Option<Spanned<usize>>,
+}
+
+/// `[otlp]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Otlp {
+    pub endpoint: Spanned<String>,
+    #[serde(default)]
+    pub headers: BTreeMap<String, Spanned<String>>,
+    pub headers_file: Option<Spanned<String>>,
+    pub service: Option<String>,
+    pub numbers: Option<Spanned<String>>,
 }
 
 /// `[limits]`
@@ -343,6 +358,7 @@ section! {
         pub realm: Option<String>,
         pub codecs: Option<Vec<Spanned<String>>>,
         pub ptime: Option<Spanned<usize>>,
+        pub pass: Option<Spanned<String>>,
         pub number_format: Option<Spanned<String>>,
         pub dtmf: Option<Spanned<String>>,
         pub dtmf_suppress: Option<Spanned<bool>>,

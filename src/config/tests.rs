@@ -27,6 +27,16 @@ fn load(toml: &str) -> Result<Config, String> {
     Config::load(&file).map_err(|e| e.to_string().replace(&format!("{}/", dir.path().display()), ""))
 }
 
+/// A small configuration with these sections at its end, from a folder that also has these files.
+pub(super) fn with_sections(files: &[(&str, &str)], sections: &str) -> Result<Config, String> {
+    let (dir, file) =
+        folder(&format!("[auth]\nopen = true\n[trunk.testphone]\naddress = \"127.0.0.1:5070\"\n{sections}"));
+    for (name, text) in files {
+        fs::write(dir.path().join(name), text).unwrap();
+    }
+    Config::load(&file).map_err(|error| error.to_string())
+}
+
 /// What a whole file needs besides the line under test.
 fn whole(extra: &str) -> String {
     format!("{extra}\n[auth]\nhs256_secret = \"{SECRET}\"\n[trunk.testphone]\naddress = \"127.0.0.1:5070\"\n")
@@ -135,6 +145,8 @@ fn every_mistake_is_told_with_its_line_and_what_to_do() {
         ("[sip]\nudp = [\"host:5060\"]", "ringback.toml:2:8: `udp`"),
         ("[media]\nrtp_ports = \"9-8\"", "ringback.toml:2:13: `rtp_ports`: \"9-8\" is not a range"),
         ("[media]\nrtp_ports = \"20001-20002\"", "ringback.toml:2:13: `rtp_ports`"),
+        ("[media]\ncpus = [0, 1024]", "ringback.toml:2:12: `cpus`: 1024 is out of range"),
+        ("[trunk.x]\naddress = \"h\"\npass = \"fast\"", "ringback.toml:3:8: `pass`"),
         ("[media]\nworkers = 0", "ringback.toml:2:11: `workers`: 0 is out of range"),
         ("[media]\nhold_music = \"nowhere.wav\"", "nowhere.wav: cannot be read: No such file"),
         (

@@ -69,24 +69,15 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
 
     use super::*;
-    use crate::config::{Config, LoadError};
+    use crate::config::Config;
+    use crate::config::tests::with_sections;
 
-    fn load(sections: &str) -> Result<Config, LoadError> {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("dialplans")).unwrap();
-        std::fs::write(dir.path().join("dialplans/demo.toml"), include_str!("../../dialplans/demo.toml")).unwrap();
-        std::fs::write(dir.path().join("password"), "hep-s3cret\n").unwrap();
-        let file = dir.path().join("ringback.toml");
-        let rest = "[auth]\nopen = true\n[trunk.testphone]\naddress = \"127.0.0.1:5070\"\n";
-        std::fs::write(&file, format!("{rest}{sections}")).unwrap();
-        Config::load(&file)
+    fn load(sections: &str) -> Result<Config, String> {
+        with_sections(&[("password", "hep-s3cret\n")], sections)
     }
 
     fn wrong(sections: &str) -> String {
-        match load(sections) {
-            Err(error) => error.to_string(),
-            Ok(_) => panic!("taken: {sections}"),
-        }
+        load(sections).unwrap_err()
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::profile::ProfileNote;
 use super::{ConfigError, Problem, Reader, Sip, raw};
 use crate::codec::Codec;
 use crate::net::tls::TlsClient;
-use crate::sdp::SrtpPolicy;
+use crate::sdp::{Pass, SrtpPolicy};
 use crate::sip::{Credentials, Host, Refresher, Reliable, SessionOptions, SessionTimer, Transport, TrunkDns};
 use crate::switch::{
     Asserted, DtmfMethod, FromUser, Identity, Network, NumberFormat, Redirects, Refer, ReferIn, Register, Trunk,
@@ -130,6 +130,7 @@ impl Reader<'_> {
             credentials,
             codecs: self.codecs(raw.codecs.as_deref())?,
             ptime: self.ptime(&raw.ptime)?,
+            pass: self.word("pass", raw.pass.as_ref(), &[("quality", Pass::Quality), ("cost", Pass::Cost)])?,
             srtp: self.word(
                 "srtp",
                 raw.srtp.as_ref(),

@@ -18,6 +18,7 @@ mod rows;
 mod rules;
 mod schedule;
 mod table;
+mod trial;
 
 pub use decision::{Caller, Decision, Failover, FailoverOn, Routed, Step, TrunkChoice, Turn};
 pub use hook::{Hook, MOST_ANSWER, Question};

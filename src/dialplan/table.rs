@@ -1,4 +1,4 @@
-//! Prefix tables: half a million beginnings of numbers, with names or prices, in a few megabytes.
+//! Prefix tables: half a million beginnings of numbers, with names in 24 MB or with two prices each in 40.
 //!
 //! A table is a trie in one array: a node is twelve bytes and its children stand side by side, so that a look-up is at most
 //! fifteen steps and allocates nothing. It is built once from a CSV file and never changed.
@@ -497,6 +497,60 @@ mod tests {
             assert_eq!(price(text), None, "{text}");
         }
         assert_eq!((price_text(11_000), price_text(3_000_000)), ("0.011".into(), "3".into()));
+    }
+
+    /// Half a million prefixes of 5 to 11 digits, each with the prices of one or both of two trunks; none has an equal.
+    fn many() -> BTreeMap<String, [Option<Price>; 2]> {
+        let mut all = BTreeMap::new();
+        let mut n: u64 = 0;
+        while all.len() < 500_000 {
+            n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407); // Knuth's
+            let digits = format!("{}{:010}", 1 + n % 9, (n >> 20) % 10_000_000_000);
+            // Even prices are the east's.
+            let (east, west) = (n >> 30 & 0x3ffe, n >> 40 & 0x3ffe | 1);
+            let prices = [(n >> 60 != 0).then_some(east), (n >> 60 != 1).then_some(west)];
+            all.insert(digits[..5 + (n >> 55) as usize % 7].to_owned(), prices);
+        }
+        all
+    }
+
+    /// Half a million prefixes are read, weigh no more than 48 bytes each (with two prices 80), and say what a search by
+    /// each length says: the longest prefix, and each trunk's own longest one, the cheapest first.
+    #[test]
+    fn half_a_million_prefixes_are_right_and_small() {
+        let all = many();
+        let (mut names, mut rates) = ("prefix\n".to_owned(), "prefix,trunk,price\n".to_owned());
+        for (prefix, prices) in &all {
+            names += &format!("+{prefix}\n");
+            for (trunk, price) in ["east", "west"].iter().zip(prices) {
+                rates += &price.map(|price| format!("{prefix},{trunk},{}\n", price_text(price))).unwrap_or_default();
+            }
+        }
+        let (names, rates) = (read(Kind::Names, &names).unwrap(), read(Kind::Rates, &rates).unwrap());
+        assert_eq!((names.len(), rates.len()), (500_000, 500_000));
+        assert!(names.memory() <= 500_000 * 48, "{} bytes", names.memory());
+        assert!(rates.memory() <= 500_000 * 80, "{} bytes", rates.memory());
+        let (mut found, mut undercut) = (0, 0);
+        // Numbers that go on from a prefix, and numbers that are nobody's.
+        let known = all.keys().step_by(501).map(|prefix| format!("+{prefix}0942417"));
+        for number in known.chain((0..1_000).map(|n| format!("+{}", 9_999_999 - n * 9_973))) {
+            let lengths = || (1..number.len()).rev().map(|length| &number[1..=length]);
+            let longest = lengths().find(|prefix| all.contains_key(*prefix));
+            assert_eq!(names.longest(&number).map(|(prefix, _)| &prefix[1..]), longest, "{number}");
+            let price = |trunk: usize| lengths().find_map(|prefix| all.get(prefix)?[trunk]);
+            let mut expected: Vec<(&str, Price)> = [("east", price(0)), ("west", price(1))]
+                .iter()
+                .filter_map(|(name, price)| Some((*name, (*price)?)))
+                .collect();
+            expected.sort_by_key(|(_, price)| *price);
+            let told = rates.rates(&number);
+            let told: Vec<(&str, Price)> =
+                told.iter().map(|rate| (rates.trunks[usize::from(rate.trunk)].as_str(), rate.price)).collect();
+            assert_eq!(told, expected, "{number}");
+            found += usize::from(longest.is_some());
+            undercut += usize::from(told.first().is_some_and(|(name, _)| *name == "west"));
+        }
+        assert!(found > 990 && found < 1_990 && undercut > 200, "{found} found, {undercut} times the west is cheaper");
     }
 
     proptest! {

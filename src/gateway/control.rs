@@ -1,6 +1,6 @@
 //! The operator's way in: a Unix socket that the gateway's own user and root may open. One command a connection, a line
 //! each way: `reload`, `drain [SECONDS]`, `status`, `trunks`, `users [NAME]`, `calls`, `call ID`, `hangup ID`,
-//! `trace [ID [FROM]]`, `listening`; the answer is one JSON object.
+//! `limits`, `trace [ID [FROM]]`, `trunk-test TRUNK NUMBER [FROM]`, `dashboard`, `listening`; the answer is one JSON object.
 
 use std::fs::{File, Permissions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
@@ -17,6 +17,8 @@ use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::canary::Canaries;
+use super::dashboard::{self, Keys};
 use super::reload::Request;
 use super::trace::Question;
 use super::{Event, GatewayError, Ready, Tasks, accept_failed, api};
@@ -29,16 +31,24 @@ const AT_ONCE: usize = 8;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 64;
 /// What there is, for whoever says something else.
-const COMMANDS: &str = "commands are: reload, drain [SECONDS], status, trunks, users [NAME], calls, call ID, hangup ID, \
-    trace [ID [FROM]], listening";
+const COMMANDS: &str = "commands are: reload, drain [SECONDS], status, trunks, users [NAME], calls, call ID, hangup ID, limits, \
+    trace [ID [FROM]], trunk-test TRUNK NUMBER [FROM], dashboard, listening";
 /// The longest command.
 const LONGEST: u64 = 1024;
+/// What is said where the page is not to be had on this machine.
+const NOT_HERE: &str = "[http] listen is not reached by a loopback address; give [api] listen and a token with the scopes \
+    `control` and `trace`, and open /dashboard/ there";
 /// What is said of what is no call's id.
 const NO_ID: &str = "a call's id has 16 hexadecimal digits";
 /// How long a command may take to arrive, and its answer to be read.
 const WITHIN: Duration = Duration::from_secs(5);
 /// How long the answer to a command may take to be found: a reload reads files and looks at large plans.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+/// The same of a test of a trunk: a whole call.
+const TESTED_WITHIN: Duration = Duration::from_secs(100);
+
+/// Where the gateway is reached, the keys to its operator's page, and the tests of trunks.
+type Known = (Ready, Keys, Canaries);
 
 /// The socket; [`Door::serve`] removes its file in the end.
 pub(super) struct Door {
@@ -70,8 +80,15 @@ impl Door {
     }
 
     /// Answers until the stop token fires.
-    pub(super) async fn serve(self, reloads: mpsc::Sender<Request>, ready: Ready, tasks: Tasks) {
-        let ready = Arc::new(ready);
+    pub(super) async fn serve(
+        self,
+        reloads: mpsc::Sender<Request>,
+        ready: Ready,
+        keys: Keys,
+        canaries: Canaries,
+        tasks: Tasks,
+    ) {
+        let known = Arc::new((ready, keys, canaries));
         let places = Arc::new(Semaphore::new(AT_ONCE));
         loop {
             let accepted = tokio::select! {
@@ -86,12 +103,12 @@ impl Door {
                 }
             };
             let Ok(place) = places.clone().try_acquire_owned() else { continue };
-            let (reloads, ready, tracker, tasks) =
-                (reloads.clone(), ready.clone(), tasks.tracker.clone(), tasks.clone());
+            let (reloads, known, tracker, tasks) =
+                (reloads.clone(), known.clone(), tasks.tracker.clone(), tasks.clone());
             tracker.spawn(async move {
                 let served = tokio::select! {
                     () = tasks.stop.cancelled() => Ok(()),
-                    served = one(stream, &reloads, &ready, &tasks) => served,
+                    served = one(stream, &reloads, &known, &tasks) => served,
                 };
                 if let Err(error) = served {
                     tracing::debug!(%error, "a command was not served");
@@ -112,13 +129,21 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     socket.listen(BACKLOG)
 }
 
-async fn one(mut stream: UnixStream, reloads: &mpsc::Sender<Request>, ready: &Ready, tasks: &Tasks) -> io::Result<()> {
+async fn one(mut stream: UnixStream, reloads: &mpsc::Sender<Request>, known: &Known, tasks: &Tasks) -> io::Result<()> {
     let (read, mut write) = stream.split();
     let mut line = String::new();
     timeout(WITHIN, tokio::io::BufReader::new(read.take(LONGEST)).read_line(&mut line)).await??;
-    let mut words = line.split_ascii_whitespace();
-    let command = (words.next().unwrap_or_default(), words.next(), words.next());
-    let found = timeout(ANSWERED_WITHIN, answer(command, reloads, ready, tasks)).await;
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    let (_, _, canaries) = known;
+    let found = match words.as_slice() {
+        ["trunk-test", trunk, number] => timeout(TESTED_WITHIN, canaries.test(trunk, number, None)).await,
+        ["trunk-test", trunk, number, from] => timeout(TESTED_WITHIN, canaries.test(trunk, number, Some(*from))).await,
+        words => {
+            let word = |at: usize| words.get(at).copied();
+            let command = (word(0).unwrap_or_default(), word(1), word(2));
+            timeout(ANSWERED_WITHIN, answer(command, reloads, known, tasks)).await
+        }
+    };
     let answer = found.ok().flatten().unwrap_or_else(|| json!({"error": "the gateway does not answer, or ends"}));
     timeout(WITHIN, write.write_all(format!("{answer}\n").as_bytes())).await?
 }
@@ -127,7 +152,7 @@ async fn one(mut stream: UnixStream, reloads: &mpsc::Sender<Request>, ready: &Re
 async fn answer(
     command: (&str, Option<&str>, Option<&str>),
     reloads: &mpsc::Sender<Request>,
-    ready: &Ready,
+    (ready, keys, _): &Known,
     tasks: &Tasks,
 ) -> Option<Value> {
     match command {
@@ -154,8 +179,14 @@ async fn answer(
             users.retain(|view| name.is_none_or(|name| view.user == name));
             Some(json!({"users": serde_json::to_value(users).ok()?}))
         }
+        ("dashboard", None, None) => Some(match keys.issue(Instant::now()).map(|key| dashboard::url(ready, &key)) {
+            Some(Some(url)) => json!({"url": url}),
+            Some(None) => json!({"error": NOT_HERE}),
+            None => json!({"error": "the system gives no random numbers"}),
+        }),
         ("listening", None, None) => serde_json::to_value(ready).ok(),
         ("calls", None, None) => asked(tasks, Command::List).await,
+        ("limits", None, None) => asked(tasks, Command::Limits).await,
         ("call", Some(id), None) => about(tasks, id, Command::Inspect).await,
         ("hangup", Some(id), None) => about(tasks, id, Command::Hangup).await,
         ("trace", None, None) => traced(tasks, Question::List).await,
@@ -193,6 +224,7 @@ async fn asked(tasks: &Tasks, command: Command) -> Option<Value> {
     match api::ask(tasks, command).await? {
         Reply::Call(call) => serde_json::to_value(call).ok(),
         Reply::Calls(calls) => Some(json!({"calls": serde_json::to_value(calls).ok()?})),
+        Reply::Limits(limits) => serde_json::to_value(limits).ok(),
         Reply::Gone => Some(json!({"ended": true})),
         Reply::Refused(denial) => Some(json!({"error": denial.text})),
     }
@@ -204,7 +236,7 @@ async fn asked(tasks: &Tasks, command: Command) -> Option<Value> {
 /// There is no such socket, it is not ours to open, or nobody answers.
 pub fn ask(socket: &Path, command: &str) -> io::Result<Value> {
     let mut stream = BlockingStream::connect(socket)?;
-    stream.set_read_timeout(Some(ANSWERED_WITHIN + WITHIN))?;
+    stream.set_read_timeout(Some(TESTED_WITHIN + WITHIN))?;
     stream.set_write_timeout(Some(WITHIN))?;
     writeln!(stream, "{command}")?;
     let mut line = String::new();

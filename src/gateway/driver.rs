@@ -10,9 +10,11 @@ use super::cdr::{Prepared, Records};
 use super::events::Events;
 use super::hooks::Hooks;
 use super::journal::Journal;
+use super::lately::Lately;
 use super::left::LeftCalls;
-use super::life::{Found, Reason, Teller};
+use super::life::{Found, Reason, Stores, Teller};
 use super::metrics::{Calls, QueueUse, Snapshot};
+use super::otlp::Otlp;
 use super::pool::{MediaPool, Report};
 use super::sip::Sip;
 use super::start::{Settings, tls_clients};
@@ -24,12 +26,15 @@ use crate::call::Now;
 use crate::config::Config;
 use crate::sdp::MediaReport;
 use crate::sip::{Flow, Transport};
-use crate::switch::{Admission, CallId, Input, Output, Reply, SocketId, Status, Switch};
+use crate::switch::{Admission, CallId, Input, Notice, Output, Reply, SocketId, Status, Switch};
 
 /// Events taken before outputs and timers get their turn.
 const BATCH: usize = 128;
 /// How long calls may take to end once they are hung up: long enough for a BYE and its retransmissions over a bad link.
 const RELEASE_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long all that is left may take to be written at the end, together: beyond what each of its writers allows itself.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(15);
 
 /// Stands for a grace time that is beyond all clocks.
 const LONGEST_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -63,6 +68,10 @@ pub(super) struct Driver {
     pub(super) next_command: u64,
     /// What was said about each call.
     pub(super) trace: Trace,
+    /// How calls have sounded and ended.
+    pub(super) lately: Lately,
+    /// Where each call goes as a trace.
+    pub(super) otlp: Otlp,
     /// Where the wish for a reload goes.
     pub(super) reloads: mpsc::Sender<super::reload::Request>,
 }
@@ -96,7 +105,8 @@ impl Driver {
                 Some(ask) = asks.recv() => self.asked(ask),
                 _ = self.queues.trunks.recv_many(&mut sip, BATCH) => self.events(&mut sip),
                 _ = self.queues.browsers.recv_many(&mut batch, BATCH) => self.events(&mut batch),
-                Some((call, report)) = self.reports.recv() => self.input(Input::Media { call, report }),
+                Some(event) = self.queues.watchers.recv() => self.event(event),
+                Some((call, report)) = self.reports.recv() => self.reported(call, report),
                 () = sleep_until(deadline) => self.timeout(),
             }
             let idle = self.carry_out();
@@ -178,11 +188,12 @@ impl Driver {
             reasons.push(Reason::NoWorker);
         }
         let stats = self.switch.stats();
+        let warnings = self.stores().warnings();
         let left = match self.phase {
             Phase::Serving => None,
             phase => Some(phase.deadline().unwrap_or(now).saturating_duration_since(now)),
         };
-        self.teller.tell(now, Found { reasons, calls: stats.calls, established: stats.established, left });
+        self.teller.tell(now, Found { reasons, warnings, calls: stats.calls, established: stats.established, left });
     }
 
     /// How everything stands, for [`super::metrics`].
@@ -192,13 +203,15 @@ impl Driver {
         let reports = QueueUse { name: "media", waiting: self.reports.len(), room: self.reports.max_capacity() };
         let limits = self.switch.limits();
         Snapshot {
-            status: self.switch.status(now()),
+            status: self.status(),
+            certificates: self.settings.certificates(),
             stats: self.switch.stats(),
             most_calls: limits.calls,
             most_sockets: limits.sockets,
-            pool: self.pool.usage(),
+            pool: self.pool.usage(now().instant),
             queues: vec![queue("sip", &self.queues.trunks), queue("browsers", &self.queues.browsers), reports],
             hooks: self.events.hooks(),
+            otlp: self.otlp.usage(),
         }
     }
 
@@ -208,17 +221,20 @@ impl Driver {
             return Err("the gateway is draining".into());
         }
         let for_restart = self.settings.bound.needs_restart(&config);
-        self.settings.check(&config).map_err(|error| error.to_string())?;
+        let advertise = self.settings.check(&config).map_err(|error| error.to_string())?;
         let gone = self.cdr.reload(cdr).map_err(|error| format!("CDRs: {error}"))?;
         self.tasks.tracker.spawn(gone.finish()); // what waits there is written to its end
         self.settings.take(&config);
+        self.events.set_spool(config.spool.clone());
         self.events.reload(&config.webhooks);
         self.trace.reload(config.trace, config.hep.as_ref());
-        self.pool.reload(&config.media);
+        self.lately.reload(config.trace.calls);
+        self.otlp.reload(config.otlp.clone());
+        self.pool.reload(&config.media, self.settings.media_calls());
         self.sip.dns.set_servers(&config.sip.dns);
         let is_trunk = |name: &str| config.trunks.iter().any(|trunk| trunk.trunk.name == name);
         self.sip.connections.reload(tls_clients(&config), is_trunk);
-        self.input(Input::Reload(Box::new(self.settings.switch(config))));
+        self.input(Input::Reload(Box::new(self.settings.switch(config, advertise))));
         Ok(for_restart)
     }
 
@@ -241,6 +257,13 @@ impl Driver {
             }
             phase => phase,
         }
+    }
+
+    fn reported(&mut self, call: CallId, report: MediaReport) {
+        if let MediaReport::Quality(quality) = &report {
+            self.lately.heard(now().unix_ms, call, quality);
+        }
+        self.input(Input::Media { call, report });
     }
 
     fn events(&mut self, batch: &mut Vec<Event>) {
@@ -284,6 +307,7 @@ impl Driver {
                 self.input(Input::Command { number: self.next_command, command });
             }
             Event::Trace { question, answer } => drop(answer.send(self.trace.answer(question))),
+            Event::Lately { question, answer } => drop(answer.send(self.lately.answer(now().unix_ms, question))),
             Event::Drain { grace } => self.drain(grace),
             Event::SipAccepted { connection, reply } => {
                 let flow = connection.flow;
@@ -322,7 +346,12 @@ impl Driver {
 
     /// How everything stands, the shell's part with it.
     fn status(&self) -> Status {
-        Status { cdr: self.cdr.status(), ..self.switch.status(now()) }
+        let Stores { cdr, store } = self.stores();
+        Status { cdr, store, ..self.switch.status(now()) }
+    }
+
+    fn stores(&self) -> Stores {
+        Stores { cdr: self.cdr.status(), store: self.store.as_ref().map(Store::status) }
     }
 
     fn input(&mut self, input: Input) {
@@ -375,11 +404,16 @@ impl Driver {
                 }
                 Output::Event(notice) => {
                     self.metrics.event(&notice);
+                    if let Notice::Started { call, .. } = notice.as_ref() {
+                        self.lately.began(call);
+                    }
                     self.events.publish(now().unix_ms, *notice);
                 }
                 Output::Cdr(cdr) => {
                     self.metrics.ended(&cdr);
                     self.trace.over(&cdr.call);
+                    self.lately.ended(&cdr);
+                    self.otlp.ended(&cdr);
                     self.cdr.write(*cdr);
                 }
                 Output::Idle => idle = true,
@@ -427,16 +461,26 @@ impl Driver {
         self.tasks.tracker.close();
         self.queues.browsers.close();
         self.queues.trunks.close();
+        self.queues.watchers.close();
         if tokio::time::timeout(RELEASE_WITHIN, self.tasks.tracker.wait()).await.is_err() {
             tracing::warn!("some connections did not close in time");
         }
         self.pool.stop();
-        self.cdr.finish().await;
-        if let Some(journal) = self.journal {
-            journal.finish().await;
-        }
-        if let Some(store) = self.store {
-            store.finish(now().unix_ms, self.switch.take_limit_changes(now())).await;
+        // All together: a disk that hangs costs its time once, and nobody's records wait behind another's.
+        let counted = self.switch.take_limit_changes(now());
+        let journal = async {
+            if let Some(journal) = self.journal {
+                journal.finish().await;
+            }
+        };
+        let store = async {
+            if let Some(store) = self.store {
+                store.finish(now().unix_ms, counted).await;
+            }
+        };
+        let written = async { tokio::join!(self.cdr.finish(), journal, store) };
+        if tokio::time::timeout(WRITTEN_WITHIN, written).await.is_err() {
+            tracing::error!("what waited to be written was not, within {WRITTEN_WITHIN:?}: the gateway ends without");
         }
     }
 }

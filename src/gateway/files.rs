@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
+use std::path::Path;
 use std::sync::LazyLock;
 
 use axum::body::Bytes;
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -23,9 +24,27 @@ static FILES: LazyLock<HashMap<&'static str, File>> = LazyLock::new(|| {
     files
 });
 
+/// The operator's page, which is for others than the softphone is; made at the first request.
+static DASHBOARD: LazyLock<HashMap<&'static str, File>> = LazyLock::new(|| {
+    let dir = WEB.get_dir(DASHBOARD_DIR);
+    let shared = SHARED.iter().filter_map(|name| WEB.get_file(name));
+    let files = dir.into_iter().flat_map(Dir::files).chain(shared);
+    files.filter_map(|file| Some((file.path().file_name()?.to_str()?, File::new(file.contents())))).collect()
+});
+
+/// Its folder.
+const DASHBOARD_DIR: &str = "dashboard";
+
+/// What it has of the softphone's, which is not served at all of its doors.
+const SHARED: [&str; 2] = ["palette.css", "favicon.svg"];
+
 /// Only our own scripts and styles; microphone and WebSocket for this origin.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; \
      media-src 'self' blob: data:; object-src 'none'; base-uri 'none'; frame-ancestors 'self'";
+
+/// It shows calls, and no other page has it in a frame.
+const DASHBOARD_POLICY: &str = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; \
+     form-action 'none'; frame-ancestors 'none'";
 
 struct File {
     plain: &'static [u8],
@@ -42,12 +61,33 @@ impl File {
         let gzip = compressed(plain).filter(|gzip| gzip.len() < plain.len()).map(Bytes::from);
         File { plain, gzip, etag: format!("W/\"{:016x}\"", hasher.finish()) }
     }
+
+    fn response(&self, name: &str, policy: &'static str, asked: &HeaderMap) -> Response {
+        let known = [
+            (header::ETAG, self.etag.as_str()),
+            (header::CACHE_CONTROL, "no-cache"),
+            (header::VARY, "accept-encoding"),
+        ];
+        if has_it(asked, &self.etag) {
+            return (StatusCode::NOT_MODIFIED, known).into_response();
+        }
+        let headers = [
+            (header::CONTENT_TYPE, content_type(name)),
+            (header::CONTENT_SECURITY_POLICY, policy),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::REFERRER_POLICY, "no-referrer"),
+        ];
+        match self.gzip.as_ref().filter(|_| takes_gzip(asked)) {
+            Some(gzip) => (known, headers, [(header::CONTENT_ENCODING, "gzip")], gzip.clone()).into_response(),
+            None => (known, headers, self.plain).into_response(),
+        }
+    }
 }
 
 fn collect(dir: &'static Dir<'static>, files: &mut HashMap<&'static str, File>) {
     let named = dir.files().filter_map(|file| Some((file.path().to_str()?, File::new(file.contents()))));
     files.extend(named);
-    for inner in dir.dirs() {
+    for inner in dir.dirs().filter(|inner| inner.path() != Path::new(DASHBOARD_DIR)) {
         collect(inner, files);
     }
 }
@@ -60,27 +100,15 @@ fn compressed(plain: &[u8]) -> Option<Vec<u8>> {
 
 /// The answer to a request for the file of this path, if there is one: 304 where the client has it already.
 pub(super) fn answer(path: &str, asked: &HeaderMap) -> Option<Response> {
-    let file = FILES.get(path)?;
-    let known = [
-        (header::ETAG, file.etag.as_str()),
-        (header::CACHE_CONTROL, "no-cache"),
-        (header::VARY, "accept-encoding"),
-        // Pages of other origins import the client as a module; the files are no secret.
-        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-    ];
-    if has_it(asked, &file.etag) {
-        return Some((StatusCode::NOT_MODIFIED, known).into_response());
-    }
-    let headers = [
-        (header::CONTENT_TYPE, content_type(path)),
-        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-    ];
-    Some(match file.gzip.as_ref().filter(|_| takes_gzip(asked)) {
-        Some(gzip) => (known, headers, [(header::CONTENT_ENCODING, "gzip")], gzip.clone()).into_response(),
-        None => (known, headers, file.plain).into_response(),
-    })
+    let mut response = FILES.get(path)?.response(path, CONTENT_SECURITY_POLICY, asked);
+    // Pages of other origins import the client as a module; the files are no secret.
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    Some(response)
+}
+
+/// The same of a file of the operator's page.
+pub(super) fn of_dashboard(name: &str, asked: &HeaderMap) -> Option<Response> {
+    Some(DASHBOARD.get(name)?.response(name, DASHBOARD_POLICY, asked))
 }
 
 /// The members of a header's list, over all its lines.
@@ -164,6 +192,23 @@ mod tests {
         let size = FILES["ringback.js"].gzip.as_ref().unwrap().len();
         assert!(size < 15_000, "{size} bytes");
         assert!(FILES.contains_key("client/call.js"), "and those in folders");
+    }
+
+    #[test]
+    fn the_operators_page_is_not_among_the_softphones_files() {
+        assert!(FILES.keys().all(|path| !path.contains("dashboard")));
+        for name in ["dashboard", "dashboard/", "dashboard/index.html"] {
+            assert!(answer(name, &HeaderMap::new()).is_none(), "{name}");
+        }
+        assert!(of_dashboard("ringback.js", &HeaderMap::new()).is_none());
+        for name in SHARED {
+            let (ours, its) =
+                (answer(name, &HeaderMap::new()).unwrap(), of_dashboard(name, &HeaderMap::new()).unwrap());
+            assert_eq!(ours.headers()[header::ETAG], its.headers()[header::ETAG], "{name}");
+        }
+        let page = of_dashboard("index.html", &HeaderMap::new()).unwrap();
+        assert!(page.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().contains("frame-ancestors 'none'"));
+        assert!(!page.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
     }
 
     #[test]

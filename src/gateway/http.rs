@@ -1,10 +1,10 @@
-//! HTTP: the softphone page, the WebSocket's door and the health check.
+//! HTTP: the softphone page, the WebSocket's door, the health check, and the operator's page for this machine.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -20,9 +20,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::api::{self, Api};
 use super::life::Life;
 use super::metrics::Metrics;
 use super::proxies::Proxies;
+use super::this_machine::OnThisMachine;
 use super::{Tasks, accept_failed, files, whip, ws, ws_sip};
 use crate::net::tls::TlsServer;
 use crate::switch::SocketId;
@@ -135,7 +137,7 @@ impl Origins {
 }
 
 /// `localhost`, 127.0.0.0/8 or `[::1]`, with or without a port.
-fn is_loopback_host(host: &str) -> bool {
+pub(super) fn is_loopback_host(host: &str) -> bool {
     if let Ok(address) = host.parse::<SocketAddr>() {
         return address.ip().is_loopback();
     }
@@ -165,8 +167,9 @@ const STATUS_WITHIN: Duration = Duration::from_secs(2);
 /// time a request takes to arrive.
 ///
 /// With `tls` they are https and wss, and nothing else.
-pub(super) async fn serve(listener: TcpListener, tls: Option<watch::Receiver<TlsServer>>, app: App) {
+pub(super) async fn serve(listener: TcpListener, tls: Option<watch::Receiver<TlsServer>>, app: App, calls: Arc<Api>) {
     let tasks = app.tasks.clone();
+    let dashboard = api::on_this_machine(calls, app.door.clone());
     let connections = Arc::new(Semaphore::new(app.sockets.available_permits().saturating_add(PAGE_CONNECTIONS)));
     let app = Arc::new(app);
     let router = Router::new()
@@ -178,6 +181,7 @@ pub(super) async fn serve(listener: TcpListener, tls: Option<watch::Receiver<Tls
         .route("/status", get(status))
         .route("/metrics", get(metrics))
         .merge(whip::routes(&app))
+        .merge(dashboard)
         .fallback(get(page))
         .with_state(app);
     serve_connections(listener, tls, router, connections, tasks).await;
@@ -273,7 +277,11 @@ async fn about(State(app): State<Arc<App>>) -> Json<About> {
 
 /// Whether the gateway lives: its driver has turned lately. What restarts it should ask this.
 async fn healthz(State(app): State<Arc<App>>) -> Response {
-    let stalled = app.life.borrow().beat.elapsed() > STALLED_AFTER;
+    lives(app.life.borrow().beat, Instant::now())
+}
+
+pub(super) fn lives(beat: Instant, now: Instant) -> Response {
+    let stalled = now.saturating_duration_since(beat) > STALLED_AFTER;
     let headers = [(header::CACHE_CONTROL, "no-store")];
     if stalled {
         return (StatusCode::SERVICE_UNAVAILABLE, headers, "stalled\n").into_response();
@@ -289,14 +297,7 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
 }
 
 /// How everything stands, for this machine alone.
-async fn status(
-    State(app): State<Arc<App>>,
-    Extension(ConnectInfo(peer)): Extension<ConnectInfo<SocketAddr>>,
-    headers: HeaderMap,
-) -> Response {
-    if !may_see_status(peer, &headers) {
-        return (StatusCode::NOT_FOUND, "not found\n").into_response();
-    }
+async fn status(_: OnThisMachine, State(app): State<Arc<App>>) -> Response {
     let (answer, answered) = oneshot::channel();
     let asked = app.tasks.events.try_send(super::Event::Status { answer }).is_ok();
     match (asked, tokio::time::timeout(STATUS_WITHIN, answered).await) {
@@ -306,23 +307,8 @@ async fn status(
 }
 
 /// Numbers for Prometheus, for this machine alone; `[api]` has them for holders of a token.
-async fn metrics(
-    State(app): State<Arc<App>>,
-    Extension(ConnectInfo(peer)): Extension<ConnectInfo<SocketAddr>>,
-    headers: HeaderMap,
-) -> Response {
-    if !may_see_status(peer, &headers) {
-        return (StatusCode::NOT_FOUND, "not found\n").into_response();
-    }
+async fn metrics(_: OnThisMachine, State(app): State<Arc<App>>) -> Response {
     app.metrics.respond(&app.tasks).await
-}
-
-/// A loopback peer that asks for a loopback name. What a proxy on this machine sends on comes from a loopback address too,
-/// but as a rule says whom it is for, or names the host that was asked for. (One that does neither: docs/security.md.)
-pub(super) fn may_see_status(peer: SocketAddr, headers: &HeaderMap) -> bool {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let sent_on = ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name));
-    peer.ip().to_canonical().is_loopback() && is_loopback_host(&host.to_ascii_lowercase()) && !sent_on
 }
 
 /// The softphone's files; `/` is its page.

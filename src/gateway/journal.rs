@@ -11,7 +11,7 @@ use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -30,6 +30,11 @@ const SLACK: usize = 256 * 1024;
 const LONGEST: u64 = 256 * 1024 * 1024;
 /// How long the last lines may take to be written at the end.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
+/// How often a file that could not be written is tried again where no note comes.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How every line begins, also an only one that a crash has cut.
+const BEGINNING: &[u8] = b"{\"id\":";
 
 /// One line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -68,14 +73,20 @@ type Note = (String, Option<String>);
 
 impl Journal {
     /// Takes the file, alone, and gives what stands in it. `now` in Unix milliseconds; what is older than `longest`, the
-    /// longest call, cannot stand any more. A disk that is full does not stop the start: it is tried again with each note.
+    /// longest call, cannot stand any more. A disk that is full does not stop the start: it is tried again
+    /// with each note, and every second.
     pub(super) fn open(path: &Path, now: u64, longest: Duration) -> Result<(Journal, Vec<Found>), GatewayError> {
         let failed = |source| GatewayError::Journal { path: path.to_owned(), source };
         let file = open(path).map_err(failed)?;
-        let standing = read(&file, now / 1000, longest).unwrap_or_else(|error| {
-            tracing::error!(%error, path = %path.display(), "the journal cannot be read: calls left behind are not ended");
-            BTreeMap::new()
-        });
+        let standing = match read(&file, now / 1000, longest) {
+            Ok(standing) => standing,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(failed(error)),
+            Err(error) => {
+                tracing::error!(%error, path = %path.display(), "the journal cannot be read: calls left behind are not ended");
+                BTreeMap::new()
+            }
+        };
+        file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
         let found = standing.values().map(|(found, _)| found.clone()).collect();
         let lines = standing.into_iter().map(|(id, (_, line))| (id, line)).collect();
         let mut book = Book { path: path.to_owned(), file, lines, written: 0, live: 0, broken: false };
@@ -149,8 +160,14 @@ struct Book {
 
 impl Book {
     fn keep(&mut self, notes: &Receiver<Note>) {
-        for note in notes {
-            if let Err(error) = self.take(note) {
+        loop {
+            let written = match self.next(notes) {
+                Ok(note) => self.take(note),
+                // Nothing new: what stands is written as soon as the disk takes it.
+                Err(RecvTimeoutError::Timeout) => self.write_anew(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            if let Err(error) = written {
                 self.unwritten(&error);
             } else if std::mem::replace(&mut self.broken, false) {
                 tracing::info!("the journal is written again");
@@ -161,7 +178,15 @@ impl Book {
         }
     }
 
-    /// Says so once; the next note tries again.
+    /// The next note; while the file is behind it is waited for no longer than until the next try.
+    fn next(&self, notes: &Receiver<Note>) -> Result<Note, RecvTimeoutError> {
+        match self.broken {
+            true => notes.recv_timeout(AGAIN),
+            false => notes.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// Says so once; the next note tries again, or the next second.
     fn unwritten(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.broken, true) {
             tracing::error!(%error, path = %self.path.display(), "the journal cannot be written: calls left behind by a \
@@ -211,7 +236,6 @@ impl Book {
 /// For appending, for its owner's eyes, and for one process alone.
 fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(path)?;
-    file.set_permissions(Permissions::from_mode(0o600))?;
     file.try_lock().map_err(|error| match error {
         std::fs::TryLockError::WouldBlock => io::Error::new(io::ErrorKind::ResourceBusy, "another gateway has it open"),
         std::fs::TryLockError::Error(error) => error,
@@ -220,15 +244,26 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// What stands in a file, with its lines. A line that cannot be read, such as the last of a full disk, is passed over.
+///
+/// # Errors
+/// `InvalidData`: the file is somebody else's, and would be emptied.
 fn read(mut file: &File, now: u64, longest: Duration) -> io::Result<BTreeMap<String, (Found, String)>> {
     let mut bytes = Vec::new();
     Read::by_ref(&mut file).take(LONGEST).read_to_end(&mut bytes)?;
     let mut standing = BTreeMap::new();
+    if !is_ours(&bytes) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it is no journal of ours, and is left alone: name another file",
+        ));
+    }
     let mut stale = 0;
     for text in String::from_utf8_lossy(&bytes).lines() {
         let Ok(line) = serde_json::from_str::<Line>(text) else { continue };
         match line {
-            Line { id, over: true, .. } => drop(standing.remove(&id)),
+            Line { id, over: true, .. } => {
+                standing.remove(&id);
+            }
             Line { id, at: Some(at), dialog: Some(left), .. } => {
                 let age = Duration::from_secs(now.saturating_sub(at));
                 if age > longest {
@@ -246,6 +281,19 @@ fn read(mut file: &File, now: u64, longest: Duration) -> io::Result<BTreeMap<Str
         tracing::info!(stale, "dialogs of the journal are older than any call can be: dropped");
     }
     Ok(standing)
+}
+
+/// Whether a journal was written there, whatever became of it: a machine that lost its power may leave zeros, or a line that
+/// is cut anywhere, and another version's lines may tell of a dialog in other words.
+fn is_ours(bytes: &[u8]) -> bool {
+    let written: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != 0).collect();
+    let text = written.trim_ascii();
+    let line = |line: &[u8]| {
+        let has = |words: &[u8]| line.windows(words.len()).any(|part| part == words);
+        line.starts_with(BEGINNING) && (has(b"\"dialog\":") || has(b"\"over\":true"))
+    };
+    let cut = BEGINNING.starts_with(text) || text.starts_with(BEGINNING) && !text.contains(&b'\n');
+    cut || text.split(|byte| *byte == b'\n').any(line)
 }
 
 #[cfg(test)]
@@ -315,6 +363,41 @@ mod tests {
         let (journal, _) = Journal::open(&folder.path().join("calls.journal"), NOW, LONGEST_CALL).unwrap();
         journal.finish().await;
         assert_eq!(std::fs::read_to_string(&foreign).unwrap(), "another's");
+    }
+
+    /// A key mistyped must not cost somebody's file.
+    #[tokio::test]
+    async fn a_foreign_file_is_left_alone_and_stops_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        for foreign in
+            ["name,number\nalice,1\n", "{\"call\":\"00c5\",\"id\":\"x\"}\n", "\u{0}\u{1}", "{\"id\":\"1\"}\n{}\n"]
+        {
+            std::fs::write(&path, foreign).unwrap();
+            let error = Journal::open(&path, NOW, LONGEST_CALL).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains("no journal of ours"), "{error}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), foreign);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_damaged_journal_of_ours_does_not_stop_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        for ours in [
+            "",
+            "\n",
+            "\0\0\0\0",
+            "{\"i",
+            "{\"id\":\"1-1\",\"at\":17",
+            "broken\n{\"id\":\"1-1\",\"over\":true}\n",
+            "{\"id\":\"1-1\",\"at\":1,\"dialog\":{\"in\":\"another version's words\"}}\n\0\0",
+        ] {
+            std::fs::write(&path, ours).unwrap();
+            let (journal, found) = Journal::open(&path, NOW, LONGEST_CALL).unwrap();
+            assert!(found.is_empty(), "{ours}");
+            journal.finish().await;
+        }
     }
 
     /// As on a full disk: what stands is read, the start goes on, and the file is written again as soon as it can be.

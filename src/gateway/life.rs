@@ -7,6 +7,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::notify::Notifier;
+use crate::switch::{CdrStatus, StoreStatus};
 
 /// How often all of this is looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -29,11 +30,47 @@ pub(super) enum Reason {
     NoWorker,
 }
 
+/// What should be seen to, while calls can be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Warning {
+    /// A place of call records takes none: they wait.
+    CdrFailing,
+    /// A queue of call records is full: they stand in the log alone.
+    CdrFull,
+    /// What the limits count cannot be written: it stands in memory alone.
+    StoreFailing,
+}
+
+/// How what is written down stands.
+#[derive(Debug)]
+pub(super) struct Stores {
+    pub(super) cdr: Vec<CdrStatus>,
+    pub(super) store: Option<StoreStatus>,
+}
+
+impl Stores {
+    /// What should be seen to of it.
+    pub(super) fn warnings(&self) -> Vec<Warning> {
+        let any = |is: fn(&CdrStatus) -> bool| self.cdr.iter().any(is);
+        let found = [
+            (any(|place| place.failing_since.is_some()), Warning::CdrFailing),
+            (any(|place| place.waiting >= place.room), Warning::CdrFull),
+            (self.store.as_ref().is_some_and(|store| store.failing_since.is_some()), Warning::StoreFailing),
+        ];
+        found.into_iter().filter_map(|(is, warning)| is.then_some(warning)).collect()
+    }
+}
+
 /// `GET /readyz`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Readiness {
     pub(super) ready: bool,
+    /// Why it is not.
     pub(super) reasons: Vec<Reason>,
+    /// What should be seen to all the same.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) warnings: Vec<Warning>,
 }
 
 /// What health checks are told.
@@ -47,7 +84,8 @@ pub(super) struct Life {
 impl Life {
     /// Before the first turn.
     pub(super) fn starting(now: Instant) -> Life {
-        Life { readiness: Readiness { ready: false, reasons: vec![Reason::Starting] }, beat: now }
+        let readiness = Readiness { ready: false, reasons: vec![Reason::Starting], warnings: Vec::new() };
+        Life { readiness, beat: now }
     }
 }
 
@@ -55,6 +93,7 @@ impl Life {
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) reasons: Vec<Reason>,
+    pub(super) warnings: Vec<Warning>,
     pub(super) calls: usize,
     pub(super) established: usize,
     /// While draining: how long calls may still take.
@@ -96,7 +135,7 @@ impl Teller {
     /// Tells everybody how it stands.
     pub(super) fn tell(&mut self, now: Instant, found: Found) {
         self.next = now + self.every;
-        let Found { reasons, calls, established, left } = found;
+        let Found { reasons, warnings, calls, established, left } = found;
         let works = !reasons.contains(&Reason::NoWorker);
         if let Some(left) = left {
             let seconds = left.as_secs();
@@ -108,7 +147,7 @@ impl Teller {
         }
         let status = match left {
             Some(left) => format!("draining: {calls} calls left, {} s of grace", left.as_secs()),
-            None => format!("{calls} calls, {established} established{}", in_words(&reasons)),
+            None => format!("{calls} calls, {established} established{}{}", in_words(&reasons), warned(&warnings)),
         };
         if status != self.said {
             self.notifier.tell(&format!("STATUS={status}"));
@@ -118,9 +157,18 @@ impl Teller {
         if works && self.notifier.watchdog.is_some() {
             self.notifier.tell("WATCHDOG=1");
         }
-        let readiness = Readiness { ready: reasons.is_empty(), reasons };
+        let readiness = Readiness { ready: reasons.is_empty(), reasons, warnings };
         self.life.send_replace(Life { readiness, beat: now });
     }
+}
+
+fn warned(warnings: &[Warning]) -> String {
+    let word = |warning: &Warning| match warning {
+        Warning::CdrFailing => "; call records WAIT",
+        Warning::CdrFull => "; call records stand in the LOG ALONE",
+        Warning::StoreFailing => "; what limits count is NOT WRITTEN",
+    };
+    warnings.iter().map(word).collect()
 }
 
 fn in_words(reasons: &[Reason]) -> String {

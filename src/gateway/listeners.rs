@@ -72,21 +72,21 @@ impl Listeners {
         }
         reach
     }
+}
 
-    /// What Via and Contact say for each.
-    ///
-    /// # Errors
-    /// [`GatewayError::NoAddress`]
-    pub(super) fn advertised(&self, config: &Config) -> Result<Vec<Advertised>, GatewayError> {
-        let peers = config.trunks.iter().filter_map(|trunk| trunk.trunk.dns.as_ref()?.host.parse().ok());
-        let peers: Vec<IpAddr> = peers.collect();
-        let advertised = |Listener { transport, local }| {
-            let host = sip_host(&config.sip.advertise, local, &peers)?;
-            let port = if local.port() == 0 { transport.default_port() } else { local.port() };
-            Ok(Advertised { transport, local, host, port })
-        };
-        self.reach().into_iter().map(advertised).collect()
-    }
+/// What Via and Contact say for each of these.
+///
+/// # Errors
+/// [`GatewayError::NoAddress`]
+pub(super) fn advertised(reach: &[Listener], config: &Config) -> Result<Vec<Advertised>, GatewayError> {
+    let peers = config.trunks.iter().filter_map(|trunk| trunk.trunk.dns.as_ref()?.host.parse().ok());
+    let peers: Vec<IpAddr> = peers.collect();
+    let advertised = |&Listener { transport, local }: &Listener| {
+        let host = sip_host(&config.sip.advertise, local, &peers)?;
+        let port = if local.port() == 0 { transport.default_port() } else { local.port() };
+        Ok(Advertised { transport, local, host, port })
+    };
+    reach.iter().map(advertised).collect()
 }
 
 fn listen(

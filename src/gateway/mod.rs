@@ -5,8 +5,10 @@
 //! has a bound, stated where it is made.
 
 mod api;
+mod canary;
 mod cdr;
 pub mod control;
+mod dashboard;
 mod dns;
 pub mod doctor;
 mod driver;
@@ -16,11 +18,13 @@ mod files;
 mod hooks;
 mod http;
 mod journal;
+mod lately;
 mod left;
 mod life;
 mod listeners;
 mod metrics;
 mod notify;
+mod otlp;
 mod pool;
 mod post;
 mod proxies;
@@ -32,6 +36,7 @@ mod start;
 mod store;
 #[cfg(test)]
 mod tests;
+mod this_machine;
 mod trace;
 mod whip;
 mod ws;
@@ -53,6 +58,8 @@ const EVENT_QUEUE: usize = 1024;
 /// SIP that may wait for the driver, in a queue of its own so that no browser can hold it up; past it UDP is dropped (SIP
 /// retransmits) and streams wait.
 const SIP_QUEUE: usize = 4096;
+/// Scrapes that may wait for the driver, in a queue of their own: a flood that fills the others is to be seen.
+const SCRAPE_QUEUE: usize = 8;
 
 /// What the transports tell the driver.
 enum Event {
@@ -70,6 +77,8 @@ enum Event {
     Command { command: crate::switch::Command, answer: oneshot::Sender<crate::switch::Reply> },
     /// Somebody on this machine asks what was said.
     Trace { question: trace::Question, answer: oneshot::Sender<trace::Answer> },
+    /// The operator asks about calls that were lately.
+    Lately { question: lately::Question, answer: oneshot::Sender<lately::Answer> },
     /// Work by this configuration from now on; the answer says what became of it.
     Reload(reload::Offer),
     /// Take no new calls, and end with the last one; without a grace time as configured.
@@ -87,6 +96,7 @@ enum Event {
 struct Tasks {
     events: mpsc::Sender<Event>,
     sip: mpsc::Sender<Event>,
+    scrapes: mpsc::Sender<Event>,
     stop: CancellationToken,
     tracker: TaskTracker,
 }
@@ -95,8 +105,9 @@ impl Tasks {
     fn new() -> (Tasks, Queues) {
         let (events, browsers) = mpsc::channel(EVENT_QUEUE);
         let (sip, trunks) = mpsc::channel(SIP_QUEUE);
-        let tasks = Tasks { events, sip, stop: CancellationToken::new(), tracker: TaskTracker::new() };
-        (tasks, Queues { browsers, trunks })
+        let (scrapes, watchers) = mpsc::channel(SCRAPE_QUEUE);
+        let tasks = Tasks { events, sip, scrapes, stop: CancellationToken::new(), tracker: TaskTracker::new() };
+        (tasks, Queues { browsers, trunks, watchers })
     }
 }
 
@@ -119,4 +130,5 @@ pub enum Ask {
 struct Queues {
     browsers: mpsc::Receiver<Event>,
     trunks: mpsc::Receiver<Event>,
+    watchers: mpsc::Receiver<Event>,
 }

@@ -105,7 +105,9 @@ impl MediaPool {
             if address.port() != 0 {
                 address.set_port(address.port().saturating_add(u16::try_from(index).unwrap_or(u16::MAX)));
             }
-            let config = WorkerConfig { browser_bind: address, max_calls, local_only, name: format!("media-{index}") };
+            let cpu = media.cpus.get(index % media.cpus.len().max(1)).copied();
+            let config =
+                WorkerConfig { browser_bind: address, max_calls, local_only, cpu, name: format!("media-{index}") };
             let (reports, lost) = (reports.clone(), lost.clone());
             let report = move |call, report| {
                 if matches!(report, MediaReport::Quality(_)) && reports.capacity() < REPORT_RESERVE {
@@ -134,11 +136,19 @@ impl MediaPool {
         Ok((pool, queue))
     }
 
-    /// What calls that begin from now on are told of our addresses, and what is played to those on hold. What is bound
-    /// stays.
-    pub(super) fn reload(&mut self, media: &Media) {
+    /// What calls that begin from now on are told of our addresses, which ports they get and how many there may be, and what
+    /// is played to those on hold. What is bound stays.
+    pub(super) fn reload(&mut self, media: &Media, max_calls: usize) {
         self.advertise.clone_from(&media.advertise);
         self.rtp_advertise = media.rtp_advertise;
+        self.ports.set_range(media.rtp_ports.clone());
+        // Never less: the switch counts, and what stands must not be in the way of an emergency call.
+        self.max_calls = self.max_calls.max(max_calls);
+        for worker in &mut self.workers {
+            if worker.make_room(max_calls).is_err() {
+                tracing::error!("a media worker is too busy to be told of more calls: it takes as many as before");
+            }
+        }
         self.workers.iter().for_each(|worker| worker.set_music(media.hold_music.clone()));
     }
 
@@ -148,7 +158,7 @@ impl MediaPool {
     }
 
     /// How much of it is in use.
-    pub(super) fn usage(&self) -> PoolUse {
+    pub(super) fn usage(&self, now: Instant) -> PoolUse {
         let usage = |worker: &WorkerHandle| WorkerUse {
             running: worker.is_running(),
             calls: worker.calls(),
@@ -159,8 +169,8 @@ impl MediaPool {
         PoolUse {
             workers: self.workers.iter().map(usage).collect(),
             ports_leased: self.ports.leased(),
-            ports_resting: self.ports.resting(),
-            ports_free: self.ports.free(),
+            ports_resting: self.ports.resting(now),
+            ports_free: self.ports.free(now),
             lost_reports: self.lost.load(Ordering::Relaxed),
         }
     }
@@ -335,7 +345,7 @@ mod tests {
 
     fn worker(name: &str, report: impl Fn(u64, MediaReport) + Send + 'static) -> WorkerHandle {
         let browser_bind = "127.0.0.1:0".parse().unwrap();
-        let config = WorkerConfig { browser_bind, max_calls: 4, local_only: false, name: name.into() };
+        let config = WorkerConfig { browser_bind, max_calls: 4, local_only: false, cpu: None, name: name.into() };
         WorkerHandle::spawn(config, Means::default(), Box::new(report)).unwrap()
     }
 

@@ -39,7 +39,7 @@ pub(super) struct Post<'a> {
     pub(super) url: &'a str,
     pub(super) body: String,
     /// Beside the usual ones.
-    pub(super) headers: &'a [(&'static str, String)],
+    pub(super) headers: &'a [(&'a str, String)],
     /// The most of an answer's text that is read; 0: the status is all that is wanted.
     pub(super) most: usize,
 }

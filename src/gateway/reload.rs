@@ -185,12 +185,11 @@ fn renew(shown: &watch::Sender<TlsServer>, before: &Arc<ServerConfig>, new: TlsS
     })
 }
 
-/// What is bound or sized at the start, and what of a new configuration differs from it.
+/// What is bound, opened or begun once, at the start, and what of a new configuration differs from it: addresses, the files
+/// that are this gateway's alone, and the media threads, each of which has a socket and keeps its calls for their lives.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Bound {
     keys: Vec<(&'static str, String)>,
-    /// Calls for which tables are sized.
-    pub(super) calls: usize,
 }
 
 impl Bound {
@@ -202,26 +201,22 @@ impl Bound {
             ("[sip] udp", format!("{:?}", sip.udp)),
             ("[sip] tcp", format!("{:?}", sip.tcp)),
             ("[sip] tls", format!("{:?}", sip.tls)),
-            ("[sip] advertise", format!("{:?}", sip.advertise)),
             ("[media] browser", format!("{:?}", media.browser)),
             ("[media] rtp_address", format!("{:?}", media.rtp_address)),
-            ("[media] rtp_ports", format!("{:?}", media.rtp_ports)),
             ("[media] workers", format!("{:?}", media.workers)),
-            ("[log] format", format!("{:?}", config.log.json)),
+            ("[media] cpus", format!("{:?}", media.cpus)),
             ("[control] socket", format!("{:?}", config.control)),
             ("[journal] file", format!("{:?}", config.journal)),
             ("[store] path", format!("{:?}", config.store)),
             ("[api] listen", format!("{:?}", config.api.as_ref().map(|api| api.listen))),
-            ("[events] spool", format!("{:?}", config.spool)),
         ];
-        Bound { keys, calls: config.limits.calls }
+        Bound { keys }
     }
 
     /// The keys of a new configuration that differ.
     pub(super) fn needs_restart(&self, config: &Config) -> Vec<&'static str> {
         let new = Bound::of(config);
-        let differs = self.keys.iter().zip(&new.keys).filter(|(old, new)| old != new).map(|(_, (key, _))| *key);
-        differs.chain((new.calls > self.calls).then_some("[limits] calls (above that of the start)")).collect()
+        self.keys.iter().zip(&new.keys).filter(|(old, new)| old != new).map(|(_, (key, _))| *key).collect()
     }
 }
 

@@ -12,18 +12,22 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::api::Api;
+use super::canary::Canaries;
 use super::cdr::{Prepared, Records};
+use super::dashboard::Keys;
 use super::dns::Dns;
 use super::driver::{self, Driver, Phase};
 use super::events::Events;
 use super::hooks::Hooks;
 use super::http::{self, About, App, Door, Origins};
-use super::journal::Journal;
+use super::journal::{Found, Journal};
+use super::lately::Lately;
 use super::left::LeftCalls;
 use super::life::{Life, Teller};
-use super::listeners::{Listeners, bind_error, warn_of_tls};
+use super::listeners::{Listeners, advertised, bind_error, warn_of_tls};
 use super::metrics::Metrics;
 use super::notify::Notifier;
+use super::otlp::Otlp;
 use super::pool::MediaPool;
 use super::proxies::Proxies;
 use super::reload::{self, Bound};
@@ -37,7 +41,7 @@ use crate::config::{ApiToken, Auth, Config, TEST_PHONE_TRUNK, TrunkConfig};
 use crate::net::tls::{TlsClient, TlsServer, Trust};
 use crate::sdp::{Band, CodecPolicy};
 use crate::sip::{Advertised, Flow, Listener, Target, Timers, Transport, UaConfig};
-use crate::switch::{self, EMERGENCY_ROOM, PROBE_ROOM, Switch, SwitchConfig, SwitchLimits, Trunk};
+use crate::switch::{self, EMERGENCY_ROOM, PROBE_ROOM, Room, Row, Switch, SwitchConfig, SwitchLimits, Trunk};
 use crate::testphone;
 use crate::testphone::TestPhone;
 use crate::webrtc::Identity;
@@ -49,7 +53,7 @@ pub struct Gateway {
     /// What it shows to those who connect by https.
     https: Option<Arc<watch::Sender<TlsServer>>>,
     app: App,
-    api: Option<(TcpListener, Api)>,
+    operators: Operators,
     listeners: Listeners,
     test_phone: Option<TestPhone>,
     tasks: Tasks,
@@ -80,6 +84,37 @@ pub struct Ready {
     pub test_phone: Option<SocketAddr>,
 }
 
+/// What operators and their programs come to.
+struct Operators {
+    /// Call control's own door, where it has one.
+    listener: Option<TcpListener>,
+    api: Arc<Api>,
+    keys: Keys,
+    /// Calls that test trunks.
+    canaries: Canaries,
+}
+
+/// What is kept on disks, or in databases, and what an earlier run left there.
+struct Kept {
+    cdr: Records,
+    journal: Option<Journal>,
+    left: Vec<Found>,
+    store: Option<Store>,
+    stored: Vec<Row>,
+}
+
+impl Kept {
+    fn open(config: &Config) -> Result<Self, GatewayError> {
+        let cdr = Records::start(Prepared::open(&config.cdr)?)?;
+        let longest_call = SwitchLimits::default().longest_call;
+        let opened = config.journal.as_deref().map(|path| Journal::open(path, driver::now().unix_ms, longest_call));
+        let (journal, left) = opened.transpose().or_else(without_journal)?.unzip();
+        let opened = config.store.as_deref().map(|path| Store::open(path, driver::now().unix_ms)).transpose()?;
+        let (store, stored) = opened.unzip();
+        Ok(Self { cdr, journal, left: left.unwrap_or_default(), store, stored: stored.unwrap_or_default() })
+    }
+}
+
 impl Gateway {
     /// Binds every address and starts the media workers and, in the embedded default, the test phone.
     ///
@@ -98,39 +133,20 @@ impl Gateway {
         let listeners = Listeners::bind(&config.sip)?;
         warn_of_tls(&config, SystemTime::now());
         let identity = Identity::generate()?;
-        let (pool, reports) = MediaPool::start(
-            &config.media,
-            config.limits.calls.saturating_add(EMERGENCY_ROOM + PROBE_ROOM),
-            &identity,
-        )?;
-        let cdr = Records::start(Prepared::open(&config.cdr)?)?;
-        let longest_call = SwitchLimits::default().longest_call;
-        let opened = config.journal.as_deref().map(|path| Journal::open(path, driver::now().unix_ms, longest_call));
-        let (journal, left) = opened.transpose().or_else(without_journal)?.unzip();
-        let opened = config.store.as_deref().map(|path| Store::open(path, driver::now().unix_ms)).transpose()?;
-        let (store, stored) = opened.unzip();
+        let (pool, reports) = MediaPool::start(&config.media, media_calls(config.limits.calls), &identity)?;
+        let Kept { cdr, journal, left, store, stored } = Kept::open(&config)?;
         let control = config.control.as_deref().map(control::Door::open).transpose()?;
         let (tasks, queues) = Tasks::new();
 
         let mut trunks: Vec<Trunk> = config.trunks.iter().map(|trunk| trunk.trunk.clone()).collect();
-        let test_phone = if config.test_phone {
+        let mut test_phone = None;
+        if config.test_phone {
             let (phone, trunk) = start_test_phone(&listeners.udp).await?;
             trunks.push(trunk);
-            Some(phone)
-        } else {
-            None
-        };
-        let local = |address: std::io::Result<SocketAddr>| address.map_err(GatewayError::Address);
-        let ready = Ready {
-            http: local(http.local_addr())?,
-            https: config.http.tls.is_some(),
-            api: api.as_ref().map(|api| local(api.local_addr())).transpose()?,
-            media: pool.browser_addresses(),
-            sip_udp: listeners.of(Transport::Udp),
-            sip_tcp: listeners.of(Transport::Tcp),
-            sip_tls: listeners.of(Transport::Tls),
-            test_phone: test_phone.as_ref().map(TestPhone::sip_address),
-        };
+            test_phone = Some(phone);
+        }
+        let https = config.http.tls.is_some();
+        let ready = ready(&http, https, api.as_ref(), pool.browser_addresses(), &listeners, test_phone.as_ref())?;
         let now = driver::now().instant;
         let notifier = Arc::new(Notifier::from_environment());
         let (life, watched) = watch::channel(Life::starting(now));
@@ -142,13 +158,18 @@ impl Gateway {
         let (metrics, counted) = Metrics::new(boot);
         let app = App::new(tasks.clone(), door, settings.sockets.clone(), watched, metrics.clone());
         let events = Events::new(boot, &config.webhooks, config.spool.clone(), tasks.clone());
+        let canaries = Canaries::new(tasks.clone(), events.stream(), ready.sip_udp.clone(), config.media.rtp_address);
         let tokens = settings.api_tokens.subscribe();
-        let api = api.map(|listener| (listener, Api::new(tasks.clone(), tokens, events.stream(), metrics)));
+        let keys = Keys::default();
+        let asked = Arc::new(Api::new(tasks.clone(), tokens, events.stream(), metrics, keys.clone()));
+        let operators = Operators { listener: api, api: asked, keys, canaries };
         let sip = sip(&config, &listeners, &tasks, &mut seeds);
-        let advertise = listeners.advertised(&config)?;
+        let advertise = advertised(&listeners.reach(), &config)?;
         let trace = Trace::new(&config);
+        let lately = Lately::new(boot, config.trace.calls);
+        let otlp = Otlp::new(config.otlp.clone(), &tasks);
         let mut switch = Switch::new(switch_config(config, advertise, trunks, &identity, &mut seeds));
-        switch.restore_limits(driver::now(), stored.unwrap_or_default());
+        switch.restore_limits(driver::now(), stored);
         let sockets = HashMap::new();
         let driver = Driver {
             switch,
@@ -167,14 +188,29 @@ impl Gateway {
             phase: Phase::Serving,
             journal,
             store,
-            left: LeftCalls::new(now, left.unwrap_or_default()),
+            left: LeftCalls::new(now, left),
             events,
             commands: HashMap::new(),
             next_command: 0,
             trace,
+            lately,
+            otlp,
             reloads: reload,
         };
-        Ok(Gateway { driver, http, https, app, api, listeners, test_phone, tasks, control, reloads, notifier, ready })
+        Ok(Gateway {
+            driver,
+            http,
+            https,
+            app,
+            operators,
+            listeners,
+            test_phone,
+            tasks,
+            control,
+            reloads,
+            notifier,
+            ready,
+        })
     }
 
     /// Where it is reached.
@@ -187,8 +223,15 @@ impl Gateway {
     /// Every wait of the end has its limit: see the driver and the servers.
     pub async fn run(self, asks: mpsc::Receiver<Ask>, source: Option<Source>) {
         let tasks = self.tasks;
+        let Operators { listener, api, keys, canaries } = self.operators;
         if let Some(door) = self.control {
-            tasks.tracker.spawn(door.serve(self.driver.reloads.clone(), self.ready.clone(), tasks.clone()));
+            tasks.tracker.spawn(door.serve(
+                self.driver.reloads.clone(),
+                self.ready.clone(),
+                keys,
+                canaries,
+                tasks.clone(),
+            ));
         }
         tasks.tracker.spawn(reload::serve(source, self.reloads, tasks.clone(), self.notifier));
         let https = self.https.as_ref().map(|shown| shown.subscribe());
@@ -203,15 +246,43 @@ impl Gateway {
         for listener in self.listeners.streams {
             tasks.tracker.spawn(sip_stream::accept(listener, places.clone(), limits, tasks.clone()));
         }
-        if let Some((listener, api)) = self.api {
-            tasks.tracker.spawn(super::api::serve(listener, api));
+        if let Some(listener) = listener {
+            tasks.tracker.spawn(super::api::serve(listener, api.clone()));
         }
-        let driver = self.driver.run(asks);
-        tokio::join!(http::serve(self.http, https, self.app), driver);
+        // In a task of its own: a driver that stands still must not hold up the answer to who asks whether it does.
+        tasks.tracker.spawn(http::serve(self.http, https, self.app, api));
+        self.driver.run(asks).await;
         if let Some(phone) = self.test_phone {
             phone.stop().await;
         }
     }
+}
+
+/// Calls that the media path has room for.
+fn media_calls(calls: usize) -> usize {
+    calls.saturating_add(EMERGENCY_ROOM + PROBE_ROOM)
+}
+
+/// Where a gateway with these is reached.
+fn ready(
+    http: &TcpListener,
+    https: bool,
+    api: Option<&TcpListener>,
+    media: Vec<SocketAddr>,
+    listeners: &Listeners,
+    test_phone: Option<&TestPhone>,
+) -> Result<Ready, GatewayError> {
+    let local = |listener: &TcpListener| listener.local_addr().map_err(GatewayError::Address);
+    Ok(Ready {
+        http: local(http)?,
+        https,
+        api: api.map(local).transpose()?,
+        media,
+        sip_udp: listeners.of(Transport::Udp),
+        sip_tcp: listeners.of(Transport::Tcp),
+        sip_tls: listeners.of(Transport::Tls),
+        test_phone: test_phone.map(TestPhone::sip_address),
+    })
 }
 
 /// A full disk does not stop the start.
@@ -235,6 +306,8 @@ pub(super) fn tls_clients(config: &Config) -> HashMap<String, TlsClient> {
 /// What a reload changes outside of the switch, and what it cannot change.
 pub(super) struct Settings {
     pub(super) bound: Bound,
+    /// The most calls there ever was room for: what has grown does not shrink.
+    room: usize,
     /// How long calls may take to end by themselves.
     pub(super) grace: Duration,
     /// The places of WebSockets.
@@ -251,6 +324,8 @@ pub(super) struct Settings {
     reach: Vec<Listener>,
     /// The names that trunks are looked up by.
     names: HashMap<String, String>,
+    /// When the certificates run out that trunks are shown.
+    to_trunks: Vec<(String, SystemTime)>,
 }
 
 impl Settings {
@@ -264,6 +339,7 @@ impl Settings {
         let places = config.limits.sockets;
         let settings = Settings {
             bound: Bound::of(config),
+            room: config.limits.calls,
             grace: config.grace,
             sockets: Arc::new(Semaphore::new(places)),
             places,
@@ -274,6 +350,7 @@ impl Settings {
             http: config.http.listen,
             reach: listeners.reach(),
             names: config.trunks.iter().filter_map(name).collect(),
+            to_trunks: certificates_of_trunks(config),
         };
         (settings, opened)
     }
@@ -292,17 +369,34 @@ impl Settings {
         self.names.get(trunk).map(String::as_str)
     }
 
-    /// What is right in itself may not suit what is bound.
-    pub(super) fn check(&self, config: &Config) -> Result<(), GatewayError> {
+    /// The certificates that others are shown at present, and when each runs out.
+    pub(super) fn certificates(&self) -> Vec<(String, SystemTime)> {
+        let listeners = [("http", &self.https), ("sip", &self.shown)];
+        let listeners = listeners.into_iter().filter_map(|(of, shown)| {
+            let shown = shown.as_ref()?.borrow().identity().expires();
+            Some((of.to_owned(), shown))
+        });
+        listeners.chain(self.to_trunks.iter().cloned()).collect()
+    }
+
+    /// What is right in itself may not suit what is bound. Gives what peers are told of our addresses.
+    pub(super) fn check(&self, config: &Config) -> Result<Vec<Advertised>, GatewayError> {
         match config.auth {
             Auth::Open if !self.http.ip().is_loopback() => Err(GatewayError::OpenToTheWorld(self.http)),
-            _ => Ok(()),
+            _ => advertised(&self.reach, config),
         }
+    }
+
+    /// Calls that the media path is to have room for.
+    pub(super) fn media_calls(&self) -> usize {
+        media_calls(self.room)
     }
 
     pub(super) fn take(&mut self, config: &Config) {
         warn_of_tls(config, SystemTime::now());
         self.grace = config.grace;
+        self.room = self.room.max(config.limits.calls);
+        self.to_trunks = certificates_of_trunks(config);
         self.door.send_replace(door(config));
         self.api_tokens.send_replace(api_tokens(config));
         let wanted = config.limits.sockets;
@@ -322,9 +416,8 @@ impl Settings {
     }
 
     /// What the switch is told.
-    pub(super) fn switch(&self, config: Config) -> switch::Reload {
-        let mut limits = switch_limits(&config);
-        limits.calls = limits.calls.min(self.bound.calls);
+    pub(super) fn switch(&self, config: Config, advertise: Vec<Advertised>) -> switch::Reload {
+        let limits = switch_limits(&config);
         switch::Reload {
             trunks: config.trunks.into_iter().map(|trunk| trunk.trunk).collect(),
             phones: config.phones,
@@ -333,6 +426,9 @@ impl Settings {
             turn: config.turn,
             limits,
             quotas: config.quotas,
+            advertise,
+            redundancy: config.media.redundancy,
+            room: Room::for_calls(self.room),
         }
     }
 }
@@ -349,6 +445,11 @@ async fn bind_api(config: &Config) -> Result<Option<TcpListener>, GatewayError> 
 
 fn api_tokens(config: &Config) -> Vec<ApiToken> {
     config.api.as_ref().map(|api| api.tokens.clone()).unwrap_or_default()
+}
+
+fn certificates_of_trunks(config: &Config) -> Vec<(String, SystemTime)> {
+    let shown = |trunk: &TrunkConfig| Some((trunk.trunk.name.clone(), trunk.tls.as_ref()?.identity()?.expires()));
+    config.trunks.iter().filter_map(shown).collect()
 }
 
 fn door(config: &Config) -> Door {
@@ -402,7 +503,7 @@ fn sip(config: &Config, listeners: &Listeners, tasks: &Tasks, seeds: &mut StdRng
 async fn start_test_phone(udp: &[(SocketAddr, Arc<UdpSocket>)]) -> Result<(TestPhone, Trunk), GatewayError> {
     let Some(&(local, _)) = udp.first() else { return Err(GatewayError::NoAddress("the test phone")) };
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-    let phone = TestPhone::start(testphone::Config { sip_bind: loopback, gateway: local })
+    let phone = TestPhone::start(testphone::Config { sip_bind: loopback, gateway: local, canary: None })
         .await
         .map_err(GatewayError::TestPhone)?;
     let target = Target { transport: Transport::Udp, local, remote: phone.sip_address(), server_name: None };
@@ -421,6 +522,7 @@ fn switch_config(
     let mut seed = [0; 32];
     seeds.fill_bytes(&mut seed);
     let limits = switch_limits(&config);
+    let room = Room::for_calls(limits.calls);
     SwitchConfig {
         trunks,
         phones: config.phones,
@@ -431,8 +533,8 @@ fn switch_config(
         ua: UaConfig {
             user_agent: concat!("Ringback/", env!("CARGO_PKG_VERSION")).into(),
             timers: Timers::default(),
-            max_sessions: config.limits.calls.saturating_add(EMERGENCY_ROOM).saturating_mul(2),
-            max_transactions: config.limits.calls.saturating_mul(16).max(1024),
+            max_sessions: room.sessions,
+            max_transactions: room.transactions,
             registrar: false,
             advertise,
         },
@@ -440,6 +542,7 @@ fn switch_config(
             browser: vec![Codec::Opus, Codec::Pcmu, Codec::Pcma],
             band: Band::Narrow,
             telephone_event: true,
+            red: config.media.redundancy,
         },
         limits,
         quotas: config.quotas,

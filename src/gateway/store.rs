@@ -6,17 +6,17 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
-use super::GatewayError;
-use crate::switch::Row;
+use super::{GatewayError, driver};
+use crate::switch::{Row, StoreStatus};
 
 /// How long the thread waits before it tries again to write.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -39,6 +39,24 @@ struct Shared {
     busy: AtomicBool,
     /// It shall not try for ever any more.
     ends: AtomicBool,
+    /// How the last try went.
+    status: Mutex<StoreStatus>,
+}
+
+impl Shared {
+    fn failed(&self, error: &rusqlite::Error) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.failing_since.get_or_insert(driver::now().unix_ms);
+        status.error = Some(error.to_string());
+    }
+
+    fn written(&self) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        if status.failing_since.is_some() {
+            tracing::info!("what the limits count is written again");
+            *status = StoreStatus::default();
+        }
+    }
 }
 
 /// The writer's handle.
@@ -77,6 +95,11 @@ impl Store {
     /// Whether a batch would be written at once.
     pub(super) fn is_ready(&self) -> bool {
         !self.shared.busy.load(Ordering::Acquire)
+    }
+
+    /// How it stands.
+    pub(super) fn status(&self) -> StoreStatus {
+        self.shared.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Writes this, for which it must be ready. `now` in Unix milliseconds.
@@ -143,20 +166,27 @@ struct Writer {
 impl Writer {
     fn write_all(&mut self, batches: &Receiver<Batch>) {
         for batch in batches {
-            let mut tries = 0_u32;
-            while let Err(error) = self.write(&batch) {
-                tries = tries.saturating_add(1);
-                if self.shared.ends.load(Ordering::Acquire) {
-                    tracing::error!(%error, rows = batch.1.len(), "what the limits have counted is not written, and lost");
-                    break;
-                }
-                if tries.is_power_of_two() {
-                    tracing::error!(%error, tries, "what the limits count cannot be written: it stands in memory alone");
-                }
-                std::thread::park_timeout(AGAIN);
-            }
+            self.write_whole(&batch);
             self.shared.busy.store(false, Ordering::Release);
         }
+    }
+
+    /// Until it is written, or the gateway ends.
+    fn write_whole(&mut self, batch: &Batch) {
+        let mut tries = 0_u32;
+        while let Err(error) = self.write(batch) {
+            tries = tries.saturating_add(1);
+            self.shared.failed(&error);
+            if self.shared.ends.load(Ordering::Acquire) {
+                tracing::error!(%error, rows = batch.1.len(), "what the limits have counted is not written, and lost");
+                return;
+            }
+            if tries.is_power_of_two() {
+                tracing::error!(%error, tries, "what the limits count cannot be written: it stands in memory alone");
+            }
+            std::thread::park_timeout(AGAIN);
+        }
+        self.shared.written();
     }
 
     fn write(&mut self, (now, rows): &Batch) -> rusqlite::Result<()> {

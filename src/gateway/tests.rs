@@ -1,8 +1,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::time::{Duration, Instant};
+
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::http::{OriginRefusal, Origins, may_see_status};
+use super::http::{OriginRefusal, Origins, lives};
+use super::this_machine::is_on_this_machine;
 
 fn headers(host: &str, origin: Option<&str>) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -71,6 +74,17 @@ fn the_status_is_for_loopback_peers_alone() {
         if let Some(name) = sent_on {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static("192.0.2.7"));
         }
-        assert_eq!(may_see_status(peer.parse().unwrap(), &headers), expected, "{peer} {host} {sent_on:?}");
+        assert_eq!(is_on_this_machine(peer.parse().unwrap(), &headers), expected, "{peer} {host} {sent_on:?}");
     }
+}
+
+/// A driver that has not turned for longer than five seconds is told to who would restart it.
+#[test]
+fn a_beat_that_is_old_is_a_gateway_that_stalls() {
+    let beat = Instant::now();
+    for (age, expected) in [(0, 200), (5_000, 200), (5_001, 503)] {
+        assert_eq!(lives(beat, beat + Duration::from_millis(age)).status().as_u16(), expected, "{age} ms");
+    }
+    // Read before, and turned since.
+    assert_eq!(lives(beat + Duration::from_secs(1), beat).status().as_u16(), 200);
 }

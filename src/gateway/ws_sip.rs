@@ -46,6 +46,8 @@ pub(super) async fn upgrade(
     let Ok(permit) = app.sockets.clone().try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many sockets").into_response();
     };
+    // Without it each socket would hold 128 KiB.
+    let ws = ws.read_buffer_size(4_096);
     let ws = ws.protocols([SUBPROTOCOL]).max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
     if ws.selected_protocol().is_none() {
         return (StatusCode::BAD_REQUEST, "the subprotocol is sip").into_response();

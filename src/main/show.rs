@@ -22,6 +22,26 @@ fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; 
     rows.iter().map(line).collect()
 }
 
+/// A table, one limit a line, and what has tripped.
+pub fn limits(answer: &Value) -> String {
+    let accounts = answer["accounts"].as_array().into_iter().flatten();
+    let used = accounts.flat_map(|account| {
+        let limits = account["limits"].as_array().into_iter().flatten();
+        limits.map(move |limit| {
+            let name = account["name"].as_str().filter(|name| !name.is_empty()).unwrap_or("-");
+            let (used, most) = (limit["used"].to_string(), limit["most"].to_string());
+            [text(&account["scope"]), name.to_owned(), text(&limit["limit"]), used, most]
+        })
+    });
+    let tripped = answer["tripped"].as_array().into_iter().flatten();
+    let tripped = tripped.map(|trips| [text(&trips["scope"]), text(&trips["limit"]), trips["times"].to_string()]);
+    let used = table(["SCOPE", "NAME", "LIMIT", "USED", "OF"], used);
+    match answer["tripped"].as_array().is_none_or(Vec::is_empty) {
+        true => used,
+        false => format!("{used}\n{}", table(["SCOPE", "LIMIT", "TRIPPED"], tripped)),
+    }
+}
+
 /// What became of a reload.
 pub fn reloaded(answer: &Value) -> String {
     let late = answer["needs_restart"].as_array().into_iter().flatten();
@@ -143,6 +163,7 @@ pub fn checked(name: &str, config: Option<&Config>, error: Option<String>) -> Va
         "trunks": trunks.collect::<Vec<_>>(),
         "phone_users": config.phones.as_ref().map(|phones| phones.registrar.users.len()),
         "plan": config.plan.summary().to_string(),
+        "unlimited": config.unlimited().iter().map(|limit| limit.section).collect::<Vec<_>>(),
     })
 }
 

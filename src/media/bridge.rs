@@ -17,8 +17,9 @@ use super::{LONGEST_FRAME, Port};
 use crate::codec::{Codec, CodecError, Rate};
 use crate::rtp::event::{EventUpdate, EventUpdates, char_event, event_char};
 use crate::rtp::packet::RtpPacket;
+use crate::rtp::red::Earlier;
 use crate::sdp::{
-    BrowserMedia, Direction, Hears, LegMedia, LegPlan, LegStats, MediaLoss, MediaPlan, MediaReport, MediaStats,
+    BrowserMedia, Direction, Hears, LegMedia, LegPlan, LegStats, MediaLoss, MediaPlan, MediaReport, MediaStats, Pass,
     RtpSlot, Side, TransportName,
 };
 use crate::webrtc::{
@@ -126,6 +127,7 @@ impl Bridge {
         let a = self.apply_side(now, Side::A, plan.a);
         let b = self.apply_side(now, Side::B, plan.b);
         self.match_codecs();
+        self.parties.iter_mut().for_each(|party| party.leg.open(now));
         a.and(b)
     }
 
@@ -177,7 +179,7 @@ impl Bridge {
     fn browser_wire(&self, now: Instant, side: Side, media: &BrowserMedia) -> Result<Wire, BridgeError> {
         #[cfg(test)]
         if let Some([a, b]) = self.plain {
-            return Ok(Wire::Plain(if side == Side::A { a } else { b }));
+            return Ok(Wire::Plain(if side == Side::A { a } else { b }, true));
         }
         let identity = self.means.identity.as_ref().ok_or(BridgeError::NoIdentity)?;
         Ok(Wire::Browser(Box::new(Transport::new(identity, media, now)?)))
@@ -254,9 +256,9 @@ impl Bridge {
         let received = match &mut leg.wire {
             Wire::Browser(transport) => transport.handle_datagram(now, source, packet),
             #[cfg(test)]
-            Wire::Plain(_) if is_rtcp(packet) => Received::Rtcp(packet.len()),
+            Wire::Plain(..) if is_rtcp(packet) => Received::Rtcp(packet.len()),
             #[cfg(test)]
-            Wire::Plain(_) => Received::Rtp(packet.len()),
+            Wire::Plain(..) => Received::Rtp(packet.len()),
             Wire::Rtp { .. } => Received::Nothing,
         };
         match received {
@@ -266,7 +268,10 @@ impl Bridge {
                 }
             }
             Received::Rtcp(len) => leg.rtcp(now, packet.get(..len).unwrap_or_default()),
-            Received::Nothing => self.transport_events(side),
+            Received::Nothing => {
+                leg.open(now);
+                self.transport_events(side);
+            }
         }
     }
 
@@ -291,7 +296,7 @@ impl Bridge {
             by_wire(&|wire| match wire {
                 Wire::Browser(transport) => transport.knows(source),
                 #[cfg(test)]
-                Wire::Plain(address) => *address == source,
+                Wire::Plain(address, _) => *address == source,
                 Wire::Rtp { .. } => false,
             })
         })
@@ -353,18 +358,20 @@ impl Bridge {
     fn rtp(&mut self, now: Instant, from: Side, packet: RtpPacket<'_>) {
         let Some(leg) = self.parties.leg(from) else { return };
         leg.alive = now;
+        let Some((packet, earlier)) = leg.inbound.unwrap(now, packet) else { return };
         if !leg.direction.receives() {
             // Held: what the peer sends all the same is not heard. It is no loss either.
             leg.inbound.count(now, &packet);
             return;
         }
-        if self.pass_on(now, from, &packet) {
+        if self.pass_on(now, from, &packet, earlier) {
             return self.heard(from);
         }
         let (Some(Party { leg, .. }), other) = self.parties.pair(from) else { return };
         match leg.inbound.packet(now, packet) {
             Taken::Refused => return,
             Taken::Audio { new_stream, first_wideband } => {
+                leg.inbound.repair(now, earlier);
                 if let Some(other) = other {
                     other.leg.relay.rest();
                     if let Some(due) = leg.inbound.due(now).filter(|_| new_stream) {
@@ -396,18 +403,25 @@ impl Bridge {
         }
     }
 
-    /// Passes a packet of Opus on where the other side speaks it too; `false`: it is to be decoded.
-    fn pass_on(&mut self, now: Instant, from: Side, packet: &RtpPacket<'_>) -> bool {
+    /// Passes a packet on where it goes as it is, and before it those `earlier` ones that it holds and that
+    /// did not come themselves; `false`: it is to be decoded.
+    fn pass_on(&mut self, now: Instant, from: Side, packet: &RtpPacket<'_>, earlier: Earlier<'_>) -> bool {
         let (Some(source), Some(target)) = self.parties.pair(from) else { return false };
-        if !passes_on(source, target) {
-            return false;
-        }
+        let Some(passed) = passes_on(source, target) else { return false };
         let Leg { inbound, gauge, .. } = &mut source.leg;
         let sounded = gauge.meter.sounded();
-        let Some(passed) = inbound.pass_on(now, packet, sounded, |pcm| gauge.meter.frame(pcm)) else { return false };
+        let listen = |pcm: &[i16]| gauge.meter.frame(pcm);
+        let Some(passed) = inbound.pass_on(now, packet, passed, sounded, listen) else { return false };
         if inbound.digit_sounds(now) || target.leg.outbound.sends_digits() {
             target.leg.relay.swallow(now, &packet.header);
         } else {
+            for before in earlier {
+                if target.leg.relay.misses(&before.header)
+                    && let Some(duration) = inbound.repair_passed(now, &before)
+                {
+                    target.leg.pass_on(now, &before, duration, &mut self.queue);
+                }
+            }
             target.leg.pass_on(now, packet, passed.duration, &mut self.queue);
         }
         if passed.first_wideband {
@@ -489,6 +503,7 @@ impl Bridge {
             }
             self.transport_events(side);
         }
+        self.parties.iter_mut().for_each(|party| party.leg.open(now));
         for side in Side::BOTH {
             let onward = self.loss_onward(now, side);
             if let Some(update) = self.parties.leg(side).and_then(|leg| leg.inbound.handle_timeout(now)) {
@@ -515,7 +530,7 @@ impl Bridge {
     /// The loss that the other side reports of what of this one is passed on to it.
     fn loss_onward(&mut self, now: Instant, side: Side) -> Option<u8> {
         let (Some(source), Some(target)) = self.parties.pair(side) else { return None };
-        let passed = passes_on(source, target) && target.leg.relay.is_live(now, PASSES_ON);
+        let passed = passes_on(source, target).is_some() && target.leg.relay.is_live(now, PASSES_ON);
         target.leg.gauge.loss_reported(now).filter(|_| passed)
     }
 
@@ -527,11 +542,20 @@ impl Bridge {
             // A caller whose call rings: sound before the answer, even silent, would stop his ringing tone.
             return target.leg.pass();
         }
-        let passed =
-            source.as_ref().is_some_and(|source| passes_on(source, target)) && target.leg.relay.is_live(now, PASSES_ON);
+        let passed = source.as_ref().is_some_and(|source| passes_on(source, target).is_some())
+            && target.leg.relay.is_live(now, PASSES_ON);
         let keys = source.as_ref().is_some_and(|source| source.leg.inbound.digit_sounds(now))
             || target.leg.outbound.sends_digits();
         if passed && !keys {
+            return target.leg.pass();
+        }
+        if hears == Hears::Peer
+            && target.leg.waits_for_sound(now)
+            && source.as_ref().is_some_and(|source| {
+                source.leg.inbound.is_starting() && !(target.leg.is_open() && source.leg.live(now))
+            })
+        {
+            // What is said meanwhile stays, and the last of it is the first that is heard.
             return target.leg.pass();
         }
         let rate = target.leg.outbound.rate();
@@ -619,7 +643,12 @@ impl Bridge {
 
     /// The next thing to report.
     pub fn poll_report(&mut self) -> Option<MediaReport> {
-        self.reports.pop_front()
+        let report = self.reports.pop_front();
+        if self.reports.is_empty() {
+            // The ring begins anew: what lies further on in it is never touched.
+            self.reports.clear();
+        }
+        report
     }
 
     /// Ends the call's media: RTCP BYE to both sides, DTLS close_notify to browsers. Poll the datagrams once more, then
@@ -655,6 +684,14 @@ impl Bridge {
         self.parties.leg(side).map_or(0, |leg| leg.inbound.buffered_ms())
     }
 
+    /// For unit tests: the way to a side's plain stand-in of a browser comes up, or is not there yet.
+    #[cfg(test)]
+    pub(super) fn set_up(&mut self, now: Instant, side: Side, is_up: bool) {
+        if let Some(leg) = self.parties.leg(side) {
+            leg.set_up(now, is_up);
+        }
+    }
+
     /// For unit tests: plain RTP in place of each side's browser transport, from and to the addresses of A and B.
     #[cfg(test)]
     pub(super) fn plain(now: Instant, plan: MediaPlan, browsers: [SocketAddr; 2]) -> Self {
@@ -665,16 +702,26 @@ impl Bridge {
     }
 }
 
-/// Whether the source's Opus goes to the target as it is: the target speaks it, as much of it as may come, and hears the source;
-/// and we need not hear it, for tones, nor put any in.
-fn passes_on(source: &Party, target: &Party) -> bool {
-    target.leg.outbound.codec() == Codec::Opus
-        && target.media.opus_bitrate().is_none_or(|most| most >= PASSED_BITRATE)
-        && target.hears().peer()
+/// What of the source's goes to the target as it is: a codec, and for G.711 the length of its packets, in milliseconds. The target
+/// speaks it, as much of it as may come, and hears the source; and we need not hear it, for tones, nor put any in. G.711 goes so
+/// only where the plan of one of them puts cost before quality ([`Pass`]).
+fn passes_on(source: &Party, target: &Party) -> Option<(Codec, Option<u32>)> {
+    let outbound = &target.leg.outbound;
+    let cost = |party: &Party| party.media.rtp().is_some_and(|media| media.pass == Pass::Cost);
+    let passed = match outbound.codec() {
+        Codec::Opus => {
+            let enough = target.media.opus_bitrate().is_none_or(|most| most >= PASSED_BITRATE);
+            enough.then_some((Codec::Opus, None))?
+        }
+        law @ (Codec::Pcmu | Codec::Pcma) if cost(source) || cost(target) => (law, Some(outbound.packet_ms())),
+        _ => return None,
+    };
+    let open = target.hears().peer()
         && target.leg.direction.sends()
         && source.leg.direction.receives()
         && !source.leg.inbound.listens_for_tones()
-        && !target.leg.outbound.sends_tones()
+        && !outbound.sends_tones();
+    open.then_some(passed)
 }
 
 /// Queues a report, while there is room.

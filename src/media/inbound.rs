@@ -13,6 +13,7 @@ use crate::rtp::jitter::Kind;
 use crate::rtp::packet::RtpPacket;
 use crate::rtp::playout::{Arrival, Incoming, Playout};
 use crate::rtp::receive::ReceiveStats;
+use crate::rtp::red::{self, Earlier};
 use crate::sdp::{AcceptedCodec, InBand, TelephoneEvent};
 
 /// Payload types in use at once.
@@ -40,8 +41,12 @@ struct PayloadType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meaning {
     Audio(Codec),
-    Event { clock_rate: u32 },
+    Event {
+        clock_rate: u32,
+    },
     Noise,
+    /// Packets of sound that hold those before once more.
+    Redundant,
 }
 
 /// What a packet was.
@@ -85,11 +90,13 @@ pub(super) struct Inbound {
     pub packets: u64,
     /// Their payload bytes.
     pub bytes: u64,
+    /// Packets that did not come and were passed on from a later one's redundancy.
+    repaired: u64,
     /// Packets refused.
     pub refused: Refused,
 }
 
-/// A packet of Opus that goes on as it is.
+/// A packet that goes on as it is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Passed {
     /// How long it sounds, in clock units.
@@ -139,6 +146,7 @@ impl Inbound {
             stats: ReceiveStats::default(),
             packets: 0,
             bytes: 0,
+            repaired: 0,
             refused: Refused::default(),
         }
     }
@@ -150,13 +158,15 @@ impl Inbound {
         accepted: &[AcceptedCodec],
         events: impl Iterator<Item = TelephoneEvent>,
         noise: Option<u8>,
+        red: Option<u8>,
     ) -> Result<(), CodecError> {
         let mut types = ArrayVec::<PayloadType, TYPES>::new();
         let audio = accepted.iter().map(|a| (a.payload_type, Meaning::Audio(a.codec)));
         let events = events.map(|e| (e.payload_type, Meaning::Event { clock_rate: e.clock_rate }));
         // The static number of comfort noise is understood unasked (RFC 3551 section 6).
         let noise = Some((noise.unwrap_or(13), Meaning::Noise));
-        for (number, meaning) in audio.chain(events).chain(noise) {
+        let red = red.map(|number| (number, Meaning::Redundant));
+        for (number, meaning) in audio.chain(events).chain(noise).chain(red) {
             if let Meaning::Audio(codec) = meaning {
                 self.sound.add_decoder(codec)?;
             }
@@ -240,18 +250,59 @@ impl Inbound {
         self.events.active() || self.blocked_until.is_some_and(|until| now < until)
     }
 
-    /// Takes a packet of Opus whose source is believed and whose payload is passed on; `None` for any other, which is for
-    /// [`packet`](Self::packet). Now and then `meter` is shown what it sounds like, more often until
+    /// The packet that a packet of redundancy would be without, and those of before that it holds; any other as it is. `None`,
+    /// and counted as refused, where it is malformed.
+    pub fn unwrap<'a>(&mut self, now: Instant, packet: RtpPacket<'a>) -> Option<(RtpPacket<'a>, Earlier<'a>)> {
+        if self.meaning(now, packet.header.payload_type) != Some(Meaning::Redundant) {
+            return Some((packet, Earlier::default()));
+        }
+        let unwrapped = red::unwrap(&packet).ok();
+        self.refused.unknown += u64::from(unwrapped.is_none());
+        unwrapped
+    }
+
+    /// Takes what the packet that was taken just now holds of those before.
+    pub fn repair(&mut self, now: Instant, earlier: Earlier<'_>) {
+        for packet in earlier {
+            if let Some(Meaning::Audio(codec)) = self.meaning(now, packet.header.payload_type)
+                && let Ok(duration) = codec.duration(packet.payload)
+            {
+                let kind = if codec.is_dtx(packet.payload) { Kind::Quiet } else { Kind::Audio };
+                let fec = codec.has_redundancy(packet.payload);
+                self.playout.repair(&Incoming { packet, clock_rate: codec.clock_rate(), duration, kind, fec });
+            }
+        }
+    }
+
+    /// How long a packet of Opus sounds that did not come itself and is passed on from a later one's redundancy.
+    pub fn repair_passed(&mut self, now: Instant, packet: &RtpPacket<'_>) -> Option<u32> {
+        let Some(Meaning::Audio(Codec::Opus)) = self.meaning(now, packet.header.payload_type) else { return None };
+        let duration = Codec::Opus.duration(packet.payload).ok()?;
+        self.repaired += 1;
+        Some(duration)
+    }
+
+    /// Packets that did not come and were played, or passed on, from a later one's redundancy.
+    pub fn repaired(&self) -> u64 {
+        self.repaired + self.playout.repaired()
+    }
+
+    /// Takes a packet whose source is believed and whose payload is passed on: one of `codec` that sounds so many milliseconds, where
+    /// that is asked for; `None` for any other, which is for [`packet`](Self::packet). Now and then `meter` is shown what it sounds like, more often until
     /// it has `sounded`.
     pub fn pass_on(
         &mut self,
         now: Instant,
         packet: &RtpPacket<'_>,
+        (codec, ms): (Codec, Option<u32>),
         sounded: bool,
         meter: impl FnOnce(&[i16]),
     ) -> Option<Passed> {
-        let Some(Meaning::Audio(Codec::Opus)) = self.meaning(now, packet.header.payload_type) else { return None };
-        let duration = Codec::Opus.duration(packet.payload).ok()?;
+        self.meaning(now, packet.header.payload_type).filter(|meaning| *meaning == Meaning::Audio(codec))?;
+        let duration = codec.duration(packet.payload).ok()?;
+        if ms.is_some_and(|ms| duration != ms * codec.clock_rate() / 1_000) {
+            return None;
+        }
         if !std::mem::replace(&mut self.passing, true) {
             self.playout.reset();
             self.sound.forget();
@@ -261,13 +312,13 @@ impl Inbound {
         if turn < 2 {
             // The first of two only makes the decoder ready.
             let mut pcm = [0; MAX_PACKET_SAMPLES];
-            let pcm = self.sound.listen(Codec::Opus, packet.payload, &mut pcm);
+            let pcm = self.sound.listen(codec, packet.payload, &mut pcm);
             if turn == 1 {
                 meter(pcm);
             }
         }
-        self.took(now, packet, Codec::Opus.is_dtx(packet.payload));
-        let first_wideband = !std::mem::replace(&mut self.heard_wideband, true);
+        self.took(now, packet, codec.is_dtx(packet.payload));
+        let first_wideband = codec.is_wideband() && !std::mem::replace(&mut self.heard_wideband, true);
         Some(Passed { duration, first_wideband })
     }
 
@@ -284,7 +335,8 @@ impl Inbound {
         let header = packet.header;
         let mut paused = false;
         let taken = match self.meaning(now, header.payload_type) {
-            None => Taken::Refused,
+            // Redundancy in redundancy is none.
+            None | Some(Meaning::Redundant) => Taken::Refused,
             Some(Meaning::Event { clock_rate }) => {
                 // It takes a sequence number: without it the playout would see a loss.
                 let incoming = Incoming { packet, clock_rate, duration: 0, kind: Kind::Event, fec: false };
@@ -409,6 +461,11 @@ impl Inbound {
     /// When the first frame of the stream that just began is due.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         self.playout.due(now)
+    }
+
+    /// Whether nothing of this stream was asked for yet that could be played.
+    pub fn is_starting(&self) -> bool {
+        self.playout.is_starting()
     }
 
     /// Whether the peer has announced that it says nothing for a while.

@@ -24,7 +24,8 @@ use crate::webrtc::{Transport, TransportTimes};
 
 /// The length of a frame in time.
 pub(super) const FRAME_TIME: Duration = Duration::from_millis(FRAME_MS as u64);
-/// The first packets carry our mid, so that a browser that does not know our SSRC yet finds the m-line (RFC 8843 section 15).
+/// The first packets carry our mid, so that a browser that does not know our SSRC yet finds the m-line (RFC 8843 section 15); and
+/// the first with another mid: a browser that has not read our answer yet knows our SSRC from the line of before, or from none.
 const PACKETS_WITH_MID: u64 = 250;
 /// A sound that stopped for longer than this is over: the ringing tone may be heard again.
 const LIVE: Duration = Duration::from_secs(3);
@@ -32,6 +33,10 @@ const LIVE: Duration = Duration::from_secs(3);
 const FIRST_REPORT: Duration = Duration::from_millis(500);
 const BROWSER_REPORTS: f64 = 1.0;
 const RTP_REPORTS: f64 = 5.0;
+/// ICE and DTLS with a browser that is asked for neither patience nor a far TURN server.
+const USUAL_SET_UP: Duration = Duration::from_secs(1);
+/// So long after its path is up a browser is sent nothing when nothing was said.
+const FIRST_SOUND: Duration = Duration::from_millis(100);
 /// Frames are brought into step with a new stream at most so often.
 const ALIGN_EVERY: Duration = Duration::from_secs(10);
 /// A peer of which nothing came for longer, RTCP included (it comes each 6.2 s at least: RFC 3550 section 6.3.1), may be gone.
@@ -59,9 +64,9 @@ pub(super) enum Wire {
         /// Keys, where the media is protected.
         crypto: Crypto,
     },
-    /// Plain RTP in place of a browser's transport, in unit tests.
+    /// Plain RTP in place of a browser's transport, in unit tests: to where, and whether the way is up.
     #[cfg(test)]
-    Plain(SocketAddr),
+    Plain(SocketAddr, bool),
 }
 
 impl Wire {
@@ -76,7 +81,7 @@ impl Wire {
                 Some(Transmit { port: Port::Rtp(*slot), to, len: crypto.protect_rtp(buf, len)? })
             }
             #[cfg(test)]
-            Wire::Plain(to) => Some(Transmit { port: Port::Browser, to: *to, len }),
+            Wire::Plain(to, _) => Some(Transmit { port: Port::Browser, to: *to, len }),
         }
     }
 
@@ -91,7 +96,7 @@ impl Wire {
                 Some(Transmit { port: Port::Rtcp(*slot), to, len: crypto.protect_rtcp(buf, len)? })
             }
             #[cfg(test)]
-            Wire::Plain(to) => Some(Transmit { port: Port::Browser, to: *to, len }),
+            Wire::Plain(to, _) => Some(Transmit { port: Port::Browser, to: *to, len }),
         }
     }
 }
@@ -116,10 +121,16 @@ pub(super) struct Leg {
     pub next_frame: Instant,
     /// When they were last brought into step with a stream.
     aligned: Option<Instant>,
+    /// When something could first be sent.
+    opened: Option<Instant>,
+    /// When the frame after the next is due, where that is not a frame's time later.
+    second_frame: Option<Instant>,
     next_report: Instant,
     report_interval: f64,
     cname: String,
     mid: Option<(u8, String)>,
+    /// It is carried until as many packets have been sent.
+    mid_until: u64,
     epoch: Instant,
     /// Packets sent when the last report was.
     reported: u64,
@@ -171,10 +182,13 @@ impl Leg {
             direction: Direction::SendRecv,
             next_frame: now,
             aligned: None,
+            opened: None,
+            second_frame: None,
             next_report: now + FIRST_REPORT,
             report_interval,
             cname: String::new(),
             mid: None,
+            mid_until: 0,
             epoch: now,
             reported: 0,
             alive: now,
@@ -187,19 +201,22 @@ impl Leg {
     }
 
     pub fn configure_browser(&mut self, now: Instant, media: &BrowserMedia) -> Result<(), CodecError> {
-        self.inbound.configure(now, &media.accepted, media.telephone_event.into_iter(), None)?;
+        self.inbound.configure(now, &media.accepted, media.telephone_event.into_iter(), None, media.red)?;
         self.outbound.configure(media.ssrc, media.send, media.ptime, media.opus_fec, media.opus_bitrate)?;
         self.outbound.configure_digits(media.telephone_event, None);
         self.set_direction(media.direction);
         self.cname.clone_from(&media.cname);
-        self.mid.clone_from(&media.mid_extension);
+        if self.mid != media.mid_extension {
+            self.mid.clone_from(&media.mid_extension);
+            self.mid_until = self.outbound.packets.saturating_add(PACKETS_WITH_MID);
+        }
         self.alive = now;
         Ok(())
     }
 
     pub fn configure_rtp(&mut self, now: Instant, media: &RtpMedia) -> Result<(), CodecError> {
         let events = media.telephone_event.into_iter().chain(media.accepted_events.iter().copied());
-        self.inbound.configure(now, &media.accepted, events, media.comfort_noise)?;
+        self.inbound.configure(now, &media.accepted, events, media.comfort_noise, media.red)?;
         self.inbound.listen_for_tones(media.inband);
         self.outbound.configure(media.ssrc, media.send, media.ptime, media.opus_fec, media.opus_bitrate)?;
         self.outbound.configure_digits(media.telephone_event, media.inband);
@@ -250,14 +267,54 @@ impl Leg {
         let _ = self.inbound.take_tone_digits(); // there is nobody who takes them
     }
 
+    /// Notices that something can be sent from now on. The first frame is due at once: what was said since the frames were
+    /// brought into step with a stream is there, and the next one is in step again.
+    pub fn open(&mut self, now: Instant) {
+        if self.opened.is_some() || !self.is_open() {
+            return;
+        }
+        self.opened = Some(now);
+        let next = std::mem::replace(&mut self.next_frame, now);
+        self.second_frame = self.aligned.map(|_| if next > now { next } else { next + FRAME_TIME });
+    }
+
+    /// Whether there is somewhere to send to.
+    pub fn is_open(&self) -> bool {
+        match &self.wire {
+            Wire::Browser(transport) => transport.is_connected(),
+            Wire::Rtp { latch, .. } => latch.destination().is_some(),
+            #[cfg(test)]
+            Wire::Plain(_, up) => *up,
+        }
+    }
+
+    /// For unit tests: the way of the plain stand-in of a browser comes up, or was not there yet.
+    #[cfg(test)]
+    pub fn set_up(&mut self, now: Instant, is_up: bool) {
+        if let Wire::Plain(_, up) = &mut self.wire {
+            *up = is_up;
+        }
+        self.opened = self.opened.filter(|_| is_up);
+        self.open(now);
+    }
+
+    /// Whether a browser is not sent silence yet, because the other party's first sound may well come in a moment: its own
+    /// playout would be busy with the silence first. An RTP peer may wait for a packet of ours to learn where we are.
+    /// While a browser's way takes longer than usual, what is said is listened to again, so that it is known of.
+    pub fn waits_for_sound(&self, now: Instant) -> bool {
+        let (since, time) = self.opened.map_or((self.epoch, USUAL_SET_UP), |opened| (opened, FIRST_SOUND));
+        let waits = now.saturating_duration_since(since) < time;
+        waits && !matches!(self.wire, Wire::Rtp { .. }) && self.outbound.packets == 0
+    }
+
     /// Sends one frame at the rate of [`Outbound::rate`], or lets its time pass where nothing may be sent.
     pub fn send(&mut self, pcm: &mut [i16], queue: &mut SendQueue) {
-        if !self.direction.sends() {
+        if !self.direction.sends() || !self.is_open() {
             return self.pass();
         }
-        self.next_frame += FRAME_TIME;
-        let Self { outbound, wire, mid, .. } = self;
-        let extension = mid.as_ref().filter(|_| outbound.packets < PACKETS_WITH_MID);
+        self.frame_over();
+        let Self { outbound, wire, mid, mid_until, .. } = self;
+        let extension = mid.as_ref().filter(|_| outbound.packets < *mid_until);
         outbound.frame(pcm, |packet| {
             queue.push(|buf| {
                 let len = write_packet(buf, &packet, extension).ok()?;
@@ -273,9 +330,9 @@ impl Leg {
             Some(ahead) => micros(ahead),
             None => -micros(now.saturating_duration_since(self.next_frame)),
         };
-        let Self { outbound, relay, wire, mid, .. } = self;
+        let Self { outbound, relay, wire, mid, mid_until, .. } = self;
         let Some(place) = relay.place(now, &packet.header, outbound.line(ahead)) else { return };
-        let extension = mid.as_ref().filter(|_| outbound.packets < PACKETS_WITH_MID);
+        let extension = mid.as_ref().filter(|_| outbound.packets < *mid_until);
         outbound.pass_on(place, packet, duration, |packet| {
             queue.push(|buf| {
                 let len = write_packet(buf, &packet, extension).ok()?;
@@ -286,17 +343,25 @@ impl Leg {
 
     /// Lets one frame's time pass without sending.
     pub fn pass(&mut self) {
-        self.next_frame += FRAME_TIME;
+        self.frame_over();
         self.outbound.skip_frame();
     }
 
-    /// Makes frames fall due in step with `due`, by letting at most one frame's time pass. Not again for a while: whatever
-    /// comes in, fifty packets a second go out.
+    fn frame_over(&mut self) {
+        self.next_frame = self.second_frame.take().unwrap_or(self.next_frame + FRAME_TIME);
+    }
+
+    /// Makes frames fall due in step with `due`, by letting at most one frame's time pass; the first one that is sent falls
+    /// due then. Not again for a while: whatever comes in, fifty packets a second go out.
     pub fn align(&mut self, due: Instant) {
         if self.aligned.is_some_and(|aligned| due.saturating_duration_since(aligned) < ALIGN_EVERY) {
             return;
         }
         self.aligned = Some(due);
+        if self.outbound.packets == 0 {
+            self.next_frame = due;
+            return;
+        }
         let frame = FRAME_TIME.as_micros() as u64;
         let wait = match due.checked_duration_since(self.next_frame) {
             Some(ahead) => ahead.as_micros() as u64 % frame,
@@ -480,6 +545,7 @@ impl Leg {
             packets_out: self.outbound.packets,
             bytes_out: self.outbound.bytes,
             lost: self.inbound.stats.lost(),
+            repaired: self.inbound.repaired(),
             jitter_ms: self.inbound.stats.jitter_ms(),
             concealed_ms: sound.concealed_ms,
             accelerated_ms: sound.accelerated_ms,

@@ -233,8 +233,10 @@ impl Outbound {
 
     /// Our time line as it is `ahead` microseconds before the next frame (after it, where that is negative).
     pub fn line(&self, ahead: i64) -> Line {
-        let units = ahead * i64::from(self.send.codec.clock_rate() / 1_000) / 1_000;
+        let per_ms = self.send.codec.clock_rate() / 1_000;
+        let units = ahead * i64::from(per_ms) / 1_000;
         Line {
+            per_ms: per_ms as i32,
             now: self.timestamp.wrapping_sub(units as u32),
             end: self.end,
             next: self.sequence,
@@ -300,6 +302,11 @@ impl Outbound {
             // It did not go out (no keys yet, say): the first that does begins the spurt.
             self.marker |= marker;
         }
+    }
+
+    /// The length of a packet, in milliseconds.
+    pub fn packet_ms(&self) -> u32 {
+        self.packet_ms
     }
 
     /// What we send.

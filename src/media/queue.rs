@@ -25,9 +25,10 @@ struct Slot {
     bytes: [u8; SLOT],
 }
 
-/// A ring of datagrams.
+/// A ring of datagrams. It begins anew whenever it was emptied: of 36 KiB only the first few slots are ever touched.
 #[derive(Debug)]
 pub(super) struct SendQueue {
+    /// Those that were needed so far; there is room for all.
     slots: Vec<Slot>,
     first: usize,
     len: usize,
@@ -37,9 +38,7 @@ pub(super) struct SendQueue {
 
 impl SendQueue {
     pub fn new() -> Self {
-        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let slot = || Slot { transmit: Transmit { port: Port::Browser, to: nowhere, len: 0 }, bytes: [0; SLOT] };
-        Self { slots: (0..SLOTS).map(|_| slot()).collect(), first: 0, len: 0, overflow: 0 }
+        Self { slots: Vec::with_capacity(SLOTS), first: 0, len: 0, overflow: 0 }
     }
 
     /// Lets `write` fill the next buffer; what it declines (`None`) is not sent. Whether a datagram was queued.
@@ -49,6 +48,10 @@ impl SendQueue {
             return false;
         }
         let index = (self.first + self.len) % SLOTS;
+        if index == self.slots.len() {
+            let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+            self.slots.push(Slot { transmit: Transmit { port: Port::Browser, to: nowhere, len: 0 }, bytes: [0; SLOT] });
+        }
         let Some(slot) = self.slots.get_mut(index) else { return false };
         let Some(transmit) = write(&mut slot.bytes) else { return false };
         slot.transmit = transmit;
@@ -60,8 +63,8 @@ impl SendQueue {
     pub fn pop(&mut self, buf: &mut [u8]) -> Option<Transmit> {
         while self.len > 0 {
             let slot = self.slots.get(self.first)?;
-            self.first = (self.first + 1) % SLOTS;
             self.len -= 1;
+            self.first = if self.len == 0 { 0 } else { (self.first + 1) % SLOTS };
             let bytes = slot.bytes.get(..slot.transmit.len)?;
             if let Some(room) = buf.get_mut(..bytes.len()) {
                 room.copy_from_slice(bytes);
@@ -97,5 +100,26 @@ mod tests {
         }
         assert!(!queue.push(|_| None));
         assert_eq!(queue.pop(&mut buf), None);
+    }
+
+    #[test]
+    fn only_as_many_slots_are_touched_as_datagrams_waited_at_once() {
+        let mut queue = SendQueue::new();
+        let (to, mut buf) = (SocketAddr::from(([127, 0, 0, 1], 9)), [0; 1_500]);
+        for n in 0..1_000_usize {
+            for len in [n % 7 + 1, n % 5 + 9] {
+                assert!(queue.push(|_| Some(Transmit { port: Port::Browser, to, len })));
+            }
+            assert_eq!(queue.pop(&mut buf).map(|t| t.len), Some(n % 7 + 1));
+            assert_eq!(queue.pop(&mut buf).map(|t| t.len), Some(n % 5 + 9));
+            assert_eq!(queue.slots.len(), 2);
+        }
+        // Never empty for long, the ring goes round, and through all of its slots once.
+        assert!(queue.push(|_| Some(Transmit { port: Port::Browser, to, len: 1 })));
+        for n in 1..100 {
+            assert!(queue.push(|_| Some(Transmit { port: Port::Browser, to, len: n + 1 })));
+            assert_eq!(queue.pop(&mut buf).map(|t| t.len), Some(n));
+        }
+        assert_eq!((queue.slots.len(), queue.slots.capacity()), (SLOTS, SLOTS));
     }
 }

@@ -1,4 +1,4 @@
-//! Passing Opus on from one party to the other without decoding it.
+//! Passing sound on from one party to the other without decoding it: Opus, and G.711 where cost goes before quality.
 //!
 //! Payloads go through as they are; sequence numbers and timestamps are moved onto the time line that we have with the
 //! listener. Inside a run of packets both are moved by a constant: a packet that is lost before us leaves a gap behind us, and
@@ -13,29 +13,29 @@ use std::time::{Duration, Instant};
 
 use crate::rtp::packet::RtpHeader;
 
-/// Opus' RTP clock per millisecond.
-const PER_MS: i32 = 48;
 /// Numbers further ahead are another stream, or a stray packet: they are believed when the next packet confirms them
 /// (RFC 3550 appendix A.1, MAX_DROPOUT).
 const LARGEST_JUMP: i32 = 1_000;
 /// The packets of which is known whether they were sent; an older one is not sent any more.
 const WINDOW: i32 = 64;
 /// A timestamp that is further from the time than this is on another time line.
-const LARGEST_STEP: i32 = 1_000 * PER_MS;
+const LARGEST_STEP_MS: i32 = 1_000;
 /// A packet that would begin less than this before the end of what was sent is moved there.
-const OVERLAP: i32 = 60 * PER_MS;
+const OVERLAP_MS: i32 = 60;
 /// What comes late for so long is not late: the way is longer now.
 const NEW_DELAY: Duration = Duration::from_millis(100);
 /// So many packets in sequence whose numbers are late and whose timestamps are new are a sender that stepped back.
 const LATE_RUN: u8 = 5;
 /// No packet sounds longer (RFC 6716 section 3.4).
-const LONGEST: i32 = 120 * PER_MS;
+const LONGEST_MS: i32 = 120;
 /// How slowly our time follows a sender whose packets come later than we expect.
 const FOLLOW: i32 = 64;
 
-/// Our time line with the listener, in Opus' clock.
+/// Our time line with the listener, in its codec's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Line {
+    /// Units of the clock in a millisecond.
+    pub per_ms: i32,
     /// The timestamp of what would be sent now.
     pub now: u32,
     /// The end of what was sent; `None` where nothing was.
@@ -77,6 +77,7 @@ pub(super) struct Relay {
 #[derive(Debug, Clone, Copy)]
 struct Run {
     ssrc: u32,
+    per_ms: i32,
     /// What is added.
     sequence: u16,
     timestamp: u32,
@@ -111,11 +112,20 @@ impl Relay {
         }
     }
 
+    /// Whether a packet that came once more, in the redundancy of one that is to be passed on next, is missing before that.
+    pub fn misses(&self, header: &RtpHeader) -> bool {
+        let Some(run) = self.run.as_ref().filter(|run| run.ssrc == header.ssrc) else { return false };
+        let ahead = i32::from(header.sequence.wrapping_sub(run.highest) as i16);
+        (1..WINDOW).contains(&ahead)
+            && (1..=ahead * LONGEST_MS * run.per_ms).contains(&after(header.timestamp, run.latest))
+    }
+
     /// The place of a packet on our time line, if it is to be sent at all.
     pub fn place(&mut self, now: Instant, header: &RtpHeader, line: Line) -> Option<Place> {
         self.heard = Some(now);
         let jump = self.jump.take();
-        let Some(run) = self.run.as_mut().filter(|run| run.ssrc == header.ssrc) else {
+        let same = |run: &&mut Run| run.ssrc == header.ssrc && run.per_ms == line.per_ms;
+        let Some(run) = self.run.as_mut().filter(same) else {
             return Some(self.begin(header, line));
         };
         let ahead = i32::from(header.sequence.wrapping_sub(run.highest) as i16);
@@ -138,7 +148,7 @@ impl Relay {
             return missing.then_some(Place { sequence, timestamp, first: false, newest: None });
         }
         let off = after(timestamp, line.now);
-        if off.saturating_abs() > LARGEST_STEP {
+        if off.saturating_abs() > LARGEST_STEP_MS * line.per_ms {
             return Some(self.begin(header, line));
         }
         if !interrupted {
@@ -150,7 +160,7 @@ impl Relay {
         }
         match line.end.map_or(0, |end| after(timestamp, end)) {
             0.. => Some(self.resume(header, line, timestamp)),
-            overlap if overlap >= -OVERLAP => Some(self.begin(header, line)),
+            overlap if overlap >= -OVERLAP_MS * line.per_ms => Some(self.begin(header, line)),
             _ => {
                 let since = *self.late.get_or_insert(now);
                 if now.saturating_duration_since(since) >= NEW_DELAY {
@@ -182,6 +192,7 @@ impl Relay {
         (self.late, self.swallowed, self.stepped) = (None, false, (0, 0));
         self.run = Some(Run {
             ssrc: header.ssrc,
+            per_ms: line.per_ms,
             sequence: line.next.wrapping_sub(header.sequence),
             timestamp: timestamp.wrapping_sub(header.timestamp),
             first: header.sequence,
@@ -209,7 +220,7 @@ impl Run {
 
     /// Whether a late packet of this timestamp can be one of the window's.
     fn has_had(&self, timestamp: u32) -> bool {
-        (-WINDOW * LONGEST..=0).contains(&after(timestamp, self.latest))
+        (-WINDOW * LONGEST_MS * self.per_ms..=0).contains(&after(timestamp, self.latest))
     }
 
     fn began_before(&self, sequence: u16) -> bool {

@@ -1,11 +1,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 //! A whole bridge in virtual time: plain RTP stands in for the browser's transport.
 
+mod cost;
 mod digits;
 mod hold;
 mod network;
 mod plans;
 mod playout;
+mod redundant;
 mod relay;
 mod sides;
 mod sound;
@@ -24,8 +26,8 @@ use crate::rtp::event::{EventReceiver, EventSender, EventStep, EventUpdate, char
 use crate::rtp::packet::{RtpHeader, RtpPacket};
 use crate::rtp::rtcp::{self, Compound, ReportBlock, RtcpItem, SenderInfo};
 use crate::sdp::{
-    AcceptedCodec, BrowserMedia, CallQuality, Direction, DtlsRole, Hears, IceCredentials, LegMedia, LegPlan, MediaLoss,
-    MediaPlan, MediaReport, Network, NoAudio, RtpMedia, RtpSlot, Side, TelephoneEvent, Tone,
+    AcceptedCodec, BrowserMedia, CallQuality, Direction, DtlsRole, Hears, IceCredentials, InBand, LegMedia, LegPlan,
+    MediaLoss, MediaPlan, MediaReport, Network, NoAudio, Pass, RtpMedia, RtpSlot, Side, TelephoneEvent, Tone,
 };
 
 const BROWSER_SSRC: u32 = 0xb0b0;
@@ -66,6 +68,7 @@ fn browser_media(codec: Codec) -> BrowserMedia {
         ptime: 20,
         opus_fec: true,
         opus_bitrate: None,
+        red: None,
         mid_extension: None,
     }
 }
@@ -114,7 +117,16 @@ struct Sent {
     at: Duration,
     to: SocketAddr,
     header: RtpHeader,
+    /// Whether it has a header extension.
+    extended: bool,
     payload: Vec<u8>,
+}
+
+impl Sent {
+    fn read(at: Duration, to: SocketAddr, bytes: &[u8]) -> Sent {
+        let packet = RtpPacket::parse(bytes).unwrap();
+        Sent { at, to, header: packet.header, extended: bytes[0] & 0x10 != 0, payload: packet.payload.to_vec() }
+    }
 }
 
 /// A verdict: when in milliseconds, whose sound, where it ends and why.
@@ -163,8 +175,7 @@ impl Lab {
                 self.rtcp.push((at, transmit.port, transmit.to, bytes.to_vec()));
                 continue;
             }
-            let packet = RtpPacket::parse(bytes).unwrap();
-            let sent = Sent { at, to: transmit.to, header: packet.header, payload: packet.payload.to_vec() };
+            let sent = Sent::read(at, transmit.to, bytes);
             match transmit.port {
                 Port::Browser => self.to_browser.push(sent),
                 _ => self.to_trunk.push(sent),
@@ -298,6 +309,15 @@ fn converse(lab: &mut Lab, packets: usize, mut lost: impl FnMut(usize) -> bool) 
         }
     }
     lab.run_to(begin + packets as u64 * 20);
+}
+
+/// What was passed on of packets of 20 ms is numbered and timed by which they are: what is missing is a gap in both.
+fn assert_gaps_stand(passed: &[Sent], which: impl Fn(&Sent) -> Option<usize>, clock_per_ms: u32) {
+    for packet in passed {
+        let n = which(packet).unwrap();
+        assert_eq!(usize::from(packet.header.sequence.wrapping_sub(passed[0].header.sequence)), n);
+        assert_eq!(packet.header.timestamp.wrapping_sub(passed[0].header.timestamp), n as u32 * 20 * clock_per_ms);
+    }
 }
 
 /// Timestamps stand exactly for the time sent, and no number is left out.

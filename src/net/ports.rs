@@ -39,6 +39,7 @@ pub struct RtpPair {
 pub struct PortPool {
     ip: IpAddr,
     quarantine: Duration,
+    range: RangeInclusive<u16>,
     free: VecDeque<u16>,
     resting: VecDeque<(Instant, u16)>,
     leased: HashSet<u16>,
@@ -47,8 +48,25 @@ pub struct PortPool {
 impl PortPool {
     /// A pool of the pairs that lie wholly within `range`.
     pub fn new(ip: IpAddr, range: RangeInclusive<u16>, quarantine: Duration) -> Self {
-        let free = range.clone().filter(|port| port % 2 == 0 && *port != 0 && range.contains(&(port + 1))).collect();
-        Self { ip, quarantine, free, resting: VecDeque::new(), leased: HashSet::new() }
+        let free = range.clone().filter(|port| is_pair(&range, *port)).collect();
+        Self { ip, quarantine, range, free, resting: VecDeque::new(), leased: HashSet::new() }
+    }
+
+    /// What is leased from now on lies within `range`. What is leased already stays until it is released, and what rests goes
+    /// on resting.
+    pub fn set_range(&mut self, range: RangeInclusive<u16>) {
+        if self.range == range {
+            return;
+        }
+        let resting: HashSet<u16> = self.resting.iter().map(|(_, port)| *port).collect();
+        let idle = |port: &u16| !resting.contains(port) && !self.leased.contains(port);
+        // Those that were free keep their order: the one that rested longest comes first.
+        let mut free: VecDeque<u16> = std::mem::take(&mut self.free);
+        free.retain(|port| is_pair(&range, *port));
+        let known: HashSet<u16> = free.iter().copied().collect();
+        free.extend(range.clone().filter(|port| is_pair(&range, *port) && idle(port) && !known.contains(port)));
+        self.free = free;
+        self.range = range;
     }
 
     /// The local address.
@@ -58,9 +76,9 @@ impl PortPool {
 
     /// Binds the next pair that can be had. A port that another program holds is passed over and tried again later.
     pub fn lease(&mut self, now: Instant) -> Result<RtpPair, PortError> {
-        // They rest for the same time each: the first to come is the first to be rested.
-        let rested = self.resting.iter().take_while(|(until, _)| *until <= now).count();
-        self.free.extend(self.resting.drain(..rested).map(|(_, port)| port));
+        let rested = self.rested(now).count();
+        let rested = self.resting.drain(..rested).map(|(_, port)| port);
+        self.free.extend(rested.filter(|port| is_pair(&self.range, *port)));
         for _ in 0..self.free.len() {
             let Some(port) = self.free.pop_front() else { break };
             match self.bind(port) {
@@ -91,20 +109,30 @@ impl PortPool {
         }
     }
 
+    /// Those that have rested for long enough. They rest for the same time each: the first to come is the first to be rested.
+    fn rested(&self, now: Instant) -> impl Iterator<Item = u16> {
+        self.resting.iter().take_while(move |(until, _)| *until <= now).map(|(_, port)| *port)
+    }
+
     /// Pairs that can be leased now, as far as is known without trying.
-    pub fn free(&self) -> usize {
-        self.free.len()
+    pub fn free(&self, now: Instant) -> usize {
+        self.free.len() + self.rested(now).filter(|port| is_pair(&self.range, *port)).count()
     }
 
     /// Pairs that rest.
-    pub fn resting(&self) -> usize {
-        self.resting.len()
+    pub fn resting(&self, now: Instant) -> usize {
+        self.resting.len() - self.rested(now).count()
     }
 
     /// Pairs leased now.
     pub fn leased(&self) -> usize {
         self.leased.len()
     }
+}
+
+/// Whether the pair that begins with this port lies wholly within a range.
+fn is_pair(range: &RangeInclusive<u16>, port: u16) -> bool {
+    port.is_multiple_of(2) && port != 0 && range.contains(&port) && range.contains(&(port + 1))
 }
 
 /// For tests: so many pairs of ports in a row that nobody uses, below those that the system gives out by itself.
@@ -139,7 +167,7 @@ mod tests {
         let table =
             [(40_000..=40_003, 2), (40_001..=40_004, 1), (40_000..=40_000, 0), (65_534..=65_535, 1), (0..=1, 0)];
         for (range, pairs) in table {
-            assert_eq!(PortPool::new(LOOPBACK, range.clone(), REST).free(), pairs, "{range:?}");
+            assert_eq!(PortPool::new(LOOPBACK, range.clone(), REST).free(Instant::now()), pairs, "{range:?}");
         }
     }
 
@@ -160,7 +188,38 @@ mod tests {
         pool.release(now, 9);
         assert!(matches!(pool.lease(now + REST - Duration::from_millis(1)), Err(PortError::Exhausted)));
         assert_eq!(pool.lease(now + REST).unwrap().port, port);
-        assert_eq!((pool.free(), pool.leased()), (0, 2));
+        assert_eq!((pool.free(now), pool.leased()), (0, 2));
+    }
+
+    /// As a reload does it: what is leased stays, and nothing outside of the new range is leased any more.
+    #[test]
+    fn a_new_range_is_for_the_next_leases() {
+        let now = Instant::now();
+        let range = test_ports(4);
+        let first = *range.start();
+        let mut pool = PortPool::new(LOOPBACK, first..=first + 3, REST);
+        let (stands, ends) = (pool.lease(now).unwrap(), pool.lease(now).unwrap());
+        drop(ends);
+        pool.release(now, first + 2);
+        pool.set_range(first + 4..=first + 7);
+        assert_eq!((pool.free(now), pool.leased(), pool.resting(now)), (2, 1, 1));
+        // What has rested is free, though nobody has asked for a pair.
+        assert_eq!((pool.free(now + REST), pool.resting(now + REST)), (2, 0));
+        let new = pool.lease(now + REST).unwrap();
+        assert_eq!((new.port, pool.free(now), pool.resting(now)), (first + 4, 1, 0));
+        drop(stands);
+        pool.release(now + REST, first);
+        // Back: each is there once.
+        pool.set_range(first..=first + 7);
+        assert_eq!((pool.free(now), pool.leased(), pool.resting(now)), (2, 1, 1));
+        drop(new);
+        pool.release(now + REST, first + 4);
+        let later = now + REST * 3;
+        let mut all: Vec<RtpPair> = (0..4).map(|_| pool.lease(later).unwrap()).collect();
+        assert!(matches!(pool.lease(later), Err(PortError::Exhausted)));
+        all.sort_by_key(|pair| pair.port);
+        let ports: Vec<u16> = all.iter().map(|pair| pair.port - first).collect();
+        assert_eq!(ports, [0, 2, 4, 6]);
     }
 
     #[test]
@@ -180,6 +239,6 @@ mod tests {
     fn an_address_that_is_not_ours_is_the_systems_refusal() {
         let mut pool = PortPool::new("192.0.2.1".parse().unwrap(), 41_220..=41_223, REST);
         assert!(matches!(pool.lease(Instant::now()), Err(PortError::System(_))));
-        assert_eq!(pool.free(), 2);
+        assert_eq!(pool.free(Instant::now()), 2);
     }
 }

@@ -1,9 +1,13 @@
 //! The jitter buffer: packets of one stream in the order of their sequence numbers.
 
+use std::ops::Range;
+
 /// Packets held at most; a power of two.
 const SLOTS: usize = 64;
-/// Bytes kept ready in each slot: 20 ms of anything a telephone sends. A slot that once saw more keeps the room.
-const SLOT_BYTES: usize = 256;
+/// Payloads that there is room for from the begin: 320 ms. Most streams never hold more.
+const READY: usize = 16;
+/// Bytes of such a room: 20 ms of anything a telephone sends. One that once saw more stays as large.
+const READY_BYTES: usize = 256;
 
 /// What a packet means to playout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +33,8 @@ pub struct Entry {
     pub fec: bool,
     /// Its payload type.
     pub payload_type: u8,
+    /// Whether it came in a later packet's redundancy (RFC 2198), and not itself.
+    pub repeated: bool,
 }
 
 /// A packet in the buffer.
@@ -72,10 +78,15 @@ pub enum Inserted {
 /// Numbers before the next that are remembered: more than any that is still taken for one of the stream is behind.
 const MEMORY: usize = 128;
 
-/// Orders packets. It allocates when it is made (and once for a slot that meets a packet of unusual size).
+/// Orders packets. It allocates when it is made; later once for each packet that is held beyond sixteen, and for one of
+/// unusual size: what it has then it keeps.
 #[derive(Debug, Clone)]
 pub struct JitterBuffer {
     slots: Vec<Slot>,
+    /// Room for payloads that no slot has. It moves with the packets, so that few are in use and stay in the cache.
+    spare: Vec<Vec<u8>>,
+    /// The slot whose packet was taken last: whoever took it may still read it.
+    taken: Option<usize>,
     /// The lowest number that may still come out; `None` before the first packet.
     next: Option<i64>,
     highest: i64,
@@ -99,11 +110,15 @@ impl JitterBuffer {
     pub fn new() -> Self {
         let slot = || Slot {
             sequence: EMPTY,
-            entry: Entry { timestamp: 0, duration: 0, kind: Kind::Audio, fec: false, payload_type: 0 },
-            payload: Vec::with_capacity(SLOT_BYTES),
+            entry: Entry { timestamp: 0, duration: 0, kind: Kind::Audio, fec: false, payload_type: 0, repeated: false },
+            payload: Vec::new(),
         };
+        let mut spare = Vec::with_capacity(SLOTS);
+        spare.resize_with(READY, || Vec::with_capacity(READY_BYTES));
         Self {
             slots: (0..SLOTS).map(|_| slot()).collect(),
+            spare,
+            taken: None,
             next: None,
             highest: 0,
             len: 0,
@@ -144,17 +159,41 @@ impl JitterBuffer {
             }
             self.advance(sequence);
         }
+        self.give_back();
         let Some(slot) = self.slots.get_mut(index(sequence)) else { return Inserted::TooFar };
         if slot.sequence == sequence {
+            slot.entry.repeated &= entry.repeated;
             return Inserted::Duplicate;
         }
         slot.sequence = sequence;
         slot.entry = entry;
-        slot.payload.clear();
+        slot.payload = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(READY_BYTES));
         slot.payload.extend_from_slice(payload);
         self.highest = if self.len == 0 { sequence } else { self.highest.max(sequence) };
         self.len += 1;
         Inserted::Stored
+    }
+
+    /// Whether the packet of this number is missing among those that are held, and `time`, when it would sound, is no other's.
+    pub fn lacks(&self, sequence: i64, time: Range<i64>) -> bool {
+        if self.len == 0 || sequence >= self.highest || !self.misses(sequence) {
+            return false;
+        }
+        let apart = |slot: &Slot| {
+            let Entry { timestamp, duration, kind, .. } = slot.entry;
+            match slot.sequence < sequence {
+                _ if kind == Kind::Event => true,
+                true => timestamp.saturating_add(i64::from(duration)) <= time.start,
+                false => timestamp >= time.end,
+            }
+        };
+        self.slots.iter().filter(|slot| slot.sequence != EMPTY).all(apart)
+    }
+
+    /// Whether the packet of this number could still play and is not here.
+    pub fn misses(&self, sequence: i64) -> bool {
+        let here = || self.slots.get(index(sequence)).is_some_and(|slot| slot.sequence == sequence);
+        self.next.is_some_and(|next| sequence >= next) && !here()
     }
 
     /// A packet `ago` before the last number whose turn is over.
@@ -204,20 +243,38 @@ impl JitterBuffer {
         self.advance(sequence + 1);
         self.past |= 1;
         self.len -= 1;
+        self.give_back();
+        self.taken = Some(index(sequence));
         let slot = self.slots.get_mut(index(sequence))?;
         slot.sequence = EMPTY;
         Some(slot)
     }
 
+    /// The room of the packet that was taken last is free again.
+    fn give_back(&mut self) {
+        if let Some(slot) = self.taken.take().and_then(|place| self.slots.get_mut(place)) {
+            free(slot, &mut self.spare);
+        }
+    }
+
     /// Empties the buffer; whatever comes next is the first.
     pub fn reset(&mut self) {
-        for slot in &mut self.slots {
+        self.give_back();
+        for slot in self.slots.iter_mut().filter(|slot| slot.sequence != EMPTY) {
             slot.sequence = EMPTY;
+            free(slot, &mut self.spare);
         }
         self.next = None;
         self.len = 0;
         self.past = 0;
     }
+}
+
+/// Takes the room of a slot whose packet is gone.
+fn free(slot: &mut Slot, spare: &mut Vec<Vec<u8>>) {
+    let mut payload = std::mem::take(&mut slot.payload);
+    payload.clear();
+    spare.push(payload);
 }
 
 fn index(sequence: i64) -> usize {
@@ -230,8 +287,66 @@ mod tests {
     use super::*;
 
     fn put(buffer: &mut JitterBuffer, sequence: i64) -> Inserted {
-        let entry = Entry { timestamp: sequence * 160, duration: 160, kind: Kind::Audio, fec: false, payload_type: 0 };
-        buffer.insert(sequence, entry, &sequence.to_be_bytes())
+        buffer.insert(sequence, entry(sequence), &sequence.to_be_bytes())
+    }
+
+    fn entry(sequence: i64) -> Entry {
+        let (timestamp, kind) = (sequence * 160, Kind::Audio);
+        Entry { timestamp, duration: 160, kind, fec: false, payload_type: 0, repeated: false }
+    }
+
+    #[test]
+    fn what_is_missing_is_told_from_what_was_here_and_from_what_has_no_room() {
+        let mut buffer = JitterBuffer::new();
+        let lacks = |buffer: &JitterBuffer, sequence: i64, from: i64| buffer.lacks(sequence, from..from + 160);
+        assert!(!lacks(&buffer, 100, 16_000), "nothing was here");
+        assert_eq!([100, 103].map(|sequence| put(&mut buffer, sequence)), [Inserted::Stored; 2]);
+        for (sequence, from, missing) in [
+            (99, 15_840, false),
+            (100, 16_000, false),
+            (101, 16_160, true),
+            (101, 16_100, false),
+            (102, 16_320, true),
+            (102, 16_400, false),
+            (103, 16_480, false),
+            (104, 16_640, false),
+            (103 + SLOTS as i64, 16_640, false),
+        ] {
+            assert_eq!(lacks(&buffer, sequence, from), missing, "{sequence} at {from}");
+        }
+        assert_eq!([99, 100, 101, 102, 103].map(|n| buffer.misses(n)), [false, false, true, true, false]);
+        buffer.take_first();
+        assert!(!lacks(&buffer, 100, 16_000) && lacks(&buffer, 101, 16_160));
+        let again = Entry { repeated: true, ..entry(102) };
+        assert_eq!(buffer.insert(102, again, b"x"), Inserted::Stored);
+        assert!(buffer.first().unwrap().entry.repeated);
+        assert_eq!(put(&mut buffer, 102), Inserted::Duplicate);
+        assert!(!buffer.first().unwrap().entry.repeated, "it came itself");
+        buffer.take_first();
+        assert!(!lacks(&buffer, 101, 16_160) && !lacks(&buffer, 102, 16_320));
+    }
+
+    #[test]
+    fn room_for_payloads_is_used_again_and_never_grows_beyond_what_is_held() {
+        let mut buffer = JitterBuffer::new();
+        let rooms = |buffer: &JitterBuffer| {
+            buffer.spare.len() + buffer.slots.iter().filter(|slot| slot.payload.capacity() > 0).count()
+        };
+        for sequence in 0..1_000 {
+            put(&mut buffer, sequence);
+            if sequence >= 5 {
+                assert_eq!(buffer.take_first().unwrap().payload(), (sequence - 5).to_be_bytes());
+            }
+            assert_eq!(rooms(&buffer), READY, "at {sequence}");
+        }
+        buffer.reset();
+        let all = SLOTS as i64;
+        (0..all).for_each(|sequence| assert_eq!(put(&mut buffer, sequence), Inserted::Stored));
+        assert_eq!(rooms(&buffer), SLOTS);
+        buffer.reset();
+        (5_000..5_000 + all).for_each(|sequence| assert_eq!(put(&mut buffer, sequence), Inserted::Stored));
+        (0..all).for_each(|n| assert_eq!(buffer.take_first().unwrap().payload(), (5_000 + n).to_be_bytes()));
+        assert_eq!(rooms(&buffer), SLOTS);
     }
 
     #[test]

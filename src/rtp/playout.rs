@@ -63,6 +63,12 @@ const CALM: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// So many packets without redundancy are a stream without it.
 const FEC_MEMORY: u16 = 500;
+/// So long, in packets, it is looked ahead for packets that come once more after one was missed.
+const REPEAT_MEMORY: u16 = 1_000;
+/// It is never looked ahead further, in microseconds.
+const MOST_AHEAD_US: i64 = 60_000;
+/// Two packets missing in a row, and again within so many packets, are no accident: two packets of look-ahead repair both.
+const RUN_MEMORY: u16 = 500;
 /// So many packets that are longer than before are a stream of longer packets.
 const LENGTH_MEMORY: u16 = 100;
 /// Gaps are filled in pieces of this: what Opus and the concealers work in.
@@ -203,6 +209,13 @@ pub struct Playout {
     frame_ms: u32,
     /// Counts down to "no redundancy".
     fec: u16,
+    /// Counts down to "nothing is missed": while it is not there, packets that hold those before once more delay nothing.
+    missed: u16,
+    /// The same of two that are missing in a row, and of such a run that would be the first.
+    missed_runs: u16,
+    missed_run: u16,
+    /// Packets that did not come, and played from a later one's redundancy.
+    repaired: u64,
     last_sequence: u16,
     last_timestamp: u32,
     /// The sequence number that would confirm a jump.
@@ -238,6 +251,10 @@ impl Playout {
             clock_rate: 8_000,
             frame_ms,
             fec: 0,
+            missed: 0,
+            missed_runs: 0,
+            missed_run: 0,
+            repaired: 0,
             last_sequence: 0,
             last_timestamp: 0,
             jump: None,
@@ -318,6 +335,38 @@ impl Playout {
         }
     }
 
+    /// Takes a packet of before that came once more, in the redundancy of the one that was taken just now (RFC 2198): it plays
+    /// if it is missing and its time is not filled yet. When it came says nothing of the network, and shifts nothing.
+    pub fn repair(&mut self, incoming: &Incoming<'_>) {
+        let Incoming { packet, clock_rate, duration, kind, fec } = *incoming;
+        let header = &packet.header;
+        let same = self.ssrc == Some(header.ssrc) && clock_rate == self.clock_rate && kind != Kind::Event;
+        if !same || self.state != State::Playing {
+            return;
+        }
+        let sequence = self.sequences.near(header.sequence);
+        let timestamp = self.timestamps.extend(header.timestamp);
+        let end = timestamp.saturating_add(i64::from(duration));
+        if end <= self.expected || !self.buffer.lacks(sequence, timestamp..end) {
+            return;
+        }
+        self.missed = REPEAT_MEMORY;
+        // Two in a row that both can be had: this one and the next, or the one before it from its own redundancy.
+        if self.buffer.misses(sequence + 1) || fec && self.buffer.misses(sequence - 1) {
+            self.missed_runs = if self.missed_run > 0 { REPEAT_MEMORY } else { self.missed_runs };
+            self.missed_run = RUN_MEMORY;
+        }
+        if timestamp >= self.expected.saturating_add(self.filled) {
+            let entry = Entry { timestamp, duration, kind, fec, payload_type: header.payload_type, repeated: true };
+            self.buffer.insert(sequence, entry, packet.payload);
+        }
+    }
+
+    /// Packets that did not come, and played from a later one's redundancy.
+    pub fn repaired(&self) -> u64 {
+        self.repaired
+    }
+
     /// Whether a packet is of the stream, or of another that takes its place: one packet alone does not end what is heard.
     fn believes(&mut self, now: Instant, ssrc: u32, sequence: u16) -> bool {
         if self.ssrc.is_none_or(|current| current == ssrc) || !self.is_live(now) {
@@ -339,7 +388,8 @@ impl Playout {
         }
         let timestamp = self.timestamps.extend(header.timestamp);
         let Incoming { kind, duration, fec, .. } = *incoming;
-        let entry = Entry { timestamp, duration, kind, fec, payload_type: header.payload_type };
+        let payload_type = header.payload_type;
+        let entry = Entry { timestamp, duration, kind, fec, payload_type, repeated: false };
         let first = self.buffer.is_empty() && self.state != State::Playing;
         let payload = if kind == Kind::Event { &[][..] } else { incoming.packet.payload };
         let inserted = self.buffer.insert(sequence, entry, payload);
@@ -387,7 +437,7 @@ impl Playout {
         self.late = (0, 0);
         self.other = None;
         self.quiet = false;
-        self.fec = 0;
+        (self.fec, self.missed, self.missed_runs, self.missed_run) = (0, 0, 0, 0);
         self.lengths = Lengths::new(self.frame_ms);
         self.calm = None;
         self.surplus = None;
@@ -405,6 +455,9 @@ impl Playout {
             return;
         }
         self.fec = if entry.fec { FEC_MEMORY } else { self.fec.saturating_sub(1) };
+        for left in [&mut self.missed, &mut self.missed_runs, &mut self.missed_run] {
+            *left = left.saturating_sub(1);
+        }
         self.lengths.packet(self.frame_ms, (entry.duration / (self.clock_rate / 1_000)).max(1));
     }
 
@@ -413,10 +466,15 @@ impl Playout {
         timestamp.saturating_mul(1_000_000) / i64::from(self.clock_rate)
     }
 
-    /// The slack that is needed: what the network's jitter takes, and one packet to look ahead for redundancy.
+    /// The slack that is needed: what the network's jitter takes, and one packet to look ahead for redundancy, two where two in
+    /// a row are lost and the redundancy reaches so far; the second waits together with the jitter. A stream that repeats whole packets whether any are lost or not is looked
+    /// ahead in only while some are.
     pub fn target_us(&self, now: Instant) -> i64 {
-        let look_ahead = if self.fec > 0 { self.lengths.now.0.min(60) } else { 0 };
-        self.delay.jitter_us(now) + i64::from(look_ahead) * 1_000
+        let packet_us = i64::from(self.lengths.now.0) * 1_000;
+        let runs = self.missed_runs > 0;
+        let first = if runs || self.fec > 0 || self.missed > 0 { packet_us.min(MOST_AHEAD_US) } else { 0 };
+        let second = if runs { packet_us.min(MOST_AHEAD_US - first) + UNKNOWN_US } else { 0 };
+        first + self.delay.jitter_us(now).max(second)
     }
 
     fn grid_us(&self) -> i64 {
@@ -430,6 +488,11 @@ impl Playout {
         let whole = ready - ready % self.grid_us() - (i64::from(self.frame_ms) * 1_000 - self.grid_us());
         let slack = self.delay.delay_us(now, self.media_us(timestamp)).saturating_add(whole);
         slack.clamp(-MOST_SLACK_US, MOST_SLACK_US)
+    }
+
+    /// Whether nothing has sounded of the stream that is there, or will be.
+    pub fn is_starting(&self) -> bool {
+        self.state == State::Starting
     }
 
     /// When the first packet that waits is due; for a new stream: when to ask for the first frame.
@@ -587,7 +650,8 @@ impl Playout {
 
     fn play(&mut self, now: Instant, ready_us: u32, piece: u32) -> Step<'_> {
         let Some(head) = self.buffer.first() else { return self.underrun(now, piece) };
-        let Entry { timestamp, duration, kind, payload_type, .. } = head.entry;
+        let Entry { timestamp, duration, kind, payload_type, repeated, .. } = head.entry;
+        self.repaired += u64::from(repeated);
         let pace = if kind == Kind::Audio { self.pace(now, ready_us, timestamp) } else { Pace::default() };
         self.state = State::Playing;
         self.expected = timestamp + i64::from(duration);
@@ -660,3 +724,5 @@ fn gcd(a: u32, b: u32) -> u32 {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_red;

@@ -9,12 +9,17 @@ pub struct SequenceExtender {
 impl SequenceExtender {
     /// The extended number. The first one stands for itself plus 65,536, so that a reordered predecessor stays positive.
     pub fn extend(&mut self, sequence: u16) -> i64 {
-        let extended = match self.last {
-            None => i64::from(sequence) + 0x1_0000,
-            Some(last) => last + i64::from(sequence.wrapping_sub(last as u16) as i16),
-        };
+        let extended = self.near(sequence);
         self.last = Some(self.last.map_or(extended, |last| last.max(extended)));
         extended
+    }
+
+    /// The same without being the last for those that follow.
+    pub fn near(&self, sequence: u16) -> i64 {
+        match self.last {
+            None => i64::from(sequence) + 0x1_0000,
+            Some(last) => last + i64::from(sequence.wrapping_sub(last as u16) as i16),
+        }
     }
 }
 

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 
 use sdp_types::{Media, Session};
 
-use super::offer_answer::{OWN_OPUS, address, codec_lines, event_for, event_lines, in_common, preferred, refused_line};
+use super::offer_answer::{
+    OWN_OPUS, OWN_RED, address, codec_lines, event_for, event_lines, in_common, preferred, red_lines, refused_line,
+};
 use super::plan::{
     AcceptedCodec, Band, BrowserMedia, Direction, DtlsRole, Fingerprint, IceCredentials, TelephoneEvent,
 };
@@ -57,11 +59,18 @@ pub struct CodecPolicy {
     pub band: Band,
     /// Whether digits may go in RTP.
     pub telephone_event: bool,
+    /// Whether browsers that can are asked to send each packet of Opus twice (RFC 2198, docs/decisions/0018).
+    pub red: bool,
 }
 
 impl Default for CodecPolicy {
     fn default() -> Self {
-        CodecPolicy { browser: vec![Codec::Opus, Codec::Pcmu, Codec::Pcma], band: Band::Narrow, telephone_event: true }
+        CodecPolicy {
+            browser: vec![Codec::Opus, Codec::Pcmu, Codec::Pcma],
+            band: Band::Narrow,
+            telephone_event: true,
+            red: true,
+        }
     }
 }
 
@@ -89,7 +98,7 @@ impl Connection {
     /// What [`SdpError`] names.
     pub fn read(text: &str) -> Result<Connection, SdpError> {
         let session = parse(text.as_bytes())?;
-        let line = AudioLine::find(&session, usable).ok_or_else(|| why_not(&session))?;
+        let line = line_of_sound(&session, usable).ok_or_else(|| why_not(&session))?;
         Ok(Connection::of(text, fingerprints(&line)?))
     }
 
@@ -115,6 +124,7 @@ struct Peer {
     /// Whether the other role is open to us too (`actpass`).
     either: bool,
     codecs: Vec<AcceptedCodec>,
+    red: Option<u8>,
     events: Vec<TelephoneEvent>,
     opus_fec: bool,
     opus_bitrate: Option<u32>,
@@ -129,8 +139,20 @@ impl BrowserOffer {
     /// # Errors
     /// What [`SdpError`] names.
     pub fn read(text: &str) -> Result<BrowserOffer, SdpError> {
+        BrowserOffer::of(text, |session| line_of_sound(session, usable))
+    }
+
+    /// The same in a session in which `before` was agreed: its sound may have moved to another line.
+    ///
+    /// # Errors
+    /// What [`SdpError`] names.
+    pub fn read_again(text: &str, before: &BrowserMedia) -> Result<BrowserOffer, SdpError> {
+        BrowserOffer::of(text, |session| line_of_sound_again(session, before, usable))
+    }
+
+    fn of(text: &str, choose: impl Fn(&Session) -> Option<AudioLine<'_>>) -> Result<BrowserOffer, SdpError> {
         let session = parse(text.as_bytes())?;
-        let line = AudioLine::find(&session, usable).ok_or_else(|| why_not(&session))?;
+        let line = choose(&session).ok_or_else(|| why_not(&session))?;
         // Absent means active in an offer (RFC 4145 section 4).
         let setup = line.transport_attribute("setup").unwrap_or("active");
         let role = match setup {
@@ -197,27 +219,59 @@ impl BrowserOffer {
     ) -> Result<(String, BrowserMedia), SdpError> {
         let send = preferred(&self.peer.codecs, &policy.browser).ok_or(SdpError::NoCodec)?;
         let event = policy.telephone_event.then(|| event_for(send.codec, &self.peer.events)).flatten();
-        let mut media = self.peer.media(local, vec![send], event).ok_or(SdpError::NoCodec)?;
+        let mut media = self.peer.media(local, policy, vec![send], event).ok_or(SdpError::NoCodec)?;
         media.direction = wanted.answer_to(self.peer.direction);
-        let mut out = head(local, self.bundled.then_some(self.peer.mid.as_deref()).flatten());
+        let left: Vec<(AudioLine<'_>, AcceptedCodec)> = self.left(send.codec).collect();
+        let mids = left.iter().filter_map(|(line, _)| line.attribute("mid")).chain(self.peer.mid.as_deref());
+        let mids = mids.collect::<Vec<_>>().join(" ");
+        let mut out = head(local, self.bundled.then_some(mids.as_str()));
+        let sound = AudioLines {
+            proto: "UDP/TLS/RTP/SAVPF",
+            codecs: &media.accepted,
+            red: media.red,
+            events: media.telephone_event.as_slice(),
+            mid: self.peer.mid.as_deref(),
+            mid_extension: self.peer.mid_extension,
+            setup: if media.dtls == DtlsRole::Passive { "passive" } else { "active" },
+            direction: media.direction,
+            ptime: media.ptime,
+            has_source: true,
+        };
         for (index, other) in self.session.medias.iter().enumerate() {
-            if index != self.peer.index {
+            let proto = &other.proto;
+            if index == self.peer.index {
+                audio(&mut out, local, policy, &AudioLines { proto, ..sound });
+            } else if let Some((line, codec)) = left.iter().find(|(line, _)| line.index == index) {
+                let (codecs, mid) = (std::slice::from_ref(codec), line.attribute("mid"));
+                let direction = Direction::Inactive;
+                let silent = AudioLines {
+                    proto,
+                    codecs,
+                    mid,
+                    direction,
+                    red: None,
+                    events: &[],
+                    mid_extension: mid_extension(line),
+                    has_source: false,
+                    ..sound
+                };
+                audio(&mut out, local, policy, &silent);
+            } else {
                 refuse(&mut out, other);
-                continue;
             }
-            let lines = AudioLines {
-                proto: &other.proto,
-                codecs: &media.accepted,
-                events: media.telephone_event.as_slice(),
-                mid: self.peer.mid.as_deref(),
-                mid_extension: self.peer.mid_extension,
-                setup: if media.dtls == DtlsRole::Passive { "passive" } else { "active" },
-                direction: media.direction,
-                ptime: media.ptime,
-            };
-            audio(&mut out, local, policy, &lines);
         }
         Ok((out, media))
+    }
+
+    /// The lines that the sound had before: they stay open and silent, as the first of a bundle has its transport.
+    fn left(&self, codec: Codec) -> impl Iterator<Item = (AudioLine<'_>, AcceptedCodec)> {
+        let bundle = if self.bundled { bundle(&self.session) } else { Vec::new() };
+        let before = AudioLine::all(&self.session).take_while(|line| line.index < self.peer.index);
+        let open = before.filter(move |line| {
+            let mid = line.attribute("mid").filter(|mid| is_token(mid));
+            usable(line.media) && mid.is_some_and(|mid| bundle.contains(&mid))
+        });
+        open.filter_map(move |line| Some((line, line.codecs().into_iter().find(|c| c.codec == codec)?)))
     }
 }
 
@@ -228,12 +282,14 @@ pub fn offer(local: &BrowserLocal, policy: &CodecPolicy) -> String {
     let lines = AudioLines {
         proto: "UDP/TLS/RTP/SAVPF",
         codecs: &own_codecs(policy),
+        red: policy.red.then_some(OWN_RED),
         events,
         mid: Some(OWN_MID),
         mid_extension: Some(OWN_MID_EXTENSION),
         setup: "actpass",
         direction: Direction::SendRecv,
         ptime: PTIME,
+        has_source: true,
     };
     audio(&mut out, local, policy, &lines);
     out
@@ -245,11 +301,12 @@ pub fn offer(local: &BrowserLocal, policy: &CodecPolicy) -> String {
 /// The browser keeps its part in DTLS ([RFC 8842 section 5.5](https://www.rfc-editor.org/rfc/rfc8842#section-5.5)).
 pub fn offer_again(sent: &str, version: u64, direction: Direction) -> String {
     let mut out = String::with_capacity(sent.len());
-    let mut open = false;
+    // The line of our sound has our source.
+    let of_sound = sent.split("\nm=").position(|lines| lines.contains("\na=ssrc:"));
+    let mut media_lines = 0;
     for line in sent.lines() {
-        if let Some(media) = line.strip_prefix("m=") {
-            open = media.split(' ').nth(1) != Some("0");
-        }
+        media_lines += usize::from(line.starts_with("m="));
+        let open = of_sound == Some(media_lines);
         let attribute = line.strip_prefix("a=").unwrap_or_default();
         if let Some(origin) = line.strip_prefix("o=") {
             let mut words: Vec<String> = origin.split(' ').map(str::to_owned).collect();
@@ -285,7 +342,7 @@ pub fn read_answer_again(
     text: &str,
 ) -> Result<BrowserMedia, SdpError> {
     let session = parse(text.as_bytes())?;
-    let line = AudioLine::find(&session, |media| media.port != 0).ok_or(SdpError::Refused)?;
+    let line = line_of_sound_again(&session, before, |media| media.port != 0).ok_or(SdpError::Refused)?;
     if !usable(line.media) {
         return Err(SdpError::Transport);
     }
@@ -297,6 +354,7 @@ pub fn read_answer_again(
         remote_ice: peer.ice,
         fingerprints: peer.fingerprints,
         send,
+        red: before.red.filter(|_| send.codec == Codec::Opus && peer.red == before.red),
         accepted,
         telephone_event: event,
         direction: wanted.answer_to(peer.direction),
@@ -328,7 +386,8 @@ pub fn read_answer(local: &BrowserLocal, policy: &CodecPolicy, text: &str) -> Re
     let peer = Peer::read(&line, role)?;
     let accepted = in_common(&peer.codecs, &policy.browser);
     let send = accepted.first().ok_or(SdpError::NoCodec)?.codec;
-    peer.media(local, accepted, answered_event(policy, send, &peer.events)).ok_or(SdpError::NoCodec)
+    let event = answered_event(policy, send, &peer.events);
+    peer.media(local, policy, accepted, event).ok_or(SdpError::NoCodec)
 }
 
 /// The telephone-event of an answer to our offer, in which we had to name both clocks without knowing the browser.
@@ -353,6 +412,31 @@ fn usable(media: &Media) -> bool {
     let secure = media.proto.ends_with("RTP/SAVPF") || media.proto.ends_with("RTP/SAVP");
     let open = media.port != 0 || media.attributes.iter().any(|a| a.attribute == "bundle-only");
     secure && open
+}
+
+/// The audio line with the browser's sound, of those that `is_open` takes: the first that names a source, or the first.
+fn line_of_sound(session: &Session, is_open: impl Fn(&Media) -> bool) -> Option<AudioLine<'_>> {
+    let open = || AudioLine::all(session).filter(|line| is_open(line.media));
+    open().find(has_source).or_else(|| open().next())
+}
+
+/// The line that it is in later on: the last that names a source. A track that was taken away and is added again has a line of
+/// its own behind the one that it had, which goes on naming its own
+/// ([RFC 8829](https://www.rfc-editor.org/rfc/rfc8829#section-5.2.2) section 5.2.2). Where none does, as with a browser that names
+/// no source while it sends nothing, it is the line of `before`.
+fn line_of_sound_again<'a>(
+    session: &'a Session,
+    before: &BrowserMedia,
+    is_open: impl Fn(&Media) -> bool,
+) -> Option<AudioLine<'a>> {
+    let open = || AudioLine::all(session).filter(|line| is_open(line.media));
+    let known = before.mid_extension.as_ref().map(|(_, mid)| mid.as_str());
+    let same = |line: &AudioLine<'_>| known.is_some() && line.attribute("mid") == known;
+    open().filter(has_source).last().or_else(|| open().find(same)).or_else(|| open().next())
+}
+
+fn has_source(line: &AudioLine<'_>) -> bool {
+    line.has("msid") || line.has("ssrc")
 }
 
 /// Why no audio line is usable.
@@ -421,6 +505,7 @@ impl Peer {
             mid_extension: mid_extension(line),
             ptime: line.ptime(PTIME).min(PTIME),
             codecs: line.codecs(),
+            red: line.red(),
         })
     }
 
@@ -428,16 +513,19 @@ impl Peer {
     fn media(
         &self,
         local: &BrowserLocal,
+        policy: &CodecPolicy,
         accepted: Vec<AcceptedCodec>,
         telephone_event: Option<TelephoneEvent>,
     ) -> Option<BrowserMedia> {
+        let send = *accepted.first()?;
         Some(BrowserMedia {
             local_ice: local.ice.clone(),
             remote_ice: self.ice.clone(),
             fingerprints: self.fingerprints.clone(),
             dtls: self.role,
-            send: *accepted.first()?,
+            send,
             accepted,
+            red: self.red.filter(|_| policy.red && send.codec == Codec::Opus),
             telephone_event,
             direction: Direction::SendRecv.answer_to(self.direction),
             ssrc: local.ssrc,
@@ -520,15 +608,19 @@ fn refuse(out: &mut String, media: &Media) {
 }
 
 /// What stands in an audio line of ours.
+#[derive(Clone, Copy)]
 struct AudioLines<'a> {
     proto: &'a str,
     codecs: &'a [AcceptedCodec],
+    red: Option<u8>,
     events: &'a [TelephoneEvent],
     mid: Option<&'a str>,
     mid_extension: Option<u8>,
     setup: &'a str,
     direction: Direction,
     ptime: u8,
+    /// Whether it is the line of our sound.
+    has_source: bool,
 }
 
 /// Writes the audio line and its attributes.
@@ -536,7 +628,12 @@ fn audio(out: &mut String, local: &BrowserLocal, policy: &CodecPolicy, lines: &A
     let first = local.candidates.first();
     let (port, connection) = first.map_or((9, "IN IP4 0.0.0.0".to_owned()), |c| (c.port(), address(c.ip())));
     out.push_str(&format!("m=audio {port} {}", lines.proto));
-    for number in lines.codecs.iter().map(|c| c.payload_type).chain(lines.events.iter().map(|e| e.payload_type)) {
+    let opus = lines.codecs.iter().find(|c| c.codec == Codec::Opus).map(|c| c.payload_type);
+    // Chromium sends redundancy where it goes before the codec that it is of.
+    let red = lines.red.zip(opus);
+    let red_number = red.map(|(number, _)| number);
+    let codecs = lines.codecs.iter().map(|c| c.payload_type);
+    for number in red_number.into_iter().chain(codecs).chain(lines.events.iter().map(|e| e.payload_type)) {
         out.push_str(&format!(" {number}"));
     }
     out.push_str(&format!("\r\nc={connection}\r\n"));
@@ -547,6 +644,9 @@ fn audio(out: &mut String, local: &BrowserLocal, policy: &CodecPolicy, lines: &A
     out.push_str(&format!("a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", local.ice.ufrag, local.ice.pwd));
     candidates(out, &local.candidates);
     out.push_str(&format!("a=fingerprint:{}\r\na=setup:{}\r\n", local.fingerprint, lines.setup));
+    if let Some((number, opus)) = red {
+        red_lines(out, number, opus);
+    }
     for codec in lines.codecs {
         let parameters = if codec.codec == Codec::Opus { opus_parameters(policy) } else { "" };
         codec_lines(out, *codec, parameters);
@@ -562,7 +662,9 @@ fn audio(out: &mut String, local: &BrowserLocal, policy: &CodecPolicy, lines: &A
         out.push_str(OWN_TRACK.trim_start());
         out.push_str("\r\n");
     }
-    out.push_str(&format!("a=ssrc:{} cname:{}\r\n", local.ssrc, local.cname));
+    if lines.has_source {
+        out.push_str(&format!("a=ssrc:{} cname:{}\r\n", local.ssrc, local.cname));
+    }
 }
 
 /// What we ask of the browser's Opus ([RFC 7587](https://www.rfc-editor.org/rfc/rfc7587#section-6.1) section 6.1).

@@ -22,7 +22,7 @@ pub use network::{Network, NetworkError};
 pub use offer_answer::OwnDescription;
 pub use plan::{
     AcceptedCodec, Band, BrowserMedia, Direction, DtlsRole, Fingerprint, FingerprintError, Hears, IceCredentials,
-    InBand, LegMedia, LegPlan, LegStats, MediaCommand, MediaLoss, MediaPlan, MediaReport, MediaStats, RtpMedia,
+    InBand, LegMedia, LegPlan, LegStats, MediaCommand, MediaLoss, MediaPlan, MediaReport, MediaStats, Pass, RtpMedia,
     RtpSlot, Side, SrtpKey, SrtpPlan, SrtpSuite, TelephoneEvent, Tone, TransportName,
 };
 pub use presses::Presses;

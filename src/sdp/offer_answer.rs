@@ -10,6 +10,8 @@ use crate::codec::Codec;
 
 /// The payload number of Opus in our own offers.
 pub(super) const OWN_OPUS: u8 = 111;
+/// The payload number of redundancy in them: Chromium's own.
+pub(super) const OWN_RED: u8 = 63;
 
 /// The codecs of a peer that we want too, in the peer's order.
 pub(super) fn in_common(theirs: &[AcceptedCodec], ours: &[Codec]) -> Vec<AcceptedCodec> {
@@ -59,6 +61,13 @@ pub(super) fn codec_lines(out: &mut String, accepted: AcceptedCodec, parameters:
     if !parameters.is_empty() {
         out.push_str(&format!("a=fmtp:{payload_type} {parameters}\r\n"));
     }
+}
+
+/// The lines of redundancy under a payload number, of Opus under `opus`: one packet of before in each
+/// ([RFC 2198](https://www.rfc-editor.org/rfc/rfc2198#section-5) section 5).
+pub(super) fn red_lines(out: &mut String, red: u8, opus: u8) {
+    out.push_str(&format!("a=rtpmap:{red} red/{}/{}\r\n", Codec::Opus.clock_rate(), Codec::Opus.channels()));
+    out.push_str(&format!("a=fmtp:{red} {opus}/{opus}\r\n"));
 }
 
 /// The lines of a telephone-event: the sixteen digits ([RFC 4733](https://www.rfc-editor.org/rfc/rfc4733#section-3.2)).

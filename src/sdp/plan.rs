@@ -304,6 +304,16 @@ impl Band {
     }
 }
 
+/// What goes before the other where sound can be passed on as it comes. Opus between two that speak it is passed on in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Pass {
+    /// How it sounds: G.711 is played out, so that what is lost is concealed and packets are 20 ms apart.
+    #[default]
+    Quality,
+    /// What it costs, and its delay: G.711 of one law and packet length goes on as it comes, gaps and all.
+    Cost,
+}
+
 /// Digits in RTP ([RFC 4733](https://www.rfc-editor.org/rfc/rfc4733)) as negotiated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TelephoneEvent {
@@ -317,8 +327,9 @@ pub struct TelephoneEvent {
 /// digits, those to be sent are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct InBand {
-    /// Whether the other party hears nothing of a tone that came: its sound is held back by 40 ms for that. Else it hears the
-    /// first 40 ms of each, the time that it takes to recognise one.
+    /// Whether the other party hears nothing of a tone that came: its sound is held back by 40 ms for that. Else no sound waits,
+    /// and it hears less than 20 ms of each, which is no digit to anybody
+    /// ([ITU-T Q.24](https://www.itu.int/rec/T-REC-Q.24)).
     pub suppress: bool,
 }
 
@@ -413,6 +424,9 @@ pub struct BrowserMedia {
     pub send: AcceptedCodec,
     /// What the browser may send, `send` among them.
     pub accepted: Vec<AcceptedCodec>,
+    /// The payload type under which the browser may send each packet of Opus together with those before it
+    /// ([RFC 2198](https://www.rfc-editor.org/rfc/rfc2198)).
+    pub red: Option<u8>,
     /// Digits in RTP, at the clock of the codec in use; `None` when not negotiated.
     pub telephone_event: Option<TelephoneEvent>,
     /// Seen from ourselves.
@@ -453,10 +467,15 @@ pub struct RtpMedia {
     pub accepted: Vec<AcceptedCodec>,
     /// Digits in RTP; `None` when not negotiated.
     pub telephone_event: Option<TelephoneEvent>,
+    /// The payload type of redundancy (RFC 2198): known to nobody but those who make a plan of their own, as no description of
+    /// ours offers it to trunks and phones.
+    pub red: Option<u8>,
     /// Further payload types under which the peer's digits are taken: ours, where its answer has a number of its own.
     pub accepted_events: Vec<TelephoneEvent>,
     /// Digits as tones in the sound, both ways; `None`: tones are sound like any other.
     pub inband: Option<InBand>,
+    /// Whether G.711 is passed on as it comes.
+    pub pass: Pass,
     /// The payload type of comfort noise ([RFC 3389](https://www.rfc-editor.org/rfc/rfc3389)) if the peer named it.
     pub comfort_noise: Option<u8>,
     /// Seen from ourselves.
@@ -487,8 +506,10 @@ impl RtpMedia {
             send,
             accepted: vec![send],
             telephone_event: None,
+            red: None,
             accepted_events: Vec::new(),
             inband: None,
+            pass: Pass::Quality,
             comfort_noise: None,
             direction: Direction::SendRecv,
             ssrc,
@@ -688,6 +709,8 @@ pub struct LegStats {
     pub bytes_out: u64,
     /// Packets that never arrived, by their sequence numbers.
     pub lost: u64,
+    /// Packets that did not come, or not in time, and were played, or passed on, from a later one's redundancy ([RFC 2198](https://www.rfc-editor.org/rfc/rfc2198)).
+    pub repaired: u64,
     /// Interarrival jitter in milliseconds ([RFC 3550](https://www.rfc-editor.org/rfc/rfc3550#section-6.4.1) section 6.4.1).
     pub jitter_ms: u32,
     /// Milliseconds of audio that had to be invented.
@@ -714,6 +737,7 @@ impl LegStats {
             packets_out: self.packets_out + later.packets_out,
             bytes_out: self.bytes_out + later.bytes_out,
             lost: self.lost + later.lost,
+            repaired: self.repaired + later.repaired,
             jitter_ms: if later.packets_in > 0 { later.jitter_ms } else { self.jitter_ms },
             concealed_ms: self.concealed_ms + later.concealed_ms,
             accelerated_ms: self.accelerated_ms + later.accelerated_ms,

@@ -47,6 +47,13 @@ pub struct FlowQuality {
     pub mos: Mos,
 }
 
+impl FlowQuality {
+    /// The share of the second that the receiver had to invent, in percent.
+    pub fn concealed_pct(&self) -> Option<f32> {
+        self.concealed_ms.map(|ms| f32::from(ms.min(1_000)) / 10.0)
+    }
+}
+
 /// What the party of a leg hears, from the other party's mouth to his ear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heard {

@@ -239,6 +239,19 @@ impl<'a> AudioLine<'a> {
         (parameter(fmtp, "useinbandfec") == Some("1"), bitrate)
     }
 
+    /// The payload number under which the peer would send each packet of Opus together with those before it: `red` of Opus' own
+    /// clock whose parameters name nothing but Opus' number ([RFC 2198](https://www.rfc-editor.org/rfc/rfc2198#section-5)
+    /// section 5).
+    pub fn red(&self) -> Option<u8> {
+        let AcceptedCodec { payload_type: opus, codec } = self.codecs().into_iter().find(|c| c.codec == Codec::Opus)?;
+        let names_opus = |parameters: &str| parameters.trim().split('/').all(|number| number.parse() == Ok(opus));
+        self.formats().into_iter().find(|payload_type| {
+            self.rtpmap(*payload_type).is_some_and(|(name, clock, channels)| {
+                name.eq_ignore_ascii_case("red") && (clock, channels) == (codec.clock_rate(), codec.channels())
+            }) && self.fmtp(*payload_type).is_some_and(names_opus)
+        })
+    }
+
     /// The telephone-events of each clock.
     pub fn telephone_events(&self) -> Vec<TelephoneEvent> {
         self.formats()

@@ -10,7 +10,7 @@ use super::network::Network;
 use super::offer_answer::{
     OWN_OPUS, address, codec_lines, event_for, event_lines, in_common, in_common_wideband_first, refused_line,
 };
-use super::plan::{AcceptedCodec, Direction, InBand, RtpMedia, RtpSlot, SrtpPlan, TelephoneEvent};
+use super::plan::{AcceptedCodec, Direction, InBand, Pass, RtpMedia, RtpSlot, SrtpPlan, TelephoneEvent};
 use super::sdes::{SrtpAgreed, SrtpLocal, Transport};
 use super::session::{AudioLine, SdpError, parse};
 use crate::codec::Codec;
@@ -82,6 +82,8 @@ pub struct TrunkLocal {
     pub telephone_event: bool,
     /// Whether digits are tones in the sound where they do not go in RTP.
     pub inband: Option<InBand>,
+    /// Whether G.711 is passed on as it comes.
+    pub pass: Pass,
     /// What we want, seen from ourselves.
     pub direction: Direction,
     /// The SSRC that we send with.
@@ -104,6 +106,7 @@ impl TrunkLocal {
             ptime: 20,
             telephone_event: true,
             inband: None,
+            pass: Pass::Quality,
             direction: Direction::SendRecv,
             ssrc,
             srtp: SrtpLocal::off(),
@@ -305,9 +308,11 @@ fn media(local: &TrunkLocal, line: &AudioLine<'_>, common: Vec<AcceptedCodec>) -
         sources: local.sources.clone(),
         remote_rtcp: destination.and_then(|(_, rtcp)| rtcp),
         send,
+        red: None,
         telephone_event,
         accepted_events,
         inband: local.inband.filter(|_| telephone_event.is_none()),
+        pass: local.pass,
         comfort_noise: line.comfort_noise(),
         accepted: common,
         direction: local.direction.answer_to(theirs),

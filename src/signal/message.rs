@@ -394,6 +394,9 @@ pub enum ServerMessage {
         /// The Q.850 cause that stands for it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         q850: Option<u8>,
+        /// After how many seconds it is worth another try, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after: Option<u32>,
         /// The cause in words, for a person.
         text: String,
     },

@@ -18,6 +18,7 @@ pub mod values;
 pub use message::{ClientKind, ClientMessage, ErrorCode, Holder, MessageError, Party, ServerMessage, TransferState};
 pub use present::{CallState, Course, IceServer, PresentCall, Verified};
 pub use quality::{Flow, Grade, Way, Whose};
+pub use redact::Veiled;
 pub use schema::json_schema;
 pub use token::{Claims, TokenError, TokenVerifier, sign_hs256};
 pub use turn::Turn;

@@ -12,6 +12,16 @@ const SECRETS: [&str; 3] = ["token", "resume", "credential"];
 /// The field of session descriptions: ICE passwords stand in them.
 const DESCRIPTION: &str = "sdp";
 
+/// A text with secrets in it, such as a session description: printed, it says how long it is and nothing else.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Veiled(pub String);
+
+impl fmt::Debug for Veiled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "({} bytes)", self.0.len())
+    }
+}
+
 impl fmt::Debug for ClientMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         show(self, f)
@@ -80,5 +90,6 @@ mod tests {
             assert!(!text.contains(PLANTED) && text.contains("type"), "{text}");
         }
         assert!(format!("{hello:?}").contains("alice"));
+        assert_eq!(format!("{:?}", Veiled("a=ice-pwd:canary-7Q".into())), "(19 bytes)");
     }
 }

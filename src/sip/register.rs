@@ -159,6 +159,8 @@ pub struct Registration {
     failures: u32,
     too_brief: u8,
     stopping: bool,
+    /// The REGISTER that is under way has another Contact than we have by now.
+    moved: bool,
     out: VecDeque<RegisterOutput>,
 }
 
@@ -181,6 +183,7 @@ impl Registration {
             failures: 0,
             too_brief: 0,
             stopping: false,
+            moved: false,
             out: VecDeque::new(),
         }
     }
@@ -201,6 +204,11 @@ impl Registration {
             Next::Send(at) => Some(at),
             Next::Nothing | Next::Answer { .. } => None,
         }
+    }
+
+    /// What is registered.
+    pub fn contact(&self) -> &NameAddr {
+        &self.config.contact
     }
 
     /// Sends what is due.
@@ -224,6 +232,9 @@ impl Registration {
                     self.cseq = self.cseq.max(cseq);
                     self.next = Next::Nothing;
                     self.answered(now, taking_back, result);
+                    if std::mem::take(&mut self.moved) {
+                        self.again_now();
+                    }
                 }
             }
             RegisterEvent::FlowLost => {
@@ -236,6 +247,7 @@ impl Registration {
             RegisterEvent::Moved { flow, contact } => {
                 self.config.flow = flow;
                 self.config.contact = contact;
+                self.moved = matches!(self.next, Next::Answer { .. });
                 self.again_now();
             }
             RegisterEvent::Stop => self.stop(now),

@@ -22,7 +22,7 @@ use super::headers::decimal;
 use super::register::same_binding;
 use super::throttle::Throttle;
 use super::transaction::earlier;
-use super::{CSeq, Flow, Host, NameAddr, Request, Response, Transport, Uri, default_reason};
+use super::{CSeq, Flow, Host, NameAddr, Request, Response, Shown, Transport, Uri, default_reason};
 
 /// Contacts that one REGISTER may name.
 const MAX_CONTACTS: usize = 16;
@@ -396,7 +396,7 @@ impl Registrar {
                 let source_slowed = source.is_some_and(|source| self.sources.failed(now, source));
                 let user_slowed = self.guessed.failed(now, claimed.clone());
                 if source_slowed || user_slowed {
-                    tracing::warn!(source = %flow.remote.ip(), user = ?claimed, "wrong SIP password, slowed down");
+                    tracing::warn!(source = %flow.remote.ip(), user = ?Shown::masked(&claimed), "wrong SIP password, slowed down");
                 }
                 Err(self.challenge(now, request, flow, kind, false))
             }

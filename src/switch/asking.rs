@@ -63,7 +63,7 @@ impl Switch {
                 None,
             );
         }
-        tracing::info!(call = id, user, score, issue, "feedback");
+        tracing::info!(call = id, user = %self.settings.shown(&user), score, issue, "feedback");
         self.notice(Notice::Feedback { call: id, user, score, issue });
     }
 }

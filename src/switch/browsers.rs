@@ -11,7 +11,7 @@ use crate::call::{
     BrowserEvent, CallId, Cause, Event, Origin, Origination, OutboundRequest, Params, Special, TransferTo,
 };
 use crate::sdp::BrowserOffer;
-use crate::signal::{ClientKind, ClientMessage, ErrorCode, MessageError, ServerMessage, valid_user};
+use crate::signal::{ClientKind, ClientMessage, ErrorCode, MessageError, ServerMessage, Veiled, valid_user};
 
 /// A WebSocket close code, registered with IANA.
 const TRY_AGAIN_LATER: u16 = 1013;
@@ -211,7 +211,7 @@ impl Switch {
             ClientMessage::Accept { sdp, .. } => {
                 let session = entry.and_then(|entry| entry.session.as_ref());
                 let rights = session.map(Session::call_rights).unwrap_or_default();
-                BrowserEvent::Accept { sdp, rights: Box::new(rights) }
+                BrowserEvent::Accept { sdp: Veiled(sdp), rights: Box::new(rights) }
             }
             ClientMessage::Reject { code, .. } => BrowserEvent::Reject { code: code.unwrap_or(BUSY) },
             ClientMessage::Candidate { .. } => BrowserEvent::Candidate,

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::timers::Owner;
 use super::{CallId, Notice, Now, Row, Switch};
 use crate::call::Event;
-use crate::call::limits::Tripped;
+use crate::call::limits::{Account, Tripped};
+use crate::sip::Shown;
 
 impl Switch {
     /// Takes what a gateway before this one has written down of the limits: before the first call.
@@ -43,7 +44,9 @@ impl Switch {
         for Tripped { account, limit, most, until } in self.ledger.take_alarms(now) {
             let (scope, name, limit) = (account.scope(), account.name().to_owned(), limit.name());
             let call = call.map(|call| call.to_string());
-            tracing::warn!(scope, name, limit, most, call, "a limit trips");
+            // Users may be known by their numbers.
+            let plain = self.settings.plain_numbers || !matches!(account, Account::User(_));
+            tracing::warn!(scope, name = %Shown::new(&name, plain), limit, most, call, "a limit trips");
             let (scope, limit) = (scope.to_owned(), limit.to_owned());
             self.notice(Notice::LimitTripped { scope, name, limit, most, until, call });
         }

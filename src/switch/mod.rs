@@ -10,6 +10,7 @@ mod absent;
 mod asking;
 mod browsers;
 mod calls;
+mod canary;
 mod config;
 mod directory;
 mod io;
@@ -42,16 +43,17 @@ pub use crate::call::{
     Network, NetworkError, Notice, Now, NumberFormat, Phase, Redirects, Refer, ReferIn, Register, SocketId, Trunk,
     TrunkLimits, TrunkTried,
 };
+pub use canary::Canary;
 pub use config::{Auth, EMERGENCY_ROOM, PROBE_ROOM, SwitchConfig, SwitchLimits};
 pub use io::{Input, Left, Output};
 pub use operator::{Command, Denial, Digits, Hold, Originate, Reply, Transfer, Why};
 pub use phones::{PhoneRights, PhonesConfig};
-pub use reload::Reload;
-pub use status::{CdrStatus, RegistrarStatus, RegistrationStatus, SoundStatus, Status, TrunkStatus};
+pub use reload::{Reload, Room};
+pub use status::{CdrStatus, RegistrarStatus, RegistrationStatus, SoundStatus, Status, StoreStatus, TrunkStatus};
 pub use users::{Door, PhoneView, SessionView, UserView};
 
 use crate::call::limits::Ledger;
-pub use crate::call::limits::{ClassQuota, Quota, Quotas, Row};
+pub use crate::call::limits::{AccountUse, ClassQuota, LimitTrips, LimitUse, LimitsStatus, Quota, Quotas, Row};
 use crate::call::{Call, Cause, Effect, Event, Origin, Probe, Settings, Special, Trunks};
 use crate::signal::{IceServer, ServerMessage, Turn};
 use crate::sip::{Flow, SessionId, UaConfig, UaOutput, UserAgent};

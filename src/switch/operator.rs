@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::sessions::Session;
-use super::{Now, Output, Switch};
+use super::{Canary, LimitsStatus, Now, Output, Switch};
 use crate::call::{
     Act, Call, CallId, CallView, Cause, Context, End, FetchRequest, Notice, Origin, Origination, Refusal, Rights,
     Special,
@@ -27,10 +27,14 @@ const LONGEST_RING: u32 = 600;
 pub enum Command {
     /// Have a user call a number.
     Originate(Originate),
+    /// Try a trunk by a call.
+    Canary(Canary),
     /// Every call that stands.
     List,
     /// One call.
     Inspect(CallId),
+    /// The limits against fraud, with the users and tokens that use most of theirs.
+    Limits,
     /// End a call.
     Hangup(CallId),
     /// Play digits in an answered call.
@@ -117,6 +121,8 @@ pub enum Reply {
     Call(Box<CallView>),
     /// All of them, the oldest first.
     Calls(Vec<CallView>),
+    /// The limits.
+    Limits(Box<LimitsStatus>),
     /// It is done, and nothing is left of the call.
     Gone,
     /// It is not done.
@@ -150,7 +156,7 @@ pub enum Why {
 }
 
 impl Denial {
-    fn new(why: Why, text: &str) -> Denial {
+    pub(super) fn new(why: Why, text: &str) -> Denial {
         Denial { why, text: text.to_owned(), cause: None, sip: None }
     }
 
@@ -172,8 +178,10 @@ impl Switch {
     fn carry(&mut self, now: Now, command: Command) -> Result<Reply, Denial> {
         match command {
             Command::List => Ok(Reply::Calls(self.list())),
+            Command::Limits => Ok(Reply::Limits(Box::new(self.ledger.fullest(now)))),
             Command::Inspect(id) => self.inspect(id).ok_or_else(unknown_call),
             Command::Originate(wish) => self.originate(now, wish),
+            Command::Canary(wish) => self.canary(now, wish),
             Command::Hangup(id) => {
                 let cause =
                     Cause::special(Origin::Gateway, Special::Normal).in_words("The call was ended by an operator");
@@ -211,7 +219,7 @@ impl Switch {
         calls
     }
 
-    fn inspect(&self, id: CallId) -> Option<Reply> {
+    pub(super) fn inspect(&self, id: CallId) -> Option<Reply> {
         self.calls.get(&id)?.view().map(|view| Reply::Call(Box::new(view)))
     }
 
@@ -243,7 +251,7 @@ impl Switch {
     }
 
     /// Why a call that has just begun is over: its record says.
-    fn why_refused(&self, id: CallId) -> Denial {
+    pub(super) fn why_refused(&self, id: CallId) -> Denial {
         let id = id.to_string();
         let record = self.output.iter().rev().find_map(|output| match output {
             Output::Cdr(cdr) if cdr.call == id => Some(cdr.as_ref()),
@@ -287,6 +295,6 @@ fn unknown_call() -> Denial {
     Denial::new(Why::UnknownCall, "there is no such call, or no longer")
 }
 
-fn bad(text: &str) -> Denial {
+pub(super) fn bad(text: &str) -> Denial {
     Denial::new(Why::BadRequest, text)
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::absent::Absent;
 use super::sessions::Session;
 use super::{Auth, Now, Switch, Trunk};
-use crate::call::{InboundRequest, Origination, Phone, PhoneRequest, Rights};
+use crate::call::{InboundRequest, Origination, Phone, PhoneRequest, Rights, Settings};
 use crate::dialplan::Caller;
 use crate::sip::registrar::{Binding, Registrar, RegistrarConfig, RegistrarCounters, Vouched};
 use crate::sip::{Flow, Request, Response, ServerRequestId, SessionId};
@@ -158,7 +158,7 @@ impl Phones {
         session: SessionId,
         request: &Request,
         (flow, vouched): (Flow, Option<&Session>),
-        is_emergency: impl FnOnce(&Caller) -> bool,
+        (settings, dialled): (&Settings, Option<&str>),
     ) -> Result<(Rights, bool), Box<Response>> {
         let rights = match vouched {
             Some(session) => session.call_rights(),
@@ -168,10 +168,10 @@ impl Phones {
             }
         };
         let user = rights.caller.user.clone();
-        let emergency = is_emergency(&rights.caller);
+        let emergency = dialled.is_some_and(|dialled| settings.plan.is_emergency(&rights.caller, dialled));
         let calls = self.calls.values().filter(|owner| **owner == user).count();
         if calls >= self.calls_per_user && !emergency {
-            tracing::warn!(user, calls, "a phone's call is refused: its user has as many as he may");
+            tracing::warn!(user = %settings.shown(&user), calls, "a phone's call is refused: its user has as many as he may");
             let mut response = request.response(503, "Too many calls");
             response.headers.push("Retry-After", "5");
             return Err(Box::new(response));
@@ -266,10 +266,9 @@ impl Switch {
             }
         };
         let dialled = crate::call::screening::number_of(&request.uri);
-        let plan = &self.settings.plan;
-        let is_emergency = |caller: &Caller| replaces.is_none() && plan.is_emergency(caller, &dialled);
+        let rules = (&self.settings, replaces.is_none().then_some(dialled.as_str()));
         let (rights, emergency) =
-            match self.phones.admit(now.instant, session, &request, (flow, vouched.as_ref()), is_emergency) {
+            match self.phones.admit(now.instant, session, &request, (flow, vouched.as_ref()), rules) {
                 Ok(admitted) => admitted,
                 Err(response) => {
                     let told = ["Proxy-Authenticate", "Retry-After"];

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use rand::Rng as _;
 
-use super::{Auth, Now, PhonesConfig, Switch, SwitchLimits, Trunk};
+use super::{Auth, EMERGENCY_ROOM, Now, PhonesConfig, Switch, SwitchLimits, Trunk};
 use crate::call::limits::Quotas;
 use crate::dialplan::Plan;
 use crate::signal::Turn;
+use crate::sip::Advertised;
 
 /// What of a switch can be changed while it runs.
 #[derive(Clone, Debug)]
@@ -28,6 +29,29 @@ pub struct Reload {
     pub limits: SwitchLimits,
     /// How much may be called out by trunks from the next call on; what was used stays used.
     pub quotas: Quotas,
+    /// What Via and Contact say for each of our addresses. Registrations are renewed under the new ones.
+    pub advertise: Vec<Advertised>,
+    /// Whether calls that begin from now on send browsers redundancy and take it from them (RFC 2198).
+    pub redundancy: bool,
+    /// How many sessions and transactions the user agent may have ([`UaConfig`](crate::sip::UaConfig)).
+    pub room: Room,
+}
+
+/// Room of a user agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Sessions at once.
+    pub sessions: usize,
+    /// Transactions at once.
+    pub transactions: usize,
+}
+
+impl Room {
+    /// Enough for so many calls, and those to emergency numbers.
+    pub fn for_calls(calls: usize) -> Room {
+        let sessions = calls.saturating_add(EMERGENCY_ROOM).saturating_mul(2);
+        Room { sessions, transactions: calls.saturating_mul(16).max(1024) }
+    }
 }
 
 impl Switch {
@@ -36,7 +60,11 @@ impl Switch {
         if self.draining {
             return;
         }
-        let Reload { trunks, phones, plan, auth, turn, limits, quotas } = new;
+        let Reload { trunks, phones, plan, auth, turn, limits, quotas, advertise, redundancy, room } = new;
+        self.ua.set_room(room.sessions, room.transactions);
+        self.ua.set_advertise(advertise.clone());
+        self.settings.advertise = advertise;
+        self.settings.policy.red = redundancy;
         self.ledger.reload(quotas);
         self.settings.plan = plan;
         self.settings.ringback = limits.ringback;
@@ -54,6 +82,7 @@ impl Switch {
         self.reload_phones(phones);
         let changes = self.trunks.reload(trunks);
         self.keep_others(now, changes);
+        self.renew_contacts(now);
     }
 
     fn reload_phones(&mut self, phones: Option<PhonesConfig>) {

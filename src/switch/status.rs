@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::{Now, Switch};
 use crate::call::Call;
+use crate::call::limits::LimitsStatus;
 use crate::call::trunks::TrunkState;
 use crate::sdp::Mos;
 use crate::sip::register::RegisterState;
@@ -29,8 +30,21 @@ pub struct Status {
     pub trunks: Vec<TrunkStatus>,
     /// Where there is a registrar.
     pub registrar: Option<RegistrarStatus>,
+    /// The limits against fraud of the gateway, its classes and its trunks.
+    pub limits: LimitsStatus,
     /// The places that call records go to.
     pub cdr: Vec<CdrStatus>,
+    /// The database of what the limits have counted, where there is one.
+    pub store: Option<StoreStatus>,
+}
+
+/// How `[store]` stands. The shell says it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct StoreStatus {
+    /// Since when it cannot be written, Unix milliseconds; absent while it can.
+    pub failing_since: Option<u64>,
+    /// Why it cannot.
+    pub error: Option<String>,
 }
 
 /// How a place stands that call records go to. The shell says it.
@@ -40,6 +54,10 @@ pub struct CdrStatus {
     pub sink: String,
     /// Records that wait to be written.
     pub waiting: usize,
+    /// Records that may wait.
+    pub room: usize,
+    /// When the call of the oldest that waits ended, Unix milliseconds.
+    pub waiting_since: Option<u64>,
     /// Records written since the start.
     pub written: u64,
     /// Records that found no room or were refused since the start: they stand in the log.
@@ -174,7 +192,9 @@ impl Switch {
             dropped_sip: stats.dropped_sip,
             trunks: trunks.map(|(at, state)| TrunkStatus { state, registration: registration(at) }).collect(),
             registrar: self.phones.is_shown(now.instant).then(|| self.phones.counters(now.instant).into()),
+            limits: self.ledger.status(now),
             cdr: Vec::new(),
+            store: None,
         }
     }
 }

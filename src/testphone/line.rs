@@ -84,6 +84,7 @@ impl Line {
             (None, Some(audio)) => audio.codec.clock_rate(),
             (None, None) => return,
         };
+        script.at(now);
         self.stats.packet(now, header.ssrc, header.sequence, header.timestamp, clock);
         if event.is_some() {
             // A digit counts when its key goes down, and once, whatever becomes of the rest of its packets.
@@ -137,6 +138,7 @@ impl Line {
             return Some((None, None));
         };
         let mut frame = [0; FRAME];
+        script.at(now);
         let wanted = script.play(&mut frame);
         let header = RtpHeader {
             marker: std::mem::take(&mut self.marker),

@@ -15,6 +15,7 @@
 //! | 606 | answers, beeps twice, hangs up, and calls back |
 
 mod call;
+mod canary;
 mod info;
 mod line;
 mod melody;
@@ -22,6 +23,7 @@ mod numbers;
 mod phone;
 mod shell;
 
+pub use canary::{Canary, Measured, Stage};
 pub use melody::melody;
 pub use phone::{CallId, Output, Phone, PhoneConfig};
 pub use shell::{Config, TestPhone};

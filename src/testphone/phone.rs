@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::call::{Call, SDP, Stage};
+use super::canary::Canary;
 use super::line::Line;
 use super::numbers::{self, Opening, Prompt, Script, Step};
 use super::{info, melody};
@@ -33,13 +34,15 @@ const CALL_BACK_NAME: &str = "Ringback test phone";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
-/// The phone's two addresses.
-#[derive(Debug, Clone, Copy)]
+/// The phone's two addresses, and what it is for.
+#[derive(Debug, Clone)]
 pub struct PhoneConfig {
     /// Our own SIP address.
     pub sip: SocketAddr,
     /// The gateway's: no other sends us SIP, and call backs go there.
     pub gateway: SocketAddr,
+    /// Every call is one end of this measurement, whatever number is called; `None`: the numbers are as they are.
+    pub canary: Option<Canary>,
 }
 
 /// What the phone wants done.
@@ -260,7 +263,8 @@ impl Phone {
 
     fn incoming(&mut self, now: Instant, session: SessionId, request: &Request) {
         let number = request.uri.decoded_user().unwrap_or_default();
-        let Some(script) = numbers::script(&number) else { return self.refuse(now, session, 404) };
+        let script = self.config.canary.as_ref().map(Canary::script).or_else(|| numbers::script(&number));
+        let Some(script) = script else { return self.refuse(now, session, 404) };
         let caller = request.headers.from().ok().and_then(|from| from.uri.decoded_user());
         match script.opening() {
             Opening::Refuse(status) => self.refuse(now, session, status),
@@ -376,7 +380,7 @@ impl Phone {
     fn call_back(&mut self, now: Instant, id: CallId, rtp: SocketAddr, user: &str) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let offer = call.offer(rtp);
-        match invite(self.config, user, offer).and_then(|invite| self.ua.invite(now, invite).ok()) {
+        match invite(&self.config, user, offer).and_then(|invite| self.ua.invite(now, invite).ok()) {
             Some(session) => {
                 call.session = Some(session);
                 self.by_session.insert(session, id);
@@ -432,7 +436,11 @@ impl Phone {
         }
     }
 
-    fn start_media(&mut self, now: Instant, id: CallId, media: RtpMedia) {
+    fn start_media(&mut self, now: Instant, id: CallId, mut media: RtpMedia) {
+        if let Some(canary) = &self.config.canary {
+            let places = [&mut media.remote_rtp, &mut media.remote_rtcp];
+            places.into_iter().flatten().for_each(|place| place.set_ip(canary.media));
+        }
         let (sequence, timestamp) = (self.rng.next_u32() as u16, self.rng.next_u32());
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.stage = Stage::Talking;
@@ -520,7 +528,7 @@ fn is_sdp(request: &Request) -> bool {
 }
 
 /// The INVITE of a call back; `None` where `user` cannot be called.
-fn invite(config: PhoneConfig, user: &str, offer: Body) -> Option<Invite> {
+fn invite(config: &PhoneConfig, user: &str, offer: Body) -> Option<Invite> {
     let at =
         |user: &str, address: SocketAddr| Uri::sip(Some(user), Host::from(address.ip()), Some(address.port())).ok();
     let name =

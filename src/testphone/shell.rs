@@ -14,15 +14,18 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::oneshot;
 
+use super::canary::Canary;
 use super::phone::{CallId, Output, Phone, PhoneConfig};
 
 /// Where the phone is, and where it calls back.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// The address for SIP; port 0 takes a free one. RTP is bound to the same IP address.
     pub sip_bind: SocketAddr,
     /// The gateway's SIP address over UDP.
     pub gateway: SocketAddr,
+    /// It is one end of this measurement, and nothing else.
+    pub canary: Option<Canary>,
 }
 
 /// A running test phone. End it with [`TestPhone::stop`].
@@ -48,7 +51,7 @@ impl TestPhone {
         let mut sip = UdpSocket::bind(config.sip_bind)?;
         let address = sip.local_addr()?;
         poll.registry().register(&mut sip, SIP, Interest::READABLE)?;
-        let phone = Phone::new(PhoneConfig { sip: address, gateway: config.gateway }, seed);
+        let phone = Phone::new(PhoneConfig { sip: address, gateway: config.gateway, canary: config.canary }, seed);
         let stop = Arc::new(AtomicBool::new(false));
         let (finished, done) = oneshot::channel();
         let shell = Shell {
@@ -214,7 +217,7 @@ impl Shell {
             match output {
                 Output::Sip { to, bytes } => {
                     if let Err(error) = self.sip.send_to(&bytes, to) {
-                        tracing::debug!(%error, %to, "the test phone cannot send SIP");
+                        tracing::debug!(%error, remote = %to, "the test phone cannot send SIP");
                         self.phone.handle_sip_failure(Instant::now());
                     }
                 }

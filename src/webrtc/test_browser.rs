@@ -169,6 +169,7 @@ pub(crate) fn media_named(ufrag: &str) -> BrowserMedia {
         ptime: 20,
         opus_fec: true,
         opus_bitrate: None,
+        red: None,
         mid_extension: None,
     }
 }

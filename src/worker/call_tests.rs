@@ -180,6 +180,7 @@ impl Call {
             browser_bind: bind.parse().unwrap(),
             max_calls: 4,
             local_only: false,
+            cpu: None,
             name: "media-test".into(),
         };
         let (tell, reports) = channel();
@@ -331,6 +332,7 @@ fn two_browsers_talk_to_each_other_through_one_port() {
         browser_bind: "127.0.0.1:0".parse().unwrap(),
         max_calls: 4,
         local_only: false,
+        cpu: None,
         name: "media-test".into(),
     };
     let (tell, reports) = channel();

@@ -1,4 +1,10 @@
 //! The poll loop of one worker.
+//!
+//! A turn has one time, read from the clock once: the commands, all that is to be read and the timers that are due share it.
+//! Many calls' packets and timers are gathered for a turn, by letting a millisecond pass between two turns; few calls' are served
+//! as they come. No other order of the timers is made: the calls' frames are in step with their senders, and those begin when
+//! they please. Datagrams are read and sent one by one: of what a packet costs the system, the entry into it is a small part, and
+//! what a wake-up costs is what is saved here.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -33,16 +39,40 @@ const TOKENS: usize = PAIRS * 2;
 /// Datagrams taken from a socket before the others have their turn.
 const BROWSER_BATCH: usize = 64;
 const CALL_BATCH: usize = 8;
+/// From so many calls on, what comes is gathered: with fewer a turn would find one packet all the same.
+pub(super) const MANY_CALLS: usize = 10;
+/// The time from one turn to the next then, at least.
+pub(super) const GATHER: Duration = Duration::from_millis(1);
 /// No datagram of ours or of a sane peer is longer.
 const DATAGRAM: usize = 2048;
 
 /// What the other threads tell a worker.
 #[derive(Debug)]
 pub(super) enum Command {
-    Open { call: u64, pairs: Pairs, plan: Box<MediaPlan>, seed: [u8; 32] },
-    AddPair { call: u64, slot: RtpSlot, pair: RtpPair },
-    RemovePair { call: u64, slot: RtpSlot },
-    Media { call: u64, command: Box<MediaCommand> },
+    Open {
+        call: u64,
+        pairs: Pairs,
+        plan: Box<MediaPlan>,
+        seed: [u8; 32],
+    },
+    AddPair {
+        call: u64,
+        slot: RtpSlot,
+        pair: RtpPair,
+    },
+    RemovePair {
+        call: u64,
+        slot: RtpSlot,
+    },
+    Media {
+        call: u64,
+        command: Box<MediaCommand>,
+    },
+    /// So many calls from now on; what comes after this comes by another channel.
+    Grow {
+        queue: Receiver<Command>,
+        max_calls: usize,
+    },
 }
 
 impl Command {
@@ -50,10 +80,18 @@ impl Command {
     pub(super) fn is_stop(&self) -> bool {
         matches!(self, Command::Media { command, .. } if **command == MediaCommand::Stop)
     }
+
+    /// Whether it counts among those that wait.
+    fn is_counted(&self) -> bool {
+        !self.is_stop() && !matches!(self, Command::Grow { .. })
+    }
 }
 
 /// Makes a call's bridge.
 pub(super) type Factory<B> = Box<dyn Fn(Instant, MediaPlan, [u8; 32]) -> Option<B> + Send>;
+
+/// What time it is.
+pub(super) type Clock = Box<dyn Fn() -> Instant + Send>;
 
 /// One call.
 struct Call<B> {
@@ -115,10 +153,11 @@ impl Socket {
     }
 }
 
-/// What a worker takes.
-pub(super) struct Limits {
+/// What a worker takes, and its clock.
+pub(super) struct Setup {
     pub max_calls: usize,
     pub local_only: bool,
+    pub clock: Clock,
 }
 
 /// Everything of one worker.
@@ -130,6 +169,12 @@ pub(super) struct Engine<B> {
     by_id: HashMap<u64, usize>,
     routes: Routes,
     timers: Timers,
+    /// When those calls wanted to be called that this turn has served.
+    served: Vec<Instant>,
+    clock: Clock,
+    /// What time it is for all of this turn, and when it was over or what was gathered after it was waited for.
+    now: Instant,
+    since: Instant,
     /// Sockets that were readable and not yet read dry: the poll tells of an edge only once.
     readable: VecDeque<Token>,
     /// Whose datagrams alone are taken on the browsers' port, where they are limited.
@@ -175,10 +220,11 @@ impl<B: Step> Engine<B> {
         make: Factory<B>,
         reports: Reports,
         shared: Arc<Shared>,
-        limits: Limits,
+        setup: Setup,
     ) -> io::Result<Self> {
-        let Limits { max_calls, local_only } = limits;
+        let Setup { max_calls, local_only, clock } = setup;
         let mut browsers = Socket::new(browsers)?;
+        let now = clock();
         browsers.register(poll.registry(), BROWSERS)?;
         Ok(Self {
             poll,
@@ -188,36 +234,82 @@ impl<B: Step> Engine<B> {
             by_id: HashMap::with_capacity(max_calls * 2),
             routes: Routes::with_capacity(max_calls),
             timers: Timers::with_capacity(max_calls * 4),
+            served: Vec::with_capacity(timers_at_most(max_calls)),
             readable: VecDeque::with_capacity(max_calls * 4 + 1),
-            only_from: local_only.then(|| OwnAddresses::new(Instant::now())),
+            only_from: local_only.then(|| OwnAddresses::new(now)),
             input: vec![0; DATAGRAM],
             out: Out { browsers, buf: vec![0; DATAGRAM], reports, shared },
+            clock,
+            now,
+            since: now,
         })
     }
 
     /// Runs until told to stop; then ends every call.
     pub fn run(mut self) {
-        let mut events = Events::with_capacity(1024);
+        let mut events = events();
         while !self.out.shared.stopping.load(Ordering::Acquire) {
-            match self.poll.poll(&mut events, self.patience()) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    // Without a poll there is no media: the calls end rather than hang.
-                    tracing::error!(%error, "a media worker's poll failed");
-                    break;
-                }
+            if !self.turn(&mut events) {
+                break;
             }
-            for event in &events {
-                self.list(event.token());
-            }
-            self.handle_commands();
-            self.read_sockets();
-            self.handle_timers();
         }
+        self.end();
+    }
+
+    /// Ends every call.
+    pub fn end(mut self) {
+        self.now = (self.clock)();
         while let Some(slot) = self.calls.iter().next().map(|(slot, _)| slot) {
             self.stop(slot);
         }
+    }
+
+    /// Waits until there is something to do, and does all of it; `false` where the poll has failed.
+    pub fn turn(&mut self, events: &mut Events) -> bool {
+        let rest = self.rest();
+        if !rest.is_zero() {
+            std::thread::sleep(rest);
+            self.since = (self.clock)();
+        }
+        match self.poll.poll(events, self.patience()) {
+            Ok(()) => {
+                for event in events.iter() {
+                    self.list(event.token());
+                }
+                self.work();
+                true
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.since = (self.clock)();
+                true
+            }
+            Err(error) => {
+                // Without a poll there is no media: the calls end rather than hang.
+                tracing::error!(%error, "a media worker's poll failed");
+                false
+            }
+        }
+    }
+
+    /// What there is to do now.
+    pub(super) fn work(&mut self) {
+        self.now = (self.clock)();
+        self.handle_commands();
+        self.read_sockets();
+        self.handle_timers();
+        self.since = (self.clock)();
+        // The last of a batch has waited for all of it: each counts until its end.
+        for wanted in self.served.drain(..) {
+            self.out.shared.late.add(self.since.saturating_duration_since(wanted));
+        }
+    }
+
+    /// How long to let gather what comes before the next turn.
+    pub(super) fn rest(&self) -> Duration {
+        if self.calls.len() < MANY_CALLS || !self.readable.is_empty() {
+            return Duration::ZERO;
+        }
+        (self.now + GATHER).saturating_duration_since(self.since)
     }
 
     /// How long to wait for the next event.
@@ -225,7 +317,7 @@ impl<B: Step> Engine<B> {
         if !self.readable.is_empty() {
             return Some(Duration::ZERO);
         }
-        self.timers.next().map(|at| at.saturating_duration_since(Instant::now()))
+        self.timers.next().map(|at| at.saturating_duration_since(self.since))
     }
 
     fn socket(&mut self, token: Token) -> Option<&mut Socket> {
@@ -275,7 +367,7 @@ impl<B: Step> Engine<B> {
     }
 
     fn handle_browser(&mut self, source: SocketAddr, packet: &mut [u8]) {
-        let now = Instant::now();
+        let now = self.now;
         let welcome = self.only_from.as_mut().is_none_or(|own| own.contains(source.ip(), now));
         let mut slot = self.routes.find(source, packet).filter(|_| welcome);
         if slot.is_none() && welcome && classify(packet) == PacketKind::Stun {
@@ -311,7 +403,7 @@ impl<B: Step> Engine<B> {
                 dry = true;
                 break;
             };
-            let now = Instant::now();
+            let now = self.now;
             let packet = input.get_mut(..len).unwrap_or_default();
             self.step(slot, |bridge| bridge.handle_datagram(now, port, source, packet));
         }
@@ -320,9 +412,8 @@ impl<B: Step> Engine<B> {
     }
 
     fn handle_timers(&mut self) {
-        let now = Instant::now();
-        // A call that wants to be called at once, again and again, must not keep the others waiting.
-        let mut budget = self.calls.len() * 2 + 16;
+        let now = self.now;
+        let mut budget = timers_at_most(self.calls.len());
         while budget > 0
             && let Some(entry) = self.timers.pop(now)
         {
@@ -330,7 +421,7 @@ impl<B: Step> Engine<B> {
             let Some(call) = self.calls.get_mut(entry.1) else { continue };
             let wanted = call.deadline.wanted();
             if self.timers.is_due(entry, &mut call.deadline, now) {
-                self.out.shared.late.add(wanted.map_or(Duration::ZERO, |wanted| now.saturating_duration_since(wanted)));
+                self.served.push(wanted.unwrap_or(now));
                 self.step(entry.1, |bridge| bridge.handle_timeout(now));
             }
         }
@@ -367,7 +458,7 @@ impl<B: Step> Engine<B> {
 
     fn handle_commands(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
-            if !command.is_stop() {
+            if command.is_counted() {
                 self.out.shared.waiting.fetch_sub(1, Ordering::Relaxed);
             }
             match command {
@@ -375,8 +466,22 @@ impl<B: Step> Engine<B> {
                 Command::AddPair { call, slot, pair } => self.add_pair(call, slot, pair),
                 Command::RemovePair { call, slot } => self.remove_pair(call, slot),
                 Command::Media { call, command } => self.command(call, *command),
+                Command::Grow { queue, max_calls } => {
+                    self.commands = queue;
+                    self.make_room(max_calls);
+                }
             }
         }
+    }
+
+    /// All tables get the size that they would have been made with: no packet waits for one to grow.
+    fn make_room(&mut self, max_calls: usize) {
+        self.calls.reserve(max_calls.saturating_sub(self.calls.len()));
+        self.by_id.reserve((max_calls * 2).saturating_sub(self.by_id.len()));
+        self.routes.reserve(max_calls);
+        self.timers.reserve(max_calls * 4);
+        self.served.reserve(timers_at_most(max_calls).saturating_sub(self.served.len()));
+        self.readable.reserve((max_calls * 4 + 1).saturating_sub(self.readable.len()));
     }
 
     fn command(&mut self, id: u64, command: MediaCommand) {
@@ -386,7 +491,7 @@ impl<B: Step> Engine<B> {
             }
             return;
         };
-        let now = Instant::now();
+        let now = self.now;
         match command {
             MediaCommand::Start(plan) | MediaCommand::Update(plan) => {
                 self.route_ufrags(slot, &plan);
@@ -440,7 +545,7 @@ impl<B: Step> Engine<B> {
         if let Err(error) = &sockets {
             tracing::error!(call = id, %error, "a call's sockets cannot be polled");
         }
-        let now = Instant::now();
+        let now = self.now;
         let bridge = match &sockets {
             Ok(_) => catch_unwind(AssertUnwindSafe(|| (self.make)(now, plan.clone(), seed))).ok().flatten(),
             Err(_) => None,
@@ -469,7 +574,7 @@ impl<B: Step> Engine<B> {
 
     /// Ends a call: goodbye to both sides, its sockets closed, its counters reported.
     fn stop(&mut self, slot: usize) {
-        let now = Instant::now();
+        let now = self.now;
         self.step(slot, |bridge| bridge.close(now));
         let Some(mut call) = self.calls.try_remove(slot) else { return };
         self.routes.remove(slot, &mut call.ways);
@@ -482,6 +587,17 @@ impl<B: Step> Engine<B> {
         let stats = stats.ok().flatten().unwrap_or(call.last_stats);
         (self.out.reports)(call.id, MediaReport::Stopped(stats));
     }
+}
+
+/// Room for what one poll tells.
+pub(super) fn events() -> Events {
+    Events::with_capacity(1024)
+}
+
+/// The timers of so many calls that are served in one turn: a call that wants to be called at once, again and again, must
+/// not keep the others waiting.
+fn timers_at_most(calls: usize) -> usize {
+    calls * 2 + 16
 }
 
 /// The first of the two tokens of a call's pair.

@@ -1,5 +1,5 @@
-//! How late a worker serves the timers of its calls: the sound of a call that is served late comes late. Counted by the
-//! worker alone, read by others: no lock, and nothing is lost by reading.
+//! How late a worker serves the timers of its calls: the sound of a call that is served late comes late. A timer is served
+//! when the turn that serves it is over. Counted by the worker alone, read by others: no lock, and nothing is lost by reading.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -9,6 +9,7 @@
 //!
 //! Each worker has a browser port of its own: the candidate in our description picks the thread.
 
+mod affinity;
 mod engine;
 mod lateness;
 mod routes;
@@ -23,9 +24,10 @@ mod tests;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use mio::{Poll, Waker};
 
@@ -46,6 +48,8 @@ pub struct WorkerConfig {
     /// Whether datagrams from other machines are dropped, and counted as unroutable. So a socket on the unspecified
     /// address serves this machine's browsers alone: Firefox does not use a candidate on a loopback address.
     pub local_only: bool,
+    /// The processor that the thread is kept to; `None`: the system chooses, and may choose anew.
+    pub cpu: Option<usize>,
     /// The thread's name.
     pub name: String,
 }
@@ -59,6 +63,14 @@ pub enum WorkerError {
     Bind {
         /// The address asked for.
         address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The thread cannot run on the processor that it is to be kept to.
+    #[error("cannot keep a media thread to processor {cpu}: {source}; see [media] cpus")]
+    Cpu {
+        /// The processor's number.
+        cpu: usize,
         /// What the system said.
         source: io::Error,
     },
@@ -113,7 +125,27 @@ pub struct WorkerHandle {
     waker: Arc<Waker>,
     shared: Arc<Shared>,
     means: Arc<Shelf>,
-    thread: JoinHandle<()>,
+    /// `None` where the caller takes the turns himself.
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The turns of a worker that has no thread of its own: a test or a benchmark takes them where it can watch what they do.
+#[must_use = "nothing happens but in turns"]
+pub struct Turns {
+    engine: Engine<Bridge>,
+    events: mio::Events,
+}
+
+impl Turns {
+    /// Takes a turn: waits until there is something to do, and does it.
+    pub fn turn(&mut self) {
+        self.engine.turn(&mut self.events);
+    }
+
+    /// Ends all calls.
+    pub fn end(self) {
+        self.engine.end();
+    }
 }
 
 /// What calls are opened with: read once a call, written at a reload.
@@ -142,41 +174,85 @@ fn commands_at_most(max_calls: usize) -> usize {
     max_calls * 3 + 64
 }
 
+/// Makes calls' bridges with what is on the shelf.
+fn bridges(shelf: Arc<Shelf>) -> impl Fn(Instant, MediaPlan, [u8; 32]) -> Option<Bridge> + Send + 'static {
+    move |now, plan, seed| Bridge::new(now, plan, &shelf.get(), seed).ok()
+}
+
+/// A channel with room for what [`commands_at_most`] allows, for every call's Stop, and for the word that another channel
+/// takes its place.
+fn channel_for(max_calls: usize) -> (SyncSender<Command>, Receiver<Command>) {
+    sync_channel(commands_at_most(max_calls) + max_calls + 1)
+}
+
 impl WorkerHandle {
     /// Binds the browsers' socket and starts the thread.
     pub fn spawn(config: WorkerConfig, means: Means, reports: Reports) -> Result<Self, WorkerError> {
         let means = Arc::new(Shelf(means.into()));
-        let shelf = means.clone();
-        let worker =
-            Self::spawn_with(config, reports, move |now, plan, seed| Bridge::new(now, plan, &shelf.get(), seed).ok())?;
+        let worker = Self::spawn_with(config, reports, bridges(means.clone()))?;
         Ok(Self { means, ..worker })
+    }
+
+    /// The same without a thread: the caller takes the [`Turns`].
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    pub fn by_hand(config: WorkerConfig, means: Means, reports: Reports) -> Result<(Self, Turns), WorkerError> {
+        let means = Arc::new(Shelf(means.into()));
+        let (worker, engine) = Self::build(&config, reports, bridges(means.clone()))?;
+        Ok((Self { means, ..worker }, Turns { engine, events: engine::events() }))
     }
 
     /// The same with any kind of call: the tests' have faults.
     fn spawn_with<B: Step>(
         config: WorkerConfig,
         reports: Reports,
-        make: impl Fn(std::time::Instant, MediaPlan, [u8; 32]) -> Option<B> + Send + 'static,
+        make: impl Fn(Instant, MediaPlan, [u8; 32]) -> Option<B> + Send + 'static,
     ) -> Result<Self, WorkerError> {
-        let WorkerConfig { browser_bind: address, max_calls, local_only, name } = config;
+        let (worker, engine) = Self::build(&config, reports, make)?;
+        let cpu = config.cpu;
+        let (tell, kept) = sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name(config.name)
+            .stack_size(STACK)
+            .spawn(move || {
+                let kept = cpu.map_or(Ok(()), affinity::keep_to);
+                let may_run = kept.is_ok();
+                // Whoever starts the thread waits for it.
+                if tell.send(kept).is_ok() && may_run {
+                    engine.run();
+                }
+            })
+            .map_err(WorkerError::Start)?;
+        match kept.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into())) {
+            Ok(()) => Ok(Self { thread: Some(thread), ..worker }),
+            Err(source) => {
+                let _ = thread.join(); // it has ended, and says nothing more
+                Err(WorkerError::Cpu { cpu: cpu.unwrap_or_default(), source })
+            }
+        }
+    }
+
+    fn build<B: Step>(
+        config: &WorkerConfig,
+        reports: Reports,
+        make: impl Fn(Instant, MediaPlan, [u8; 32]) -> Option<B> + Send + 'static,
+    ) -> Result<(Self, Engine<B>), WorkerError> {
+        let WorkerConfig { browser_bind: address, max_calls, local_only, .. } = *config;
         let bound = net::bind_udp(address, Some(net::BIG_BUFFER))
             .and_then(|socket| Ok((socket.local_addr()?, socket)))
             .map_err(|source| WorkerError::Bind { address, source })?;
         let (browser_address, socket) = bound;
         let poll = Poll::new().map_err(WorkerError::Start)?;
         let waker = Arc::new(Waker::new(poll.registry(), engine::WAKER).map_err(WorkerError::Start)?);
-        let (commands, queue) = sync_channel(commands_at_most(max_calls) + max_calls);
+        let (commands, queue) = channel_for(max_calls);
         let shared = Arc::new(Shared::default());
         let shared_by_thread = shared.clone();
-        let limits = engine::Limits { max_calls, local_only };
-        let engine = Engine::new(poll, socket, queue, Box::new(make), reports, shared_by_thread, limits)
+        let setup = engine::Setup { max_calls, local_only, clock: Box::new(Instant::now) };
+        let engine = Engine::new(poll, socket, queue, Box::new(make), reports, shared_by_thread, setup)
             .map_err(WorkerError::Start)?;
-        let thread = std::thread::Builder::new()
-            .name(name)
-            .stack_size(STACK)
-            .spawn(move || engine.run())
-            .map_err(WorkerError::Start)?;
-        Ok(Self { browser_address, max_calls, commands, waker, shared, means: Arc::default(), thread })
+        let worker = Self { browser_address, max_calls, commands, waker, shared, means: Arc::default(), thread: None };
+        Ok((worker, engine))
     }
 
     /// Where the browsers' socket is bound.
@@ -187,6 +263,23 @@ impl WorkerHandle {
     /// What calls that are opened from now on play to those on hold.
     pub fn set_music(&self, music: Option<Arc<[i16]>>) {
         self.means.0.write().unwrap_or_else(PoisonError::into_inner).music = music;
+    }
+
+    /// The worker takes so many calls from now on, if those are more than before: the thread gets larger tables, and another
+    /// channel in the place of the old one, whose last word this is.
+    ///
+    /// # Errors
+    /// [`WorkerBusy`]: everything is as before.
+    pub fn make_room(&mut self, max_calls: usize) -> Result<(), WorkerBusy> {
+        if max_calls <= self.max_calls {
+            return Ok(());
+        }
+        let (commands, queue) = channel_for(max_calls);
+        self.commands.try_send(Command::Grow { queue, max_calls }).map_err(|_| WorkerBusy)?;
+        self.commands = commands;
+        self.max_calls = max_calls;
+        self.wake();
+        Ok(())
     }
 
     /// Opens a call. Its sockets are the worker's until [`MediaCommand::Stop`], whose [`MediaReport::Stopped`] says
@@ -234,16 +327,20 @@ impl WorkerHandle {
                 return Err(WorkerBusy);
             }
         }
-        // Where the waker fails the command still waits in the channel for the next turn of the loop.
+        self.wake();
+        Ok(())
+    }
+
+    /// Where the waker fails a command still waits in the channel for the next turn of the loop.
+    fn wake(&self) {
         if let Err(error) = self.waker.wake() {
             tracing::warn!(%error, "cannot wake a media worker");
         }
-        Ok(())
     }
 
     /// Whether the thread runs: a panic outside of a call's bridge ends it.
     pub fn is_running(&self) -> bool {
-        !self.thread.is_finished()
+        self.thread.as_ref().is_none_or(|thread| !thread.is_finished())
     }
 
     /// Calls open now.
@@ -273,10 +370,8 @@ impl WorkerHandle {
     /// Ends all calls, each with its [`MediaReport::Stopped`], and the thread; waits for it.
     pub fn stop(self) {
         self.shared.stopping.store(true, Ordering::Release);
-        if let Err(error) = self.waker.wake() {
-            tracing::warn!(%error, "cannot wake a media worker");
-        }
-        if self.thread.join().is_err() {
+        self.wake();
+        if self.thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("a media worker ended by a panic");
         }
     }

@@ -33,6 +33,12 @@ impl Routes {
         Self { by_ufrag: HashMap::with_capacity(calls * 2), by_address: HashMap::with_capacity(calls * 4) }
     }
 
+    /// Grows to maps for so many calls.
+    pub fn reserve(&mut self, calls: usize) {
+        self.by_ufrag.reserve((calls * 2).saturating_sub(self.by_ufrag.len()));
+        self.by_address.reserve((calls * 4).saturating_sub(self.by_address.len()));
+    }
+
     /// The slot that a datagram is for. A connectivity check names its call; all else comes from an address whose
     /// check has passed.
     pub fn find(&self, source: SocketAddr, packet: &[u8]) -> Option<usize> {

@@ -4,9 +4,13 @@
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, channel, sync_channel};
 use std::time::{Duration, Instant};
 
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
+
+use super::engine::{GATHER, MANY_CALLS, events};
 use super::step::Step;
 use super::*;
 use crate::codec::Codec;
@@ -26,6 +30,8 @@ struct Fake {
     reports: VecDeque<MediaReport>,
     tick: Option<Instant>,
     stats: MediaStats,
+    /// Time, where it is virtual: how long after its start it is.
+    time: Option<Arc<AtomicU64>>,
 }
 
 const SLOT: RtpSlot = RtpSlot(0);
@@ -34,6 +40,10 @@ const FAILS_TO_OPEN: u8 = 1;
 const PANICS_AT_OPENING: u8 = 2;
 const TICKS: u8 = 3;
 const TICKS_THEN_PANICS: u8 = 4;
+const TICKS_SLOWLY: u8 = 5;
+
+/// What a step of a call that [`TICKS_SLOWLY`] takes, in virtual time.
+const SLOW: Duration = Duration::from_millis(3);
 
 fn remote(plan: &MediaPlan) -> Option<SocketAddr> {
     plan.b.as_ref()?.media.rtp()?.remote_rtp
@@ -51,6 +61,7 @@ impl Fake {
             reports: VecDeque::new(),
             tick: (fault >= TICKS).then_some(now + Duration::from_millis(5)),
             stats: MediaStats::default(),
+            time: None,
         })
         .filter(|_| fault != FAILS_TO_OPEN)
     }
@@ -89,6 +100,9 @@ impl Step for Fake {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.stats.b.packets_out += 1;
+        if let Some(time) = self.time.as_ref().filter(|_| self.fault == TICKS_SLOWLY) {
+            time.fetch_add(SLOW.as_micros() as u64, Ordering::Relaxed);
+        }
         assert!(self.fault != TICKS_THEN_PANICS || self.stats.b.packets_out < 3, "a fault on purpose");
         self.out.push_back((Port::Rtp(SLOT), self.trunk, b"tick".to_vec()));
         self.tick = Some(now + Duration::from_millis(5));
@@ -134,8 +148,12 @@ impl Bench {
     }
 
     fn with(bind: &str, pairs: u16, local_only: bool) -> Self {
+        Self::of(4, bind, pairs, local_only)
+    }
+
+    fn of(max_calls: usize, bind: &str, pairs: u16, local_only: bool) -> Self {
         let browser_bind = bind.parse().unwrap();
-        let config = WorkerConfig { browser_bind, max_calls: 4, local_only, name: "media-test".into() };
+        let config = WorkerConfig { browser_bind, max_calls, local_only, cpu: None, name: "media-test".into() };
         let (tell, reports) = channel();
         let tell: Reports = Box::new(move |call, report| drop(tell.send((call, report))));
         let worker = WorkerHandle::spawn_with(config, tell, Fake::new).unwrap();
@@ -208,9 +226,19 @@ fn say_hello(browser: &UdpSocket, to: SocketAddr, ufrag: &str) {
 
 #[test]
 fn each_browser_reaches_its_own_trunk_and_back() {
-    let mut bench = Bench::new("127.0.0.1:0", 10);
+    few_or_many_calls(3);
+}
+
+/// So many that what comes is gathered between the turns.
+#[test]
+fn each_of_many_browsers_reaches_its_own_trunk_and_back() {
+    few_or_many_calls(MANY_CALLS + 2);
+}
+
+fn few_or_many_calls(calls: usize) {
+    let mut bench = Bench::of(calls, "127.0.0.1:0", 20, false);
     let to = bench.worker.browser_address();
-    let calls: Vec<_> = (0..3u64)
+    let calls: Vec<_> = (0..calls as u64)
         .map(|n| {
             let name = format!("call{n}");
             let (port, trunk) = bench.open(n, &name, NO_FAULT);
@@ -219,7 +247,7 @@ fn each_browser_reaches_its_own_trunk_and_back() {
             (n, port, trunk, browser)
         })
         .collect();
-    assert_eq!(bench.worker.calls(), 3);
+    assert_eq!(bench.worker.calls(), calls.len());
     for (n, port, trunk, browser) in &calls {
         browser.send_to(&media(&[*n as u8]), to).unwrap();
         let (heard, from) = receive(trunk);
@@ -395,6 +423,7 @@ fn a_full_channel_has_room_for_the_stop_of_each_call() {
         browser_bind: "127.0.0.1:0".parse().unwrap(),
         max_calls: 4,
         local_only: false,
+        cpu: None,
         name: "media-test".into(),
     };
     let tell: Reports = Box::new(move |call, report| drop(tell.send((call, report))));
@@ -432,7 +461,175 @@ fn a_full_channel_has_room_for_the_stop_of_each_call() {
 fn a_browser_port_in_use_is_said_with_its_address() {
     let taken = peer("127.0.0.1:0");
     let address = taken.local_addr().unwrap();
-    let config = WorkerConfig { browser_bind: address, max_calls: 1, local_only: false, name: "media-test".into() };
+    let config =
+        WorkerConfig { browser_bind: address, max_calls: 1, local_only: false, cpu: None, name: "media-test".into() };
     let error = WorkerHandle::spawn_with(config, Box::new(|_, _| {}), Fake::new).unwrap_err();
     assert!(error.to_string().contains(&address.to_string()), "{error}");
+}
+
+/// A worker in virtual time, whose turns the test takes: the thread's other half, without the thread.
+struct ByHand {
+    engine: Engine<Fake>,
+    browsers: SocketAddr,
+    commands: SyncSender<Command>,
+    shared: Arc<Shared>,
+    time: Arc<AtomicU64>,
+    /// How often the time was asked for.
+    asked: Arc<AtomicUsize>,
+    opened: u64,
+}
+
+impl ByHand {
+    fn new() -> Self {
+        let (time, start) = (Arc::new(AtomicU64::new(0)), Instant::now());
+        let (of_clock, of_calls) = (time.clone(), time.clone());
+        let asked = Arc::new(AtomicUsize::new(0));
+        let asking = asked.clone();
+        let clock = move || {
+            asking.fetch_add(1, Ordering::Relaxed);
+            start + Duration::from_micros(of_clock.load(Ordering::Relaxed))
+        };
+        let make =
+            move |now, plan, seed| Fake::new(now, plan, seed).map(|fake| Fake { time: Some(of_calls.clone()), ..fake });
+        let (commands, queue) = sync_channel(16);
+        let shared = Arc::new(Shared::default());
+        let socket = bind_udp("127.0.0.1:0".parse().unwrap(), None).unwrap();
+        let browsers = socket.local_addr().unwrap();
+        let engine = Engine::new(
+            Poll::new().unwrap(),
+            socket,
+            queue,
+            Box::new(make),
+            Box::new(|_, _| {}),
+            shared.clone(),
+            engine::Setup { max_calls: 16, local_only: false, clock: Box::new(clock) },
+        );
+        Self { engine: engine.unwrap(), browsers, commands, shared, time, asked, opened: 0 }
+    }
+
+    /// Opens so many calls more in the next turn.
+    fn open(&mut self, calls: usize, fault: u8) {
+        for _ in 0..calls {
+            let call = self.opened;
+            self.opened += 1;
+            self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+            let plan = Box::new(plan(&format!("cal{call}"), "127.0.0.1:9".parse().unwrap()));
+            self.commands.send(Command::Open { call, pairs: Vec::new(), plan, seed: [fault; 32] }).unwrap();
+        }
+    }
+
+    fn pass(&self, time: Duration) {
+        self.time.fetch_add(time.as_micros() as u64, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_call_served_last_in_its_turn_is_late_by_all_of_the_turn() {
+    let mut worker = ByHand::new();
+    worker.open(3, TICKS_SLOWLY);
+    worker.engine.work();
+    assert_eq!(worker.shared.late.read().count(), 0, "nothing was due");
+    // All are due after 5 ms and are served after 6: the last of them is done 9 ms later.
+    worker.pass(Duration::from_millis(6));
+    worker.engine.work();
+    let late = worker.shared.late.read();
+    assert_eq!((late.count(), late.counts[3], late.sum), (3, 3, Duration::from_millis(3 * (1 + 9))));
+}
+
+#[test]
+fn a_turn_asks_for_the_time_once_when_it_begins_and_once_when_it_is_over_whatever_it_does() {
+    let mut worker = ByHand::new();
+    worker.open(3, TICKS_SLOWLY);
+    worker.engine.work();
+    worker.pass(Duration::from_millis(6));
+    let stranger = peer("127.0.0.1:0");
+    for _ in 0..40 {
+        stranger.send_to(&media(b"who?"), worker.browsers).unwrap();
+    }
+    let before = worker.asked.load(Ordering::Relaxed);
+    assert!(worker.engine.turn(&mut events()));
+    assert_eq!(worker.asked.load(Ordering::Relaxed) - before, 2);
+    assert_eq!((worker.shared.unroutable.load(Ordering::Relaxed), worker.shared.late.read().count()), (40, 3));
+}
+
+#[test]
+fn what_comes_for_many_calls_is_gathered_and_what_comes_for_few_is_not() {
+    let mut worker = ByHand::new();
+    worker.open(MANY_CALLS - 1, NO_FAULT);
+    worker.engine.work();
+    assert_eq!(worker.engine.rest(), Duration::ZERO);
+    worker.open(1, NO_FAULT);
+    worker.engine.work();
+    assert_eq!(worker.engine.rest(), GATHER);
+    // What a turn takes is of that time: one that was long is followed by the next at once.
+    let mut worker = ByHand::new();
+    worker.open(MANY_CALLS, TICKS_SLOWLY);
+    worker.engine.work();
+    worker.pass(Duration::from_millis(6));
+    worker.engine.work();
+    assert_eq!(worker.engine.rest(), Duration::ZERO);
+}
+
+#[test]
+fn a_thread_runs_on_the_processor_that_it_is_kept_to() {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    let cpus = || (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap());
+    let last = cpus().next_back().unwrap();
+    for cpu in [Some(last), None] {
+        let (tell, told) = sync_channel(1);
+        let make = move |now, plan, seed| {
+            let _ = tell.send(sched_getaffinity(Pid::from_raw(0)).unwrap());
+            Fake::new(now, plan, seed)
+        };
+        let config = WorkerConfig {
+            browser_bind: "127.0.0.1:0".parse().unwrap(),
+            max_calls: 1,
+            local_only: false,
+            cpu,
+            name: "media-test".into(),
+        };
+        let worker = WorkerHandle::spawn_with(config, Box::new(|_, _| {}), make).unwrap();
+        worker.open(1, Vec::new(), plan("call", worker.browser_address()), [NO_FAULT; 32]).unwrap();
+        let runs_on = told.recv_timeout(LIMIT).unwrap();
+        let expected: Vec<usize> = cpu.map_or_else(|| cpus().collect(), |cpu| vec![cpu]);
+        assert_eq!((0..CpuSet::count()).filter(|cpu| runs_on.is_set(*cpu).unwrap()).collect::<Vec<_>>(), expected);
+        worker.stop();
+    }
+}
+
+#[test]
+fn a_processor_that_there_is_not_is_said_with_its_number() {
+    for cpu in [CpuSet::count() - 1, CpuSet::count()] {
+        let config = WorkerConfig {
+            browser_bind: "127.0.0.1:0".parse().unwrap(),
+            max_calls: 1,
+            local_only: false,
+            cpu: Some(cpu),
+            name: "media-test".into(),
+        };
+        let error = WorkerHandle::spawn_with(config, Box::new(|_, _| {}), Fake::new).unwrap_err();
+        assert!(error.to_string().contains(&format!("processor {cpu}:")), "{error}");
+    }
+}
+
+/// By a reload: the calls that stand go on, the order of commands is kept, and there is room for more.
+#[test]
+fn a_worker_takes_more_calls_than_it_was_made_for() {
+    let mut bench = Bench::new("127.0.0.1:0", 8);
+    let mut trunks: Vec<_> = (0..4).map(|call| bench.open(call, &format!("old{call}"), NO_FAULT)).collect();
+    let pair = bench.pool.lease(Instant::now()).unwrap();
+    let to = bench.worker.browser_address();
+    assert_eq!(bench.worker.open(4, vec![(SLOT, pair)], plan("more", to), [NO_FAULT; 32]), Err(WorkerBusy));
+    bench.worker.make_room(6).unwrap();
+    bench.worker.make_room(2).unwrap();
+    trunks.extend((4..6).map(|call| bench.open(call, &format!("new{call}"), NO_FAULT)));
+    let pair = bench.pool.lease(Instant::now()).unwrap();
+    assert_eq!(bench.worker.open(6, vec![(SLOT, pair)], plan("much", to), [NO_FAULT; 32]), Err(WorkerBusy));
+    for call in 0..6 {
+        assert_eq!(bench.worker.command(call, MediaCommand::Stop), Ok(()));
+        let (id, report) = bench.report();
+        assert!(id == call && matches!(report, MediaReport::Stopped(_)), "{report:?}");
+    }
+    assert_eq!((bench.worker.calls(), bench.worker.waiting()), (0, 0));
+    bench.worker.stop();
 }

@@ -31,6 +31,11 @@ impl Timers {
         Self(BinaryHeap::with_capacity(entries))
     }
 
+    /// Grows to room for so many entries.
+    pub fn reserve(&mut self, entries: usize) {
+        self.0.reserve(entries.saturating_sub(self.0.len()));
+    }
+
     /// When the first entry comes up.
     pub fn next(&self) -> Option<Instant> {
         self.0.peek().map(|Reverse((at, _))| *at)

@@ -18,7 +18,7 @@ use crate::support::PATIENCE;
 const FIRES_WITHIN: std::time::Duration = PATIENCE.saturating_mul(2);
 
 /// Between two looks.
-const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(50);
+pub const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// It ends with the value.
 pub struct Prometheus {
@@ -125,6 +125,14 @@ impl Prometheus {
             std::thread::park_timeout(LOOK_EVERY);
         }
         println!("{alert} fires after {:.1?}", begun.elapsed());
+    }
+
+    /// What nobody has made does not fire.
+    pub fn do_not_fire(&self, alerts: &[&str]) {
+        let firing = self.firing();
+        for alert in alerts {
+            assert_eq!(firing.get(&format!("Ringback{alert}")), None, "{alert}");
+        }
     }
 
     fn log(&self) -> String {

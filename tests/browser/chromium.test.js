@@ -7,6 +7,7 @@ import * as cases from './lib/cases.js';
 import { Chromium } from './lib/chromium.js';
 import { Gateway } from './lib/gateway.js';
 import { look } from './lib/looks.js';
+import { goThrough, Lossy } from './lib/lossy.js';
 import { freeTcpPort, until } from './lib/processes.js';
 import { ALICE, hears, narrow, Network, OUT, OUTSIDE, PREMIUM, speech } from './lib/stage.js';
 
@@ -190,6 +191,29 @@ describe('Chromium and SIPp', () => {
     assert.equal(rtp.digits, '0123456789*#');
     await page.press('Escape');
     await sipp.done();
+  });
+
+  test('what is lost on the way is heard from the next packet', async (t) => {
+    const page = await opener(t)(network.url('alice'));
+    const lossy = await Lossy.start();
+    t.after(() => lossy.close());
+    await page.page.evaluate(goThrough, lossy.port);
+    const { sipp, rtp } = await network.callee(t);
+    await page.dial(OUTSIDE);
+    const media = await until(() => page.page.evaluate(() => globalThis.ringbackTest.mediaAt), 'the gateway’s answer');
+    lossy.leadTo(media);
+    await page.inCall();
+    await hears(rtp, 'caller', 'the phone');
+    const id = await page.callId();
+    const sent = await page.page.evaluate(outboundCodecs);
+    await page.press('Escape');
+    await sipp.done();
+    const record = await until(() => network.gateway.records.find(({ call }) => call === id), 'the call’s record');
+    const { lost, repaired, concealed_ms: concealed } = record.media.a;
+    console.log(`  Chromium sent ${sent}, payload type ${[...lossy.types]}: ${lossy.lost} packets lost, ${repaired} heard all the same, ${concealed} ms made up`);
+    assert.ok(lossy.types.has(63), `redundancy (RFC 2198), not ${[...lossy.types]}`);
+    // The first ones are made up, and what was lost last is in no packet.
+    assert.ok(lost > 5 && repaired >= lost / 2, `${repaired} of ${lost}`);
   });
 
   test('the page shows how both legs sound', async (t) => {
@@ -376,6 +400,13 @@ function keepConnections() {
     globalThis.ringbackTest.connection = this;
     return add.apply(this, args);
   };
+}
+
+/** What the page says that it sends. */
+async function outboundCodecs() {
+  const stats = [...(await globalThis.ringbackTest.connection.getStats()).values()];
+  const sent = stats.filter(({ type }) => type === 'outbound-rtp').map(({ codecId }) => codecId);
+  return stats.filter(({ id }) => sent.includes(id)).map(({ mimeType }) => mimeType).join();
 }
 
 function insertDtmf(digits) {

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { isDeepStrictEqual } from 'node:util';
 import * as cases from './lib/cases.js';
 import { Chromium } from './lib/chromium.js';
 import { Gateway } from './lib/gateway.js';
@@ -257,6 +258,97 @@ describe('What can be done on the page: ', () => {
     await page.click('#check');
     await page.shows('#verdict', 25_000);
     assert.match(await page.text('#verdict'), /^Ready for calls[^]*Microphone\s+works\s+Gateway\s+\d+ ms/);
+    await look(page, 'devices-tried', [], '#verdict');
+  });
+
+  test('a number is pasted as it was copied, at the cursor', async (t) => {
+    const page = await opener(t)(gateway.url);
+    await page.page.context().grantPermissions(['clipboard-read', 'clipboard-write', 'microphone'], { origin: new URL(gateway.url).origin });
+    const value = () => page.driver.evaluate(() => document.querySelector('#number').value);
+    const paste = async (text) => {
+      await page.driver.evaluate((words) => navigator.clipboard.writeText(words), text);
+      await page.page.focus('#number');
+      await page.press('Control+V');
+    };
+    const hint = (text) => until(async () => (await page.text('#number-hint')).includes(text), () => `the line below the number to say “${text}”`);
+    await paste('\n tel:6-0-0;ext=7 \r\n');
+    assert.equal(await value(), 'tel:6-0-0;ext=7');
+    await hint('Will dial 600');
+    await page.shows('#number-hint.good');
+    await page.driver.fill('#number', '');
+    await paste('\t+44 (0)20 7946\u20110958\u00a0\n');
+    assert.equal(await value(), '+44 (0)20 7946\u20110958');
+    await hint('There is no trunk yet');
+    await page.driver.fill('#number', '60');
+    await page.press('Home');
+    await page.press('ArrowRight');
+    await paste(' 0 ');
+    assert.equal(await value(), '600', 'where the cursor is');
+    await page.press('Control+A');
+    await paste('60 1');
+    assert.equal(await value(), '60 1', 'in place of what is selected');
+    await page.press('Enter');
+    await page.inCall();
+    assert.equal(await page.text('#remote'), '601');
+  });
+
+  test('the id of a call is copied: while it is up, when it has ended, and later', async (t) => {
+    const page = await inCall(t, '600');
+    await page.page.context().grantPermissions(['clipboard-read', 'clipboard-write', 'microphone'], { origin: new URL(gateway.url).origin });
+    const id = await page.callId();
+    const copies = async (selector) => {
+      await page.driver.evaluate(() => navigator.clipboard.writeText('something else'));
+      await page.click(selector);
+      await page.shows(`${selector}[aria-label="Copied"]`);
+      assert.equal(await page.driver.evaluate(() => navigator.clipboard.readText()), id);
+      assert.match(await page.driver.evaluate(() => document.querySelector('#alert').textContent), /^Copied/, 'those who do not see it hear it');
+    };
+    await page.click('#quality');
+    await copies('#copy-live-id');
+    await page.shows('#copy-live-id[aria-label="Copy the call id"]');
+    await page.press('Escape');
+    await page.outcome();
+    await copies('#copy-id');
+    await page.click('#outcome-close');
+    await page.click('[data-go="recents"]');
+    await page.click('#recents .icon');
+    await copies('#recents code + button');
+  });
+
+  test('speaker and ringer are chosen and tried', async (t) => {
+    const page = await opener(t)(gateway.url, { before: listening });
+    const tones = async (press, count) => {
+      await page.page.evaluate(() => { globalThis.ringbackTest.tones.length = 0; });
+      await page.click(press);
+      await until(async () => (await page.page.evaluate(() => globalThis.ringbackTest.tones.length)) === count, `${count} tones`);
+      return page.page.evaluate(() => globalThis.ringbackTest.tones);
+    };
+    const elements = () => page.page.evaluate(() => globalThis.ringbackTest.elements.map(({ sinkId, paused }) => ({ sinkId, paused })));
+    const choose = async (what, at) => {
+      const offered = await page.driver.evaluate((id) => [...document.querySelector(id).options].map(({ value }) => value), `#${what}`);
+      await page.page.selectOption(`#${what}`, offered.at(at));
+      return offered.at(at);
+    };
+    const keys = [697, 1209, 770, 1336, 852, 1477];
+    await page.click('[data-go="audio"]');
+    assert.deepEqual(await tones('#test-speaker', 6), keys.map((hz) => ({ hz, out: '' })), 'three keys, at the system’s choice');
+    // What loudspeakers there are a page learns when it may use the microphone.
+    await page.click('#test-microphone');
+    await page.shows('#microphone-bar');
+    await page.click('#test-microphone');
+    const speaker = await choose('speaker', -1);
+    await until(async () => (await tones('#test-speaker', 6)).every(({ out }) => out === speaker), 'the keys to be played there');
+    const ringer = await choose('ringer', -2);
+    assert.ok(speaker && ringer && speaker !== ringer, `two to choose from: ${speaker}, ${ringer}`);
+    assert.deepEqual(await tones('#test-ringer', 3), [659, 831, 988].map((hz) => ({ hz, out: 'an element' })), 'not at the speaker');
+    await until(async () => isDeepStrictEqual(await elements(), [{ sinkId: ringer, paused: false }]), 'the ring to be played at the ringer');
+    assert.equal(await page.text('#device-note'), '');
+    await page.dial('600');
+    await page.inCall();
+    await until(async () => (await elements()).at(-1).sinkId === speaker, 'the far end to be heard at the speaker');
+    await page.click('#audio');
+    await choose('speaker', 0);
+    await until(async () => isDeepStrictEqual(await elements(), [{ sinkId: ringer, paused: false }, { sinkId: '', paused: false }]), 'and at the system’s, in the same call');
   });
 
   test('a link of tel: fills in its number, and a score is taken', async (t) => {
@@ -314,5 +406,27 @@ function inBackground() {
       (globalThis.ringbackTest.notifications ??= []).push(`${title}: ${body}`);
     }
     close() { globalThis.ringbackTest.withdrawn = (globalThis.ringbackTest.withdrawn ?? 0) + 1; }
+  };
+}
+
+/** Runs in the page, before its own scripts: which tones were made and where each went, and what elements play. */
+function listening() {
+  const { tones, elements } = Object.assign(globalThis.ringbackTest, { tones: [], elements: [] });
+  const after = new WeakMap();
+  const { connect } = AudioNode.prototype;
+  AudioNode.prototype.connect = function (to, ...more) {
+    after.set(this, to);
+    return connect.call(this, to, ...more);
+  };
+  const { start } = OscillatorNode.prototype;
+  OscillatorNode.prototype.start = function (...when) {
+    const out = after.get(after.get(this));
+    tones.push({ hz: this.frequency.value, out: out === this.context.destination ? this.context.sinkId : 'an element' });
+    return start.apply(this, when);
+  };
+  const { play } = HTMLMediaElement.prototype;
+  HTMLMediaElement.prototype.play = function () {
+    if (!elements.includes(this)) elements.push(this);
+    return play.call(this);
   };
 }

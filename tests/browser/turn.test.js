@@ -9,7 +9,7 @@ import { opener } from './lib/cases.js';
 import { Chromium } from './lib/chromium.js';
 import { until } from './lib/processes.js';
 import { hears, Network, OUT, OUTSIDE, speech } from './lib/stage.js';
-import { Turn } from './lib/turn.js';
+import { ComposedTurn, Turn } from './lib/turn.js';
 
 const EXAMPLE = readFileSync(new URL('../../examples/whip.html', import.meta.url));
 
@@ -49,12 +49,15 @@ async function relayed(t, url) {
   return page;
 }
 
-for (const transport of ['udp', 'tcp']) {
-  describe(`TURN over ${transport.toUpperCase()}`, () => {
+/** In containers too where the tests are told that there is an engine: `tests/browser/run --full`. */
+const SERVERS = process.env.RINGBACK_ENGINE ? [Turn, ComposedTurn] : [Turn];
+
+for (const [Server, transport] of SERVERS.flatMap((each) => [[each, 'udp'], [each, 'tcp']])) {
+  describe(`TURN over ${transport.toUpperCase()}, ${Server.kind}`, () => {
     let turn;
     let network;
     before(async () => {
-      turn = await Turn.start(OUT);
+      turn = await Server.start(OUT);
       network = await Network.start({ sections: turn.section(transport) });
     });
     after(async () => {
@@ -70,7 +73,7 @@ for (const transport of ['udp', 'tcp']) {
       await page.inCall();
       await until(() => page.driver.evaluate(way), 'a pair of candidates');
       assert.deepEqual(await page.driver.evaluate(way), ['relay', transport]);
-      assert.match(turn.users.at(-1), /^\d+:alice$/, 'the relay knows the gateway’s user');
+      if (turn.users) assert.match(turn.users.at(-1), /^\d+:alice$/, 'the relay knows the gateway’s user');
       await Promise.all([hears(rtp, 'caller', 'the phone'), hears(page, 'callee', 'the page')]);
       await page.press('Escape');
       await sipp.done();
@@ -150,6 +153,27 @@ describe('WHIP', () => {
     await shows(page, 'Premium numbers are barred');
   });
 
+  test('a call of the example outlives an ICE restart (RFC 9725 section 4.3.3), heard at both ends', async (t) => {
+    const page = await chromium.open('about:blank', { name: 'the example' });
+    t.after(() => page.close());
+    await page.page.addInitScript(kept);
+    await page.page.goto(url());
+    const { sipp, rtp } = await network.callee(t);
+    await page.driver.fill('#to', OUTSIDE);
+    await page.click('#call');
+    await shows(page, 'answered');
+    await Promise.all([hears(rtp, 'caller', 'the phone'), hears(page, 'callee', 'the example')]);
+    const [before] = await page.driver.evaluate(credentials);
+    assert.equal(await page.page.evaluate(restart), 200);
+    await until(async () => (await page.driver.evaluate(credentials))[1] !== before, 'another pair of candidates');
+    const [offered, used] = await page.driver.evaluate(credentials);
+    assert.ok(used === offered && offered !== before, `the sound goes by the new credentials: ${before}, ${offered}, ${used}`);
+    await Promise.all([hears(rtp, 'caller', 'the phone, after the restart'), hears(page, 'callee', 'the example, after the restart')]);
+    await page.click('#hangup');
+    await sipp.done();
+    await shows(page, 'The call was hung up');
+  });
+
   test('calls through a relay that OPTIONS has named', async (t) => {
     const page = await relayed(t, url());
     const { sipp, rtp } = await network.callee(t);
@@ -161,6 +185,45 @@ describe('WHIP', () => {
     await sipp.done();
   });
 });
+
+/** Put into the page before its own scripts: its connection and the address of its session are kept. */
+function kept() {
+  const { RTCPeerConnection, fetch } = globalThis;
+  globalThis.RTCPeerConnection = class extends RTCPeerConnection {
+    constructor(...words) {
+      super(...words);
+      globalThis.connection = this;
+    }
+  };
+  globalThis.fetch = async (address, how) => {
+    const answer = await fetch(address, how);
+    if (how?.method === 'POST') globalThis.session = new URL(answer.headers.get('Location'), address).href;
+    return answer;
+  };
+}
+
+/** In the page: the ICE user name of its own description, and that by which the sound goes. */
+async function credentials() {
+  const { connection } = globalThis;
+  const stats = await connection.getStats();
+  const transport = [...stats.values()].find(({ type }) => type === 'transport');
+  const pair = stats.get(transport.selectedCandidatePairId);
+  return [/a=ice-ufrag:(.*)/.exec(connection.localDescription.sdp)[1].trim(), stats.get(pair?.localCandidateId)?.usernameFragment];
+}
+
+/** In the page: what the guide's table asks for. */
+async function restart() {
+  const { connection, session } = globalThis;
+  const lines = (sdp) => sdp.match(/^a=ice-(ufrag|pwd):.*$/gm).map((line) => line.trim());
+  connection.restartIce();
+  await connection.setLocalDescription();
+  const headers = { 'Content-Type': 'application/trickle-ice-sdpfrag', 'If-Match': '*' };
+  const answer = await fetch(session, { method: 'PATCH', headers, body: lines(connection.localDescription.sdp).map((line) => `${line}\r\n`).join('') });
+  const [ufrag, pwd] = lines(await answer.text());
+  const sdp = connection.remoteDescription.sdp.replace(/^a=ice-ufrag:.*$/gm, ufrag).replace(/^a=ice-pwd:.*$/gm, pwd);
+  await connection.setRemoteDescription({ type: 'answer', sdp });
+  return answer.status;
+}
 
 /** In the page: RFC 9725 section 4.6, for a client that needs the servers before its offer. */
 async function callByRelay({ gateway, token, to }) {

@@ -2,8 +2,7 @@
 //! becomes of a disk, of a database or of the gateway.
 
 use std::fs;
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,7 +13,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Browser, Gateway, PATIENCE, output, ringback};
+use crate::support::{Browser, Gateway, PATIENCE, fill, is_root, output};
 use crate::uas::Uas;
 
 /// A gateway's folder.
@@ -48,7 +47,7 @@ impl Folder {
     }
 
     fn start(&self) -> Gateway {
-        Gateway::configured(&self.file())
+        Gateway::managed(&self.file(), &[("RUST_LOG", "trace")])
     }
 
     /// What the gateway says of the place of that kind.
@@ -141,20 +140,8 @@ fn sqlite_has_the_rows_that_the_json_lines_have_and_a_restart_loses_none() {
 #[test]
 fn a_disk_that_is_full_costs_no_record_and_what_waits_is_written_when_there_is_room() {
     let folder = Folder::new(24_400, "file = \"small/cdr.jsonl\"\nsqlite = \"small/cdr.sqlite\"");
-    fs::create_dir(folder.path("small")).unwrap();
-    let mut command = Command::new("unshare");
-    let root = is_root();
-    let program = ringback(&[]).get_program().to_owned();
-    command
-        .args(if root { &["--mount"][..] } else { &["--map-root-user", "--mount"] })
-        .args(["sh", "-c", "mount -t tmpfs -o size=1m none \"$0\" && exec \"$@\""])
-        .arg(folder.path("small"))
-        .arg(program)
-        .args(["--config", folder.file().to_str().unwrap(), "run", "--listen", "127.0.0.1:0"])
-        .stdin(Stdio::null());
-    let gateway = Gateway::spawn(command);
-    // The same file names as the gateway sees them.
-    let seen = |name: &str| PathBuf::from(format!("/proc/{}/root{}", gateway.pid(), folder.path(name).display()));
+    let gateway = Gateway::on_a_small_disk(&folder.file(), &folder.path("small"));
+    let seen = |name: &str| gateway.sees(&folder.path(name));
     let mut alice = Browser::of(&gateway, "alice");
     refused(&mut alice, "first");
     folder.wait_written("sqlite");
@@ -183,20 +170,6 @@ fn a_disk_that_is_full_costs_no_record_and_what_waits_is_written_when_there_is_r
     }
     assert_eq!(rows(&folder.path("cdr.sqlite")), written);
     assert_eq!((&folder.place("file")["lost"], &folder.place("sqlite")["lost"]), (&json!(0), &json!(0)));
-}
-
-/// Takes all the room that there is.
-fn fill(path: &Path) {
-    let mut file = fs::File::create(path).unwrap();
-    let mut block = 65_536;
-    while block > 0 {
-        match file.write(&vec![0; block]) {
-            Ok(0) => block /= 2,
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::StorageFull => block /= 2,
-            Err(error) => panic!("{error}"),
-        }
-    }
 }
 
 /// A PostgreSQL server of Debian's, in a folder of its own.
@@ -305,10 +278,6 @@ impl Drop for Server {
     }
 }
 
-fn is_root() -> bool {
-    fs::metadata("/proc/self").unwrap().uid() == 0
-}
-
 fn postgres_user() -> (u32, u32) {
     let users = fs::read_to_string("/etc/passwd").unwrap();
     let user = users.lines().find(|line| line.starts_with("postgres:")).expect("the Debian package postgresql");
@@ -351,6 +320,12 @@ fn a_database_that_is_gone_and_comes_back_has_every_row_also_when_the_gateway_wa
     gateway.terminate();
     assert!(gateway.wait().success());
     assert_eq!(lines(&folder.path("waiting/postgres.jsonl")).len(), 5);
+    let log = gateway.whole_log();
+    assert!(log.contains("CDRs cannot be written"), "the log says little:\n{log}");
+    for (place, text) in [("log", log), ("waiting", fs::read_to_string(folder.path("waiting/postgres.jsonl")).unwrap())]
+    {
+        assert_eq!(text.lines().find(|line| line.contains(PASSWORD)), None, "in the {place}");
+    }
     server.start();
     let next = folder.start();
     folder.wait_written("postgres");

@@ -41,6 +41,26 @@ fn help_and_version_say_what_there_is() {
 }
 
 #[test]
+fn bench_becomes_the_driver_beside_the_program_with_all_arguments() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = TempDir::new().unwrap();
+    let program = folder.path().join("ringback");
+    fs::copy(env!("CARGO_BIN_EXE_ringback"), &program).unwrap();
+    let run = |arguments: &[&str]| {
+        let run = std::process::Command::new(&program).arg("bench").args(arguments).env("PATH", "").output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (run.status.code(), text(&run.stdout), text(&run.stderr))
+    };
+    let (code, _, err) = run(&["--calls", "4"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("cargo build --release -p ringback-bench"), "{err}");
+    let driver = folder.path().join("ringback-bench");
+    fs::write(&driver, "#!/bin/sh\necho \"$@\"\nexit 3\n").unwrap();
+    fs::set_permissions(&driver, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(run(&["--calls", "4", "--help"]), (Some(3), "--calls 4 --help\n".into(), String::new()));
+}
+
+#[test]
 fn the_embedded_default_passes_its_own_check() {
     let (code, out, err) = output(&["check"]);
     assert_eq!(code, Some(0), "{err}");

@@ -3,14 +3,15 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Gateway, PATIENCE, output};
+use crate::support::{Gateway, PATIENCE, output, reply, ringback};
+use crate::transports::certificate;
 use crate::uas::Uas;
 
 /// A configuration on disk.
@@ -160,14 +161,20 @@ impl Drop for Coturn {
 }
 
 impl Coturn {
-    fn start(port: u16, folder: &std::path::Path) -> Coturn {
+    fn start(port: u16, folder: &Path) -> Coturn {
+        Coturn::start_with(port, folder, &["--no-tls"])
+    }
+
+    /// With more arguments: those for TLS.
+    fn start_with(port: u16, folder: &Path, more: &[&str]) -> Coturn {
         let file = |name: &str| folder.join(name).display().to_string();
         let mut child = Command::new("turnserver")
             .args(["-n", "--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1", "--min-port=42200", "--max-port=42219"])
             .args(["--use-auth-secret", "--static-auth-secret=the secret of both", "--realm=turn.example"])
-            .args(["--no-cli", "--no-tls", "--no-dtls", "--verbose", "--log-file=stdout"])
+            .args(["--no-cli", "--no-dtls", "--verbose", "--log-file=stdout"])
             .args([format!("--listening-port={port}"), format!("--pidfile={}", file("pid"))])
             .arg(format!("--userdb={}", file("db")))
+            .args(more)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -208,4 +215,151 @@ fn a_turn_server_is_tried_with_the_credentials_of_browsers() {
     drop(turn);
     let (_, found) = good.report();
     is(about(&found, &format!("[turn] turn:127.0.0.1:{port}?transport=udp")), "fail", "");
+}
+
+/// OPTIONS over TLS, with the trust that the trunk's section gives; what fails says why.
+#[test]
+fn trunks_are_asked_over_tls_and_their_certificates_judged() {
+    let (pem, _, config) = certificate("pbx.example");
+    let peer = Uas::stream(Some(config));
+    let trunk = |name: &str, keys: &str| {
+        format!("[trunk.{name}]\naddress = \"{}\"\ntransport = \"tls\"\n{keys}\n", peer.address)
+    };
+    let trunks = [
+        trunk("testphone", "tls_ca = \"ca.pem\"\ntls_name = \"pbx.example\""),
+        trunk("unknown", "tls_name = \"pbx.example\""),
+        trunk("anyone", "tls_verify = false"),
+    ];
+    let house = House::new(&sections(0, 25_300, &trunks.concat()));
+    fs::write(house.dir.path().join("ca.pem"), pem).unwrap();
+    let (code, found) = house.report();
+    assert_eq!(code, Some(1));
+    is(about(&found, "trunk testphone at tls"), "ok", "answers OPTIONS with 200");
+    is(about(&found, "trunk anyone at tls"), "ok", "answers OPTIONS with 200");
+    let refused = about(&found, "trunk unknown at tls");
+    is(refused, "fail", "no TLS connection");
+    assert!(refused["remedy"].as_str().unwrap().contains("tls_ca"), "{refused}");
+}
+
+/// `turns:` as browsers use it: the certificate must be one that the system trusts.
+#[test]
+fn a_turn_server_is_tried_over_tls() {
+    let (udp, port, secure) = (Uas::udp(), free_port(), free_port());
+    let (pem, key, _) = certificate("localhost");
+    let url = format!("turns:localhost:{secure}?transport=tcp");
+    let turn = format!(
+        "[turn]\nurls = [\"{url}\"]\nsecret = \"the secret of both\"\n[trunk.testphone]\naddress = \"{}\"\n",
+        udp.address
+    );
+    let house = House::new(&sections(0, 25_400, &turn));
+    let path = |name: &str| house.dir.path().join(name).display().to_string();
+    fs::write(path("cert.pem"), pem).unwrap();
+    fs::write(path("key.pem"), key).unwrap();
+    let more = [
+        format!("--tls-listening-port={secure}"),
+        format!("--cert={}", path("cert.pem")),
+        format!("--pkey={}", path("key.pem")),
+    ];
+    let _turn = Coturn::start_with(port, house.dir.path(), &more.each_ref().map(String::as_str));
+    let ask = |roots: Option<&str>| {
+        let mut doctor = ringback(&["--config", house.file.to_str().unwrap(), "doctor", "--json"]);
+        doctor.envs(roots.map(|roots| ("SSL_CERT_FILE", path(roots))));
+        let report: Value = serde_json::from_slice(&doctor.output().unwrap().stdout).unwrap();
+        about(report["findings"].as_array().unwrap(), &format!("[turn] {url}")).clone()
+    };
+    // Its TLS listener may open a moment after the first one.
+    let begun = Instant::now();
+    let found = loop {
+        let found = ask(Some("cert.pem"));
+        if found["verdict"] == "ok" || begun.elapsed() > PATIENCE {
+            break found;
+        }
+    };
+    is(&found, "ok", "relays at 127.0.0.1:422");
+    let strange = ask(None);
+    assert_eq!(strange["verdict"], "fail", "{strange}");
+}
+
+/// The places of records and what the limits count: asked, or as the running gateway knows them.
+#[test]
+fn stores_are_looked_at_with_and_without_a_gateway() {
+    let udp = Uas::udp();
+    let trunk = format!(
+        "[trunk.testphone]\naddress = \"{}\"\n[cdr]\nsqlite = \"cdr.sqlite\"\n\
+         postgres = \"postgres://ringback@127.0.0.1:{}/none\"\n[store]\npath = \"store.db\"\n",
+        udp.address,
+        free_port()
+    );
+    let house = House::new(&sections(0, 25_500, &trunk));
+    let (_, found) = house.report();
+    is(about(&found, "[cdr] postgres"), "fail", "");
+    assert!(about(&found, "[store] path")["text"].as_str().unwrap().contains("MiB free"));
+    let _gateway = Gateway::configured(&house.file);
+    let (_, found) = house.report();
+    is(about(&found, "[cdr] sqlite"), "ok", "0 records written");
+    is(about(&found, "[cdr] postgres"), "ok", "0 records written");
+    is(about(&found, "[store] path"), "ok", "is written");
+}
+
+/// A trunk whose clock is an hour behind ours.
+fn an_hour_behind() -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let answers = socket.try_clone().unwrap();
+    let mut date = Command::new("date");
+    date.args(["-u", "-d", "1 hour ago", "+%a, %d %b %Y %H:%M:%S GMT"]).env("LC_ALL", "C");
+    let date = String::from_utf8(date.output().unwrap().stdout).unwrap();
+    let rest = format!("Date: {}\r\nContent-Length: 0\r\n\r\n", date.trim());
+    let serve = move || {
+        let mut buffer = [0; 65_536];
+        while let Ok((len, from)) = answers.recv_from(&mut buffer) {
+            let text = String::from_utf8_lossy(&buffer[..len]).into_owned();
+            let _ = answers.send_to(reply(&text, "200 OK", &rest).as_bytes(), from); // nobody may wait any more
+        }
+    };
+    std::thread::Builder::new().spawn(serve).unwrap();
+    socket
+}
+
+/// What only a look from outside shows to be wrong: an address that is another's, a certificate that is over, a clock; and
+/// that nothing bounds what a stolen password costs.
+#[test]
+fn a_foreign_address_an_old_certificate_a_wrong_clock_and_no_limits_are_found() {
+    let (trunk, port) = (an_hour_behind(), free_port());
+    let secret = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["phone.example".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    let sections = format!(
+        "[turn]\nurls = [\"stun:127.0.0.1:{port}\"]\nsecret = \"the secret of both\"\n\
+         [trunk.testphone]\naddress = \"{}\"\n",
+        trunk.local_addr().unwrap()
+    );
+    let sections = self::sections(0, 25_800, &sections)
+        .replace("[media]\n", "[media]\nadvertise = [\"203.0.113.5\"]\n")
+        .replace("[http]\n", "[http]\ntls_certificate = \"cert.pem\"\ntls_key = \"key.pem\"\n");
+    let house = House::new(&sections);
+    fs::write(house.dir.path().join("cert.pem"), params.self_signed(&secret).unwrap().pem()).unwrap();
+    fs::write(house.dir.path().join("key.pem"), secret.serialize_pem()).unwrap();
+    let _turn = Coturn::start(port, house.dir.path());
+    let (code, found) = house.report();
+    assert_eq!(code, Some(1));
+    let address = about(&found, "[media] advertise 203.0.113.5");
+    is(address, "warn", "a STUN server sees us at 127.0.0.1");
+    assert!(address["remedy"].as_str().unwrap().contains("If 127.0.0.1 is the public address"), "{address}");
+    is(about(&found, "[http] tls_certificate"), "fail", "has expired");
+    let clock = about(&found, "clock");
+    is(clock, "fail", "s away from that of trunk testphone");
+    let off: u64 = clock["text"].as_str().unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!((3_600..3_660).contains(&off), "{clock}");
+    for section in ["[limits.user]", "[limits.gateway]", "[store]"] {
+        is(about(&found, section), "warn", "is not set");
+    }
+    // Named by the check too, which is good all the same; and by nobody once they are set.
+    let check = |house: &House| output(&["--config", house.file.to_str().unwrap(), "check"]);
+    let (code, out, _) = check(&house);
+    assert_eq!((code, out.matches("warning: ").count()), (Some(0), 3), "{out}");
+    let limits = "[limits.user]\ncalls = 2\n[limits.trunk.testphone]\ncalls = 9\n[store]\npath = \"store.db\"\n";
+    fs::write(&house.file, format!("{sections}{limits}")).unwrap();
+    let (code, out, _) = check(&house);
+    assert_eq!((code, out.matches("warning: ").count()), (Some(0), 0), "{out}");
 }

@@ -10,15 +10,20 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::{Browser, Gateway, PATIENCE};
+use crate::transports::certificate;
 use crate::uas::Uas;
 
 const TOKEN: &str = "metrics-canary-0123456789abcdef01";
 
 /// `GET /metrics`; status, head and text.
 fn scrape(port: u16, more: &str) -> (u16, String, String) {
+    get(port, "/metrics", more)
+}
+
+fn get(port: u16, path: &str, more: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{more}\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{more}\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
@@ -32,14 +37,18 @@ fn value<'a>(text: &'a str, series: &str) -> Option<&'a str> {
 
 /// Scrapes until a series has that value.
 fn until(port: u16, series: &str, wanted: &str) -> String {
+    until_it(port, series, |found| found == Some(wanted))
+}
+
+fn until_it(port: u16, series: &str, is_wanted: impl Fn(Option<&str>) -> bool) -> String {
     let begun = Instant::now();
     loop {
         let (status, _, text) = scrape(port, "");
         assert_eq!(status, 200);
-        if value(&text, series) == Some(wanted) {
+        if is_wanted(value(&text, series)) {
             return text;
         }
-        assert!(begun.elapsed() < PATIENCE, "{series} is not {wanted}:\n{text}");
+        assert!(begun.elapsed() < PATIENCE, "{series} is not what is waited for:\n{text}");
         std::thread::yield_now();
     }
 }
@@ -95,7 +104,10 @@ fn a_call_is_counted_with_its_trunk_and_cause_and_no_number_user_or_id_is_told()
     ] {
         assert_eq!(value(&text, series), Some(wanted), "{series} in\n{text}");
     }
-    assert_ne!(value(&text, "ringback_worker_lateness_seconds_count{worker=\"0\"}"), Some("0"), "{text}");
+    // A call's first timer may be due only after it is established.
+    until_it(port, "ringback_worker_lateness_seconds_count{worker=\"0\"}", |count| {
+        count.is_some_and(|count| count != "0")
+    });
     alice.send(&json!({"type": "hangup", "call": "c1"}));
     alice.expect("ended");
     let ended =
@@ -127,6 +139,59 @@ fn a_call_is_counted_with_its_trunk_and_cause_and_no_number_user_or_id_is_told()
     assert_eq!(names(&theirs), names(&text));
     for proxied in ["X-Forwarded-For: 203.0.113.9\r\n", "Forwarded: for=203.0.113.9\r\n", "Via: 1.1 proxy\r\n"] {
         assert_eq!(scrape(port, proxied).0, 404, "{proxied}");
+    }
+}
+
+/// What becomes of records and certificates is seen before it hurts: in numbers, and by what balances load.
+#[test]
+fn records_that_wait_and_certificates_that_run_out_are_seen() {
+    let uas = Uas::udp();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (folder, (pem, key, _)) = (TempDir::new().unwrap(), certificate("sip.example"));
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(path("cert.pem"), pem).unwrap();
+    fs::write(path("key.pem"), key).unwrap();
+    let more = format!(
+        "[cdr]\nfile = \"-\"\npostgres = \"postgres://ringback@127.0.0.1:{nobody}/none\"\n[store]\npath = \"{0}\"\n\
+         [trunk.shows]\naddress = \"127.0.0.1:9\"\ntransport = \"tls\"\noptions = 0\ntls_ca = \"{1}\"\n\
+         tls_certificate = \"{1}\"\ntls_key = \"{2}\"\n",
+        path("store.db"),
+        path("cert.pem"),
+        path("key.pem")
+    );
+    let (_dir, gateway) = configured(&uas, 25_600, &more);
+    let port = gateway.port();
+    until_ready(port, r#"{"ready":true,"reasons":[]}"#);
+    let mut alice = Browser::of(&gateway, "alice");
+    alice.call("c1", "600");
+    alice.expect("answered");
+    alice.send(&json!({"type": "hangup", "call": "c1"}));
+    alice.expect("ended");
+    let text = until(port, "ringback_cdr_waiting{place=\"postgres\"}", "1.0");
+    for (series, wanted) in [
+        ("ringback_cdr_limit{place=\"postgres\"}", "10000.0"),
+        ("ringback_cdr_lost_total{place=\"postgres\"}", "0"),
+        ("ringback_store_failing", "0.0"),
+    ] {
+        assert_eq!(value(&text, series), Some(wanted), "{series} in\n{text}");
+    }
+    let expires = value(&text, "ringback_certificate_expires_timestamp_seconds{of=\"shows\"}").expect("a certificate");
+    assert!(expires.parse::<f64>().unwrap() > 1.8e9, "{expires}");
+    until(port, "ringback_cdr_waiting{place=\"file\"}", "0.0");
+    // Calls can be made: it is ready all the same.
+    until_ready(port, r#"{"ready":true,"reasons":[],"warnings":["cdr_failing"]}"#);
+}
+
+/// Asks until whoever balances load is told so.
+fn until_ready(port: u16, wanted: &str) {
+    let begun = Instant::now();
+    loop {
+        let (status, _, body) = get(port, "/readyz", "");
+        if (status, body.as_str()) == (200, wanted) {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{status} {body}");
+        std::thread::yield_now();
     }
 }
 

@@ -61,6 +61,31 @@ fn the_worked_examples_are_explained() {
     assert_eq!((code, out.contains("--at: \"noon\" is no time")), (Some(1), true), "{out}");
 }
 
+/// Each worked example has its limits against fraud beside it: taken by `check` together with the plan, whose classes they
+/// name, and not with another.
+#[test]
+fn the_worked_examples_have_limits() {
+    let trunks = ["carrier-a", "carrier-b", "carrier-west", "carrier-east", "carrier-spare", "pbx", "testphone"];
+    let trunks = trunks.map(|name| (name, "127.0.0.1:5070"));
+    let (_demo, other) = folder(&trunks, &["demo.toml"]);
+    for plan in ["uk-office", "us-callcentre", "click-to-call"] {
+        let (_dir, file) = folder(&trunks, &[&format!("{plan}.toml"), "canada.csv", "rates.csv"]);
+        let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("dialplans/limits").join(plan).with_extension("toml");
+        let limits = fs::read_to_string(ours).unwrap();
+        let with = |file: &str| {
+            let before = fs::read_to_string(file).unwrap();
+            fs::write(file, format!("{before}{limits}")).unwrap();
+            let said = output(&["--config", file, "check"]);
+            fs::write(file, before).unwrap();
+            said
+        };
+        let (code, _, err) = with(&file);
+        assert_eq!(code, Some(0), "{plan}: {err}");
+        let (code, _, err) = with(&other);
+        assert_eq!((code, err.contains("the classes of the dial plan")), (Some(1), true), "{plan}: {err}");
+    }
+}
+
 #[test]
 fn a_mistake_in_a_table_is_told_with_its_line() {
     let all = ["carrier-west", "carrier-east", "carrier-spare", "pbx"].map(|name| (name, "127.0.0.1:5070"));

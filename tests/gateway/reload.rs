@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,21 +15,19 @@ use tokio_rustls::rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
 };
 
-use crate::support::{Browser, Gateway, PATIENCE, output};
+use crate::broken::BROKEN;
+use crate::support::{Browser, Gateway, OFFER, PATIENCE, output};
 use crate::uas::Uas;
 
-const PLAN: &str = include_str!("../../dialplans/demo.toml");
-/// How a line that is wrong is marked.
-const HERE: &str = "#!";
-
+pub const PLAN: &str = include_str!("../../dialplans/demo.toml");
 /// A folder with a configuration that is right.
-struct Folder {
-    dir: TempDir,
-    config: String,
+pub struct Folder {
+    pub dir: TempDir,
+    pub config: String,
 }
 
 impl Folder {
-    fn new(trunk: SocketAddr, sip: &str, ports: u16) -> Folder {
+    pub fn new(trunk: SocketAddr, sip: &str, ports: u16) -> Folder {
         let dir = TempDir::new().unwrap();
         fs::create_dir(dir.path().join("plans")).unwrap();
         let config = format!(
@@ -63,27 +60,39 @@ address = "{trunk}"
         folder
     }
 
-    fn file(&self) -> std::path::PathBuf {
+    /// The same but for this.
+    pub fn with(mut self, old: &str, new: &str) -> Folder {
+        assert!(self.config.contains(old), "{old}");
+        self.config = self.config.replacen(old, new, 1);
+        self.restore();
+        self
+    }
+
+    pub fn file(&self) -> std::path::PathBuf {
         self.dir.path().join("ringback.toml")
     }
 
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.dir.path().join(name), text).unwrap();
+    pub fn write(&self, name: &str, text: &str) {
+        self.write_bytes(name, text.as_bytes());
     }
 
-    fn restore(&self) {
+    pub fn write_bytes(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.dir.path().join(name), bytes).unwrap();
+    }
+
+    pub fn restore(&self) {
         self.write("ringback.toml", &self.config);
         self.write("plans/plan.toml", PLAN);
     }
 
     /// `ringback reload`, as an operator gives it.
-    fn reload(&self) -> (Option<i32>, String, String) {
+    pub fn reload(&self) -> (Option<i32>, String, String) {
         output(&["--config", self.file().to_str().unwrap(), "reload"])
     }
 }
 
 /// An HTTP status and body.
-fn get(port: u16, path: &str) -> (u16, String) {
+pub fn get(port: u16, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut text = String::new();
@@ -92,52 +101,12 @@ fn get(port: u16, path: &str) -> (u16, String) {
     (head.split_whitespace().nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-fn until(what: &str, mut there: impl FnMut() -> bool) {
+pub fn until(what: &str, mut there: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !there() {
         assert!(begun.elapsed() < PATIENCE, "{what} does not come");
     }
 }
-
-/// What is wrong: its name, the file that has it, what is replaced there and by what (the wrong line is marked), and what
-/// is told.
-const BROKEN: &[(&str, &str, &str, &str, &str)] = &[
-    ("syntax", "", "calls = 100", "calls = = 3 #!", "extra `=`"),
-    ("unknown key", "", "calls = 100", "callz = 5 #!", "unknown field"),
-    ("unknown section", "", "[limits]", "[limitz] #!", "unknown field"),
-    ("wrong type", "", "calls = 100", "calls = \"many\" #!", "invalid type"),
-    ("out of range", "", "calls = 100", "calls = 0 #!", "out of range"),
-    ("short secret", "", "open = true", "hs256_secret = \"short\" #!", "at least 32"),
-    ("no secret", "", "open = true", "hs256_secret_file = \"nowhere\" #!", "nowhere: cannot be read"),
-    ("no public key", "", "open = true", "eddsa_public_key_file = \"plans/plan.toml\" #!", "eddsa_public_key_file"),
-    ("two ways in", "", "[auth]\nopen = true", "[auth] #!\nopen = true\nhs256_secret = \"x\"", "exactly one"),
-    ("ports", "", "[limits]", "[media.x] #!\n[limits]", "unknown field"),
-    ("an address", "", "browser = \"127.0.0.1:0\"", "browser = \"nonsense\" #!", "is not an address"),
-    ("an IP address", "", "rtp_address = \"127.0.0.1\"", "rtp_address = \"300.1.1.1\" #!", "IPv4 or IPv6"),
-    ("log level", "", "level = \"info\"", "level = \"ringback=loud\" #!", "a filter such as"),
-    ("log format", "", "level = \"info\"", "format = \"xml\" #!", "\"text\" or \"json\""),
-    ("a codec", "", "[trunk.testphone]", "[trunk.testphone]\ncodecs = [\"GSM\"] #!", "GSM"),
-    ("a number format", "", "[trunk.testphone]", "[trunk.testphone]\nnumber_format = \"martian\" #!", "martian"),
-    ("no password", "", "[trunk.testphone]", "[trunk.testphone] #!\nuser = \"me\"", "go together"),
-    ("registration", "", "[trunk.testphone]", "[trunk.testphone] #!\nregister = true", "needs `user`"),
-    ("a network", "", "[trunk.testphone]", "[trunk.testphone]\nsources = [\"10.0.0.1/99\"] #!", "10.0.0.1/99"),
-    ("ptime", "", "[trunk.testphone]", "[trunk.testphone]\nptime = 13 #!", "13 is out of range"),
-    ("TLS without a key", "", "[media]", "tls = [\"127.0.0.1:0\"] #!\n[media]", "go together"),
-    ("music", "", "[auth]", "hold_music = \"plans/plan.toml\" #!\n[auth]", "cannot be played"),
-    ("a profile", "", "[trunk.testphone]", "[trunk.testphone]\nprofile = \"nobody\" #!", "nobody"),
-    (
-        "a weak password",
-        "",
-        "[log]",
-        "[registrar]\nrealm = \"r\"\n[registrar.users]\na = { password = \"x\" } #!\n[log]",
-        "8 characters",
-    ),
-    ("an origin", "", "listen =", "origins = [\"shop\"] #!\nlisten =", "without a path"),
-    ("no plan", "", "dir = \"plans\"", "dir = \"nowhere\"", "nowhere: cannot be read"),
-    ("plan's syntax", "plans/plan.toml", "[plan]", "[plan\n", "plan.toml:"),
-    ("plan's key", "plans/plan.toml", "[plan]", "[plan]\ncolour = \"red\" #!", "unknown"),
-    ("plan's trunk", "plans/plan.toml", "\"testphone\"", "\"nobody\"", "nobody"),
-];
 
 #[test]
 fn broken_configurations_are_refused_with_their_line_while_a_call_goes_on() {
@@ -150,20 +119,8 @@ fn broken_configurations_are_refused_with_their_line_while_a_call_goes_on() {
     uas.request("ACK");
     let status = || serde_json::from_str::<Value>(&get(gateway.port(), "/status").1).unwrap();
     let mut before = status();
-    for (name, file, old, new, told) in BROKEN {
-        let file = if file.is_empty() { "ringback.toml" } else { file };
-        let right = fs::read_to_string(folder.dir.path().join(file)).unwrap();
-        assert!(right.contains(old), "{name}");
-        let wrong = right.replacen(old, new, 1);
-        folder.write(file, &wrong);
-        let (code, out, err) = folder.reload();
-        assert_eq!(code, Some(1), "{name}: {out}{err}");
-        assert!(err.contains(told), "{name}: {err}");
-        if let Some(line) = wrong.lines().position(|line| line.contains(HERE)) {
-            let place = format!("{}:{}", Path::new(file).file_name().unwrap().to_str().unwrap(), line + 1);
-            assert!(err.contains(&place), "{name} is not told at {place}: {err}");
-        }
-        folder.restore();
+    for wrong in BROKEN {
+        wrong.is_refused(&folder);
     }
     println!("{} broken configurations, each refused with its place", BROKEN.len());
     // By signal as well: the log tells of it.
@@ -175,6 +132,7 @@ fn broken_configurations_are_refused_with_their_line_while_a_call_goes_on() {
     let mut after = status();
     for status in [&mut before, &mut after] {
         status["dropped_sip"].take();
+        status["trunks"][0]["targets"].take(); // its OPTIONS may be answered meanwhile
     }
     assert_eq!(before, after);
     assert_eq!(uas.heard(), Vec::<String>::new());
@@ -197,7 +155,7 @@ fn a_reload_takes_the_new_and_cuts_no_call() {
     let port = gateway.port();
     until("ready", || get(port, "/readyz") == (200, r#"{"ready":true,"reasons":[]}"#.into()));
 
-    // Other trunks, another plan, tokens instead of none, fewer calls, more in the log; and what takes a restart.
+    // Other trunks, another plan, tokens instead of none, fewer calls and ports, more in the log; and what takes a restart.
     let plan = PLAN.replace("\"testphone\"", "\"other\"");
     folder.write("plans/plan.toml", &plan);
     folder.write("secret", "0123456789abcdef0123456789abcdef\n");
@@ -206,10 +164,11 @@ fn a_reload_takes_the_new_and_cuts_no_call() {
     let config = config.replace("open = true", "hs256_secret_file = \"secret\"");
     let config = config.replace("level = \"info\"", "level = \"ringback=debug\"");
     let config = config.replace("calls = 100", "calls = 2").replace("23300-", "23302-");
+    let config = config.replace("[media]", "[media]\nworkers = 3");
     folder.write("ringback.toml", &config);
     let (code, out, err) = folder.reload();
-    assert_eq!((code, out.as_str()), (Some(0), "taken at the next start only: [media] rtp_ports\nreloaded\n"), "{err}");
-    gateway.logged(|line| line.contains("next start only") && line.contains("rtp_ports"));
+    assert_eq!((code, out.as_str()), (Some(0), "taken at the next start only: [media] workers\nreloaded\n"), "{err}");
+    gateway.logged(|line| line.contains("next start only") && line.contains("workers"));
 
     // Who is in stays in; who comes needs a token now.
     let mut stranger = Browser::open(&gateway);
@@ -231,6 +190,127 @@ fn a_reload_takes_the_new_and_cuts_no_call() {
     alice.send(&json!({"type": "hangup", "call": "c1"}));
     assert_eq!(alice.expect("ended")["call"], "c1");
     first.request("BYE");
+}
+
+/// What is no address, no file of the gateway's own and no thread is taken, for the calls that begin then.
+#[test]
+fn what_is_not_bound_is_taken_at_once() {
+    let (uas, hooks) = (Uas::udp(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let hook = format!(
+        "[[webhook]]\nurl = \"http://{}/\"\nsecret = \"0123456789abcdef0123456789abcdef\"\nevents = [\"call.*\"]\n[limits]",
+        hooks.local_addr().unwrap()
+    );
+    let folder = Folder::new(uas.address, "", 26_100).with("calls = 100", "calls = 1").with("[limits]", &hook);
+    let gateway = Gateway::configured(&folder.file());
+    // With redundancy, as Chromium offers it.
+    let offer = OFFER.replace("red/48000/2\r\n", "red/48000/2\r\na=fmtp:63 111/111\r\n");
+    let call = |name: &str| json!({"type": "call", "call": name, "to": "600", "sdp": offer});
+    let mut alice = Browser::of(&gateway, "alice");
+    alice.send(&call("c1"));
+    assert!(alice.expect("answer")["sdp"].as_str().unwrap().contains("red/48000"));
+    alice.expect("answered");
+    let first = uas.request("INVITE");
+    let mut bob = Browser::of(&gateway, "bob");
+    bob.call("c1", "600");
+    assert_eq!(bob.expect("ended")["cause"], "too-many-calls");
+    let new = [
+        ("calls = 1\n", "calls = 2\n"),
+        ("26100-26199", "26150-26153"),
+        ("[media]", "advertise = \"192.0.2.1\"\n[media]\nredundancy = false"),
+        (
+            "level = \"info\"",
+            "format = \"json\"\n[events]\nspool = \"events\"\n[cdr]\nfile = \"-\"\nwaiting = \"late\"",
+        ),
+    ];
+    let config = new.iter().fold(folder.config.clone(), |config, (old, new)| {
+        assert!(config.contains(old), "{old}");
+        config.replacen(old, new, 1)
+    });
+    folder.write("ringback.toml", &config);
+    let (code, out, err) = folder.reload();
+    assert_eq!((code, out.as_str()), (Some(0), "reloaded\n"), "{err}");
+    // The log's next line is an object; what waits for a receiver that answers nobody is in the new folder.
+    let line = gateway.logged(|line| line.contains("the configuration is reloaded"));
+    assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["level"], "INFO", "{line}");
+    let events = folder.dir.path().join("events");
+    let waiting = || {
+        let folders = fs::read_dir(&events).into_iter().flatten().flatten();
+        folders.flat_map(|folder| fs::read_dir(folder.path()).unwrap()).flatten().filter(|file| {
+            fs::read_to_string(file.path())
+                .is_ok_and(|text| text.contains("\"call.answered\"") && text.contains("alice"))
+        })
+    };
+    until("the event's file", || waiting().count() == 1);
+    // The next call, beside the one that stands: its address, ports and codecs are the new ones.
+    bob.send(&call("c2"));
+    assert!(!bob.expect("answer")["sdp"].as_str().unwrap().contains("red/48000"));
+    bob.expect("answered");
+    let second = uas.request("INVITE");
+    let port = |invite: &str| {
+        let line = invite.lines().find_map(|line| line.strip_prefix("m=audio ")).unwrap().to_owned();
+        line.split(' ').next().unwrap().parse::<u16>().unwrap()
+    };
+    assert!((26_100..26_150).contains(&port(&first)) && (26_150..26_154).contains(&port(&second)), "{second}");
+    assert!(
+        first.contains("Via: SIP/2.0/UDP 127.0.0.1:") && second.contains("Via: SIP/2.0/UDP 192.0.2.1:"),
+        "{second}"
+    );
+    let contact = |invite: &str| invite.lines().find(|line| line.starts_with("Contact:")).unwrap().to_owned();
+    assert!(contact(&second).contains("192.0.2.1"), "{second}");
+    bob.call("c3", "600");
+    assert_eq!(bob.expect("ended")["cause"], "too-many-calls");
+    // Back: text again, and the call of before all that ends as it would have.
+    folder.restore();
+    assert_eq!(folder.reload().0, Some(0));
+    gateway.logged(|line| line.contains("the configuration is reloaded") && !line.starts_with('{'));
+    assert_eq!(uas.heard(), Vec::<String>::new());
+    alice.send(&json!({"type": "hangup", "call": "c1"}));
+    assert_eq!(alice.expect("ended")["by"], "us");
+    uas.request("BYE");
+}
+
+/// Addresses, files and threads are those of the start: a reload that names others is taken for the rest of it, and says so.
+#[test]
+fn what_is_bound_stays_bound_and_the_answer_says_so() {
+    let uas = Uas::udp();
+    let folder = Folder::new(uas.address, "", 26_000);
+    let gateway = Gateway::configured(&folder.file());
+    let token = "name = \"n\"\nsha256 = \"0000000000000000000000000000000000000000000000000000000000000000\"";
+    let config = [
+        ("udp = [\"127.0.0.1:0\"]", "udp = [\"127.0.0.2:0\"]\ntcp = [\"127.0.0.2:0\"]"),
+        ("browser = \"127.0.0.1:0\"", "browser = \"127.0.0.2:0\"\nworkers = 7"),
+        ("rtp_address = \"127.0.0.1\"", "rtp_address = \"127.0.0.2\""),
+        ("socket = \"control.sock\"", "socket = \"other.sock\"\n[journal]\nfile = \"j\"\n[store]\npath = \"s\""),
+        ("[log]", &format!("[api]\nlisten = \"127.0.0.2:0\"\n[[api.token]]\n{token}\n[log]")),
+    ];
+    let config = config.iter().fold(folder.config.clone(), |config, (old, new)| {
+        assert!(config.contains(old), "{old}");
+        config.replacen(old, new, 1)
+    });
+    folder.write("ringback.toml", &config);
+    // Where the gateway still is; the file names another place.
+    let socket = folder.dir.path().join("control.sock");
+    let socket = socket.to_str().unwrap();
+    let (code, out, err) = output(&["--config", folder.file().to_str().unwrap(), "reload", "--socket", socket]);
+    assert_eq!(code, Some(0), "{err}");
+    for key in [
+        "[sip] udp",
+        "[sip] tcp",
+        "[media] browser",
+        "[media] rtp_address",
+        "[media] workers",
+        "[control] socket",
+        "[journal] file",
+        "[store] path",
+        "[api] listen",
+    ] {
+        assert!(out.starts_with("taken at the next start only: ") && out.contains(key), "{key}: {out}");
+    }
+    let mut browser = Browser::of(&gateway, "alice");
+    browser.call("c1", "600");
+    browser.expect("answered");
+    assert!(uas.request("INVITE").contains("Via: SIP/2.0/UDP 127.0.0.1:"));
+    assert!(["other.sock", "j", "s"].iter().all(|name| !folder.dir.path().join(name).exists()));
 }
 
 #[test]
@@ -364,10 +444,10 @@ impl ServerCertVerifier for Any {
     }
 }
 
-type Tls = StreamOwned<ClientConnection, TcpStream>;
+pub type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 /// A connection by TLS, and the certificate that it was shown.
-fn connect(to: SocketAddr) -> (Tls, Vec<u8>) {
+pub fn connect(to: SocketAddr) -> (Tls, Vec<u8>) {
     let builder =
         ClientConfig::builder_with_provider(Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().unwrap().dangerous();

@@ -6,17 +6,19 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Browser, Gateway, PATIENCE, output};
+use crate::support::{Browser, Gateway, PATIENCE, connection, http_request, output};
 use crate::uas::Uas;
 
 const GUIDE: &str = include_str!("../../docs/rest.md");
 const CONTROL: &str = "0123456789abcdef0123456789abcdef";
 const READ: &str = "fedcba9876543210fedcba9876543210";
+const HOOK: &str = "a secret of 32 bytes for web hooks";
 
 /// A gateway with call control, whose trunk answers everything.
 struct Desk {
@@ -34,19 +36,31 @@ fn free_port() -> u16 {
 
 impl Desk {
     fn open(ports: u16, more: &str) -> Desk {
+        Desk::with(ports, |api| {
+            format!(
+                "[api]\nlisten = \"127.0.0.1:{api}\"\n\
+                 [[api.token]]\nname = \"crm\"\ntoken_file = \"control-token\"\nscopes = [\"read\", \"control\"]\n\
+                 [[api.token]]\nname = \"wallboard\"\ntoken_file = \"read-token\"\nscopes = [\"read\"]\n{more}"
+            )
+        })
+    }
+
+    /// `more`: what is configured, for call control at a port.
+    fn with(ports: u16, more: impl FnOnce(u16) -> String) -> Desk {
         let (dir, uas, api) = (TempDir::new().unwrap(), Uas::udp(), free_port());
         fs::create_dir(dir.path().join("dialplans")).unwrap();
         fs::write(dir.path().join("dialplans/plan.toml"), include_str!("../../dialplans/demo.toml")).unwrap();
         fs::write(dir.path().join("control-token"), CONTROL).unwrap();
         fs::write(dir.path().join("read-token"), READ).unwrap();
+        fs::write(dir.path().join("crm-token"), CONTROL).unwrap();
+        fs::write(dir.path().join("crm-hook-secret"), HOOK).unwrap();
         let config = format!(
             "[sip]\nudp = [\"127.0.0.1:0\"]\n[media]\nbrowser = \"127.0.0.1:0\"\nrtp_address = \"127.0.0.1\"\n\
              rtp_ports = \"{ports}-{}\"\n[auth]\nopen = true\n[control]\nsocket = \"control.sock\"\n\
-             [trunk.testphone]\naddress = \"{}\"\noptions = 0\n[api]\nlisten = \"127.0.0.1:{api}\"\n\
-             [[api.token]]\nname = \"crm\"\ntoken_file = \"control-token\"\nscopes = [\"read\", \"control\"]\n\
-             [[api.token]]\nname = \"wallboard\"\ntoken_file = \"read-token\"\nscopes = [\"read\"]\n{more}",
+             [trunk.testphone]\naddress = \"{}\"\noptions = 0\n{}",
             ports + 99,
-            uas.address
+            uas.address,
+            more(api)
         );
         let file = dir.path().join("ringback.toml");
         fs::write(&file, config).unwrap();
@@ -107,6 +121,32 @@ impl Desk {
         }
         Events { lines }
     }
+}
+
+/// The limits against fraud as an operator sees them: by HTTP, on the command line, in `/status` and in the metrics.
+#[test]
+fn how_much_of_each_limit_is_used_is_seen_and_what_has_tripped() {
+    let desk = Desk::open(25_800, "[limits.user]\ncalls = 1\n[limits.trunk.testphone]\nminutes_per_day = 600\n");
+    let mut alice = Browser::of(&desk.gateway, "alice");
+    alice.call("c1", "600");
+    alice.expect("answered");
+    alice.call("c2", "600");
+    assert_eq!(alice.expect("ended")["cause"], "limit-reached");
+    let (status, _, limits) = desk.ask("GET", "/v1/limits", Some(READ), None);
+    // As the guide shows it.
+    let shown: Value = serde_json::from_str(blocks("json").next().unwrap()).unwrap();
+    assert_eq!((status, &limits), (200, &shown));
+    let trunk = json!({"scope": "trunk", "name": "testphone", "limits": [{"limit": "minutes_per_day", "used": 0, "most": 600}]});
+    let tripped = json!([{"scope": "user", "limit": "calls", "times": 1}]);
+    // No user's name is in what monitors collect.
+    let (_, _, status) = desk.ask("GET", "/v1/status", Some(READ), None);
+    assert_eq!(status["limits"], json!({"accounts": [trunk], "tripped": tripped}));
+    let socket = desk.dir.path().join("control.sock");
+    let (code, table, err) = output(&["limits", "--socket", socket.to_str().unwrap()]);
+    assert!(code == Some(0) && table.contains("alice") && table.contains("TRIPPED"), "{table}{err}");
+    let (_, text, _) = output(&["limits", "--json", "--socket", socket.to_str().unwrap()]);
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), limits);
+    assert_eq!(desk.ask("GET", "/v1/limits", None, None).0, 401);
 }
 
 /// An open event stream.
@@ -259,8 +299,6 @@ fn the_guides_examples_are_as_it_says() {
     assert_eq!([back.next().0, back.next().0, back.next().0], ["call.held", "call.held", "call.ended"]);
     assert_eq!(desk.events("", Some("1-1")).next().0, "gap");
     assert!(!last.is_empty());
-    let toml: String = blocks("toml").collect();
-    assert!(toml.contains("[[api.token]]") && toml.contains("[[webhook]]"));
 }
 
 #[test]
@@ -280,11 +318,11 @@ fn nothing_is_told_without_a_token_and_a_reader_changes_nothing() {
     assert_eq!(desk.ask("GET", "/v1/calls", Some(READ), None).0, 200);
     let (status, _, how) = desk.ask("GET", "/v1/status", Some(READ), None);
     assert_eq!((status, &how["trunks"][0]["name"]), (200, &json!("testphone")));
-    // Neither on the public door, with or without a token.
+    // Nor for those who come from elsewhere on the page's door, with or without a token (this machine: dashboard.rs).
     let mut public = TcpStream::connect(("127.0.0.1", desk.gateway.port())).unwrap();
     write!(
         public,
-        "GET /v1/calls HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {CONTROL}\r\nConnection: close\r\n\r\n"
+        "GET /v1/calls HTTP/1.1\r\nHost: gateway.example\r\nAuthorization: Bearer {CONTROL}\r\nConnection: close\r\n\r\n"
     )
     .unwrap();
     let mut text = String::new();
@@ -362,31 +400,60 @@ fn the_served_description_is_the_committed_one() {
 }
 
 /// Reads one POST from a listener and answers it; gives its header fields and its body.
-fn delivery(listener: &TcpListener, status: &str) -> (String, Value) {
-    listener.set_nonblocking(true).unwrap();
-    let begun = Instant::now();
-    let mut stream = loop {
-        match listener.accept() {
-            Ok((stream, _)) => break stream,
-            Err(error) => assert!(begun.elapsed() < PATIENCE, "nothing is delivered: {error}"),
-        }
-        std::thread::yield_now();
-    };
-    stream.set_nonblocking(false).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut text = String::new();
-    loop {
-        let mut buffer = [0; 65_536];
-        let len = stream.read(&mut buffer).unwrap();
-        assert!(len > 0, "the request breaks off: {text}");
-        text += std::str::from_utf8(&buffer[..len]).unwrap();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-        if body.len() >= length.unwrap().parse::<usize>().unwrap() {
-            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").unwrap();
-            return (head.to_owned(), serde_json::from_str(body).unwrap());
-        }
+fn delivery(listener: &TcpListener, status: &str) -> (String, String) {
+    let mut stream = connection(listener);
+    let (head, body) = http_request(&mut stream).expect("a whole request");
+    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").unwrap();
+    (head, body)
+}
+
+/// What a delivery tells.
+fn told((_, body): &(String, String)) -> Value {
+    serde_json::from_str(body).unwrap()
+}
+
+/// What the guide's receiver, in Python, says to a delivery.
+fn genuine(secret: &str, (head, body): &(String, String)) -> bool {
+    let header = head.lines().find_map(|line| line.strip_prefix("ringback-signature: ")).expect("a signature");
+    let receiver: String = blocks("python").collect();
+    let asked = "import sys\nprint(genuine(sys.argv[1].encode(), sys.argv[2], sys.argv[3].encode()))";
+    let script = format!("{receiver}\n{asked}");
+    let said = Command::new("python3").args(["-c", &script, secret, header, body]).output().expect("Python");
+    match String::from_utf8_lossy(&said.stdout).trim() {
+        "True" => true,
+        "False" => false,
+        _ => panic!("{}", String::from_utf8_lossy(&said.stderr)),
     }
+}
+
+/// The guide's TOML, but for the addresses, and its receiver: what is configured so tells of a call, and can be trusted.
+#[test]
+fn the_guides_configuration_and_receiver_work_together() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hook = format!("http://{}/ringback", listener.local_addr().unwrap());
+    let desk = Desk::with(24_900, |api| {
+        let toml: String = blocks("toml").collect();
+        assert!(toml.contains("127.0.0.1:8081") && toml.contains("https://crm.example/ringback"), "{toml}");
+        toml.replace("127.0.0.1:8081", &format!("127.0.0.1:{api}")).replace("https://crm.example/ringback", &hook)
+    });
+    assert_eq!(desk.control("GET", "/v1/calls", None).0, 200);
+    let mut bob = Browser::of(&desk.gateway, "bob");
+    bob.call("c1", "600");
+    bob.expect("answered");
+    bob.send(&json!({"type": "hangup", "call": "c1"}));
+    bob.expect("ended");
+    let mut ended = delivery(&listener, "204 Taken");
+    while told(&ended)["event"] != "call.ended" {
+        assert!(genuine(HOOK, &ended), "{ended:?}");
+        ended = delivery(&listener, "204 Taken");
+    }
+    assert!(genuine(HOOK, &ended), "{ended:?}");
+    assert!(!genuine(CONTROL, &ended), "another secret");
+    let (head, body) = ended;
+    assert!(!genuine(HOOK, &(head.clone(), body.replace("bob", "eve"))), "another body");
+    let seconds = head.split("t=").nth(1).unwrap().split(',').next().unwrap();
+    assert!(!genuine(HOOK, &(head.replace(seconds, "1795253413"), body)), "another time");
+    assert!(desk.dir.path().join("events").is_dir(), "the spool");
 }
 
 /// A receiver that is down, a gateway that is killed: what happened is told all the same, in order, after the next start.
@@ -402,9 +469,10 @@ fn a_web_hook_gets_its_events_after_a_kill_and_a_restart() {
     let mut bob = Browser::of(&desk.gateway, "bob");
     bob.call("c1", "600");
     bob.expect("answered");
-    let (head, started) = delivery(&listener, "503 Not now");
+    let first = delivery(&listener, "503 Not now");
+    let started = told(&first);
     assert_eq!((&started["event"], &started["user"]), (&json!("call.started"), &json!("bob")));
-    assert!(head.contains("ringback-event: call.started") && head.contains("ringback-signature: t="), "{head}");
+    assert!(first.0.contains("ringback-event: call.started") && genuine(CONTROL, &first), "{first:?}");
     bob.send(&json!({"type": "hangup", "call": "c1"}));
     bob.expect("ended");
     let spool = desk.dir.path().join("events");
@@ -422,8 +490,8 @@ fn a_web_hook_gets_its_events_after_a_kill_and_a_restart() {
     gateway.signal(nix::sys::signal::Signal::SIGKILL);
     drop(gateway);
     let _again = Gateway::configured(&file);
-    let (_, first) = delivery(&listener, "204 Taken");
-    let (_, second) = delivery(&listener, "200 Taken");
+    let first = told(&delivery(&listener, "204 Taken"));
+    let second = told(&delivery(&listener, "200 Taken"));
     assert_eq!((&first["id"], &second["event"]), (&started["id"], &json!("call.ended")));
     assert_eq!(second["cdr"]["cause"], "normal");
     drop(dir);
@@ -452,6 +520,12 @@ fn the_command_line_sees_and_ends_calls() {
     let (_, json) = run(&["calls", "--json"]);
     assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["calls"][0]["call"], id);
     assert_eq!(run(&["hangup", id]), (Some(0), "the call is ended\n".to_owned()));
+    assert_eq!(bob.expect("ended")["by"], "gateway");
+    bob.call("c2", "600");
+    let id = bob.expect("answer")["id"].clone();
+    bob.expect("answered");
+    let (code, json) = run(&["hangup", id.as_str().unwrap(), "--json"]);
+    assert_eq!((code, &serde_json::from_str::<Value>(&json).unwrap()["call"]), (Some(0), &id), "{json}");
     assert_eq!(bob.expect("ended")["by"], "gateway");
     let (code, out) = run(&["hangup", "0000000000000000"]);
     assert_eq!((code, out.contains("there is no such call")), (Some(1), true), "{out}");

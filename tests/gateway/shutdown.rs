@@ -1,8 +1,13 @@
 //! The end of calls and of the gateway: told to everyone, recorded once.
 
+use std::fs;
+use std::net::TcpListener;
 use std::time::Instant;
 
+use tempfile::TempDir;
+
 use crate::support::{Browser, Gateway};
+use crate::uas::Uas;
 
 #[test]
 fn a_closed_tab_ends_its_call_and_leaves_a_record() {
@@ -78,4 +83,35 @@ fn a_half_open_request_does_not_hold_up_the_end() {
     gateway.terminate();
     browser.closed();
     assert_eq!(gateway.wait().code(), Some(0));
+}
+
+/// Events that a web hook has not taken by the end are counted in the log: those of the spool wait, the others are lost.
+#[test]
+fn what_waits_for_a_web_hook_is_counted_and_said() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let cases =
+        [("[events]\nspool = \"events\"\n", "wait in the spool for the next start"), ("", "were not sent are lost")];
+    for (spool, said) in cases {
+        let (dir, uas) = (TempDir::new().unwrap(), Uas::udp());
+        fs::create_dir(dir.path().join("dialplans")).unwrap();
+        fs::write(dir.path().join("dialplans/plan.toml"), include_str!("../../dialplans/demo.toml")).unwrap();
+        let config = format!(
+            "[sip]\nudp = [\"127.0.0.1:0\"]\n[media]\nbrowser = \"127.0.0.1:0\"\nrtp_address = \"127.0.0.1\"\n\
+             rtp_ports = \"25800-25899\"\n[auth]\nopen = true\n[trunk.testphone]\naddress = \"{}\"\noptions = 0\n\
+             [[webhook]]\nurl = \"http://{nobody}/\"\nsecret = \"0123456789abcdef0123456789abcdef\"\n{spool}",
+            uas.address
+        );
+        let file = dir.path().join("ringback.toml");
+        fs::write(&file, config).unwrap();
+        let mut gateway = Gateway::configured(&file);
+        let mut alice = Browser::of(&gateway, "alice");
+        alice.call("c1", "600");
+        alice.expect("answered");
+        gateway.terminate();
+        assert!(gateway.wait().success());
+        let log = gateway.whole_log();
+        let line = log.lines().find(|line| line.contains(said)).unwrap_or_else(|| panic!("not said: {said}\n{log}"));
+        let events = line.split("events=").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse::<u32>().ok());
+        assert!(events.is_some_and(|events| events >= 3), "started, answered, ended: {line}");
+    }
 }

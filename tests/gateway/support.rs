@@ -1,8 +1,10 @@
 //! A running gateway and a bare browser (signalling only) for the tests of this folder.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::{TcpStream, UdpSocket};
-use std::path::Path;
+use std::fs;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -67,6 +69,29 @@ impl Gateway {
         let mut command = ringback(&["--config", file.to_str().expect("UTF-8"), "run", "--listen", "127.0.0.1:0"]);
         command.envs(variables.iter().copied());
         Gateway::spawn(command)
+    }
+
+    /// With a configuration file; `disk` is a folder on a small disk (1 MiB) of its own, which only the gateway sees.
+    pub fn on_a_small_disk(file: &Path, disk: &Path) -> Gateway {
+        fs::create_dir(disk).expect("a folder");
+        let program = ringback(&[]).get_program().to_owned();
+        let mut command = Command::new("unshare");
+        command
+            .args(if is_root() { &["--mount"][..] } else { &["--map-root-user", "--mount"] })
+            .args(["sh", "-c", "mount -t tmpfs -o size=1m none \"$0\" && exec \"$@\""])
+            .arg(disk)
+            .arg(program)
+            .arg("--config")
+            .arg(file)
+            .args(["run", "--listen", "127.0.0.1:0"])
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null());
+        Gateway::spawn(command)
+    }
+
+    /// The same file as a gateway on a disk of its own sees it.
+    pub fn sees(&self, path: &Path) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{}", self.pid(), path.display()))
     }
 
     fn start(arguments: &[&str]) -> Gateway {
@@ -327,4 +352,45 @@ pub fn call_is_refused(gateway: &Gateway) {
         }
         attempt += 1;
     }
+}
+
+pub fn is_root() -> bool {
+    fs::metadata("/proc/self").expect("a process").uid() == 0
+}
+
+/// Takes all the room that there is.
+pub fn fill(path: &Path) {
+    let mut file = fs::File::create(path).expect("a file");
+    let mut block = 65_536;
+    while block > 0 {
+        match file.write(&vec![0; block]) {
+            Ok(0) => block /= 2,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::StorageFull => block /= 2,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// The next connection, which must come.
+pub fn connection(listener: &TcpListener) -> TcpStream {
+    let (listener, (tell, told)) = (listener.try_clone().expect("a listener"), channel());
+    std::thread::spawn(move || tell.send(listener.accept()));
+    let (stream, _) = told.recv_timeout(PATIENCE).expect("somebody connects").expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream
+}
+
+/// One whole HTTP request: its head and its body. `None`: it breaks off.
+pub fn http_request(stream: &mut TcpStream) -> Option<(String, String)> {
+    let (mut text, mut buffer) = (String::new(), [0; 65_536]);
+    while let Ok(len @ 1..) = stream.read(&mut buffer) {
+        text.push_str(&String::from_utf8_lossy(&buffer[..len]));
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        if body.len() >= length.unwrap_or(0_usize) {
+            return Some((head.to_owned(), body.to_owned()));
+        }
+    }
+    None
 }

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::net::UdpSocket;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -346,4 +347,107 @@ fn a_collector_is_sent_the_sip_of_calls() {
         scene.messages(&id, "> udp INVITE").into_iter().find(|message| label(message) == "> udp INVITE").unwrap();
     let seconds = u32::try_from(sent["at"].as_u64().unwrap() / 1_000_000).unwrap();
     assert_eq!(packet[&0x09], seconds.to_be_bytes());
+}
+
+/// A collector that knows nothing of us (sngrep), which takes only what has its password.
+struct Sngrep(Child);
+
+impl Sngrep {
+    /// Listens there once this returns.
+    fn listen(port: u16, password: &str, dir: &TempDir) -> Sngrep {
+        fs::write(dir.path().join("sngreprc"), format!("set eep.listen.pass {password}\n")).unwrap();
+        let child = Command::new("sngrep")
+            .args(["-f", "sngreprc", "-N", "-q", "-O", "hep.pcap", "-L", &format!("udp:127.0.0.1:{port}")])
+            .current_dir(dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("sngrep (Debian package sngrep)");
+        let (bound, file) = (format!("0100007F:{port:04X}"), dir.path().join("hep.pcap"));
+        let begun = Instant::now();
+        // It opens its file after its socket, and until then keeps nothing.
+        while !file.exists() || !fs::read_to_string("/proc/net/udp").unwrap().contains(&bound) {
+            assert!(begun.elapsed() < PATIENCE, "sngrep does not listen");
+            std::thread::yield_now();
+        }
+        Sngrep(child)
+    }
+}
+
+impl Drop for Sngrep {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// HEP version 3 of a whole call, decoded by another program: addresses, times and SIP are those of the wire. Its password is
+/// asked for: what has another is dropped.
+#[test]
+fn a_collector_of_others_reads_what_is_sent() {
+    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let hep = |password| format!("[hep]\naddress = \"127.0.0.1:{port}\"\npassword = \"{password}\"\ncapture_id = 77\n");
+    let scene = Scene::new(27_400, &hep("hep-s3cret"));
+    let collector = Sngrep::listen(port, "hep-s3cret", &scene.dir);
+    let mut alice = Browser::of(&scene.gateway, "alice");
+    let id = scene.answered(&mut alice);
+    let name = alice_calls(&scene, &id);
+    alice.send(&serde_json::json!({"type": "hangup", "call": name}));
+    let said: Vec<Vec<String>> = scene.messages(&id, "< udp 200 BYE").iter().filter_map(of_the_wire).collect();
+    let begun = Instant::now();
+    let mut read = Vec::new();
+    while read.len() < said.len() {
+        assert!(begun.elapsed() < PATIENCE, "{read:?} of {said:?}");
+        read = decoded(&scene.dir.path().join("hep.pcap"), scene.uas.address.port());
+    }
+    assert_eq!(read, said);
+
+    drop(collector);
+    let other = TempDir::new().unwrap();
+    let _collector = Sngrep::listen(port, "another", &other);
+    let id = scene.answered(&mut alice);
+    scene.messages(&id, "> udp ACK");
+    // The pipe is empty: it has looked at everything.
+    let waits = format!("0100007F:{port:04X} 00000000:0000 07 00000000:00000000");
+    while !fs::read_to_string("/proc/net/udp").unwrap().contains(&waits) {
+        assert!(begun.elapsed() < PATIENCE, "sngrep does not read");
+    }
+    assert_eq!(decoded(&other.path().join("hep.pcap"), scene.uas.address.port()), Vec::<Vec<String>>::new());
+}
+
+/// A SIP message as [`decoded`] tells it.
+fn of_the_wire(message: &Value) -> Option<Vec<String>> {
+    let text = message["text"].as_str()?;
+    let mut ends = ["local", "remote"].map(|key| message[key].as_str().unwrap_or_default().replace(':', "\t"));
+    if message["by"] != "udp" {
+        return None;
+    }
+    if message["sent"] != true {
+        ends.reverse();
+    }
+    let micros = message["at"].as_u64()?;
+    let cseq = text.lines().find_map(|line| line.strip_prefix("CSeq: "))?;
+    let status = text.strip_prefix("SIP/2.0 ").map_or("", |rest| &rest[..3]);
+    let time = format!("{}.{:06}000", micros / 1_000_000, micros % 1_000_000);
+    let all = [time.as_str(), &ends[0], &ends[1], cseq, status, ""].join("\t");
+    Some(all.split('\t').map(str::to_owned).collect())
+}
+
+/// What a capture has, by tshark: time, addresses and ports of both ends, CSeq, status, and whether it is malformed.
+fn decoded(capture: &Path, port: u16) -> Vec<Vec<String>> {
+    let fields = [
+        "frame.time_epoch",
+        "ip.src",
+        "udp.srcport",
+        "ip.dst",
+        "udp.dstport",
+        "sip.CSeq",
+        "sip.Status-Code",
+        "_ws.malformed",
+    ];
+    let mut tshark = Command::new("tshark");
+    tshark.args(["-d", &format!("udp.port=={port},sip"), "-r"]).arg(capture).args(["-T", "fields"]);
+    let output = tshark.args(fields.iter().flat_map(|field| ["-e", field])).output().expect("tshark");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
 }

@@ -88,14 +88,20 @@ fn by_tcp_over_ipv6() {
     assert!(invite.contains(";alias"), "{invite}");
 }
 
-/// A TLS peer that is `name`, on that address; what it was asked.
-fn tls_peer(at: &str, name: &str) -> (SocketAddr, String, std::thread::JoinHandle<String>) {
+/// A certificate for that name and its key, both PEM, and what a server shows with them.
+pub fn certificate(name: &str) -> (String, String, Arc<ServerConfig>) {
     let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
-    let pem = made.cert.pem();
-    let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).unwrap();
+    let (pem, secret) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let key = PrivateKeyDer::from_pem_slice(secret.as_bytes()).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
     let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
     let config = Arc::new(config.with_single_cert(vec![made.cert.der().clone()], key).unwrap());
+    (pem, secret, config)
+}
+
+/// A TLS peer that is `name`, on that address; what it was asked.
+fn tls_peer(at: &str, name: &str) -> (SocketAddr, String, std::thread::JoinHandle<String>) {
+    let (pem, _, config) = certificate(name);
     let listener = TcpListener::bind(at).unwrap();
     let address = listener.local_addr().unwrap();
     let phone = std::thread::spawn(move || {

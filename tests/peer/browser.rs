@@ -106,7 +106,8 @@ impl Browser {
         let connecting = timeout(PATIENCE, tokio_tungstenite::connect_async(request)).await;
         let (socket, _) = connecting.expect("a WebSocket in time").expect("a WebSocket");
         let (heard, wide) = (Heard::default(), Heard::wide());
-        let ((commands, inbox), (out, messages)) = (mpsc::channel(64), mpsc::channel(256));
+        // A test may listen to a call for long before it reads what was told meanwhile, once a second.
+        let ((commands, inbox), (out, messages)) = (mpsc::channel(64), mpsc::channel(4_096));
         let page = Page { socket, out, heard: (heard.clone(), wide.clone()), media: None, fault: None };
         let task = tokio::spawn(page.run(inbox));
         let mut browser = Browser { heard, wide, commands, messages, history: Vec::new(), calls: 0, task };

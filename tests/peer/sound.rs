@@ -175,16 +175,27 @@ impl Recording {
     /// Measures `hertz` in the last so many milliseconds.
     pub fn report(&self, hertz: f64, ms: usize) -> Report {
         let (samples, frame) = (self.last(ms), self.rate / 50);
-        let good = samples
-            .chunks_exact(frame)
-            .filter(|frame| share_at(frame, self.rate, hertz) > 0.7 && level(frame) > -30.0)
-            .count();
+        let good = samples.chunks_exact(frame).filter(|frame| self.is_tone(frame, hertz)).count();
         Report {
             good,
             frames: samples.len() / frame,
             level: level(samples),
             share: share_at(samples, self.rate, hertz),
         }
+    }
+
+    fn is_tone(&self, frame: &[i16], hertz: f64) -> bool {
+        share_at(frame, self.rate, hertz) > 0.7 && level(frame) > -30.0
+    }
+
+    /// For how many milliseconds on end, at the longest, `hertz` was not heard in the last `ms`.
+    pub fn longest_gap(&self, hertz: f64, ms: usize) -> usize {
+        let frames = self.last(ms).chunks_exact(self.rate / 50);
+        let (longest, _) = frames.fold((0, 0), |(longest, gap), frame| {
+            let gap = if self.is_tone(frame, hertz) { 0 } else { gap + 20 };
+            (longest.max(gap), gap)
+        });
+        longest
     }
 
     /// The level of the loudest tenth of a second.
@@ -357,6 +368,7 @@ mod proof {
         let kept = frames.iter().filter(|(i, _)| i % 4 != 1);
         kept.for_each(|(i, pcm)| gappy.put(7, *i as u32 * 160, 8000, pcm));
         let report = gappy.report(1000.0, 1000);
+        assert_eq!((gappy.longest_gap(1000.0, 1000), gappy.longest_gap(440.0, 400)), (20, 400));
         assert!(!report.is_clear() && report.good < 40, "{report:?}");
         assert!(!gappy.report(440.0, 1000).is_clear());
     }

@@ -10,10 +10,10 @@ use ringback::media::{Bridge, Means, Port};
 use ringback::sdp::{AcceptedCodec, Hears, LegMedia, LegPlan, MediaPlan, RtpMedia, RtpSlot};
 use serde_json::{Value, json};
 
-use crate::ends::{Speaker, TimeLine, Track};
+use crate::ends::{RED, Speaker, TimeLine, Track};
 use crate::network::Network;
 use crate::peer::rtp::{Packet, from_ulaw, to_ulaw};
-use crate::rows::{Repair, Row};
+use crate::rows::Row;
 use crate::speech::Script;
 use crate::{Options, recorded};
 
@@ -51,7 +51,7 @@ struct Call {
     browser_first: u32,
     phone: Speaker,
     faster: f64,
-    repair: Option<Repair>,
+    nack_ms: Option<u64>,
     /// The browser's last packet, where that was lost.
     lost: Option<Vec<u8>>,
     from_browser: Network,
@@ -103,7 +103,9 @@ impl Call {
         let address = |text: &str| text.parse().expect("an address");
         let leg = |slot: u8, remote: &str, payload_type: u8, codec: Codec, ssrc: u32| {
             let send = AcceptedCodec { payload_type, codec };
-            let media = RtpMedia { slot: RtpSlot(slot), opus_fec: true, ..RtpMedia::new(address(remote), send, ssrc) };
+            let red = Some(RED).filter(|_| row.red && codec == Codec::Opus);
+            let media =
+                RtpMedia { slot: RtpSlot(slot), opus_fec: true, red, ..RtpMedia::new(address(remote), send, ssrc) };
             Some(LegPlan { media: LegMedia::Rtp(media), hears: Hears::Peer })
         };
         let plan = MediaPlan {
@@ -113,7 +115,10 @@ impl Call {
         let base = Instant::now();
         let seeds = |n: u64| seed.wrapping_mul(1_000_003).wrapping_add(n);
         let bridge = Bridge::new(base, plan, &Means::default(), [seed as u8; 32]).expect("a bridge");
-        let browser = Speaker::browser(script, row, OPUS, seeds(1));
+        let mut browser = Speaker::browser(script, row, OPUS, seeds(1));
+        if row.red {
+            browser.repeat();
+        }
         let browser_first = browser.timestamp();
         let mut call = Call {
             base,
@@ -125,7 +130,7 @@ impl Call {
             phone: Speaker::phone(script, row, seeds(2)),
             browser_first,
             faster: 1.0 + row.drift_ppm / 1e6,
-            repair: row.repair,
+            nack_ms: row.nack_ms,
             lost: None,
             from_browser: Network::new(row.from_browser, seeds(3)),
             to_browser: Network::new(row.to_browser, seeds(4)),
@@ -151,7 +156,8 @@ impl Call {
     fn browser_speaks(&mut self) {
         if let Some(said) = self.browser.packet() {
             let at = Duration::from_secs_f64(said.end_ms as f64 / 1_000.0 / self.faster);
-            self.at(at, Event::BrowserSays(self.browser.rtp(&said)));
+            let bytes = self.browser.rtp(&said);
+            self.at(at, Event::BrowserSays(bytes));
         }
     }
 
@@ -159,7 +165,8 @@ impl Call {
         if let Some(said) = self.phone.packet() {
             // A little later than the browser: the two have no common beat.
             let at = Duration::from_secs_f64((said.end_ms as f64 + 7.3) / 1_000.0 / self.faster);
-            self.at(at, Event::PhoneSays(self.phone.rtp(&said)));
+            let bytes = self.phone.rtp(&said);
+            self.at(at, Event::PhoneSays(bytes));
         }
     }
 
@@ -185,7 +192,9 @@ impl Call {
             Event::BrowserSays(bytes) => {
                 self.browser_speaks();
                 let arrives = self.from_browser.carry(self.now);
-                self.repair(&arrives);
+                if let Some((lost, ms)) = self.lost.take().zip(self.nack_ms) {
+                    self.at(self.now + Duration::from_millis(10 + ms), from_browser(lost));
+                }
                 self.lost = arrives.is_empty().then(|| bytes.clone());
                 for at in arrives {
                     self.at(at, from_browser(bytes.clone()));
@@ -201,7 +210,7 @@ impl Call {
             Event::BrowserReports => self.report(),
             Event::Gateway { port, source, mut bytes } => {
                 if port == Port::Rtp(RtpSlot(0)) {
-                    self.at_gateway.add(&Packet::parse(&bytes).expect("RTP"));
+                    add_all(&mut self.at_gateway, &Packet::parse(&bytes).expect("RTP"));
                 }
                 self.bridge.handle_datagram(self.base + self.now, port, source, &mut bytes);
             }
@@ -211,16 +220,6 @@ impl Call {
                 }
             }
             Event::Browser { bytes, .. } => self.at_browser.add(&Packet::parse(&bytes).expect("RTP")),
-        }
-    }
-
-    /// The packet before the one that `arrives` was lost, or not: what repairs it comes with this one, or a round trip later.
-    fn repair(&mut self, arrives: &[Duration]) {
-        let Some(lost) = self.lost.take() else { return };
-        match (self.repair, arrives.first()) {
-            (Some(Repair::Red), Some(&at)) => self.at(at, from_browser(lost)),
-            (Some(Repair::Nack(ms)), _) => self.at(self.now + Duration::from_millis(10 + ms), from_browser(lost)),
-            _ => {}
         }
     }
 
@@ -266,6 +265,27 @@ impl Call {
         }
         while self.bridge.poll_report().is_some() {}
     }
+}
+
+/// Adds a packet to what arrived, and the one before that it holds.
+fn add_all(track: &mut Track, packet: &Packet<'_>) {
+    if packet.payload_type != RED {
+        return track.add(packet);
+    }
+    let payload_type = OPUS;
+    let (before, own) = match packet.payload {
+        [a, b, c, d, _, rest @ ..] if a & 0x80 != 0 => {
+            let head = u32::from_be_bytes([*a, *b, *c, *d]);
+            let (before, own) = rest.split_at((head & 0x3ff) as usize);
+            (Some((head >> 10 & 0x3fff, before)), own)
+        }
+        payload => (None, &payload[1..]),
+    };
+    if let Some((offset, payload)) = before {
+        let (sequence, timestamp) = (packet.sequence.wrapping_sub(1), packet.timestamp.wrapping_sub(offset));
+        track.add(&Packet { payload_type, sequence, timestamp, payload, ..*packet });
+    }
+    track.add(&Packet { payload_type, payload: own, ..*packet });
 }
 
 fn from_browser(bytes: Vec<u8>) -> Event {

@@ -12,6 +12,9 @@ use crate::peer::rtp::{Packet, from_ulaw, to_ulaw};
 use crate::rows::Row;
 use crate::speech::Script;
 
+/// The payload type of packets that hold others.
+pub const RED: u8 = 63;
+
 /// Says a script packet by packet.
 pub struct Speaker {
     samples: Arc<[i16]>,
@@ -21,6 +24,8 @@ pub struct Speaker {
     rng: StdRng,
     opus: Option<Opus>,
     payload_type: u8,
+    /// Where each packet holds the one before, too: that one's timestamp and payload.
+    repeats: Option<(u32, Vec<u8>)>,
     ssrc: u32,
     sequence: u64,
     timestamp: u32,
@@ -50,6 +55,8 @@ pub enum Redundancy {
     Expecting(u8),
     /// What the gateway reports, as Chromium takes it.
     AsReported,
+    /// There is none, whatever is lost.
+    None,
 }
 
 struct Opus {
@@ -71,7 +78,7 @@ impl Speaker {
             encoder.set_max_bandwidth(Bandwidth::Narrowband).expect("Opus");
         }
         encoder.set_complexity(9).expect("Opus");
-        encoder.set_inband_fec(true).expect("Opus");
+        encoder.set_inband_fec(row.redundancy != Redundancy::None).expect("Opus");
         if let Redundancy::Expecting(percent) = row.redundancy {
             encoder.set_packet_loss_perc(percent.into()).expect("Opus");
         }
@@ -93,6 +100,7 @@ impl Speaker {
             ptimes,
             opus: None,
             payload_type,
+            repeats: None,
             ssrc: rng.random(),
             sequence: rng.random::<u16>().into(),
             // Anywhere, and the upper half at that: a large first timestamp has upset receivers before.
@@ -151,12 +159,38 @@ impl Speaker {
         Some(said)
     }
 
+    /// From now on each packet holds the one before, too, as Chromium's do that was asked for it.
+    pub fn repeat(&mut self) {
+        self.repeats = Some((0, Vec::new()));
+    }
+
+    /// The payload type and payload of a packet as it is sent (RFC 2198 section 3).
+    pub fn sent(&mut self, said: &Said) -> (u8, Vec<u8>) {
+        let Some((timestamp, before)) = self.repeats.replace((said.timestamp, said.payload.clone())) else {
+            self.repeats = None;
+            return (self.payload_type, said.payload.clone());
+        };
+        let offset = said.timestamp.wrapping_sub(timestamp);
+        let mut bytes = Vec::new();
+        if !before.is_empty() && before.len() < 1 << 10 && offset < 1 << 14 {
+            bytes.extend(
+                (1 << 31 | u32::from(self.payload_type) << 24 | offset << 10 | before.len() as u32).to_be_bytes(),
+            );
+            bytes.push(self.payload_type);
+            bytes.extend(before);
+        } else {
+            bytes.push(self.payload_type);
+        }
+        bytes.extend(&said.payload);
+        (RED, bytes)
+    }
+
     /// A packet as RTP.
-    pub fn rtp(&self, said: &Said) -> Vec<u8> {
-        let Said { payload, marker, sequence, timestamp, .. } = said;
-        let (payload_type, ssrc) = (self.payload_type, self.ssrc);
-        Packet { payload_type, marker: *marker, sequence: *sequence as u16, timestamp: *timestamp, ssrc, payload }
-            .to_bytes()
+    pub fn rtp(&mut self, said: &Said) -> Vec<u8> {
+        let (payload_type, payload) = self.sent(said);
+        let Said { marker, sequence, timestamp, .. } = said;
+        let (sequence, payload, ssrc) = (*sequence as u16, &payload[..], self.ssrc);
+        Packet { payload_type, marker: *marker, sequence, timestamp: *timestamp, ssrc, payload }.to_bytes()
     }
 
     /// Takes the loss that the peer reports, about a second after the report before.

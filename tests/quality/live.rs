@@ -10,8 +10,9 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 
+use crate::description::through;
 use crate::ends::{Paced, Rehearsed, Speaker, TimeLine, Track};
-use crate::middle::{Line, Middle, Which, through};
+use crate::middle::{Line, Middle, Which};
 use crate::page::Page;
 use crate::peer::PATIENCE;
 use crate::peer::rtp::Packet;
@@ -29,26 +30,36 @@ const LATE_MS: f64 = 10.0;
 /// gateway. (score.py has the same two.)
 const SPOILT: f64 = 0.01;
 const SPOILT_MS: f64 = 40.0;
-/// Such a call is made again so often, and alone.
-const AGAIN: usize = 1;
+/// A quarter of the calls may stay spoilt (score.py); where more are after their second time, so many of them at most are
+/// made alone, one after the other.
+const SPOILT_OF: usize = 4;
+const ALONE: usize = 4;
 
-/// Makes all calls that were asked for, some at a time, and those that the machine spoilt once more.
+/// Makes all calls that were asked for, some at a time, and those that the machine spoilt once more; where it spoilt too many
+/// of these as well, some of them alone.
 pub fn run(which: Which, options: &Options) -> Vec<Value> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let studio = Studio { middle: Middle::start(which).await };
-        let (alone, together): (Vec<Row>, Vec<Row>) = options.rows().into_iter().partition(|row| row.alone);
+        let (alone, mut together): (Vec<Row>, Vec<Row>) = options.rows().into_iter().partition(|row| row.alone);
+        // The longest begin first: nobody waits for them alone in the end.
+        together.sort_by_key(|row| std::cmp::Reverse(row.rounds));
         let mut done = studio.rows(options, together, options.calls).await;
         done.extend(studio.rows(options, alone, 1).await);
-        for _ in 0..AGAIN {
-            let again: Vec<Row> = options.rows().into_iter().filter(|row| is_spoilt(&done, row)).collect();
-            if again.is_empty() {
+        let spoilt = |done: &[Value]| options.rows().into_iter().filter(|row| is_spoilt(done, row)).collect::<Vec<_>>();
+        let again = spoilt(&done);
+        studio.again(options, &mut done, again, options.calls.div_ceil(2)).await;
+        for _ in 0..ALONE {
+            // The shortest; of others' nothing is judged.
+            let mut left = spoilt(&done);
+            let is_enough = left.len() * SPOILT_OF <= options.rows().len();
+            if is_enough || !studio.middle.is_ours() {
                 break;
             }
-            eprintln!("the machine was busy: {} rows again", again.len());
-            done.retain(|entry| !again.iter().any(|row| is_of(entry, row)));
-            done.extend(studio.rows(options, again, options.calls.div_ceil(2)).await);
+            left.sort_by_key(|row| row.rounds);
+            left.truncate(1);
+            studio.again(options, &mut done, left, 1).await;
         }
         studio.middle.stop().await;
         let order = options.rows();
@@ -84,6 +95,16 @@ struct Call {
 }
 
 impl Studio {
+    /// Makes these calls in the place of what was made of them before.
+    async fn again(&self, options: &Options, done: &mut Vec<Value>, rows: Vec<Row>, at_once: usize) {
+        if rows.is_empty() {
+            return;
+        }
+        eprintln!("the machine was busy: {} rows again", rows.len());
+        done.retain(|entry| !rows.iter().any(|row| is_of(entry, row)));
+        done.extend(self.rows(options, rows, at_once).await);
+    }
+
     async fn rows(&self, options: &Options, rows: Vec<Row>, at_once: usize) -> Vec<Value> {
         let gate = Arc::new(Semaphore::new(at_once));
         let (mut calls, mut ready, mut rehearsed) = (JoinSet::new(), Vec::new(), Rehearsed::new());
@@ -98,9 +119,10 @@ impl Studio {
         }
         // Encoding keeps a thread busy; it is over when the first call begins.
         for (row, script, speaker, phone, line) in ready {
-            let (gate, seed) = (gate.clone(), options.seed);
+            let seed = options.seed;
+            let turn = gate.clone().acquire_owned().await.expect("a gate that is never shut");
             calls.spawn(async move {
-                let _turn = gate.acquire_owned().await.expect("a gate that is never shut");
+                let _turn = turn;
                 let call = one(&row, &script, speaker, phone, line, seed).await;
                 (row, script, call)
             });
@@ -160,7 +182,7 @@ impl PhoneSide {
 
 /// One call from beginning to end.
 async fn one(row: &Row, script: &Script, speaker: Speaker, mut phone: PhoneSide, mut line: Line, seed: u64) -> Call {
-    let (mut media, offer) = Page::offer().await;
+    let (mut media, offer) = Page::offer(row.red).await;
     let relay = Relay::start(row.from_browser, row.to_browser, 48_000, seed + 10).await;
     let agreed = line.place(offer, relay.far).await;
     relay.gateway_at(candidate(&agreed.answer)).await;

@@ -16,10 +16,12 @@
 
 mod asterisk;
 mod bench;
+mod description;
 mod ends;
 mod live;
 mod middle;
 mod network;
+mod ng;
 mod page;
 #[path = "../peer/mod.rs"]
 mod peer;
@@ -56,7 +58,7 @@ pub struct Options {
 impl Options {
     fn rows(&self) -> Vec<Row> {
         let is_named = |row: &Row, name: &str| if name == "quick" { row.quick } else { row.name.starts_with(name) };
-        let fits = |row: &Row| !self.real || row.repair.is_none();
+        let fits = |row: &Row| !(self.real && row.unreal);
         let wanted = |row: &Row| self.rows.is_empty() || self.rows.iter().any(|name| is_named(row, name));
         let rows: Vec<Row> = rows::all().into_iter().filter(fits).filter(wanted).collect();
         let names = || rows::all().into_iter().map(|row| row.name).collect::<Vec<_>>().join(" ");

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::asterisk::{self, Asterisk};
+use crate::description::through;
 use crate::peer::gateway::Setup;
 use crate::peer::{Browser, Gateway, PATIENCE};
 use crate::rtpengine::{self, Rtpengine};
@@ -146,27 +147,4 @@ impl Line {
 
 async fn at_the_trunk(trunk: &mut mpsc::Receiver<SocketAddr>) -> SocketAddr {
     timeout(PATIENCE, trunk.recv()).await.ok().flatten().expect("a call at the trunk")
-}
-
-/// A description whose sound is at `address` and nowhere else: one candidate, too.
-pub fn through(sdp: &str, address: SocketAddr) -> String {
-    let (ip, port) = (address.ip().to_string(), address.port().to_string());
-    let (mut moved, mut has_candidate) = (String::new(), false);
-    for line in sdp.lines() {
-        let mut words: Vec<&str> = line.split(' ').collect();
-        match words[0].split_once(':').map_or(words[0], |(name, _)| name) {
-            // Most ports are 9 and most addresses 0.0.0.0 where ICE shall find them; some take that for a call on hold.
-            "c=IN" => words[2] = &ip,
-            "m=audio" => words[1] = &port,
-            "a=candidate" if has_candidate => continue,
-            "a=candidate" => {
-                (words[4], words[5]) = (&ip, &port);
-                has_candidate = true;
-            }
-            "a=rtcp" => continue,
-            _ => {}
-        }
-        moved += &(words.join(" ") + "\r\n");
-    }
-    moved
 }

@@ -13,11 +13,8 @@ use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 use tokio::time::sleep_until;
 
-use crate::ends::{Paced, Speaker, Track};
+use crate::ends::{Paced, RED, Speaker, Track};
 use crate::peer::rtp::Packet;
-
-/// Opus' payload type in the implementation's offers.
-const OPUS: u8 = 111;
 
 pub struct Page {
     rtc: Rtc,
@@ -27,31 +24,47 @@ pub struct Page {
     mid: Mid,
     next: Instant,
     connected: bool,
+    /// The answer asks for packets that hold the one before, too.
+    red: bool,
     track: Track,
     /// The shares lost that the gateway reported.
     reported: VecDeque<f64>,
 }
 
 impl Page {
-    /// The media, and the offer for it.
-    pub async fn offer() -> (Page, String) {
+    /// The media, and the offer for it, with `red` of packets that hold others, too.
+    pub async fn offer(red: bool) -> (Page, String) {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a free UDP port");
         let local = socket.local_addr().expect("an address");
         let now = Instant::now();
-        let config = Rtc::builder().set_rtp_mode(true).clear_codecs().enable_opus(true, false);
+        let config = Rtc::builder().set_rtp_mode(true).clear_codecs().enable_opus(true, red);
         let mut rtc = config.set_stats_interval(Some(Duration::from_secs(1))).build(now);
         rtc.add_local_candidate(Candidate::host(local, "udp").expect("a host candidate"));
         let mut change = rtc.sdp_api();
         let mid = change.add_media(MediaKind::Audio, Direction::SendRecv, None, None, None);
         let (offer, pending) = change.apply().expect("an offer");
         let (track, reported) = (Track::default(), VecDeque::new());
-        let page =
-            Page { rtc, socket, local, pending: Some(pending), mid, next: now, connected: false, track, reported };
+        let page = Page {
+            rtc,
+            socket,
+            local,
+            pending: Some(pending),
+            mid,
+            next: now,
+            connected: false,
+            red: false,
+            track,
+            reported,
+        };
         (page, offer.to_sdp_string())
     }
 
     /// Takes the gateway's answer.
     pub fn answered(&mut self, sdp: &str) {
+        // By Chromium's rule: where it goes before the codec that it is of.
+        let formats =
+            sdp.lines().find_map(|line| line.strip_prefix("m=audio ")).and_then(|line| line.split(' ').nth(2));
+        self.red = formats == Some(&RED.to_string());
         let answer = SdpAnswer::from_sdp_string(sdp).unwrap_or_else(|error| panic!("the answer: {error}\n{sdp}"));
         let pending = self.pending.take().expect("an offer without an answer");
         self.rtc.sdp_api().accept_answer(pending, answer).unwrap_or_else(|error| panic!("the answer: {error}\n{sdp}"));
@@ -72,6 +85,9 @@ impl Page {
         faster: f64,
         mut stop: oneshot::Receiver<()>,
     ) -> (Track, Vec<f64>) {
+        if self.red {
+            speaker.repeat();
+        }
         let mut paced = Paced::new(begin, faster);
         let mut said = speaker.packet();
         loop {
@@ -86,9 +102,11 @@ impl Page {
             if let Some(at) = due.filter(|at| *at <= Instant::now()) {
                 paced.sent(at);
                 if let Some(said) = said.take() {
+                    let (payload_type, payload) = speaker.sent(&said);
                     let mut direct = self.rtc.direct_api();
                     let stream = direct.stream_tx_by_mid(self.mid, None).expect("a stream to send");
-                    let write = RtpWrite::new(OPUS.into(), said.sequence.into(), said.timestamp, at, &said.payload[..]);
+                    let write =
+                        RtpWrite::new(payload_type.into(), said.sequence.into(), said.timestamp, at, &payload[..]);
                     stream.write_rtp(write.marker(said.marker));
                     self.timeout();
                     self.drain().await;

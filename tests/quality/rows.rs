@@ -3,15 +3,6 @@
 use crate::ends::Redundancy;
 use crate::network::Weather;
 
-/// What the browser could send on top of its own codec's redundancy, and does not (docs/decisions/0010): for the comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Repair {
-    /// Each packet holds the one before, too (RFC 2198).
-    Red,
-    /// What is missing is sent again, so many milliseconds after it was missed (RFC 4585), and that is never lost.
-    Nack(u64),
-}
-
 /// One call, both ways at once: the browser speaks to the phone and the phone to the browser.
 #[derive(Debug, Clone)]
 pub struct Row {
@@ -33,8 +24,14 @@ pub struct Row {
     pub alone: bool,
     /// Whether the browser follows our answer to 24 kbit/s of narrowband; 32 kbit/s of all that it hears otherwise.
     pub narrow: bool,
+    /// Whether each packet of the browser's holds the one before, too (RFC 2198), where our answer asks for it: Chromium's do,
+    /// Firefox' do not.
+    pub red: bool,
+    /// What the browser could do and is not asked to (docs/decisions/0010): what is missing is sent again, so many milliseconds
+    /// after it was missed (RFC 4585), and that is never lost. In virtual time.
+    pub nack_ms: Option<u64>,
     /// In virtual time alone.
-    pub repair: Option<Repair>,
+    pub unreal: bool,
 }
 
 impl Row {
@@ -63,13 +60,20 @@ impl Row {
             quick: false,
             alone: false,
             narrow: false,
-            repair: None,
+            red: true,
+            nack_ms: None,
+            unreal: false,
         }
     }
 
-    /// The same loss with something to repair it.
-    fn repaired(name: &str, percent: f64, burst: f64, repair: Repair) -> Row {
-        Row { repair: Some(repair), ..Row::browser(name, Weather::losing(percent, burst)) }
+    /// The same with Opus' own redundancy alone.
+    fn fec(name: &str, percent: f64, burst: f64) -> Row {
+        Row { red: false, ..Row::browser(name, Weather::losing(percent, burst)) }
+    }
+
+    /// The same with packets sent again.
+    fn nack(name: &str, percent: f64, burst: f64) -> Row {
+        Row { nack_ms: Some(60), unreal: true, ..Row::fec(name, percent, burst) }
     }
 
     /// Bad weather on the browser's leg, both ways.
@@ -79,7 +83,10 @@ impl Row {
 
     /// The same with a browser that does as our answer and our reports say.
     fn chromium(name: &str, percent: f64) -> Row {
-        let weather = Weather::losing(percent, 1.0);
+        Row::chromium_in(name, Weather::losing(percent, 1.0))
+    }
+
+    fn chromium_in(name: &str, weather: Weather) -> Row {
         Row { redundancy: Redundancy::AsReported, narrow: true, ..Row::browser(name, weather) }
     }
 
@@ -110,12 +117,16 @@ pub fn all() -> Vec<Row> {
         Row::browser("10", Weather::losing(10.0, 1.0)).quick(),
         Row::browser("burst-5", Weather::losing(5.0, 2.0)).quick(),
         Row::browser("burst-10", Weather::losing(10.0, 2.0)).quick(),
-        Row::repaired("red-3", 3.0, 1.0, Repair::Red),
-        Row::repaired("red-10", 10.0, 1.0, Repair::Red),
-        Row::repaired("red-burst-10", 10.0, 2.0, Repair::Red),
-        Row::repaired("nack-3", 3.0, 1.0, Repair::Nack(60)),
-        Row::repaired("nack-10", 10.0, 1.0, Repair::Nack(60)),
-        Row::repaired("nack-burst-10", 10.0, 2.0, Repair::Nack(60)),
+        // As Firefox sends, and whatever has no RED.
+        Row::fec("fec-1", 1.0, 1.0),
+        Row::fec("fec-3", 3.0, 1.0),
+        Row::fec("fec-5", 5.0, 1.0).quick(),
+        Row::fec("fec-10", 10.0, 1.0),
+        Row::fec("fec-burst-5", 5.0, 2.0).quick(),
+        Row::fec("fec-burst-10", 10.0, 2.0),
+        Row::nack("nack-3", 3.0, 1.0),
+        Row::nack("nack-10", 10.0, 1.0),
+        Row::nack("nack-burst-10", 10.0, 2.0),
         Row::phone("trunk-1", Weather::losing(1.0, 1.0)).quick(),
         Row::phone("trunk-3", Weather::losing(3.0, 1.0)),
         Row::phone("trunk-5", Weather::losing(5.0, 1.0)).quick(),
@@ -132,6 +143,18 @@ pub fn all() -> Vec<Row> {
         Row::chromium("chromium-1", 1.0),
         Row::chromium("chromium-3", 3.0),
         Row::chromium("chromium-10", 10.0),
+        // The same without one or the other of its two redundancies.
+        Row { red: false, unreal: true, ..Row::chromium("chromium-fec-3", 3.0) },
+        Row { red: false, unreal: true, ..Row::chromium("chromium-fec-10", 10.0) },
+        Row { red: false, unreal: true, ..Row::chromium_in("chromium-fec-burst-10", Weather::losing(10.0, 2.0)) },
+        Row { redundancy: Redundancy::None, unreal: true, ..Row::chromium("chromium-red-3", 3.0) },
+        Row { redundancy: Redundancy::None, unreal: true, ..Row::chromium("chromium-red-10", 10.0) },
+        Row {
+            redundancy: Redundancy::None,
+            unreal: true,
+            ..Row::chromium_in("chromium-red-burst-10", Weather::losing(10.0, 2.0))
+        },
+        Row { unreal: true, ..Row::chromium_in("chromium-burst-10", Weather::losing(10.0, 2.0)) },
         Row { drift_ppm: 200.0, rounds: 5, ..Row::new("drift+200") },
         Row { drift_ppm: -200.0, rounds: 5, ..Row::new("drift-200") },
         Row { ptimes: &[10], ..Row::new("ptime-10") },

@@ -8,6 +8,8 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::description::{description, where_audio_is};
+
 type Lines = Arc<Mutex<HashMap<String, (SocketAddr, mpsc::Sender<SocketAddr>)>>>;
 
 pub struct Trunk {
@@ -81,19 +83,7 @@ fn answer(request: &str, own: SocketAddr, sdp: Option<String>) -> String {
     response + &format!("Content-Length: {}\r\n\r\n{sdp}", sdp.len())
 }
 
-/// The description of a phone's sound at `media`.
-pub fn description(media: SocketAddr) -> String {
-    let (ip, port) = (media.ip(), media.port());
-    format!(
-        "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n\
-         m=audio {port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=ptime:20\r\n"
-    )
-}
-
 /// Where a description's audio is.
 pub fn described(message: &str) -> SocketAddr {
-    let line = |start: &str| message.lines().find_map(|line| line.strip_prefix(start));
-    let ip = line("c=IN IP4 ").expect("an address").trim();
-    let port = line("m=audio ").and_then(|rest| rest.split(' ').next()).expect("a port");
-    format!("{ip}:{port}").parse().expect("an address")
+    where_audio_is(message).expect("an address and a port")
 }

@@ -82,6 +82,7 @@ fn the_browser_is_told_each_second_how_all_four_directions_sound() {
     let (up, trunk_down) = (up.unwrap(), trunk_down.unwrap());
     assert_eq!((up.codec.as_str(), trunk_down.codec.as_str()), ("opus", "PCMU"));
     assert_eq!((up.loss_pct, up.concealed_pct, up.rtt_ms, up.level_db), (2.5, Some(3.0), Some(20), Some(-20)));
+    assert_eq!((up.buffer_ms, trunk_down.buffer_ms), (Some(40), Some(40)));
     assert_eq!((up.mos, trunk_down.mos), (4.35, 4.3));
     for (worse, grade) in [(4.34, "Excellent"), (4.33, "Good"), (4.0, "Fair"), (3.5, "Poor"), (1.0, "Poor")] {
         report(&mut world, id, second(4.4, worse));
@@ -130,6 +131,7 @@ fn the_record_has_the_mean_and_the_worst_second() {
     assert_eq!((score(browser.mos_heard), score(trunk.mos_heard)), (Some((3.8, 3.0)), Some((4.2, 4.2))));
     assert_eq!((score(browser.mos_sent), score(trunk.mos_sent)), (Some((4.2, 4.2)), Some((3.8, 3.0))));
     assert_eq!((browser.delay_ms, browser.rtt_ms, browser.level_db), (Some(110), Some(20), Some(-20)));
+    assert_eq!((browser.buffer_ms, trunk.buffer_ms), (Some(40), Some(40)));
 }
 
 #[test]

@@ -202,9 +202,11 @@ fn limits_hold() {
     world.say(b, &call("4", "600"));
     world.say(b, &call("5", "600"));
     assert_eq!(world.page(b).ended("5"), ended(Party::Gateway, "too-many-calls", Some(503)));
+    assert_eq!(world.page(b).retry_after("5"), Some(5));
     let session = world.trunk_calls("+442079460100", true);
     world.run(1000);
     assert_eq!(world.one().sessions[&session].ends, ["failed 503"]);
+    assert_eq!(world.one().sessions[&session].retry_after, Some(5));
     for (socket, name) in [(a, "1"), (a, "2"), (b, "4")] {
         world.tell(socket, "hangup", name);
     }

@@ -191,8 +191,10 @@ fn no_media_resources_is_503_both_ways() {
     let session = world.trunk_calls("+442079460100", true);
     world.finish();
     assert_eq!(world.page(alice).ended("c1"), ended(Party::Gateway, "no-resources", Some(503)));
+    assert_eq!(world.page(alice).retry_after("c1"), Some(5));
     assert_eq!(world.page(alice).incoming(), None);
     assert_eq!(world.one().sessions[&session].ends, ["failed 503"]);
+    assert_eq!(world.one().sessions[&session].retry_after, Some(5));
     assert_eq!(world.cdrs.len(), 2);
 }
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use ringback::sip::{Credentials, Located, Message, Method, Request};
+use ringback::sip::{Advertised, Credentials, Located, Message, Method, Request, Transport};
 use ringback::switch::{Input, Register, RegistrationStatus, SwitchConfig};
 
 use crate::reload::reload;
@@ -134,6 +134,54 @@ fn a_trunk_is_registered_with_for_as_long_as_the_gateway_runs() {
     world.run(100);
     assert_eq!(registers(&world, ONE).last().unwrap().0, Some(0), "taken back");
     assert_eq!((world.idle, world.kept_alive.len()), (1, 0));
+    world.finish();
+}
+
+/// `[sip] advertise` by a reload: calls come to the new address at once, and what is sent tells it, of calls that stand too.
+#[test]
+fn another_address_of_ours_is_registered_at_once() {
+    let manner = Rc::default();
+    let mut world = world(&manner);
+    world.input(Input::Start);
+    world.run(100);
+    let alice = world.browser(9, "alice");
+    world.say(alice, &call("c0", TIERS));
+    world.until(alice, "c0", "answered");
+    let before = registers(&world, ONE).len();
+    let elsewhere = || {
+        let mut new = registering();
+        let host = "sbc.example".parse().unwrap();
+        let local = address(GATEWAY);
+        new.ua.advertise = vec![Advertised { transport: Transport::Udp, local, host, port: 5070 }];
+        new
+    };
+    world.input(reload(elsewhere()));
+    world.run(100);
+    let sent = world.raws[&address(ONE)].requests(&Method::Register);
+    assert!(sent.len() > before, "it is registered anew");
+    let last = *sent.last().unwrap();
+    assert_eq!(last.headers.contacts().unwrap()[0].uri.to_string(), "sip:4711@sbc.example:5070");
+    assert!(last.headers.get("Via").unwrap().starts_with("SIP/2.0/UDP sbc.example:5070;"));
+    let count = sent.len();
+    world.input(reload(elsewhere()));
+    world.run(100);
+    assert_eq!(registers(&world, ONE).len(), count, "the same again is nothing new");
+    let contacts = |world: &World| -> Vec<String> {
+        let invites = world.raws[&address(ONE)].requests(&Method::Invite);
+        invites.into_iter().map(|invite| invite.headers.contacts().unwrap()[0].uri.to_string()).collect()
+    };
+    let at_first = contacts(&world);
+    world.say(alice, r#"{"type":"hold","call":"c0","on":true}"#);
+    world.run(100);
+    let held = contacts(&world);
+    assert!(held.len() > at_first.len() && held.last().unwrap().contains("@sbc.example:5070"), "{held:?}");
+    world.tell(alice, "hangup", "c0");
+    world.run(100);
+    assert_eq!(tried(&mut world, "c1"), ["one answered"]);
+    let called = contacts(&world);
+    assert!(called.len() > held.len() && called.last().unwrap().contains("@sbc.example:5070"), "{called:?}");
+    world.input(Input::Drain);
+    world.run(100);
     world.finish();
 }
 

@@ -2,16 +2,21 @@
 
 use std::collections::BTreeMap;
 
+use ringback::sdp::{MediaCommand, Side};
 use ringback::signal::{Party, ServerMessage};
-use ringback::switch::{Input, Reload, SwitchConfig, SwitchLimits, TrunkLimits};
+use ringback::switch::{Input, Reload, Room, SocketId, SwitchConfig, SwitchLimits, TrunkLimits};
+use serde_json::json;
 
+use crate::support::sdp::browser_answer;
 use crate::support::world::{ONE, TWO, address, config, target};
 use crate::support::{Habits, World, call, ended};
 
 /// What a reload with this configuration is.
 pub fn reload(config: SwitchConfig) -> Input {
-    let SwitchConfig { trunks, phones, plan, auth, turn, limits, quotas, .. } = config;
-    Input::Reload(Box::new(Reload { trunks, phones, plan, auth, turn, limits, quotas }))
+    let SwitchConfig { trunks, phones, plan, auth, turn, limits, quotas, ua, policy, .. } = config;
+    let (advertise, redundancy, room) = (ua.advertise, policy.red, Room::for_calls(limits.calls));
+    let new = Reload { trunks, phones, plan, auth, turn, limits, quotas, advertise, redundancy, room };
+    Input::Reload(Box::new(new))
 }
 
 fn calls(world: &World) -> BTreeMap<String, u32> {
@@ -95,5 +100,77 @@ fn a_gateway_that_drains_takes_no_new_configuration() {
     world.input(reload(new));
     assert_eq!(world.switch.status(world.time()).trunks.len(), 2);
     assert!(world.peers.contains_key(&address(ONE)));
+    world.finish();
+}
+
+/// What a browser was told of our end of its last call.
+fn told(world: &mut World, socket: SocketId) -> String {
+    let told = |message: &ServerMessage| match message {
+        ServerMessage::Answer { sdp, .. } | ServerMessage::Incoming { sdp, .. } => Some(sdp.clone()),
+        _ => None,
+    };
+    world.page(socket).heard.iter().rev().find_map(told).unwrap()
+}
+
+/// RFC 2198: what was offered is what an answer is read by, also where a reload has come in between.
+#[test]
+fn redundancy_is_of_the_next_call_on() {
+    let mut world = World::where_one(Habits::answering());
+    let alice = world.browser(1, "alice");
+    world.trunk_calls("+442079460100", true);
+    world.run(500);
+    let offer = told(&mut world, alice);
+    let red = offer.lines().find(|line| line.ends_with(" 111/111")).unwrap().to_owned();
+    let mut new = config(1);
+    new.policy.red = false;
+    world.input(reload(new));
+    let (call_name, sdp) = (world.page(alice).incoming().unwrap(), format!("{}{red}\r\n", browser_answer(&offer)));
+    world.say(alice, &json!({"type": "accept", "call": call_name, "sdp": sdp}).to_string());
+    world.run(500);
+    let agreed = world.commands().iter().rev().find_map(|command| match command {
+        MediaCommand::Start(plan) | MediaCommand::Update(plan) => {
+            Side::BOTH.into_iter().find_map(|side| plan.leg(side)?.media.browser())
+        }
+        _ => None,
+    });
+    assert!(agreed.is_some_and(|browser| browser.red.is_some()), "{agreed:?}");
+    world.tell(alice, "hangup", &call_name);
+    world.run(500);
+    world.say(alice, &call("c1", "600"));
+    world.until(alice, "c1", "answered");
+    assert!(!told(&mut world, alice).contains("red/48000"));
+    world.tell(alice, "hangup", "c1");
+    world.input(Input::Drain);
+    world.finish();
+}
+
+/// More calls than there was room for at the start.
+#[test]
+fn limits_are_raised() {
+    let small = || {
+        let mut small = config(1);
+        small.limits.calls = 1;
+        (small.ua.max_sessions, small.ua.max_transactions) = (1, 8);
+        small
+    };
+    let mut world = World::with(small());
+    world.one().habits = Habits::answering();
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", "600"));
+    world.until(alice, "c1", "answered");
+    let mut more = small();
+    more.limits.calls = 3;
+    world.input(reload(more));
+    for name in ["c2", "c3"] {
+        world.say(alice, &call(name, "600"));
+        world.until(alice, name, "answered");
+    }
+    world.say(alice, &call("c4", "600"));
+    world.run(50);
+    assert_eq!(world.page(alice).ended("c4"), ended(Party::Gateway, "too-many-calls", Some(503)));
+    for name in ["c1", "c2", "c3"] {
+        world.tell(alice, "hangup", name);
+    }
+    world.input(Input::Drain);
     world.finish();
 }

@@ -3,7 +3,7 @@
 use ringback::call::{CallId, SocketId};
 use ringback::dialplan::{Plan, PlanFile};
 use ringback::sdp::{Direction, Hears, Side, Tone};
-use ringback::signal::{Party, ServerMessage, TransferState};
+use ringback::signal::{Holder, Party, ServerMessage, TransferState};
 use ringback::sip::{Invite, ReferTo, Replaces, SessionId, SessionOptions};
 use ringback::switch::{Refer, ReferIn};
 use serde_json::json;
@@ -419,6 +419,80 @@ fn a_far_party_that_will_not_move_leaves_both_calls_as_they_were() {
     world.until(alice, "c2", "ended");
     hang_up_one(&mut world);
     world.finish();
+}
+
+fn hold(world: &mut World, socket: SocketId, name: &str, on: bool) {
+    world.say(socket, &json!({"type": "hold", "call": name, "on": on}).to_string());
+}
+
+/// What a page was told of its own holds.
+fn own_holds(world: &mut World, socket: SocketId, name: &str) -> Vec<bool> {
+    let told = world.page(socket).heard.iter().filter_map(|message| match message {
+        ServerMessage::Held { call, by: Holder::Us, on } if call == name => Some(*on),
+        _ => None,
+    });
+    told.collect()
+}
+
+/// The far party's re-INVITE to other ports is under way, at whatever moment: each wish of its holder has its answer.
+#[test]
+fn a_hold_during_a_move_is_answered_also_where_it_was_undone_before_the_moves_end() {
+    for ms in 0..60 {
+        for wishes in [&[true, false][..], &[true]] {
+            let (mut world, alice) = between(Refer::Ask);
+            world.latency_ms = 20;
+            world.two().habits.refuse_reoffers = Some(488);
+            attended(&mut world, alice, "c1", "c2");
+            world.run(ms);
+            world.two().habits.refuse_reoffers = None;
+            for on in wishes {
+                hold(&mut world, alice, "c2", *on);
+            }
+            world.run(3000);
+            let last = wishes.last().copied();
+            match world.page(alice).ended("c2") {
+                None => assert_eq!(own_holds(&mut world, alice, "c2").last().copied(), last, "{ms}\n{}", world.story()),
+                // It went with the transfer: nobody is left to hold it.
+                Some(_) => assert_eq!(last_direction(&world, TWO), "sendrecv", "{ms}\n{}", world.story()),
+            }
+            for name in ["c1", "c2"] {
+                if world.page(alice).ended(name).is_none() {
+                    world.tell(alice, "hangup", name);
+                }
+            }
+            hang_up_one(&mut world);
+            world.finish();
+        }
+    }
+}
+
+/// The direction of the last description that a trunk was sent.
+fn last_direction(world: &World, to: &str) -> String {
+    let peer = &world.peers[&address(to)];
+    let text = peer.sessions.values().last().and_then(|seen| seen.reoffers.last()).expect("a re-offer");
+    let line = text.lines().find(|line| ["a=sendrecv", "a=sendonly", "a=inactive"].contains(line));
+    line.map_or("sendrecv", |line| &line[2..]).to_owned()
+}
+
+/// Who waits on hold while another is asked is no longer on hold when the two are connected, whichever call is transferred.
+#[test]
+fn a_held_far_party_is_taken_back_when_it_is_joined_to_the_other() {
+    for held in ["c1", "c2"] {
+        let (mut world, alice) = between(Refer::Ask);
+        hold(&mut world, alice, held, true);
+        world.run(500);
+        attended(&mut world, alice, "c1", "c2");
+        world.until(alice, "c2", "ended");
+        world.run(1000);
+        let id = [0, 1].map(|at| id_of(&world, at)).into_iter().find(|id| world.media[id].stopped == 0).unwrap();
+        let plan = plan_of(&world, id);
+        for side in [Side::A, Side::B] {
+            let leg = plan.leg(side).unwrap();
+            assert_eq!((leg.media.direction(), leg.hears), (Direction::SendRecv, Hears::Peer), "{held} {side:?}");
+        }
+        hang_up_one(&mut world);
+        world.finish();
+    }
 }
 
 #[test]

@@ -110,6 +110,23 @@ fn call(world: &mut World, at: &str, user: &str, to: &str) -> SessionId {
     session
 }
 
+/// Alice has called by her browser, and the phone does as its habits are.
+fn called(habits: Habits) -> (World, SessionId) {
+    let mut world = World::with(passwords(Auth::Open));
+    world.one().habits = habits;
+    world.websocket(ALICE, 7);
+    register_peer(&mut world, ALICE, "alice");
+    let session = call(&mut world, ALICE, "alice", "+442079460999");
+    (world, session)
+}
+
+/// Alice and the phone talk.
+fn talking() -> (World, SessionId) {
+    let (mut world, session) = called(Habits::answering());
+    world.run(1_000);
+    (world, session)
+}
+
 fn last_plan(world: &World) -> MediaPlan {
     let plan = |command: &MediaCommand| match command {
         MediaCommand::Start(plan) | MediaCommand::Update(plan) => Some(plan.clone()),
@@ -167,11 +184,7 @@ fn a_password_is_asked_for_by_one_md5_challenge() {
 /// the trunk's leg is RTP, and so is nothing of the browser's.
 #[test]
 fn a_browser_calls_out_by_sip() {
-    let mut world = World::with(passwords(Auth::Open));
-    world.one().habits = Habits::answering();
-    world.websocket(ALICE, 7);
-    register_peer(&mut world, ALICE, "alice");
-    let session = call(&mut world, ALICE, "alice", "+442079460999");
+    let (mut world, session) = called(Habits::answering());
     assert_eq!(seen(&world, ALICE, session).provisionals, [183, 180]);
     world.run(1_000);
     assert!(seen(&world, ALICE, session).answered);
@@ -198,15 +211,10 @@ fn a_browser_calls_out_by_sip() {
     world.finish();
 }
 
-/// Hold: the browser's re-INVITE keeps transport and o= id, and says recvonly; the trunk is held, and hears music.
+/// Hold: the browser's re-INVITE keeps transport and o= id, and is answered inactive; the trunk is held, and hears music.
 #[test]
 fn a_browser_holds_by_sip_and_is_held() {
-    let mut world = World::with(passwords(Auth::Open));
-    world.one().habits = Habits::answering();
-    world.websocket(ALICE, 7);
-    register_peer(&mut world, ALICE, "alice");
-    let session = call(&mut world, ALICE, "alice", "+442079460999");
-    world.run(1_000);
+    let (mut world, session) = talking();
     let before = browser(&last_plan(&world), Side::A);
     world.with_peer(ALICE, |peer, now| {
         let offer = peer.offer(Direction::SendOnly);
@@ -215,7 +223,7 @@ fn a_browser_holds_by_sip_and_is_held() {
     world.run(500);
     let plan = last_plan(&world);
     let held = browser(&plan, Side::A);
-    assert_eq!((held.direction, plan.leg(Side::B).unwrap().hears), (Direction::RecvOnly, Hears::Music));
+    assert_eq!((held.direction, plan.leg(Side::B).unwrap().hears), (Direction::Inactive, Hears::Music));
     assert_eq!(BrowserMedia { direction: before.direction, ..held }, before, "the same ICE, DTLS, SSRC and codec");
     world.with_peer(ALICE, |peer, now| {
         let offer = peer.offer(Direction::SendRecv);
@@ -238,15 +246,39 @@ fn a_browser_holds_by_sip_and_is_held() {
     world.finish();
 }
 
+/// sipML5 takes our `inactive` for a hold of ours, and says `recvonly` when it takes its call back: it is offered both ways.
+#[test]
+fn a_browser_that_takes_its_call_back_is_heard_again() {
+    let (mut world, session) = talking();
+    let before = browser(&last_plan(&world), Side::A);
+    for direction in [Direction::SendOnly, Direction::RecvOnly] {
+        world.with_peer(ALICE, |peer, now| {
+            let offer = peer.offer(direction);
+            peer.ua.reoffer(now, session, offer).unwrap();
+        });
+        world.run(500);
+    }
+    let offers = seen(&world, ALICE, session).reoffers;
+    assert!(offers.len() == 1 && offers[0].contains("a=sendrecv"), "{offers:?}");
+    let after = browser(&last_plan(&world), Side::A);
+    assert_eq!((after.direction, after.local_ice, after.ssrc), (before.direction, before.local_ice, before.ssrc));
+    // One that is muted without a hold is not asked.
+    world.with_peer(ALICE, |peer, now| {
+        let offer = peer.offer(Direction::RecvOnly);
+        peer.ua.reoffer(now, session, offer).unwrap();
+    });
+    world.run(500);
+    assert_eq!(browser(&last_plan(&world), Side::A).direction, Direction::SendOnly);
+    assert_eq!(seen(&world, ALICE, session).reoffers.len(), 1);
+    world.with_peer(ALICE, |peer, now| peer.ua.hangup(now, session, None));
+    world.run(1_000);
+    world.finish();
+}
+
 /// RFC 8839 section 4.4.3.1.1: other ICE credentials in a re-INVITE are answered by other ones of ours.
 #[test]
 fn an_ice_restart_by_reinvite_is_answered_with_new_credentials() {
-    let mut world = World::with(passwords(Auth::Open));
-    world.one().habits = Habits::answering();
-    world.websocket(ALICE, 7);
-    register_peer(&mut world, ALICE, "alice");
-    let session = call(&mut world, ALICE, "alice", "+442079460999");
-    world.run(1_000);
+    let (mut world, session) = talking();
     let before = browser(&last_plan(&world), Side::A);
     world.with_peer(ALICE, |peer, now| {
         let mut offer = peer.offer(Direction::SendRecv);
@@ -259,6 +291,42 @@ fn an_ice_restart_by_reinvite_is_answered_with_new_credentials() {
     assert_eq!(after.remote_ice.ufrag, "restart");
     assert_ne!(after.local_ice, before.local_ice);
     assert_eq!((after.ssrc, &after.fingerprints, after.dtls), (before.ssrc, &before.fingerprints, before.dtls));
+    world.with_peer(ALICE, |peer, now| peer.ua.hangup(now, session, None));
+    world.run(1_000);
+    world.finish();
+}
+
+/// Ten at once and one more every ten seconds, as by protocol v1; RFC 3261 section 14.1: what is refused changes nothing.
+#[test]
+fn restarts_by_reinvite_have_the_rate_of_protocol_v1() {
+    let mut world = World::with(passwords(Auth::Open));
+    world.one().habits = Habits::answering();
+    world.websocket(ALICE, 7);
+    register_peer(&mut world, ALICE, "alice");
+    let session = call(&mut world, ALICE, "alice", "+442079460999");
+    world.run(1_000);
+    let reoffer = |world: &mut World, ufrag: &str, direction| {
+        world.with_peer(ALICE, |peer, now| {
+            let offer = String::from_utf8(peer.offer(direction).bytes).unwrap().replace("4ZcD", ufrag);
+            peer.ua.reoffer(now, session, crate::support::peer::sdp(offer)).unwrap();
+        });
+        world.run(500);
+        browser(&last_plan(world), Side::A).remote_ice.ufrag
+    };
+    for n in 0..10 {
+        let ufrag = format!("restart{n}");
+        assert_eq!(reoffer(&mut world, &ufrag, Direction::SendRecv), ufrag);
+    }
+    assert_eq!(world.sent(GATEWAY, "SIP/2.0 500"), 0);
+    assert_eq!(reoffer(&mut world, "tooOften", Direction::SendRecv), "restart9");
+    assert_eq!(world.sent(GATEWAY, "SIP/2.0 500"), 1);
+    // A hold is no restart.
+    reoffer(&mut world, "restart9", Direction::SendOnly);
+    assert_eq!(browser(&last_plan(&world), Side::A).direction, Direction::Inactive);
+    world.run(10_000);
+    assert_eq!(reoffer(&mut world, "again", Direction::SendRecv), "again");
+    assert_eq!(world.sent(GATEWAY, "SIP/2.0 500"), 1);
+    assert!(seen(&world, ALICE, session).ends.is_empty());
     world.with_peer(ALICE, |peer, now| peer.ua.hangup(now, session, None));
     world.run(1_000);
     world.finish();
@@ -311,13 +379,8 @@ fn a_call_rings_all_browsers_of_a_user() {
 /// REFER by the browser: the trunk's party is connected with the new number, and the browser is told how it went.
 #[test]
 fn a_browser_transfers_by_refer() {
-    let mut world = World::with(passwords(Auth::Open));
-    world.one().habits = Habits::answering();
+    let (mut world, session) = talking();
     world.two().habits = Habits::answering();
-    world.websocket(ALICE, 7);
-    register_peer(&mut world, ALICE, "alice");
-    let session = call(&mut world, ALICE, "alice", "+442079460999");
-    world.run(1_000);
     world.with_peer(ALICE, |peer, now| {
         let to = ReferTo { uri: "sip:+443025550100@gateway.example".parse().unwrap(), replaces: None };
         peer.ua.refer(now, session, to, None).unwrap();
@@ -337,13 +400,8 @@ fn a_browser_transfers_by_refer() {
 /// REFER with Replaces, as JsSIP sends it: the far parties of two calls of one browser are joined, and it leaves both.
 #[test]
 fn a_browser_joins_its_two_calls_by_refer() {
-    let mut world = World::with(passwords(Auth::Open));
-    world.one().habits = Habits::answering();
+    let (mut world, first) = talking();
     world.two().habits = Habits::answering();
-    world.websocket(ALICE, 7);
-    register_peer(&mut world, ALICE, "alice");
-    let first = call(&mut world, ALICE, "alice", "+442079460999");
-    world.run(1_000);
     let second = call(&mut world, ALICE, "alice", "+443025550100");
     world.run(1_000);
     world.with_peer(ALICE, |peer, now| {
@@ -374,11 +432,7 @@ fn a_browser_joins_its_two_calls_by_refer() {
 /// A caller whose WebSocket goes before the answer calls no more.
 #[test]
 fn a_ringing_call_ends_with_its_websocket() {
-    let mut world = World::with(passwords(Auth::Open));
-    world.one().habits = Habits::ringing();
-    world.websocket(ALICE, 7);
-    register_peer(&mut world, ALICE, "alice");
-    call(&mut world, ALICE, "alice", "+442079460999");
+    let (mut world, _) = called(Habits::ringing());
     world.close_websocket(ALICE);
     world.with_peer(ALICE, |peer, now| peer.ua.handle_transport_failure(now, peer.flow(address(GATEWAY))));
     world.run(2_000);
@@ -392,12 +446,7 @@ fn a_ringing_call_ends_with_its_websocket() {
 /// An answered call goes on without its WebSocket; by the next REGISTER of the same browser it is reached again.
 #[test]
 fn an_answered_call_outlives_its_websocket() {
-    let mut world = World::with(passwords(Auth::Open));
-    world.one().habits = Habits::answering();
-    world.websocket(ALICE, 7);
-    register_peer(&mut world, ALICE, "alice");
-    let session = call(&mut world, ALICE, "alice", "+442079460999");
-    world.run(1_000);
+    let (mut world, session) = talking();
     world.close_websocket(ALICE);
     world.run(5_000);
     assert!(world.cdrs.is_empty(), "the call stands");
@@ -414,12 +463,7 @@ fn an_answered_call_outlives_its_websocket() {
 #[test]
 fn the_media_of_a_browser_that_speaks_sip_may_come_back_for_a_while() {
     for (loss, waits) in [(MediaLoss::ConsentExpired, true), (MediaLoss::BrowserClosed, false)] {
-        let mut world = World::with(passwords(Auth::Open));
-        world.one().habits = Habits::answering();
-        world.websocket(ALICE, 7);
-        register_peer(&mut world, ALICE, "alice");
-        let session = call(&mut world, ALICE, "alice", "+442079460999");
-        world.run(1_000);
+        let (mut world, session) = talking();
         let id = world.call_id();
         world.connected(id, Side::A);
         world.lost(id, Side::A, loss);
@@ -481,12 +525,7 @@ fn a_second_tab_of_the_same_instance_leaves_the_first_one_its_calls() {
 /// One user's browsers come and go as often as they like: another's call is still found by its browser.
 #[test]
 fn who_loses_a_thousand_websockets_makes_no_other_user_forgotten() {
-    let mut world = World::with(passwords(Auth::Open));
-    world.one().habits = Habits::answering();
-    world.websocket(ALICE, 7);
-    register_peer(&mut world, ALICE, "alice");
-    let session = call(&mut world, ALICE, "alice", "+442079460999");
-    world.run(1_000);
+    let (mut world, session) = talking();
     world.close_websocket(ALICE);
     for n in 0..1_100_u32 {
         world.websocket(BOB, 1_000 + u64::from(n));

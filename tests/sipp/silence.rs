@@ -1,4 +1,9 @@
-//! "Why is there no audio": calls that are broken in truth, each of which is told to the browser and written down.
+//! "Why is there no audio": calls that are broken in truth, each of which is told to the browser and written down. And one
+//! that is well.
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::peer::browser::Fault as BrowserFault;
 use super::peer::phone::Fault as PhoneFault;
@@ -13,14 +18,25 @@ pub async fn is_told(scene: &mut Scene, expected: (&str, &str, &str)) {
     assert!(told["text"].as_str().is_some_and(|text| text.len() > 10), "{told}");
 }
 
-/// The first one in the call's record: from, leg and cause, within three seconds of the answer by the gateway's clock.
+/// The first one on what that party says in the call's record: from, leg and cause, within three seconds of the answer by the
+/// gateway's clock; and the log has the same.
 pub async fn is_recorded(scene: &mut Scene, expected: (&str, &str, &str)) {
     let record = scene.gateway.record().await;
-    let first = &record["no_audio"][0];
+    let (from, leg, cause) = expected;
+    let verdicts = record["no_audio"].as_array().unwrap();
+    let first = verdicts.iter().find(|verdict| verdict["from"] == from).unwrap_or_else(|| panic!("{record}"));
     assert_eq!((first["from"].as_str(), first["leg"].as_str(), first["cause"].as_str()), some(expected), "{record}");
     let after = first["at"].as_u64().unwrap() - record["answer"].as_u64().unwrap();
     assert!(after <= 3_000, "{after} ms after the answer");
-    assert!(scene.gateway.log().contains(expected.2), "it is logged");
+    let words = [
+        "no audio".to_owned(),
+        format!("call={}", record["call"].as_str().unwrap()),
+        format!("from=\"{from}\""),
+        format!("leg=\"{leg}\""),
+        format!("cause={cause}"),
+    ];
+    let log = scene.gateway.log();
+    assert!(log.lines().any(|line| words.iter().all(|word| line.contains(word))), "{words:?} is not logged");
 }
 
 fn some<'a>((a, b, c): (&'a str, &'a str, &'a str)) -> (Option<&'a str>, Option<&'a str>, Option<&'a str>) {
@@ -76,40 +92,45 @@ async fn a_phone_that_answers_and_holds_at_once() {
     scene.strike().await;
 }
 
-/// The browser's transport is broken in this way; the phone's sound is well.
-async fn browser_fails(fault: BrowserFault, way: &str, cause: &str) {
+/// The browser's transport is broken in this way, or it says this; the phone's sound is well.
+async fn browser_fails(fault: Option<BrowserFault>, sound: Sound, cause: &str) {
     let mut scene = Plot::of(Setup::new("phone-answer")).start().await;
-    scene.browser.fails(fault).await;
+    if let Some(fault) = fault {
+        scene.browser.fails(fault).await;
+    }
+    scene.browser.say(sound).await;
     scene.phone.say(Sound::Tone(PHONE_TONE)).await;
     let call = scene.dial().await;
-    scene.browser.say(Sound::Tone(BROWSER_TONE)).await;
     loop {
         let told = scene.browser.expect("no-audio").await;
-        if told["way"] == way {
+        if told["way"] == "up" {
             assert_eq!((told["at"].as_str(), told["cause"].as_str()), (Some("us"), Some(cause)), "{told}");
             break;
         }
     }
     scene.hang_up(&call).await;
-    let record = scene.gateway.record().await;
-    let causes = record["no_audio"].as_array().unwrap();
-    assert!(causes.iter().any(|row| row["cause"] == cause && row["leg"] == "a"), "{record}");
+    is_recorded(&mut scene, ("a", "a", cause)).await;
     scene.strike().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_browser_whose_udp_is_blocked() {
-    browser_fails(BrowserFault::Blocked, "up", "no-ice").await;
+    browser_fails(Some(BrowserFault::Blocked), Sound::Tone(BROWSER_TONE), "no-ice").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_browser_whose_dtls_is_lost() {
-    browser_fails(BrowserFault::NoDtls, "up", "no-dtls").await;
+    browser_fails(Some(BrowserFault::NoDtls), Sound::Tone(BROWSER_TONE), "no-dtls").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_browser_whose_sound_is_lost() {
-    browser_fails(BrowserFault::NoRtp, "up", "no-rtp").await;
+    browser_fails(Some(BrowserFault::NoRtp), Sound::Tone(BROWSER_TONE), "no-rtp").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_whose_microphone_gives_nothing_but_silence() {
+    browser_fails(None, Sound::Silence, "silent").await;
 }
 
 /// DTLS that fails ends the call; its record says why nobody heard anything.
@@ -122,6 +143,23 @@ async fn a_browser_with_another_certificate_than_announced() {
     let record = scene.gateway.record().await;
     assert_eq!((&record["cause"], &record["no_audio"][0]["cause"]), (&"media-lost".into(), &"no-dtls".into()));
     scene.strike().await;
+}
+
+/// What this machine may read at the gateway's own door.
+async fn asked(scene: &Scene, path: &str) -> Value {
+    let mut stream = TcpStream::connect(scene.gateway.http).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    serde_json::from_str(body).unwrap()
+}
+
+/// How much sound waited; there is never none for a whole second, nor more than playout holds.
+fn is_depth(depth: &Value) -> bool {
+    depth.as_u64().is_some_and(|ms| (1..=600).contains(&ms))
 }
 
 /// A call that is well has no verdict and good scores, in its messages and its record.
@@ -146,6 +184,14 @@ async fn a_call_that_is_well_is_told_so() {
         quality["up"]["mos"].as_f64().unwrap() > 4.0 && quality["up"]["level_db"].as_i64().unwrap() > -30,
         "{quality}"
     );
+    for way in ["up", "trunk_down"] {
+        assert!(is_depth(&quality[way]["buffer_ms"]), "{way}: {quality}");
+    }
+    let calls = asked(&scene, "/v1/calls").await;
+    let now = &calls["calls"][0];
+    for side in ["a", "b"] {
+        assert!(is_depth(&now[side]["quality"]["inbound"]["buffer_ms"]), "{side}: {now}");
+    }
     scene.hang_up(&call).await;
     assert!(!scene.browser.kinds().iter().any(|kind| kind == "no-audio"), "{:?}", scene.browser.kinds());
     let record = scene.gateway.record().await;
@@ -153,5 +199,14 @@ async fn a_call_that_is_well_is_told_so() {
         record.get("no_audio").is_none() && record["media"]["a"]["mos_heard"]["mean"].as_f64().unwrap() > 4.0,
         "{record}"
     );
+    let id = record["call"].as_str().unwrap();
+    let history = asked(&scene, &format!("/v1/calls/{id}/quality")).await;
+    for side in ["a", "b"] {
+        assert!(is_depth(&record["media"][side]["buffer_ms"]), "{side}: {record}");
+        let inbound: Vec<&Value> =
+            history["samples"].as_array().unwrap().iter().map(|sample| &sample[side]["inbound"]).collect();
+        let measured = inbound.iter().filter(|way| is_depth(&way["buffer_ms"])).count();
+        assert!(measured > 0 && inbound.iter().all(|way| way.is_null() || way["buffer_ms"].is_u64()), "{history}");
+    }
     scene.strike().await;
 }

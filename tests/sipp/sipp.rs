@@ -144,8 +144,8 @@ impl Setup {
     }
 
     /// `[field0]` in the scenario is one of these numbers after another.
-    pub fn in_turn(mut self, numbers: std::ops::Range<u16>) -> Setup {
-        self.fields = numbers.map(|number| format!("{number};\n")).collect();
+    pub fn in_turn(mut self, numbers: impl IntoIterator<Item = u16>) -> Setup {
+        self.fields = numbers.into_iter().map(|number| format!("{number};\n")).collect();
         self.argument(&["-inf", "fields.csv"])
     }
 

@@ -13,7 +13,7 @@ use ringback::media::{Bridge, Means, Port};
 use ringback::rtp::packet::{RtpHeader, RtpPacket};
 use ringback::sdp::{
     AcceptedCodec, BrowserMedia, Direction, DtlsRole, Fingerprint, Hears, IceCredentials, LegMedia, LegPlan, MediaPlan,
-    MediaReport, RtpMedia, RtpSlot, Side, TelephoneEvent,
+    MediaReport, Pass, RtpMedia, RtpSlot, Side, TelephoneEvent,
 };
 use ringback::webrtc::{Identity, PacketKind, classify};
 use str0m::ice::IceCreds;
@@ -22,7 +22,8 @@ use str0m::net::{Protocol, Receive};
 use str0m::rtp::{RtpWrite, Ssrc};
 use str0m::{Candidate, Event, Input, Output, Rtc};
 
-const BROWSER_SSRC: u32 = 0x0102_0304;
+/// What the browser sends with.
+pub const BROWSER_SSRC: u32 = 0x0102_0304;
 const OUR_SSRC: u32 = 0x0a0b_0c0d;
 /// What the browser says and what the trunk says.
 pub const BROWSER_HZ: f32 = 440.0;
@@ -53,6 +54,11 @@ pub struct Call {
 impl Call {
     /// A connected call: the browser speaks `codec`, the trunk PCMU.
     pub fn connected(codec: Codec) -> Self {
+        Self::connected_as(codec, Pass::Quality)
+    }
+
+    /// The same with a trunk whose G.711 is passed on as it comes, or not.
+    pub fn connected_as(codec: Codec, pass: Pass) -> Self {
         let now = Instant::now();
         let identity = Identity::generate().expect("a certificate");
         let [browser, gateway, trunk] =
@@ -61,7 +67,7 @@ impl Call {
         let mut rtc = browser_side(now, browser, gateway, &local, &identity.fingerprint());
         let plan = MediaPlan {
             a: Some(leg(LegMedia::Browser(browser_media(&mut rtc, local, codec)))),
-            b: Some(leg(LegMedia::Rtp(trunk_media(trunk)))),
+            b: Some(leg(LegMedia::Rtp(RtpMedia { pass, ..trunk_media(trunk) }))),
         };
         let means = Means { identity: Some(identity), music: None };
         let bridge = Bridge::new(now, plan, &means, [3; 32]).expect("a bridge");
@@ -228,7 +234,8 @@ fn sine(hz: f32, frame: u64) -> [i16; 160] {
     })
 }
 
-fn browser_side(
+/// An independent browser's side of a call with the gateway at `gateway`, whose ICE credentials and certificate are `ice` and `ours`.
+pub fn browser_side(
     now: Instant,
     browser: SocketAddr,
     gateway: SocketAddr,
@@ -252,7 +259,8 @@ fn browser_side(
     rtc
 }
 
-fn browser_media(rtc: &mut Rtc, local_ice: IceCredentials, codec: Codec) -> BrowserMedia {
+/// Our leg to that browser.
+pub fn browser_media(rtc: &mut Rtc, local_ice: IceCredentials, codec: Codec) -> BrowserMedia {
     let direct = rtc.direct_api();
     let ice = direct.local_ice_credentials();
     let certificate = direct.local_dtls_fingerprint();
@@ -271,15 +279,18 @@ fn browser_media(rtc: &mut Rtc, local_ice: IceCredentials, codec: Codec) -> Brow
         ptime: 20,
         opus_fec: true,
         opus_bitrate: None,
+        red: None,
         mid_extension: None,
     }
 }
 
-fn leg(media: LegMedia) -> LegPlan {
+/// A leg that hears the other party.
+pub fn leg(media: LegMedia) -> LegPlan {
     LegPlan { media, hears: Hears::Peer }
 }
 
-fn trunk_media(trunk: SocketAddr) -> RtpMedia {
+/// Our leg to a trunk that speaks PCMU.
+pub fn trunk_media(trunk: SocketAddr) -> RtpMedia {
     let send = AcceptedCodec { payload_type: 0, codec: Codec::Pcmu };
     RtpMedia {
         telephone_event: Some(TelephoneEvent { payload_type: 101, clock_rate: 8_000 }),

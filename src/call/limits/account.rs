@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{DAY_MS, Limit, Now, Quota, country, day};
+use super::{DAY_MS, Limit, LimitUse, Now, Quota, country, day};
 
 /// The time in which calls are counted for `calls_per_minute`.
 const MINUTE_MS: u64 = 60_000;
@@ -26,6 +26,9 @@ pub(super) struct Book {
     recent: VecDeque<u64>,
     /// By its code: each country called.
     countries: BTreeMap<String, Seen>,
+    /// When its owner runs out, a token, Unix seconds: nothing of it counts after that day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ends: Option<u64>,
     /// Sessions that stand.
     #[serde(skip)]
     pub open: u32,
@@ -37,6 +40,9 @@ pub(super) struct Book {
     /// What may be talked in a day.
     #[serde(skip)]
     budget_ms: Option<u64>,
+    /// The class that its owner, a user, called in last: his limits may be that class's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// When this account is to be looked at, as it stands in the ledger's queue.
     #[serde(skip)]
     pub due: Option<Instant>,
@@ -119,6 +125,24 @@ impl Book {
         self.budget_ms = quota.minutes_per_day.map(minutes);
     }
 
+    /// How much of each limit is used now.
+    pub fn uses(&self, now: Now, quota: &Quota) -> Vec<LimitUse> {
+        let today = day(now.unix_ms);
+        let recent = || self.recent.iter().filter(|at| is_recent(**at, now.unix_ms)).count() as u64;
+        let fresh = || self.countries.values().filter(|seen| seen.since == today).count() as u64;
+        let told = |limit: Limit, most: Option<u32>, used: &dyn Fn() -> u64| {
+            let most = most?;
+            Some(LimitUse { limit: limit.name().to_owned(), used: u32::try_from(used()).unwrap_or(u32::MAX), most })
+        };
+        let each = [
+            told(Limit::Calls, quota.calls, &|| u64::from(self.open)),
+            told(Limit::CallsPerMinute, quota.calls_per_minute, &recent),
+            told(Limit::MinutesPerDay, quota.minutes_per_day, &|| self.used(now) / MINUTE_MS),
+            told(Limit::NewCountriesPerDay, quota.new_countries_per_day, &fresh),
+        ];
+        each.into_iter().flatten().collect()
+    }
+
     /// One more session is answered, or one that was has closed.
     pub fn talk(&mut self, now: Now, one_more: bool) {
         self.settle(now);
@@ -142,11 +166,15 @@ impl Book {
     /// Until when anything of it counts, Unix seconds.
     pub fn until(&self, now: Now) -> u64 {
         let today = day(now.unix_ms);
-        let countries = self.countries.values().map(|seen| seen.last + REMEMBERED_DAYS + 1).max();
+        let midnight = |day: u64| day.saturating_mul(DAY_MS / 1000);
+        let called = self.countries.values().map(|seen| seen.last).max();
         let used = if self.used_ms > 0 { self.day + 1 } else { 0 };
-        let last = countries.unwrap_or(0).max(used).saturating_mul(DAY_MS / 1000);
+        let last = midnight(called.map_or(0, |day| day + REMEMBERED_DAYS + 1).max(used));
         let recent = self.recent.back().map_or(0, |at| (at + MINUTE_MS) / 1000 + 1);
-        last.max(recent).min((today + REMEMBERED_DAYS + 2).saturating_mul(DAY_MS / 1000))
+        let bound = midnight(today + REMEMBERED_DAYS + 2);
+        // A name may outlive its token, as an issuer's that renews it: what counts for a day counts for that day.
+        let of_today = midnight(called.map_or(0, |day| day + 1).max(used)).max(recent);
+        last.max(recent).min(bound).min(self.ends.map_or(u64::MAX, |ends| ends.max(of_today)))
     }
 
     /// Whether nothing of it counts any more.

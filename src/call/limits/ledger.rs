@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::account::Book;
+use super::sight::Trips;
 use super::{Account, ClassQuota, Limit, Now, Payer, Quota, Quotas, Tripped};
 use crate::sip::SessionId;
 
@@ -36,8 +37,8 @@ pub struct Row {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    quotas: Quotas,
-    books: BTreeMap<Account, Book>,
+    pub(super) quotas: Quotas,
+    pub(super) books: BTreeMap<Account, Book>,
     /// The sessions that go out by trunks.
     sessions: BTreeMap<SessionId, Running>,
     /// When an account is to be looked at.
@@ -50,6 +51,8 @@ pub struct Ledger {
     changed: BTreeSet<Account>,
     newly_used: BTreeSet<String>,
     alarms: Vec<Tripped>,
+    /// How often what has tripped.
+    pub(super) trips: Trips,
     told: BTreeMap<(Account, Limit), Instant>,
     /// When accounts of which nothing counts were looked for last, and with how many that is done again.
     swept: Option<Instant>,
@@ -123,7 +126,19 @@ impl Ledger {
     /// As [`Ledger::check`].
     pub fn take(&mut self, now: Now, payer: &Payer, number: &str, again: bool) -> Result<(), Tripped> {
         let accounts = self.accounts(payer);
-        self.judge_and_count(now, accounts, number, again)
+        self.judge_and_count(now, accounts, number, again)?;
+        // A token that has run out is asked about no more: its account need not be kept for longer.
+        if let Some(token) = &payer.token
+            && let Some(book) = self.books.get_mut(&Account::Token(token.id.clone()))
+        {
+            book.ends = book.ends.max(Some(token.expires));
+        }
+        if let Some(user) = &payer.user
+            && let Some(book) = self.books.get_mut(&Account::User(user.clone()))
+        {
+            book.class.clone_from(&payer.class);
+        }
+        Ok(())
     }
 
     /// The same of the trunk by which it would go.
@@ -315,6 +330,7 @@ impl Ledger {
     /// The limits that have tripped and are to be told of: one of one account once a minute.
     pub fn take_alarms(&mut self, now: Now) -> Vec<Tripped> {
         let mut alarms = std::mem::take(&mut self.alarms);
+        alarms.iter().for_each(|tripped| self.trips.count(&tripped.account, tripped.limit));
         alarms.retain(|tripped| {
             let key = (tripped.account.clone(), tripped.limit);
             let fresh = self.told.get(&key).is_none_or(|told| now.instant >= *told + ALARM_EVERY);
@@ -337,7 +353,7 @@ impl Ledger {
         let class = payer.class.as_ref().and_then(|name| Some((name, classes.get(name)?)));
         let of_class = class.map(|(name, ClassQuota { all, .. })| (Account::Class(name.clone()), *all));
         let each = class.and_then(|(_, class)| class.user).unwrap_or(*user);
-        let token = payer.token.clone().map(|id| (Account::Token(id), *token));
+        let token = payer.token.as_ref().map(|of| (Account::Token(of.id.clone()), *token));
         let user = payer.user.clone().map(|name| (Account::User(name), each));
         let all = [token, user, of_class, Some((Account::Gateway, *gateway))];
         all.into_iter().flatten().filter(|(_, quota)| quota.is_any()).collect()

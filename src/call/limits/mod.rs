@@ -7,6 +7,7 @@
 mod account;
 mod country;
 mod ledger;
+mod sight;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use super::{Cause, Now, Origin, Rights, Special};
 use crate::dialplan::Plan;
 
 pub use ledger::{Ledger, Row};
+pub use sight::{AccountUse, LimitTrips, LimitUse, LimitsStatus};
 
 /// Milliseconds in a day of UTC.
 const DAY_MS: u64 = 86_400_000;
@@ -131,8 +133,8 @@ pub struct Payer {
     pub user: Option<String>,
     /// His class.
     pub class: Option<String>,
-    /// What his token is known by.
-    pub token: Option<String>,
+    /// His token.
+    pub token: Option<TokenId>,
 }
 
 impl Payer {
@@ -142,7 +144,7 @@ impl Payer {
         Payer {
             user: Some(rights.caller.user.clone()),
             class: plan.class_name(&rights.caller).map(str::to_owned),
-            token: rights.token.as_ref().map(|token| token.id.clone()),
+            token: rights.token.clone(),
         }
     }
 }

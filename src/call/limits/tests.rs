@@ -32,7 +32,12 @@ impl Clock {
 }
 
 fn alice() -> Payer {
-    Payer { user: Some("alice".into()), class: Some("staff".into()), token: Some("t1".into()) }
+    Payer { user: Some("alice".into()), class: Some("staff".into()), token: Some(token()) }
+}
+
+/// It runs out after three days.
+fn token() -> TokenId {
+    TokenId { id: "t1".into(), once: false, expires: EPOCH / 1000 + 3 * 86_400 }
 }
 
 fn each_user(user: Quota) -> Ledger {
@@ -49,6 +54,126 @@ fn call(ledger: &mut Ledger, clock: Clock, session: u64) -> Result<(), Tripped> 
 
 fn limit_of(result: Result<(), Tripped>) -> Option<Limit> {
     result.err().map(|tripped| tripped.limit)
+}
+
+/// Every session may have a token of its own: what they have called is not kept for a month after them.
+#[test]
+fn an_account_of_a_token_ends_with_the_token() {
+    let quota = Quota { new_countries_per_day: Some(1), ..Quota::default() };
+    let quotas = Quotas { token: quota, ..Quotas::default() };
+    let (mut ledger, mut clock) = (Ledger::new(quotas.clone()), Clock::new());
+    ledger.take(clock.0, &alice(), UK, false).unwrap();
+    let rows = ledger.take_changes(clock.0);
+    assert_eq!(
+        rows.iter().map(|row| (row.key.as_str(), row.until)).collect::<Vec<_>>(),
+        [("token:t1", token().expires)]
+    );
+    clock.pass(2 * DAY_MS);
+    let mut after = Ledger::new(quotas.clone());
+    after.restore(clock.0, rows.clone());
+    assert_eq!(after.fullest(clock.0).accounts, []);
+    after.take(clock.0, &alice(), UK, false).unwrap();
+    assert_eq!(
+        limit_of(after.take(clock.0, &alice(), "+33123456789", false)),
+        None,
+        "yesterday's country is none of today's"
+    );
+    assert_eq!(limit_of(after.take(clock.0, &alice(), "+34123456789", false)), Some(Limit::NewCountriesPerDay));
+    assert_eq!(after.take_changes(clock.0).first().map(|row| row.until), Some(token().expires));
+    clock.pass(DAY_MS);
+    let mut last = Ledger::new(quotas);
+    last.restore(clock.0, rows);
+    assert!(last.fullest(clock.0).accounts.is_empty());
+}
+
+/// An issuer that renews a session's token under one name: what was used of the day stays used.
+#[test]
+fn a_renewed_token_of_the_same_name_begins_no_new_day() {
+    let quotas = Quotas { token: Quota { minutes_per_day: Some(1), ..Quota::default() }, ..Quotas::default() };
+    let (mut ledger, mut clock) = (Ledger::new(quotas.clone()), Clock::new());
+    let renewed = |clock: Clock| {
+        let token = TokenId { expires: clock.0.unix_ms / 1000 + 300, ..token() };
+        Payer { token: Some(token), ..Payer::default() }
+    };
+    ledger.take(clock.0, &renewed(clock), UK, false).unwrap();
+    ledger.began(SessionId(1), &renewed(clock), "one");
+    ledger.answered(clock.0, SessionId(1));
+    clock.pass(61_000);
+    ledger.closed(clock.0, SessionId(1));
+    let rows = ledger.take_changes(clock.0);
+    clock.pass(600_000);
+    let mut after = Ledger::new(quotas);
+    after.restore(clock.0, rows);
+    assert_eq!(limit_of(after.take(clock.0, &renewed(clock), UK, false)), Some(Limit::MinutesPerDay));
+    clock.sleep();
+    assert_eq!(limit_of(after.take(clock.0, &renewed(clock), UK, false)), None);
+}
+
+/// His class's, over a restart and a reload.
+#[test]
+fn a_user_is_told_by_the_limits_of_his_class() {
+    let quotas = |most: u32| {
+        let user = Some(Quota { calls_per_minute: Some(most), ..Quota::default() });
+        let staff = ClassQuota { user, ..ClassQuota::default() };
+        Quotas { classes: [("staff".to_owned(), staff)].into(), ..Quotas::default() }
+    };
+    let (mut ledger, clock) = (Ledger::new(quotas(7)), Clock::new());
+    ledger.take(clock.0, &alice(), UK, false).unwrap();
+    let rows = ledger.take_changes(clock.0);
+    let most = |ledger: &Ledger| ledger.fullest(clock.0).accounts[0].limits[0].most;
+    assert_eq!(most(&ledger), 7);
+    ledger.reload(quotas(9));
+    assert_eq!(most(&ledger), 9);
+    let mut after = Ledger::new(quotas(7));
+    after.restore(clock.0, rows);
+    assert_eq!(most(&after), 7);
+}
+
+#[test]
+fn how_much_is_used_is_told_of_those_who_use_anything_and_the_fullest_comes_first() {
+    let user = Quota { calls: Some(4), calls_per_minute: Some(10), ..Quota::default() };
+    let gateway = Quota { minutes_per_day: Some(60), ..Quota::default() };
+    let (mut ledger, mut clock) = (Ledger::new(Quotas { user, gateway, ..Quotas::default() }), Clock::new());
+    let names = |ledger: &Ledger, clock: Clock| -> Vec<(String, Vec<(u32, u32)>)> {
+        let told = ledger.fullest(clock.0).accounts.into_iter();
+        told.map(|it| (it.name, it.limits.iter().map(|limit| (limit.used, limit.most)).collect())).collect()
+    };
+    assert_eq!(names(&ledger, clock), [(String::new(), vec![(0, 60)])]);
+    let bob = Payer { user: Some("bob".into()), ..Payer::default() };
+    ledger.take(clock.0, &bob, UK, false).unwrap();
+    call(&mut ledger, clock, 1).unwrap();
+    call(&mut ledger, clock, 2).unwrap();
+    clock.pass(90_000);
+    ledger.take(clock.0, &bob, UK, false).unwrap();
+    let told = names(&ledger, clock);
+    assert_eq!(
+        told,
+        [
+            (String::new(), vec![(3, 60)]),
+            ("alice".into(), vec![(2, 4), (0, 10)]),
+            ("bob".into(), vec![(0, 4), (1, 10)]),
+        ]
+    );
+    assert!(
+        ledger.status(clock.0).accounts.iter().all(|it| it.scope == "gateway")
+            && ledger.status(clock.0).tripped.is_empty()
+    );
+    call(&mut ledger, clock, 3).unwrap();
+    call(&mut ledger, clock, 4).unwrap();
+    for session in 5..8 {
+        assert!(call(&mut ledger, clock, session).is_err());
+    }
+    ledger.take_alarms(clock.0);
+    let tripped = ledger.status(clock.0).tripped;
+    assert_eq!(
+        tripped.iter().map(|it| (it.scope.as_str(), it.limit.as_str(), it.times)).collect::<Vec<_>>(),
+        [("user", "calls", 3)]
+    );
+    // What was only asked about is not counted.
+    assert!(ledger.check(clock.0, &alice(), UK).is_err());
+    ledger.hush();
+    ledger.take_alarms(clock.0);
+    assert_eq!(ledger.status(clock.0).tripped, tripped);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Call control over HTTP: `/v1` on a listener of its own, for holders of a token.
+//! Call control over HTTP: `/v1` on a listener of its own, for holders of a token; for the operator's page also on the
+//! page's listener, for this machine.
 //!
 //! [`routes`] are the requests, [`stream`] is the event stream, [`openapi`] says all of it in OpenAPI 3.1.
 
@@ -8,7 +9,7 @@ mod routes;
 mod stream;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -19,9 +20,12 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot, watch};
 
+use super::dashboard::{self, Keys};
 use super::events::Stream;
+use super::http::{Door, Origins};
 use super::metrics::Metrics;
-use super::{Event, Tasks, http};
+use super::this_machine::OnThisMachine;
+use super::{Event, Tasks, http, lately, trace};
 use crate::config::ApiToken;
 use crate::switch::{Command, Reply, Status};
 use problem::Problem;
@@ -42,11 +46,23 @@ pub(super) struct Api {
     events: Stream,
     streams: Arc<Semaphore>,
     metrics: Metrics,
+    keys: Keys,
 }
 
 impl Api {
-    pub(super) fn new(tasks: Tasks, tokens: watch::Receiver<Vec<ApiToken>>, events: Stream, metrics: Metrics) -> Api {
-        Api { tasks, tokens, events, streams: Arc::new(Semaphore::new(STREAMS)), metrics }
+    pub(super) fn new(
+        tasks: Tasks,
+        tokens: watch::Receiver<Vec<ApiToken>>,
+        events: Stream,
+        metrics: Metrics,
+        keys: Keys,
+    ) -> Api {
+        Api { tasks, tokens, events, streams: Arc::new(Semaphore::new(STREAMS)), metrics, keys }
+    }
+
+    /// The token of `[[api.token]]` that is shown.
+    fn token(&self, shown: &str) -> Option<ApiToken> {
+        self.tokens.borrow().iter().find(|token| token.is(shown)).cloned()
     }
 
     /// What a command comes to; `Err`: the gateway ends, or is too busy to say.
@@ -55,8 +71,22 @@ impl Api {
     }
 
     async fn status(&self) -> Result<Status, Problem> {
+        self.ask(|answer| Event::Status { answer }).await
+    }
+
+    /// About calls that were lately.
+    async fn lately(&self, question: lately::Question) -> Result<lately::Answer, Problem> {
+        self.ask(|answer| Event::Lately { question, answer }).await
+    }
+
+    /// What was said about a call.
+    async fn trace(&self, question: trace::Question) -> Result<trace::Answer, Problem> {
+        self.ask(|answer| Event::Trace { question, answer }).await
+    }
+
+    async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> Result<T, Problem> {
         let (answer, answered) = oneshot::channel();
-        self.tasks.sip.send(Event::Status { answer }).await.map_err(|_| Problem::busy())?;
+        self.tasks.sip.send(event(answer)).await.map_err(|_| Problem::busy())?;
         answered.await.map_err(|_| Problem::busy())
     }
 }
@@ -68,20 +98,31 @@ pub(super) async fn ask(tasks: &Tasks, command: Command) -> Option<Reply> {
     answered.await.ok()
 }
 
-/// Serves until the stop token fires.
-pub(super) async fn serve(listener: TcpListener, api: Api) {
-    let tasks = api.tasks.clone();
-    let api = Arc::new(api);
-    let router = Router::new()
-        .route("/v1/calls", get(routes::list).post(routes::originate))
+/// What both doors have: what the operator's page needs, and no more.
+fn seen() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/v1/calls", get(routes::list))
         .route("/v1/calls/{call}", get(routes::inspect).delete(routes::hangup))
+        .route("/v1/calls/{call}/trace", get(routes::trace))
+        .route("/v1/calls/{call}/quality", get(routes::quality))
+        .route("/v1/calls/{call}/record", get(routes::record))
+        .route("/v1/ended", get(routes::ended))
+        .route("/v1/status", get(routes::status))
+        .route("/v1/limits", get(routes::limits))
+}
+
+/// Serves until the stop token fires.
+pub(super) async fn serve(listener: TcpListener, api: Arc<Api>) {
+    let tasks = api.tasks.clone();
+    let router = seen()
+        .route("/v1/calls", post(routes::originate))
         .route("/v1/calls/{call}/digits", post(routes::digits))
         .route("/v1/calls/{call}/hold", post(routes::hold))
         .route("/v1/calls/{call}/transfer", post(routes::transfer))
-        .route("/v1/status", get(routes::status))
         .route("/v1/events", get(stream::events))
         .route("/metrics", get(routes::metrics))
-        .route_layer(middleware::from_fn_with_state(api.clone(), admitted))
+        .route_layer(middleware::from_fn_with_state(api.clone(), with_token))
+        .merge(dashboard::pages())
         .route("/v1/openapi.json", get(routes::document))
         .fallback(routes::nothing)
         .method_not_allowed_fallback(routes::no_such_method)
@@ -91,23 +132,62 @@ pub(super) async fn serve(listener: TcpListener, api: Api) {
     http::serve_router(listener, router, CONNECTIONS, tasks).await;
 }
 
+/// The operator's page and what it shows, for the listener of the softphone's page: on this machine alone.
+pub(super) fn on_this_machine<S>(api: Arc<Api>, door: watch::Receiver<Door>) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    seen()
+        .route_layer(middleware::from_fn_with_state((api.clone(), door), with_key))
+        .merge(dashboard::pages())
+        .route_layer(middleware::from_fn(here))
+        .layer(middleware::from_fn(in_time))
+        .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .with_state(api)
+}
+
+/// Requests of this gateway's own pages on this machine, and of what is no page.
+const OWN_PAGES: Origins = Origins { allowed: None, loopback_only: true };
+
 /// The token that a request came with.
 #[derive(Clone)]
 struct Admitted(ApiToken);
 
-/// Holders of a token only; what changes anything wants one that may control.
-async fn admitted(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    let found = {
-        let tokens = api.tokens.borrow();
-        let shown = bearer(request.headers());
-        shown.and_then(|shown| tokens.iter().find(|token| token.is(shown)).cloned())
+/// Nobody from elsewhere.
+async fn here(_: OnThisMachine, request: Request, next: Next) -> Response {
+    next.run(request).await
+}
+
+/// Holders of a token only.
+async fn with_token(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let found = bearer(request.headers()).and_then(|shown| api.token(shown));
+    admitted(found, request, next).await
+}
+
+/// Holders of a token, or of a key; but for a gateway that anybody here may call by. Pages of others are told by the
+/// browser's `Origin`.
+async fn with_key(
+    State((api, door)): State<(Arc<Api>, watch::Receiver<Door>)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let shown = bearer(request.headers());
+    let open = door.borrow().about.open && OWN_PAGES.check(request.headers()).is_ok();
+    let found = match shown {
+        Some(shown) => api.token(shown).or_else(|| api.keys.find(Instant::now(), shown)),
+        None => open.then(|| ApiToken::operator("this machine", "")),
     };
+    admitted(found, request, next).await
+}
+
+/// What changes anything wants a token that may control.
+async fn admitted(found: Option<ApiToken>, mut request: Request, next: Next) -> Response {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     match found {
         None => Problem::unauthorized().into_response(),
         Some(ApiToken { name, control: false, .. }) if !reads => {
             tracing::warn!(token = name, "a token that may only read is used to control calls");
-            Problem::forbidden().into_response()
+            Problem::forbidden("this token may only read").into_response()
         }
         Some(token) => {
             if !reads {

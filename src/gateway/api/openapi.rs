@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use super::problem::Problem;
 use super::routes::Calls;
 use crate::gateway::events::Told;
-use crate::switch::{CallView, Digits, Hold, Originate, Status, Transfer};
+use crate::gateway::lately::{Ends, QualityHistory};
+use crate::gateway::trace::TraceView;
+use crate::switch::{CallView, Cdr, Digits, Hold, LimitsStatus, Originate, Status, Transfer};
 
 /// The document, indented.
 pub fn document() -> String {
@@ -52,7 +54,7 @@ pub fn openapi() -> Value {
             "securitySchemes": { "token": {
                 "type": "http",
                 "scheme": "bearer",
-                "description": "A token of [[api.token]]: all may read; to make and change calls it needs the scope `control`",
+                "description": "A token of [[api.token]]: all may read; to make and change calls it needs the scope `control`, to see what was said `trace`",
             } },
             "schemas": schemas.take_definitions(true),
         },
@@ -62,9 +64,11 @@ pub fn openapi() -> Value {
 fn paths(schemas: &mut SchemaGenerator) -> Value {
     let calls = reference::<Calls>(schemas);
     let call = reference::<CallView>(schemas);
-    let status = reference::<Status>(schemas);
+    let (status, limits) = (reference::<Status>(schemas), reference::<LimitsStatus>(schemas));
     let (originate, digits) = (reference::<Originate>(schemas), reference::<Digits>(schemas));
     let (hold, transfer) = (reference::<Hold>(schemas), reference::<Transfer>(schemas));
+    let (trace, quality) = (reference::<TraceView>(schemas), reference::<QualityHistory>(schemas));
+    let (record, ended) = (reference::<Cdr>(schemas), reference::<Ends>(schemas));
     let problem = reference::<Problem>(schemas);
     let mut operation = |id: &str, summary: &str, body: Option<&Value>, good: Value, bad: &[u16]| {
         let mut responses = good;
@@ -81,13 +85,13 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
         }
         operation
     };
-    let json_of = |status: &str, description: &str, schema: &Value| json!({ status: { "description": description, "content": { "application/json": { "schema": schema } } } });
     let begun = "It is begun; events tell what becomes of it";
     let mut made = json_of("201", "The user's devices ring", &call);
     made["201"]["headers"] = json!({ "Location": { "description": "The call", "schema": { "type": "string" } } });
     let mut none = json!({ "204": { "description": "It is ended" } });
     none["204"]["description"] = json!("It is ended, or about to be");
-    json!({
+    let mut paths = remembered(&mut operation, [&trace, &quality, &record, &ended]);
+    let others = json!({
         "/v1/calls": {
             "get": operation("listCalls", "Every call that stands", None, json_of("200", "The oldest first", &calls), &[]),
             "post": operation(
@@ -119,6 +123,12 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
             "get": operation("status", "How everything stands: calls, sound, trunks, registrations", None,
                 json_of("200", "Now", &status), &[]),
         },
+        "/v1/limits": {
+            "get": operation("limits",
+                "The limits against fraud and how much of each is used: of the gateway, classes and trunks, and of the users and \
+                 tokens that use most of theirs",
+                None, json_of("200", "Now", &limits), &[]),
+        },
         "/v1/events": {
             "get": events(&mut operation),
         },
@@ -130,7 +140,45 @@ fn paths(schemas: &mut SchemaGenerator) -> Value {
                 "responses": { "200": { "description": "OpenAPI 3.1", "content": { "application/json": {} } } },
             },
         },
+    });
+    if let (Some(paths), Value::Object(others)) = (paths.as_object_mut(), others) {
+        paths.extend(others);
+    }
+    paths
+}
+
+/// What is told of calls that stand or were lately.
+fn remembered(
+    operation: &mut impl FnMut(&str, &str, Option<&Value>, Value, &[u16]) -> Value,
+    [trace, quality, record, ended]: [&Value; 4],
+) -> Value {
+    json!({
+        "/v1/calls/{call}/trace": {
+            "parameters": [call_parameter()],
+            "get": since(operation("traceCall",
+                "What was said about a call, browser's messages and SIP; the token needs the scope `trace`", None,
+                json_of("200", "Of a call that is remembered", trace), &[400, 403, 404])),
+        },
+        "/v1/calls/{call}/quality": {
+            "parameters": [call_parameter()],
+            "get": operation("callQuality", "How a call has sounded, from its beginning on, in 120 samples at most", None,
+                json_of("200", "Of a call that is remembered", quality), &[404]),
+        },
+        "/v1/calls/{call}/record": {
+            "parameters": [call_parameter()],
+            "get": operation("callRecord", "The record of a call that is over, while it is remembered", None,
+                json_of("200", "As places of [cdr] have it", record), &[404]),
+        },
+        "/v1/ended": {
+            "get": operation("endedCalls", "What has ended lately, and why calls have ended in the last hour", None,
+                json_of("200", "Now", ended), &[]),
+        },
     })
+}
+
+/// One response that is JSON.
+fn json_of(status: &str, description: &str, schema: &Value) -> Value {
+    json!({ status: { "description": description, "content": { "application/json": { "schema": schema } } } })
 }
 
 fn events(operation: &mut impl FnMut(&str, &str, Option<&Value>, Value, &[u16]) -> Value) -> Value {
@@ -154,6 +202,15 @@ fn reference<T: JsonSchema>(schemas: &mut SchemaGenerator) -> Value {
     schemas.subschema_for::<T>().to_value()
 }
 
+/// With the parameter of that name.
+fn since(mut operation: Value) -> Value {
+    operation["parameters"] = json!([{
+        "name": "since", "in": "query", "schema": { "type": "integer", "minimum": 0 },
+        "description": "Messages from this number on",
+    }]);
+    operation
+}
+
 fn call_parameter() -> Value {
     json!({
         "name": "call", "in": "path", "required": true,
@@ -169,7 +226,7 @@ fn meaning(status: u16) -> &'static str {
     match status {
         400 => "The request is none, or a value is against its rule",
         401 => "No token, or none that is known",
-        403 => "The token may only read, or the dial plan does not allow the call",
+        403 => "The token lacks the scope for it, or the dial plan does not allow the call",
         404 => "There is no such call, or no longer",
         409 => "The call is in no state for it",
         413 => "The body is too long",

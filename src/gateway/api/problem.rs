@@ -38,12 +38,12 @@ impl Problem {
         Problem::new(
             StatusCode::UNAUTHORIZED,
             "unauthorized",
-            "say Authorization: Bearer with a token of [[api.token]]",
+            "say Authorization: Bearer with a token of [[api.token]], or on this machine with a key of `ringback dashboard`",
         )
     }
 
-    pub(super) fn forbidden() -> Problem {
-        Problem::new(StatusCode::FORBIDDEN, "forbidden", "this token may only read")
+    pub(super) fn forbidden(title: &str) -> Problem {
+        Problem::new(StatusCode::FORBIDDEN, "forbidden", title)
     }
 
     pub(super) fn not_found() -> Problem {

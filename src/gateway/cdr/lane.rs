@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -60,6 +61,29 @@ pub(super) struct Lane {
     shared: Arc<Shared>,
     thread: JoinHandle<()>,
     done: oneshot::Receiver<()>,
+    /// Its end is the lane's: the file of what waits is nobody's then.
+    stands: SyncSender<()>,
+}
+
+/// A lane's end, for the next one of its kind: both have the same file.
+pub(super) struct Turn(Receiver<()>);
+
+impl Turn {
+    /// A turn that comes at once, and the end that has to be dropped for the other.
+    fn taken() -> (SyncSender<()>, Turn) {
+        let (stands, turn) = sync_channel(0);
+        (stands, Turn(turn))
+    }
+
+    /// Whether it has come.
+    pub(super) fn has_come(&self) -> bool {
+        self.0.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected)
+    }
+
+    /// Until it has come; only a lane that ends is waited for, which takes seconds at most.
+    fn wait(&self) {
+        let _ = self.0.recv(); // nothing is ever sent
+    }
 }
 
 struct Shared {
@@ -76,6 +100,8 @@ struct State {
     bounds: Bounds,
     /// Takes the place of the sink.
     replacement: Option<Box<dyn Sink>>,
+    /// Takes the place of the file of what waits.
+    moves_to: Option<Left>,
     ending: bool,
     /// What failed is tried again then.
     again: Option<Instant>,
@@ -96,16 +122,28 @@ enum Work {
 }
 
 impl Lane {
-    /// Starts the thread, with what an earlier run has left.
-    pub(super) fn start(name: &'static str, sink: Box<dyn Sink>, bounds: Bounds, mut left: Left) -> io::Result<Lane> {
-        let shared = Arc::new(Shared::new(name, bounds, left.load().into(), left));
+    /// Starts the thread, which takes up what an earlier run has left, after a lane of its kind that still ends. Gives the turn
+    /// of the next one.
+    pub(super) fn start(
+        name: &'static str,
+        sink: Box<dyn Sink>,
+        bounds: Bounds,
+        left: Left,
+        before: Option<Turn>,
+    ) -> io::Result<(Lane, Turn)> {
+        let shared = Arc::new(Shared::new(name, bounds, left));
         let (over, done) = oneshot::channel();
+        let (stands, turn) = Turn::taken();
         let own = shared.clone();
         let thread = std::thread::Builder::new().name(format!("cdr-{name}")).spawn(move || {
+            if let Some(before) = before {
+                before.wait();
+            }
+            own.take_up();
             run(&own, sink);
             let _ = over.send(()); // nobody waits any more: the time was up
         })?;
-        Ok(Lane { shared, thread, done })
+        Ok((Lane { shared, thread, done, stands }, turn))
     }
 
     /// A record waits from now on; the caller never does.
@@ -117,7 +155,7 @@ impl Lane {
             drop(state);
             tracing::error!(
                 sink = name,
-                cdr = record.json,
+                cdr = %record.json,
                 "the CDR queue is full: the record stands in this log only"
             );
             return;
@@ -133,10 +171,12 @@ impl Lane {
     }
 
     /// Goes on with another place of the same kind, or the same place opened anew. What waits is written there, at once.
-    pub(super) fn replace(&self, sink: Box<dyn Sink>, bounds: Bounds) {
+    /// What waits is kept in `left`.
+    pub(super) fn replace(&self, sink: Box<dyn Sink>, bounds: Bounds, left: Left) {
         let mut state = self.shared.lock();
         let unused = state.replacement.replace(sink);
         state.bounds = bounds;
+        state.moves_to = Some(left);
         state.again = None;
         drop(state);
         drop(unused);
@@ -157,6 +197,8 @@ impl Lane {
         CdrStatus {
             sink: self.shared.name.to_owned(),
             waiting: state.waiting.len(),
+            room: state.bounds.queue,
+            waiting_since: state.waiting.front().map(|record| record.cdr.end),
             written: state.written,
             lost: state.lost,
             failing_since,
@@ -180,18 +222,24 @@ impl Lane {
         } else if self.thread.join().is_err() {
             tracing::error!(sink = name, "the CDR writer panicked");
         }
-        if tokio::task::spawn_blocking(move || shared.leave()).await.is_err() {
+        let stands = self.stands;
+        let leave = move || {
+            shared.leave();
+            drop(stands);
+        };
+        if tokio::task::spawn_blocking(leave).await.is_err() {
             tracing::error!(sink = name, "CDRs that waited are lost");
         }
     }
 }
 
 impl Shared {
-    fn new(name: &'static str, bounds: Bounds, waiting: VecDeque<Arc<Record>>, left: Left) -> Shared {
+    fn new(name: &'static str, bounds: Bounds, left: Left) -> Shared {
         let state = State {
-            waiting,
+            waiting: VecDeque::new(),
             bounds,
             replacement: None,
+            moves_to: None,
             ending: false,
             again: None,
             failures: 0,
@@ -209,6 +257,37 @@ impl Shared {
 
     fn left(&self) -> MutexGuard<'_, Option<Left>> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What an earlier run has left goes before what has come since.
+    fn take_up(&self) {
+        let earlier = self.left().as_mut().map(Left::load).unwrap_or_default();
+        self.put_first(earlier);
+    }
+
+    fn put_first(&self, earlier: Vec<Arc<Record>>) {
+        let mut state = self.lock();
+        for record in earlier.into_iter().rev() {
+            state.waiting.push_front(record);
+        }
+    }
+
+    /// What waits is kept in another file from now on, where a reload has said so. What stands there already is taken up.
+    fn move_left(&self) {
+        let Some(mut new) = self.lock().moves_to.take() else { return };
+        self.take_up(); // where the old one was not read yet
+        if self.left().as_ref().is_none_or(|left| left.is_at(&new)) {
+            return;
+        }
+        self.put_first(new.load());
+        let records: Vec<_> = self.lock().waiting.iter().cloned().collect();
+        if let Some(left) = self.left().as_mut() {
+            // Where the new place takes nothing the old one has it still; it is tried again with the next failure.
+            if records.is_empty() || left.has_nothing() || new.save(&records) {
+                left.clear();
+            }
+            *left = new;
+        }
     }
 
     /// Waits for something to do. At most `most` records are given.
@@ -245,6 +324,8 @@ impl Shared {
 
     /// The end: what waits is kept in the file, or stands in the log.
     fn leave(&self) {
+        self.move_left();
+        self.take_up(); // where the time was up before the thread has
         let left = self.left().take();
         let records: Vec<_> = std::mem::take(&mut self.lock().waiting).into();
         if records.is_empty() {
@@ -259,7 +340,7 @@ impl Shared {
             return;
         }
         for record in records {
-            tracing::error!(sink = self.name, cdr = record.json, "a CDR was not written: it stands in this log only");
+            tracing::error!(sink = self.name, cdr = %record.json, "a CDR was not written: it stands in this log only");
         }
     }
 
@@ -311,7 +392,7 @@ impl Shared {
         state.lost += 1;
         drop(state);
         if let Some(record) = first {
-            tracing::error!(sink = self.name, error, cdr = record.json, "a CDR is refused: it stands in this log only");
+            tracing::error!(sink = self.name, error, cdr = %record.json, "a CDR is refused: it stands in this log only");
         }
     }
 }
@@ -324,7 +405,10 @@ fn run(shared: &Shared, mut sink: Box<dyn Sink>) {
     loop {
         match shared.next(if singly > 0 { 1 } else { BATCH }, forget) {
             Work::End => return,
-            Work::Take(new) => sink = new,
+            Work::Take(new) => {
+                sink = new;
+                shared.move_left();
+            }
             Work::Forget(keep) => {
                 forget = Instant::now() + FORGET_EVERY;
                 let keep = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
@@ -362,9 +446,9 @@ mod tests {
         let path = folder.path().join("test.jsonl");
         let cdr = Cdr::begin(CallId(1), Direction::Outbound, "alice", "600", 1_000);
         let json = serde_json::to_string(&cdr).unwrap();
-        let waiting = [Arc::new(Record { cdr, json })].into();
-        let shared =
-            Shared::new("test", Bounds { queue: 9, keep: None }, waiting, Left::of(Some(folder.path()), "test"));
+        let shared = Shared::new("test", Bounds { queue: 9, keep: None }, Left::of(Some(folder.path()), "test"));
+        shared.take_up();
+        shared.lock().waiting.push_back(Arc::new(Record { cdr, json }));
         shared.failed("it is away".into());
         shared.leave();
         let kept = || std::fs::read_to_string(&path).unwrap().lines().count();
@@ -373,5 +457,39 @@ mod tests {
         assert_eq!(kept(), 1);
         shared.written(1);
         assert_eq!(kept(), 1);
+    }
+    /// A reload names another folder: what waits stands there, and no more in the old one; what stood there is taken up.
+    #[test]
+    fn what_waits_moves_to_another_folder() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let record = |number| {
+            let cdr = Cdr::begin(CallId(number), Direction::Outbound, "alice", "600", 1_000);
+            Arc::new(Record { json: serde_json::to_string(&cdr).unwrap(), cdr })
+        };
+        let left = |folder: &std::path::Path| Left::of(Some(folder), "test");
+        assert!(left(new.path()).save(&[record(1)]), "of an earlier run");
+        let shared = Shared::new("test", Bounds { queue: 9, keep: None }, left(old.path()));
+        shared.take_up();
+        shared.lock().waiting.push_back(record(2));
+        shared.failed("it is away".into());
+        let calls = |folder: &std::path::Path| -> Vec<String> {
+            let text = std::fs::read_to_string(folder.join("test.jsonl")).unwrap_or_default();
+            let call = |line: &str| serde_json::from_str::<Cdr>(line).unwrap().call;
+            text.lines().map(call).collect()
+        };
+        let [first, second] = [CallId(1), CallId(2)].map(|call| call.to_string());
+        assert_eq!(calls(old.path()).as_slice(), std::slice::from_ref(&second));
+        shared.lock().moves_to = Some(left(old.path()));
+        shared.move_left();
+        assert_eq!(calls(old.path()).as_slice(), std::slice::from_ref(&second), "the same as before");
+        shared.lock().moves_to = Some(left(new.path()));
+        shared.move_left();
+        assert_eq!((calls(old.path()), calls(new.path())), (vec![], vec![first.clone(), second.clone()]));
+        // A folder that cannot be made leaves the old file, and memory.
+        let file = old.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        shared.lock().moves_to = Some(left(&file));
+        shared.move_left();
+        assert_eq!((calls(new.path()), shared.lock().waiting.len()), (vec![first, second], 2));
     }
 }

@@ -12,6 +12,8 @@ use super::row::Record;
 /// The file of one place; there is none while nothing waits.
 pub(super) struct Left {
     file: Option<PathBuf>,
+    /// What an earlier gateway has left is taken up.
+    loaded: bool,
     /// How many records stand in it, as far as is known.
     saved: usize,
     /// It has been said that nothing can be kept.
@@ -21,11 +23,24 @@ pub(super) struct Left {
 impl Left {
     /// The file of the place of that name in a folder; `None`: nothing is kept.
     pub(super) fn of(folder: Option<&Path>, name: &str) -> Left {
-        Left { file: folder.map(|folder| folder.join(format!("{name}.jsonl"))), saved: 0, said: false }
+        Left { file: folder.map(|folder| folder.join(format!("{name}.jsonl"))), loaded: false, saved: 0, said: false }
     }
 
-    /// What an earlier gateway has left.
+    /// Whether both are the same file, or none.
+    pub(super) fn is_at(&self, other: &Left) -> bool {
+        self.file == other.file
+    }
+
+    /// Whether nothing stands in it, as far as is known.
+    pub(super) fn has_nothing(&self) -> bool {
+        self.saved == 0
+    }
+
+    /// What an earlier gateway, or an earlier thread of this place, has left; once.
     pub(super) fn load(&mut self) -> Vec<Arc<Record>> {
+        if std::mem::replace(&mut self.loaded, true) {
+            return Vec::new();
+        }
         let Some(path) = &self.file else { return Vec::new() };
         match load(path) {
             Ok(records) => {

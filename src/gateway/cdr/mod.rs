@@ -13,15 +13,17 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use self::lane::{Bounds, Lane, Sink};
+use self::lane::{Bounds, Lane, Sink, Turn};
 use self::left::Left;
 use self::lines::Lines;
 use self::postgres::Postgres;
+pub(super) use self::postgres::ask as ask_postgres;
 use self::row::Record;
 use self::sqlite::Sqlite;
 use super::GatewayError;
@@ -64,12 +66,14 @@ impl Prepared {
 /// The driver's side. [`Records::finish`] writes what waits and joins the threads.
 pub(super) struct Records {
     lanes: Vec<Lane>,
+    /// When the next lane of a kind may begin: those that are gone may still be writing.
+    turns: HashMap<&'static str, Turn>,
 }
 
 impl Records {
     /// Starts a thread for each place.
     pub(super) fn start(prepared: Prepared) -> Result<Records, GatewayError> {
-        let mut records = Records { lanes: Vec::new() };
+        let mut records = Records { lanes: Vec::new(), turns: HashMap::new() };
         records.reload(prepared).map(drop).map_err(|source| GatewayError::Cdr { path: "(thread)".into(), source })?;
         Ok(records)
     }
@@ -80,18 +84,24 @@ impl Records {
         let Prepared { sinks, bounds, waiting } = prepared;
         let is_known = |name: &str| self.lanes.iter().any(|lane| lane.name() == name);
         let (known, fresh): (Vec<_>, Vec<_>) = sinks.into_iter().partition(|(name, _)| is_known(name));
-        let start = |(name, sink)| Lane::start(name, sink, bounds, Left::of(waiting.as_deref(), name));
-        let fresh = fresh.into_iter().map(start).collect::<Result<Vec<_>, _>>()?;
+        let mut started = Vec::new();
+        for (name, sink) in fresh {
+            let left = Left::of(waiting.as_deref(), name);
+            let before = self.turns.remove(name).filter(|turn| !turn.has_come());
+            let (lane, turn) = Lane::start(name, sink, bounds, left, before)?;
+            self.turns.insert(name, turn);
+            started.push(lane);
+        }
         let mut before = std::mem::take(&mut self.lanes);
         for (name, sink) in known {
             if let Some(at) = before.iter().position(|lane| lane.name() == name) {
                 let lane = before.swap_remove(at);
-                lane.replace(sink, bounds);
+                lane.replace(sink, bounds, Left::of(waiting.as_deref(), name));
                 self.lanes.push(lane);
             }
         }
-        self.lanes.extend(fresh);
-        Ok(Records { lanes: before })
+        self.lanes.extend(started);
+        Ok(Records { lanes: before, turns: HashMap::new() })
     }
 
     pub(super) fn write(&self, cdr: Cdr) {

@@ -129,6 +129,26 @@ async fn carried<T>(wire: &mut Wire, work: impl Future<Output = Result<T, Error>
     }
 }
 
+/// Whether the database takes us; nothing is made there.
+///
+/// # Errors
+/// Why it does not, for people.
+pub(in crate::gateway) async fn ask(config: &CdrPostgres) -> Result<(), String> {
+    let asked = async {
+        let (client, connection) = config.database.connect(Connector::new(&config.tls)).await?;
+        let mut wire: Wire = Box::pin(connection);
+        carried(&mut wire, client.simple_query("SELECT 1")).await
+    };
+    match tokio::time::timeout(WITHIN, asked).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(Trouble::Database(error))) => Err(match failure(&error) {
+            Failure::Later(why) | Failure::Never(why) => why,
+        }),
+        Ok(Err(Trouble::Closed)) => Err("the connection is closed".into()),
+        Err(_) => Err(format!("it does not answer within {WITHIN:?}")),
+    }
+}
+
 async fn connect(config: &CdrPostgres) -> Result<Session, Trouble> {
     let (mut client, connection) = config.database.connect(Connector::new(&config.tls)).await?;
     let mut wire: Wire = Box::pin(connection);

@@ -86,7 +86,7 @@ fn names(numbers: impl Iterator<Item = u64>) -> Vec<String> {
 }
 
 fn start(place: &Place, bounds: Bounds, left: Left) -> Lane {
-    Lane::start("test", Box::new(place.clone()), bounds, left).unwrap()
+    Lane::start("test", Box::new(place.clone()), bounds, left, None).unwrap().0
 }
 
 async fn until(what: &str, there: impl Fn() -> bool) {
@@ -147,7 +147,7 @@ async fn what_waits_goes_to_the_place_that_a_reload_names() {
     dead.told(|told| told.failing = true);
     let lane = start(&dead, BOUNDS, Left::of(None, "test"));
     (0..3).for_each(|number| lane.put(record(number)));
-    lane.replace(Box::new(alive.clone()), BOUNDS);
+    lane.replace(Box::new(alive.clone()), BOUNDS, Left::of(None, "test"));
     lane.finish().await;
     assert_eq!((dead.taken(), alive.taken()), (Vec::new(), names(0..3)));
 }
@@ -169,6 +169,27 @@ async fn what_a_dead_place_never_took_is_written_by_the_next_start() {
     lane.finish().await;
     assert_eq!(place.taken(), names(0..6));
     assert!(!file.exists(), "nothing waits");
+}
+
+/// Taken away and put back by two quick reloads: the second one waits for what the first has to leave, and nothing is lost.
+#[tokio::test]
+async fn a_place_that_is_put_back_takes_up_what_its_former_self_leaves() {
+    let folder = tempfile::tempdir().unwrap();
+    let left = || Left::of(Some(folder.path()), "test");
+    let place = Place::default();
+    place.told(|told| told.failing = true);
+    let (first, turn) = Lane::start("test", Box::new(place.clone()), BOUNDS, left(), None).unwrap();
+    (0..3).for_each(|number| first.put(record(number)));
+    until("a try", || place.told(|told| told.tried > 0)).await;
+    let alive = Place::default();
+    let (second, _next) = Lane::start("test", Box::new(alive.clone()), BOUNDS, left(), Some(turn)).unwrap();
+    second.put(record(3));
+    assert_eq!(second.status().written, 0, "the first has the file still");
+    first.finish().await;
+    until("all of them", || second.status().written == 4).await;
+    second.finish().await;
+    assert_eq!((place.taken(), alive.taken()), (Vec::new(), names(0..4)));
+    assert!(!folder.path().join("test.jsonl").exists());
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod certificates;
 mod clock;
 mod options;
 mod ports;
+mod stores;
 mod system;
 mod trunks;
 mod turn;
@@ -18,14 +19,14 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::control;
-use crate::config::Config;
+use crate::config::{Config, Unlimited};
 
 /// How something stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// As it should be.
@@ -39,7 +40,7 @@ pub enum Verdict {
 }
 
 /// One thing that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// What was looked at: a key of the configuration, a trunk, a resource.
     pub subject: String,
@@ -48,7 +49,7 @@ pub struct Finding {
     /// What was seen.
     pub text: String,
     /// What to change, where something should be.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
 
@@ -57,25 +58,25 @@ impl Finding {
         Finding { subject: subject.into(), verdict, text: text.into(), remedy: None }
     }
 
-    fn ok(subject: impl Into<String>, text: impl Into<String>) -> Finding {
+    pub(super) fn ok(subject: impl Into<String>, text: impl Into<String>) -> Finding {
         Finding::new(subject, Verdict::Ok, text)
     }
 
-    fn untested(subject: impl Into<String>, text: impl Into<String>) -> Finding {
+    pub(super) fn untested(subject: impl Into<String>, text: impl Into<String>) -> Finding {
         Finding::new(subject, Verdict::Untested, text)
     }
 
-    fn warn(subject: impl Into<String>, text: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    pub(super) fn warn(subject: impl Into<String>, text: impl Into<String>, remedy: impl Into<String>) -> Finding {
         Finding { remedy: Some(remedy.into()), ..Finding::new(subject, Verdict::Warn, text) }
     }
 
-    fn fail(subject: impl Into<String>, text: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    pub(super) fn fail(subject: impl Into<String>, text: impl Into<String>, remedy: impl Into<String>) -> Finding {
         Finding { remedy: Some(remedy.into()), ..Finding::new(subject, Verdict::Fail, text) }
     }
 }
 
 /// All that was found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// The worst of them.
     pub verdict: Verdict,
@@ -84,7 +85,7 @@ pub struct Report {
 }
 
 impl Report {
-    fn of(findings: Vec<Finding>) -> Report {
+    pub(super) fn of(findings: Vec<Finding>) -> Report {
         let verdict = findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Ok);
         Report { verdict, findings }
     }
@@ -103,6 +104,8 @@ pub struct Running {
     listening: Value,
     /// How its trunks stand.
     trunks: Value,
+    /// How everything stands.
+    status: Value,
     /// Its process, where it can be seen from here.
     pid: Option<i32>,
 }
@@ -112,9 +115,10 @@ impl Running {
     pub fn at(socket: &Path) -> Option<Running> {
         let listening = control::ask(socket, "listening").ok()?;
         let trunks = control::ask(socket, "trunks").ok()?;
+        let status = control::ask(socket, "status").ok()?;
         let stream = UnixStream::connect(socket).ok()?;
         let pid = getsockopt(&stream, PeerCredentials).ok().map(|peer| peer.pid()).filter(|pid| *pid > 0);
-        Some(Running { listening, trunks, pid })
+        Some(Running { listening, trunks, status, pid })
     }
 
     /// How it says that a trunk stands.
@@ -126,6 +130,9 @@ impl Running {
 /// Looks at everything; takes some seconds, and longer where nobody answers.
 pub async fn examine(name: &str, config: &Config, running: Option<&Running>) -> Report {
     let mut findings = vec![Finding::ok("configuration", format!("{name} is good; every dial plan test passed"))];
+    findings.extend(config.unlimited().into_iter().map(|Unlimited { section, why }| {
+        Finding::warn(section, format!("is not set: {why}"), "docs/configuration.md, \"Limits against fraud\"")
+    }));
     findings.push(match running {
         Some(Running { pid: Some(pid), .. }) => Finding::ok("gateway", format!("runs as process {pid}")),
         Some(_) => Finding::ok("gateway", "runs"),
@@ -139,6 +146,7 @@ pub async fn examine(name: &str, config: &Config, running: Option<&Running>) -> 
     findings.push(clock::examine(&dates));
     findings.extend(trunks);
     findings.extend(turn);
+    findings.extend(stores::examine(config, running).await);
     findings.extend(system::examine(config, running));
     Report::of(findings)
 }

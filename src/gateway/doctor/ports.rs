@@ -144,7 +144,12 @@ mod tests {
         assert_eq!(found.verdict, Verdict::Fail);
         let remedy = found.remedy.unwrap();
         assert!(remedy.contains(&address.port().to_string()) && remedy.contains("[http] listen"), "{remedy}");
-        let running = |http: String| Running { listening: json!({ "http": http }), trunks: json!({}), pid: None };
+        let running = |http: String| Running {
+            listening: json!({ "http": http }),
+            trunks: json!({}),
+            status: json!({}),
+            pid: None,
+        };
         assert_eq!(port(&wanted(address), Some(&running(address.to_string()))).verdict, Verdict::Ok);
         assert_eq!(port(&wanted(address), Some(&running("127.0.0.1:1".to_owned()))).verdict, Verdict::Fail);
         drop(taken);

@@ -72,9 +72,11 @@ fn files(config: &Config) -> Vec<(&'static str, PathBuf)> {
         Some(CdrLines::Stdout) | None => None,
     };
     let sqlite = config.cdr.sqlite.clone().map(|path| ("[cdr] sqlite", path));
+    let waiting = config.cdr.waiting.clone().map(|path| ("[cdr] waiting", path));
+    let store = config.store.clone().map(|path| ("[store] path", path));
     let journal = config.journal.clone().map(|path| ("[journal] file", path));
     let spool = config.spool.clone().map(|path| ("[events] spool", path));
-    [lines, sqlite, journal, spool].into_iter().flatten().collect()
+    [lines, sqlite, waiting, store, journal, spool].into_iter().flatten().collect()
 }
 
 fn disk(key: &str, path: &Path) -> Finding {

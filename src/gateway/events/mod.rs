@@ -107,7 +107,7 @@ pub(super) struct Events {
     hooks: HashMap<String, Hook>,
     /// Hooks that are configured no more and may still be sending, by their URL.
     leaving: HashMap<String, CancellationToken>,
-    spool: Option<PathBuf>,
+    spool: watch::Sender<Option<PathBuf>>,
     tasks: Tasks,
 }
 
@@ -128,6 +128,7 @@ impl Events {
     pub(super) fn new(boot: u64, webhooks: &[Webhook], spool: Option<PathBuf>, tasks: Tasks) -> Events {
         let ring = Ring { last: 0, events: VecDeque::new(), live: broadcast::Sender::new(BEHIND) };
         let stream = Stream { shared: Arc::new(Shared { boot: format!("{boot:x}"), ring: Mutex::new(ring) }) };
+        let spool = watch::Sender::new(spool);
         let mut events = Events { stream, hooks: HashMap::new(), leaving: HashMap::new(), spool, tasks };
         events.reload(webhooks);
         events
@@ -136,6 +137,11 @@ impl Events {
     /// For those who want to listen.
     pub(super) fn stream(&self) -> Stream {
         self.stream.clone()
+    }
+
+    /// What waits for web hooks waits below this folder from now on, also what waits already; `None`: in memory.
+    pub(super) fn set_spool(&self, spool: Option<PathBuf>) {
+        self.spool.send_if_modified(|present| std::mem::replace(present, spool.clone()) != spool);
     }
 
     /// These are the web hooks from now on; one of a known URL keeps what waits for it.
@@ -154,7 +160,7 @@ impl Events {
                     let (config, watched) = watch::channel(new.clone());
                     let stop = self.tasks.stop.child_token();
                     let seen = Arc::new(webhook::Seen::default());
-                    let hook = webhook::serve(watched, queue, self.spool.clone(), stop.clone(), seen.clone());
+                    let hook = webhook::serve(watched, queue, self.spool.subscribe(), stop.clone(), seen.clone());
                     let (ended, before) = (CancellationToken::new(), self.leaving.remove(&new.url));
                     let guard = ended.clone().drop_guard();
                     self.tasks.tracker.spawn(async move {

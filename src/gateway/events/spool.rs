@@ -66,6 +66,8 @@ pub(super) struct Spool {
     events: usize,
     bytes: u64,
     in_memory: usize,
+    /// The disk has not taken the last event.
+    failing: bool,
     /// Events that found no room, or could not be read again.
     pub(super) lost: u64,
     /// Events that their receiver has refused: those of earlier runs that are kept, and all of this one.
@@ -85,6 +87,7 @@ impl Spool {
             events: 0,
             bytes: 0,
             in_memory: 0,
+            failing: false,
             lost: 0,
             set_aside: 0,
         };
@@ -136,31 +139,63 @@ impl Spool {
 
     /// An event waits from now on.
     pub(super) async fn put(&mut self, event: &Happened) {
-        let bytes = event.json.len() as u64;
+        if !self.take(lane_of(&event.subject), &event.json).await {
+            self.lose();
+        }
+    }
+
+    /// The same by its lane; `false`: there is no room.
+    async fn take(&mut self, lane: usize, json: &str) -> bool {
+        let bytes = json.len() as u64;
         if self.events >= self.room.events || self.bytes + bytes > self.room.bytes {
-            return self.lose();
+            return false;
         }
         let number = self.next;
         self.next += 1;
-        let lane = lane_of(&event.subject);
-        let place = match self.write(number, lane, &event.json).await {
+        let place = match self.write(number, lane, json).await {
             Some(path) => Place::File(path),
-            None if self.in_memory < self.room.in_memory => Place::Memory(event.json.clone()),
-            None => return self.lose(),
+            None if self.in_memory < self.room.in_memory => Place::Memory(json.to_owned()),
+            None => return false,
         };
         self.push(lane, Waiting { bytes, place });
+        true
+    }
+
+    /// What waits in another spool waits here from now on, lane by lane in order. Files for which there is no room stay where
+    /// they are, for a start with that folder; what was set aside stays there too.
+    pub(super) async fn take_over(&mut self, mut other: Spool) {
+        for lane in 0..LANES {
+            while let Some(json) = other.first(lane).await {
+                if !self.take(lane, &json).await {
+                    break;
+                }
+                other.done(lane).await;
+            }
+        }
+        self.lost += other.lost + other.in_memory as u64;
+        if let Some(folder) = other.folder.filter(|_| other.events > 0) {
+            let events = other.events;
+            tracing::error!(folder = %folder.display(), events, "events find no room in the new spool: their files stay");
+        }
     }
 
     /// Whole or not at all: a file has its name when it has its text.
-    async fn write(&self, number: u64, lane: usize, json: &str) -> Option<PathBuf> {
+    async fn write(&mut self, number: u64, lane: usize, json: &str) -> Option<PathBuf> {
         let folder = self.folder.as_ref()?;
         let path = folder.join(format!("{number:016x}.{lane}.json"));
         let (folder, to, json) = (folder.clone(), path.clone(), json.to_owned());
         let written = tokio::task::spawn_blocking(move || write_through(&folder, &to, &json)).await;
         match written.map_err(io::Error::other).flatten() {
-            Ok(()) => Some(path),
+            Ok(()) => {
+                if std::mem::replace(&mut self.failing, false) {
+                    tracing::info!("events for a web hook are written again");
+                }
+                Some(path)
+            }
             Err(error) => {
-                tracing::error!(%error, "an event for a web hook is not written: it waits in memory");
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::error!(%error, "events for a web hook are not written: they wait in memory");
+                }
                 None
             }
         }
@@ -352,5 +387,27 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let nowhere = Spool::open(Some(&file), "http://x/", Room::default()).await;
         assert!(nowhere.folder.is_none(), "a folder that cannot be made is no reason not to start");
+    }
+    /// A reload names another folder.
+    #[tokio::test]
+    async fn what_waits_moves_to_another_spool_in_order() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut spool = Spool::open(Some(old.path()), "http://x/", Room::default()).await;
+        for number in 0..3 {
+            spool.put(&event(number, "one")).await;
+        }
+        let folder = spool.folder.clone().unwrap();
+        let mut next = Spool::open(Some(new.path()), "http://x/", Room::default()).await;
+        next.take_over(spool).await;
+        assert_eq!(count(&folder).await, 0);
+        let lane = lane_of("one");
+        assert_eq!(next.first(lane).await.as_deref(), Some("{\"n\":0}"));
+        next.done(lane).await;
+        // To memory, which has room for one: the other file stays.
+        let folder = next.folder.clone().unwrap();
+        let mut memory = Spool::open(None, "http://x/", Room { in_memory: 1, ..Room::default() }).await;
+        memory.take_over(next).await;
+        assert_eq!((memory.len(), memory.lost, count(&folder).await), (1, 0, 1));
+        assert_eq!(memory.first(lane).await.as_deref(), Some("{\"n\":1}"));
     }
 }

@@ -79,7 +79,7 @@ pub(super) struct Seen {
 pub(super) async fn serve(
     config: watch::Receiver<Webhook>,
     queue: mpsc::Receiver<Arc<Happened>>,
-    root: Option<PathBuf>,
+    root: watch::Receiver<Option<PathBuf>>,
     stop: CancellationToken,
     seen: Arc<Seen>,
 ) {
@@ -89,13 +89,13 @@ pub(super) async fn serve(
 async fn serve_at(
     config: watch::Receiver<Webhook>,
     mut queue: mpsc::Receiver<Arc<Happened>>,
-    root: Option<PathBuf>,
+    mut root: watch::Receiver<Option<PathBuf>>,
     stop: CancellationToken,
     pace: Pace,
     seen: Arc<Seen>,
 ) {
     let url = config.borrow().url.clone();
-    let mut spool = Spool::open(root.as_deref(), &url, Room::default()).await;
+    let mut spool = opened(&mut root, &url).await;
     let tls: Arc<OnceLock<TlsClient>> = Arc::default();
     let mut under_way: FuturesUnordered<BoxFuture<'static, (usize, Outcome)>> = FuturesUnordered::new();
     let mut busy = [false; LANES];
@@ -132,6 +132,13 @@ async fn serve_at(
                     *busy = false;
                 }
             }
+            Ok(()) = root.changed() => {
+                // What is under way is given up, and sent again from the other place: a receiver knows a repetition.
+                under_way.clear();
+                busy = [false; LANES];
+                let before = std::mem::replace(&mut spool, opened(&mut root, &url).await);
+                spool.take_over(before).await;
+            }
             () = stop.cancelled(), if until.is_none() => until = Some(Instant::now() + pace.last),
             () = at(until) => break,
         }
@@ -140,9 +147,19 @@ async fn serve_at(
     while let Some(event) = queue.recv().await {
         spool.put(&event).await;
     }
+    let kept = spool.len().saturating_sub(spool.in_memory());
+    if kept > 0 {
+        tracing::warn!(server = server(&url), events = kept, "events wait in the spool for the next start");
+    }
     if spool.in_memory() > 0 {
         tracing::error!(server = server(&url), events = spool.in_memory(), "events that were not sent are lost");
     }
+}
+
+/// The spool below the folder that is told now.
+async fn opened(root: &mut watch::Receiver<Option<PathBuf>>, url: &str) -> Spool {
+    let root = root.borrow_and_update().clone();
+    Spool::open(root.as_deref(), url, Room::default()).await
 }
 
 async fn at(until: Option<Instant>) {
@@ -255,6 +272,10 @@ mod tests {
         watch::Sender::new(Webhook { url: format!("http://{address}/hook"), secret, events: Vec::new() })
     }
 
+    fn below(folder: Option<PathBuf>) -> watch::Receiver<Option<PathBuf>> {
+        watch::Sender::new(folder).subscribe()
+    }
+
     fn event(number: u64, subject: &str) -> Arc<Happened> {
         let id = format!("b-{number}");
         let json = format!(r#"{{"id":"{id}","event":"call.started","at":{},"call":"{subject}"}}"#, unix_ms());
@@ -315,7 +336,7 @@ mod tests {
         for number in 1..=3 {
             events.send(event(number, "one")).await.unwrap();
         }
-        let served = serve_at(config.subscribe(), queue, None, stop.clone(), PACE, Arc::default());
+        let served = serve_at(config.subscribe(), queue, below(None), stop.clone(), PACE, Arc::default());
         let tested = async {
             let mut taken = Vec::new();
             for status in ["500 No", "429 Later", "204 Good", "200 Good", "503 No", "201 Good"] {
@@ -344,7 +365,7 @@ mod tests {
         let config = hook(listener.local_addr().unwrap());
         let (events, queue) = mpsc::channel(16);
         events.send(event(1, "one")).await.unwrap();
-        let served = serve_at(config.subscribe(), queue, None, CancellationToken::new(), PACE, Arc::default());
+        let served = serve_at(config.subscribe(), queue, below(None), CancellationToken::new(), PACE, Arc::default());
         let tested = async {
             answer(&listener, "422 No").await;
             events.send(event(2, "one")).await.unwrap();
@@ -367,7 +388,8 @@ mod tests {
             events.send(event(number, "one")).await.unwrap();
         }
         let spool = Some(root.path().to_owned());
-        let served = serve_at(config.subscribe(), queue, spool.clone(), CancellationToken::new(), PACE, Arc::default());
+        let served =
+            serve_at(config.subscribe(), queue, below(spool.clone()), CancellationToken::new(), PACE, Arc::default());
         let tested = async {
             for status in
                 ["503 No", "500 No", "503 No", "504 No", "429 No", "502 No", "500 No", "404 No", "503 No", "500 No"]
@@ -400,11 +422,11 @@ mod tests {
         let stop = CancellationToken::new();
         stop.cancel();
         drop(events);
-        serve_at(config.subscribe(), queue, spool.clone(), stop, PACE, Arc::default()).await;
+        serve_at(config.subscribe(), queue, below(spool.clone()), stop, PACE, Arc::default()).await;
 
         let listener = TcpListener::bind(address).await.unwrap();
         let (events, queue) = mpsc::channel(16);
-        let served = serve_at(config.subscribe(), queue, spool, CancellationToken::new(), PACE, Arc::default());
+        let served = serve_at(config.subscribe(), queue, below(spool), CancellationToken::new(), PACE, Arc::default());
         let tested = async {
             for number in 1..=3 {
                 let (_, body) = answer(&listener, "200 Good").await;

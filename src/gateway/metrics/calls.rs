@@ -8,6 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::call::canary::CANARY;
 use crate::call::cause::by_status;
 use crate::call::{Cdr, LegKind, LegRecord};
 use crate::sdp::NoAudio;
@@ -27,6 +28,8 @@ const MOS: [f64; 8] = [1.5, 2.0, 2.58, 3.1, 3.6, 4.03, 4.34, 4.5];
 const RATIO: [f64; 9] = [0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5];
 /// Upper bounds, seconds.
 const JITTER: [f64; 8] = [0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.5];
+/// The same.
+const BUFFER: [f64; 8] = [0.01, 0.02, 0.04, 0.06, 0.1, 0.2, 0.4, 0.6];
 
 type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
 type Counters<const N: usize> = Family<Labels<N>, Counter>;
@@ -39,6 +42,7 @@ pub(in crate::gateway) struct Calls {
     ended: Counters<4>,
     answered: Counters<2>,
     attempts: Counters<2>,
+    trunk_tests: Counters<2>,
     ringing: Histograms<2>,
     talking: Histograms<1>,
     ice: Histograms<1>,
@@ -47,7 +51,9 @@ pub(in crate::gateway) struct Calls {
     mos: Histograms<2>,
     loss: Histograms<1>,
     jitter: Histograms<1>,
+    buffer: Histograms<1>,
     concealed: Histograms<1>,
+    repaired: Counters<1>,
     no_audio: Counters<2>,
     refused_registrations: Counters<1>,
     feedback: Counters<1>,
@@ -63,6 +69,7 @@ impl Calls {
             ended: Family::default(),
             answered: Family::default(),
             attempts: Family::default(),
+            trunk_tests: Family::default(),
             ringing: Family::new_with_constructor(|| Histogram::new(RINGING)),
             talking: Family::new_with_constructor(|| Histogram::new(TALKING)),
             ice: Family::new_with_constructor(|| Histogram::new(SETUP)),
@@ -71,7 +78,9 @@ impl Calls {
             mos: Family::new_with_constructor(|| Histogram::new(MOS)),
             loss: Family::new_with_constructor(|| Histogram::new(RATIO)),
             jitter: Family::new_with_constructor(|| Histogram::new(JITTER)),
+            buffer: Family::new_with_constructor(|| Histogram::new(BUFFER)),
             concealed: Family::new_with_constructor(|| Histogram::new(RATIO)),
+            repaired: Family::default(),
             no_audio: Family::default(),
             refused_registrations: Family::default(),
             feedback: Family::default(),
@@ -86,6 +95,11 @@ impl Calls {
         );
         r.register("calls_answered", "Calls that ended after an answer", calls.answered.clone());
         r.register("trunk_attempts", "Calls put to a trunk, and what came of it", calls.attempts.clone());
+        r.register(
+            "trunk_tests",
+            "Trunks tested by an operator, in no other number of calls",
+            calls.trunk_tests.clone(),
+        );
         seconds(r, "call_ringing", "From the beginning of a call to its ringing or answer", &calls.ringing);
         seconds(r, "call_talking", "From the answer to the end", &calls.talking);
         seconds(r, "leg_ice", "From a browser's description to its first connectivity check that passed", &calls.ice);
@@ -94,7 +108,13 @@ impl Calls {
         r.register("leg_mos", "Mean score of a leg over a call (ITU-T G.107)", calls.mos.clone());
         r.register("leg_loss_ratio", "Packets of a call that never came", calls.loss.clone());
         seconds(r, "leg_jitter", "Interarrival jitter at a call's end (RFC 3550)", &calls.jitter);
+        seconds(r, "leg_buffer", "Sound that waited in the jitter buffer, the mean of a call", &calls.buffer);
         r.register("leg_concealed_ratio", "Sound of a call that had to be made up", calls.concealed.clone());
+        r.register(
+            "leg_packets_repaired",
+            "Packets that never came, or not in time, and were heard from the redundancy in later ones",
+            calls.repaired.clone(),
+        );
         r.register(
             "no_audio",
             "Times that a party was not heard, by cause; fault: something is broken",
@@ -121,6 +141,7 @@ impl Calls {
     pub(in crate::gateway) fn event(&mut self, notice: &Notice) {
         self.events.get_or_create(&[("event", notice.name().into())]).inc();
         match notice {
+            Notice::Started { user, .. } if user == CANARY => {}
             Notice::Started { direction, .. } => {
                 self.started.get_or_create(&[("direction", word(*direction))]).inc();
             }
@@ -140,6 +161,12 @@ impl Calls {
 
     /// A call is over.
     pub(in crate::gateway) fn ended(&mut self, cdr: &Cdr) {
+        if cdr.user == CANARY {
+            let trunk = cdr.trunks.last().map_or(Cow::Borrowed(""), |tried| self.trunk(&tried.trunk));
+            let result = if cdr.answer.is_some() { "answered".into() } else { cdr.cause.clone().into() };
+            self.trunk_tests.get_or_create(&[("trunk", trunk), ("result", result)]).inc();
+            return;
+        }
         let direction = word(cdr.direction);
         let inbound = cdr.direction == Direction::Inbound;
         let last = if inbound { cdr.trunks.first() } else { cdr.trunks.last() };
@@ -190,6 +217,10 @@ impl Calls {
         let sent = leg.packets_in.saturating_add(leg.lost);
         self.loss.get_or_create(&kind).observe(leg.lost as f64 / sent as f64);
         self.jitter.get_or_create(&kind).observe(f64::from(leg.jitter_ms) / 1000.0);
+        if let Some(ms) = leg.sound.buffer_ms {
+            self.buffer.get_or_create(&kind).observe(f64::from(ms) / 1000.0);
+        }
+        self.repaired.get_or_create(&kind).inc_by(leg.repaired);
         if talked > 0.0 {
             let made_up = leg.concealed_ms as f64 / 1000.0 / talked;
             self.concealed.get_or_create(&kind).observe(made_up.min(1.0));

@@ -50,8 +50,8 @@ impl Metrics {
     /// The answer to a scrape; 503 while the driver does not say how it stands.
     pub(super) async fn respond(&self, tasks: &Tasks) -> Response {
         let (answer, answered) = oneshot::channel();
-        // Its queue is not the browsers': none of them can blind the operator.
-        let asked = tasks.sip.try_send(Event::Metrics { answer }).is_ok();
+        // Its queue is neither the browsers' nor the trunks': none of them can blind the operator.
+        let asked = tasks.scrapes.try_send(Event::Metrics { answer }).is_ok();
         let snapshot = match (asked, tokio::time::timeout(WITHIN, answered).await) {
             (true, Ok(Ok(snapshot))) => snapshot,
             _ => return (StatusCode::SERVICE_UNAVAILABLE, "busy\n").into_response(),

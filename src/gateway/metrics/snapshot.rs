@@ -1,6 +1,7 @@
 //! How everything stands at a scrape.
 
 use std::sync::atomic::AtomicU64;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -11,9 +12,15 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::PREFIX;
+use crate::gateway::otlp::OtlpUse;
 use crate::gateway::pool::PoolUse;
-use crate::switch::{RegistrationStatus, Status, SwitchStats};
+use crate::switch::{CdrStatus, LimitUse, RegistrationStatus, Status, SwitchStats};
 use crate::worker::{Lateness, WorkerCounters};
+
+/// Whose limits there are.
+const SCOPES: [&str; 5] = ["gateway", "class", "user", "token", "trunk"];
+/// Which.
+const LIMITS: [&str; 5] = ["calls", "calls_per_minute", "minutes_per_day", "new_countries_per_day", "accounts"];
 
 /// What the driver gives at a scrape.
 #[derive(Debug)]
@@ -32,6 +39,10 @@ pub(in crate::gateway) struct Snapshot {
     pub(in crate::gateway) queues: Vec<QueueUse>,
     /// Of the web hooks.
     pub(in crate::gateway) hooks: Vec<HookUse>,
+    /// What we show to others: whose it is, and when it runs out.
+    pub(in crate::gateway) certificates: Vec<(String, SystemTime)>,
+    /// Of traces; `None`: nobody is sent them.
+    pub(in crate::gateway) otlp: Option<OtlpUse>,
 }
 
 /// How full a queue is.
@@ -63,8 +74,11 @@ impl Snapshot {
         self.sound(&mut show);
         self.trunks(&mut show);
         self.registrar(&mut show);
+        self.limits(&mut show);
         self.workers(&mut show);
         self.queues(&mut show);
+        self.records(&mut show, SystemTime::now());
+        self.certificates(&mut show);
         registry
     }
 
@@ -162,6 +176,34 @@ impl Snapshot {
         show.counters("registrar_requests", "Requests of phones, by what came of them", "result", requests);
     }
 
+    /// What is not used up yet, and what was refused. Users and tokens are in no label.
+    fn limits(&self, show: &mut Show) {
+        let limits = &self.status.limits;
+        let used = Family::<[(&str, String); 3], Gauge<f64, AtomicU64>>::default();
+        let most = Family::<[(&str, String); 3], Gauge<f64, AtomicU64>>::default();
+        for account in &limits.accounts {
+            for LimitUse { limit, used: now, most: at_most } in &account.limits {
+                let labels =
+                    [("scope", account.scope.clone()), ("name", account.name.clone()), ("limit", limit.clone())];
+                used.get_or_create(&labels).set(f64::from(*now));
+                most.get_or_create(&labels).set(f64::from(*at_most));
+            }
+        }
+        show.0.register("limit_used", "How much is used of a limit against fraud", used);
+        show.0.register("limit_most", "How much of it is allowed", most);
+        let tripped = Family::<[(&str, String); 2], Counter>::default();
+        // What has not happened yet is shown too: a counter that begins with its first event has never increased.
+        for (scope, limit) in SCOPES.iter().flat_map(|scope| LIMITS.iter().map(move |limit| (scope, limit))) {
+            drop(tripped.get_or_create(&[("scope", (*scope).to_owned()), ("limit", (*limit).to_owned())]));
+        }
+        for trips in &limits.tripped {
+            tripped
+                .get_or_create(&[("scope", trips.scope.clone()), ("limit", trips.limit.clone())])
+                .inc_by(trips.times);
+        }
+        show.0.register("limits_tripped", "Calls refused or ended by a limit against fraud", tripped);
+    }
+
     fn workers(&self, show: &mut Show) {
         let PoolUse { workers, ports_leased, ports_resting, ports_free, lost_reports } = &self.pool;
         let ports = [("leased", *ports_leased), ("resting", *ports_resting), ("free", *ports_free)];
@@ -197,6 +239,47 @@ impl Snapshot {
         show.counters("webhook_lost", "Events for a web hook that found no room", "server", lost);
         let given_up = hooks().map(|hook| (hook.server.clone(), hook.given_up));
         show.counters("webhook_given_up", "Events that a web hook refused or did not take in time", "server", given_up);
+        if let Some(OtlpUse { waiting, sent, dropped }) = self.otlp {
+            show.gauge("otlp_waiting", "Calls whose traces wait to be sent", count(waiting));
+            let traces = [("sent", sent), ("dropped", dropped)].map(|(result, calls)| (result.to_owned(), calls));
+            show.counters("otlp_traces", "Calls whose traces were sent, or lost", "result", traces.into_iter());
+        }
+    }
+}
+
+impl Snapshot {
+    /// Call records, and what the limits count.
+    fn records(&self, show: &mut Show, now: SystemTime) {
+        let each =
+            |value: fn(&CdrStatus) -> f64| self.status.cdr.iter().map(move |place| (place.sink.clone(), value(place)));
+        show.gauges("cdr_waiting", "Call records that wait for a place", "place", each(|place| count(place.waiting)));
+        show.gauges("cdr_limit", "Call records that may wait there", "place", each(|place| count(place.room)));
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let oldest = self.status.cdr.iter().map(|place| {
+            let age = place.waiting_since.map_or(0.0, |since| (now - since as f64 / 1000.0).max(0.0));
+            (place.sink.clone(), age)
+        });
+        show.gauges("cdr_oldest_seconds", "For how long the oldest waits", "place", oldest);
+        let counted =
+            |value: fn(&CdrStatus) -> u64| self.status.cdr.iter().map(move |place| (place.sink.clone(), value(place)));
+        show.counters("cdr_written", "Call records written", "place", counted(|place| place.written));
+        show.counters(
+            "cdr_lost",
+            "Call records that found no room, or were refused: they stand in the log",
+            "place",
+            counted(|place| place.lost),
+        );
+        if let Some(store) = &self.status.store {
+            let failing = flag(store.failing_since.is_some());
+            show.gauge("store_failing", "1: what the limits count cannot be written", failing);
+        }
+    }
+
+    fn certificates(&self, show: &mut Show) {
+        let seconds = |at: &SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let expiry = self.certificates.iter().map(|(of, expires)| (of.clone(), seconds(expires)));
+        let help = "When a certificate of ours runs out, Unix seconds: that of http, of sip, or of a trunk";
+        show.gauges("certificate_expires_timestamp_seconds", help, "of", expiry);
     }
 }
 

@@ -8,16 +8,20 @@ use super::snapshot::{HookUse, QueueUse, Snapshot};
 use super::{Calls, Metrics};
 use crate::call::trunks::TrunkState;
 use crate::gateway::pool::{PoolUse, WorkerUse};
-use crate::switch::{Cdr, Notice, RegistrarStatus, RegistrationStatus, SoundStatus, Status, SwitchStats, TrunkStatus};
+use crate::switch::{
+    AccountUse, Cdr, CdrStatus, LimitTrips, LimitUse, LimitsStatus, Notice, RegistrarStatus, RegistrationStatus,
+    SoundStatus, Status, StoreStatus, SwitchStats, TrunkStatus,
+};
 use crate::worker::{Lateness, WorkerCounters};
 
 /// A call of a browser with a trunk, as the shell gets it.
 fn cdr(trunks: &Value) -> Cdr {
     let leg = |more: Value| {
         let mut leg = json!({
-            "packets_in": 990, "packets_out": 1000, "bytes_in": 1, "bytes_out": 1, "lost": 10, "jitter_ms": 7,
+            "packets_in": 990, "packets_out": 1000, "bytes_in": 1, "bytes_out": 1, "lost": 10, "repaired": 4, "jitter_ms": 7,
             "concealed_ms": 200, "rejected": 0, "first_audio_ms": 30,
             "mos_sent": {"mean": 4.2, "worst": 3.0}, "mos_heard": {"mean": 4.1, "worst": 3.0},
+            "buffer_ms": 30,
         });
         leg.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         leg
@@ -51,7 +55,16 @@ fn snapshot() -> Snapshot {
     let hook = |waiting| HookUse { server: "https://crm.example".into(), waiting, lost: 1, given_up: 2 };
     Snapshot {
         status: Status {
-            cdr: Vec::new(),
+            limits: LimitsStatus {
+                accounts: vec![AccountUse {
+                    scope: "trunk".into(),
+                    name: "carrier".into(),
+                    limits: vec![LimitUse { limit: "minutes_per_day".into(), used: 30, most: 600 }],
+                }],
+                tripped: vec![LimitTrips { scope: "user".into(), limit: "calls".into(), times: 3 }],
+            },
+            cdr: vec![CdrStatus { sink: "sqlite".into(), waiting: 3, room: 100, lost: 2, ..CdrStatus::default() }],
+            store: Some(StoreStatus { failing_since: Some(1), error: Some("full".into()) }),
             draining: false,
             sockets: 3,
             calls: 2,
@@ -85,6 +98,8 @@ fn snapshot() -> Snapshot {
         },
         queues: vec![QueueUse { name: "sip", waiting: 1, room: 4096 }],
         hooks: vec![hook(3), hook(4)],
+        certificates: vec![("http".into(), std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_900_000_000))],
+        otlp: Some(crate::gateway::otlp::OtlpUse { waiting: 1, sent: 2, dropped: 3 }),
     }
 }
 
@@ -107,6 +122,10 @@ fn happen(calls: &mut Calls) {
         calls.event(&notice);
     }
     let tried = |trunk: &str, result: &str| json!({"trunk": trunk, "result": result});
+    // An operator's test of a trunk is no call of anybody's.
+    let mut test = cdr(&json!([tried("carrier", "answered")]));
+    test.user = crate::call::canary::CANARY.into();
+    calls.ended(&test);
     calls.ended(&cdr(&json!([tried("cheap", "503"), tried("cheap", "down"), tried("carrier", "answered")])));
 }
 
@@ -128,7 +147,9 @@ fn a_call_goes_into_the_series_of_its_trunk_cause_and_kinds_of_legs() {
         ("ringback_leg_dtls_seconds_sum{kind=\"browser\"}", "0.09"),
         ("ringback_leg_first_audio_seconds_count{kind=\"trunk\"}", "1"),
         ("ringback_leg_loss_ratio_sum{kind=\"trunk\"}", "0.01"),
+        ("ringback_leg_packets_repaired_total{kind=\"trunk\"}", "4"),
         ("ringback_leg_jitter_seconds_sum{kind=\"trunk\"}", "0.007"),
+        ("ringback_leg_buffer_seconds_sum{kind=\"trunk\"}", "0.03"),
         ("ringback_leg_concealed_ratio_sum{kind=\"trunk\"}", "0.01"),
         ("ringback_leg_mos_count{kind=\"browser\",way=\"heard\"}", "1"),
         ("ringback_registrations_refused_total{trunk=\"carrier\"}", "1"),
@@ -137,6 +158,11 @@ fn a_call_goes_into_the_series_of_its_trunk_cause_and_kinds_of_legs() {
         ("ringback_no_audio_total{cause=\"held\",fault=\"no\"}", "0"),
         ("ringback_events_total{event=\"trunk.down\"}", "0"),
         ("ringback_events_total{event=\"trunk.registration\"}", "2"),
+        ("ringback_trunk_tests_total{trunk=\"carrier\",result=\"answered\"}", "1"),
+        ("ringback_limit_used{scope=\"trunk\",name=\"carrier\",limit=\"minutes_per_day\"}", "30.0"),
+        ("ringback_limit_most{scope=\"trunk\",name=\"carrier\",limit=\"minutes_per_day\"}", "600.0"),
+        ("ringback_limits_tripped_total{scope=\"user\",limit=\"calls\"}", "3"),
+        ("ringback_limits_tripped_total{scope=\"token\",limit=\"new_countries_per_day\"}", "0"),
         // Up, but without an address.
         ("ringback_trunk_up{trunk=\"carrier\"}", "0.0"),
         ("ringback_trunk_registered{trunk=\"carrier\"}", "1.0"),
@@ -145,6 +171,13 @@ fn a_call_goes_into_the_series_of_its_trunk_cause_and_kinds_of_legs() {
         ("ringback_worker_lateness_seconds_bucket{le=\"0.5\",worker=\"0\"}", "5"),
         ("ringback_worker_lateness_seconds_bucket{le=\"+Inf\",worker=\"0\"}", "6"),
         ("ringback_worker_lateness_seconds_count{worker=\"0\"}", "6"),
+        ("ringback_cdr_waiting{place=\"sqlite\"}", "3.0"),
+        ("ringback_cdr_limit{place=\"sqlite\"}", "100.0"),
+        ("ringback_cdr_oldest_seconds{place=\"sqlite\"}", "0.0"),
+        ("ringback_cdr_lost_total{place=\"sqlite\"}", "2"),
+        ("ringback_store_failing", "1.0"),
+        ("ringback_certificate_expires_timestamp_seconds{of=\"http\"}", "1900000000.0"),
+        ("ringback_otlp_traces_total{result=\"dropped\"}", "3"),
         // Two hooks of one server are one series.
         ("ringback_webhook_waiting{server=\"https://crm.example\"}", "7.0"),
         ("ringback_webhook_given_up_total{server=\"https://crm.example\"}", "4"),

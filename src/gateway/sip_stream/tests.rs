@@ -69,6 +69,7 @@ impl Side {
                 | Event::Command { .. }
                 | Event::Reload(_)
                 | Event::Trace { .. }
+                | Event::Lately { .. }
                 | Event::Drain { .. } => {
                     panic!("no browser and no operator here")
                 }

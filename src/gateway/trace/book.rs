@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config;
@@ -15,7 +16,8 @@ pub(super) const LONGEST: usize = 16 * 1024;
 const OVERHEAD: usize = 160;
 
 /// One message that was sent or came.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "TraceMessage")]
 pub(in crate::gateway) struct Message {
     /// Its number: later ones have higher ones.
     pub n: u64,
@@ -27,14 +29,16 @@ pub(in crate::gateway) struct Message {
     pub by: &'static str,
     /// Our address, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub local: Option<SocketAddr>,
     /// The other's.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub remote: Option<SocketAddr>,
     /// The message, without its secrets.
     pub text: String,
     /// How many bytes of it are not kept.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub cut: usize,
 }
 

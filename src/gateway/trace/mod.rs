@@ -10,8 +10,10 @@ mod redact;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use book::{Book, Key};
+use book::{Book, Key, LONGEST};
 pub(super) use book::{Entry, Message, Told};
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use self::hep::Collector;
@@ -49,17 +51,48 @@ impl Answer {
         match self {
             Answer::List(calls) => json!({ "calls": calls }),
             Answer::Call(None) => json!({ "error": "nothing is kept of such a call; see [trace]" }),
-            Answer::Call(Some(told)) => {
-                let messages: Vec<&Message> = told.messages.iter().map(AsRef::as_ref).collect();
-                let mut answer = json!({ "call": told.call.to_string(), "over": told.over, "messages": messages });
-                if let Some(before) = told.left_out_before {
-                    answer["left_out"] = told.left_out.into();
-                    answer["left_out_before"] = before.into();
-                }
-                answer
-            }
+            Answer::Call(Some(told)) => json!(TraceView::from(told)),
         }
     }
+}
+
+/// What was said about a call, as it is told to programs.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Trace")]
+pub(super) struct TraceView<'a> {
+    /// The call's id.
+    call: String,
+    /// Whether the call is over.
+    over: bool,
+    /// In the order in which they were sent and came.
+    messages: Vec<&'a Message>,
+    /// Messages in the middle that are not kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<u64>,
+    /// The number of the first one after those.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out_before: Option<u64>,
+}
+
+impl<'a> From<&'a Told> for TraceView<'a> {
+    fn from(told: &'a Told) -> TraceView<'a> {
+        TraceView {
+            call: told.call.to_string(),
+            over: told.over,
+            messages: told.messages.iter().map(AsRef::as_ref).collect(),
+            left_out: told.left_out_before.map(|_| told.left_out),
+            left_out_before: told.left_out_before,
+        }
+    }
+}
+
+/// What came, and whose call is not known yet.
+#[derive(Debug)]
+struct Waiting {
+    key: Key,
+    message: Message,
+    /// The message itself, where its text is still to be made: a stranger's is dropped without that.
+    sip: Option<Box<[u8]>>,
 }
 
 /// See the module.
@@ -67,8 +100,8 @@ impl Answer {
 pub(super) struct Trace {
     book: Book,
     collector: Option<Collector>,
-    /// Came, and of a call that the next outputs tell.
-    waiting: Vec<(Key, Message)>,
+    /// Came, and of a call that the next outputs tell, or of none.
+    waiting: Vec<Waiting>,
     next: u64,
 }
 
@@ -108,9 +141,13 @@ impl Trace {
         let key = Key::Dialog(dialog.to_owned());
         let known = self.book.find(&key);
         // What is of no call costs no more than this look.
-        if known.is_some() || bytes.starts_with(b"INVITE ") {
+        if let Some(call) = known {
             let message = self.sip_message(flow, bytes, false);
-            self.note(known, key, message);
+            self.write(call, message);
+        } else if bytes.starts_with(b"INVITE ") && self.waiting.len() < WAITING {
+            let message = self.message(by(flow), String::new(), false, Some(flow));
+            let (kept, cut) = cut(bytes);
+            self.waiting.push(Waiting { key, message: Message { cut, ..message }, sip: Some(kept.into()) });
         }
     }
 
@@ -173,10 +210,10 @@ impl Trace {
 
     /// All outputs are done: what waits still is of a call that has said nothing yet, or of none.
     pub(super) fn settle(&mut self, switch: &Switch) {
-        for (key, message) in std::mem::take(&mut self.waiting) {
-            if let Some(call) = self.named(switch, &key) {
-                self.book.learn(key, call);
-                self.write(call, message);
+        for waiting in std::mem::take(&mut self.waiting) {
+            if let Some(call) = self.named(switch, &waiting.key) {
+                self.book.learn(waiting.key.clone(), call);
+                self.write(call, waiting.into_message());
             }
         }
     }
@@ -195,7 +232,7 @@ impl Trace {
     fn note(&mut self, call: Option<CallId>, key: Key, message: Message) {
         match call {
             Some(call) => self.write(call, message),
-            None if self.waiting.len() < WAITING => self.waiting.push((key, message)),
+            None if self.waiting.len() < WAITING => self.waiting.push(Waiting { key, message, sip: None }),
             None => {}
         }
     }
@@ -205,8 +242,8 @@ impl Trace {
         let mut at = 0;
         while at < self.waiting.len() {
             match self.waiting.get(at) {
-                Some((waits, _)) if *waits == key => {
-                    let (_, message) = self.waiting.remove(at);
+                Some(waiting) if waiting.key == key => {
+                    let message = self.waiting.remove(at).into_message();
                     self.write(call, message);
                 }
                 _ => at += 1,
@@ -223,14 +260,9 @@ impl Trace {
     }
 
     fn sip_message(&mut self, flow: Flow, bytes: &[u8], sent: bool) -> Message {
-        let by = match flow.transport {
-            Transport::Udp => "udp",
-            Transport::Tcp => "tcp",
-            Transport::Tls => "tls",
-            Transport::Ws => "ws",
-            Transport::Wss => "wss",
-        };
-        self.message(by, redact::sip(bytes), sent, Some(flow))
+        let (kept, cut) = cut(bytes);
+        let message = self.message(by(flow), redact::sip(kept), sent, Some(flow));
+        Message { cut: message.cut + cut, ..message }
     }
 
     fn browser_message(&mut self, switch: &Switch, socket: SocketId, text: String, sent: bool) -> Message {
@@ -246,6 +278,36 @@ impl Trace {
         let mut message = Message { n: self.next, at, sent, by, local, remote, text, cut: 0 };
         message.shorten();
         message
+    }
+}
+
+impl Waiting {
+    /// It is of a call: as it may be kept.
+    fn into_message(self) -> Message {
+        let Waiting { mut message, sip, .. } = self;
+        if let Some(bytes) = sip {
+            let cut = message.cut;
+            message.text = redact::sip(&bytes);
+            message.shorten();
+            message.cut += cut;
+        }
+        message
+    }
+}
+
+/// What of a message is kept, and how many bytes are not. Secrets are found line by line, so that they are also in what is left.
+fn cut(bytes: &[u8]) -> (&[u8], usize) {
+    let kept = bytes.get(..LONGEST).unwrap_or(bytes);
+    (kept, bytes.len() - kept.len())
+}
+
+fn by(flow: Flow) -> &'static str {
+    match flow.transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+        Transport::Tls => "tls",
+        Transport::Ws => "ws",
+        Transport::Wss => "wss",
     }
 }
 
@@ -284,6 +346,21 @@ mod tests {
             trunk_up: None,
         };
         assert!(quality.to_json().starts_with(QUALITY), "{}", quality.to_json());
+    }
+
+    /// What a stranger sends is copied as far as it would be kept, and looked through only if it becomes a call.
+    #[test]
+    fn what_waits_is_cut_and_loses_its_secrets_when_it_is_taken() {
+        let head = "INVITE sip:a SIP/2.0\r\nCall-ID: a\r\nAuthorization: Digest response=\"s3cret\"\r\n\r\n";
+        let long = format!("{head}a=ice-pwd:{}", "s3cret".repeat(LONGEST));
+        let (kept, lost) = cut(long.as_bytes());
+        assert_eq!((kept.len(), kept.len() + lost), (LONGEST, long.len()));
+        let message =
+            Message { n: 1, at: 1, sent: false, by: "udp", local: None, remote: None, text: String::new(), cut: lost };
+        let waiting = Waiting { key: Key::Dialog("a".into()), message, sip: Some(kept.into()) };
+        let taken = waiting.into_message();
+        assert_eq!((taken.text.len(), taken.cut), (LONGEST, lost));
+        assert!(!taken.text.contains("s3cret") && taken.text.starts_with("INVITE"), "{}", &taken.text[..200]);
     }
 
     #[test]

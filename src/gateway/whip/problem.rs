@@ -8,8 +8,8 @@ use super::state::Ended;
 use super::{FRAGMENT, SDP};
 use crate::signal::ErrorCode;
 
-/// How long a client should leave us alone that was refused for want of room, in seconds.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+/// How long a client should leave us alone that was refused for want of room and was not told for how long, in seconds.
+const RETRY_AFTER: u32 = 5;
 
 /// A refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +103,8 @@ impl IntoResponse for Problem {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+                let told = self.ended.as_ref().and_then(|ended| ended.retry_after);
+                headers.insert(header::RETRY_AFTER, told.unwrap_or(RETRY_AFTER).into());
             }
             // RFC 9110 section 15.5.16: what would have been taken. (The names are registered; axum knows neither.)
             StatusCode::UNSUPPORTED_MEDIA_TYPE => {
@@ -121,7 +122,14 @@ mod tests {
     use super::*;
 
     fn ended(cause: &str) -> Ended {
-        Ended { by: crate::signal::Party::Gateway, cause: cause.into(), sip: None, q850: None, text: "Why".into() }
+        Ended {
+            by: crate::signal::Party::Gateway,
+            cause: cause.into(),
+            sip: None,
+            q850: None,
+            retry_after: None,
+            text: "Why".into(),
+        }
     }
 
     #[test]
@@ -144,13 +152,16 @@ mod tests {
             assert_eq!(response.status().as_u16(), status, "{cause}");
             assert_eq!(response.headers().contains_key("retry-after"), status == 503, "{cause}");
         }
-        let soon = Ended { sip: Some(503), ..ended("limit-reached") };
-        let response = Problem::refused(soon).into_response();
-        assert_eq!((response.status().as_u16(), response.headers().contains_key("retry-after")), (429, true));
+        for (told, wanted) in [(None, "5"), (Some(42), "42")] {
+            let soon = Ended { sip: Some(503), retry_after: told, ..ended("limit-reached") };
+            let response = Problem::refused(soon).into_response();
+            let later = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+            assert_eq!((response.status().as_u16(), later), (429, Some(wanted)));
+        }
         let response = Problem::of(ErrorCode::Unauthorized, "no".into()).into_response();
         assert_eq!(
             (response.status().as_u16(), &response.headers()["www-authenticate"]),
-            (401, &"Bearer".parse().unwrap_or(RETRY_AFTER))
+            (401, &HeaderValue::from_static("Bearer"))
         );
     }
 }

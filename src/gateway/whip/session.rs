@@ -117,8 +117,8 @@ async fn taken_up(line: &mut Line, reply: oneshot::Sender<Result<Created, Proble
                 let created = Created { answer: sdp, etag: call.etag.clone(), ice_servers: servers, handle };
                 return reply.send(Ok(created)).is_ok().then_some(call);
             }
-            Some(ServerMessage::Ended { by, cause, sip, q850, text, .. }) => {
-                break Problem::refused(Ended { by, cause, sip, q850, text });
+            Some(ServerMessage::Ended { by, cause, sip, q850, retry_after, text, .. }) => {
+                break Problem::refused(Ended { by, cause, sip, q850, retry_after, text });
             }
             Some(ServerMessage::Error { code, text, .. }) => break Problem::of(code, text),
             Some(_) => {}

@@ -42,6 +42,9 @@ pub(super) struct Ended {
     pub(super) sip: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) q850: Option<u8>,
+    /// Seconds: a header field of its own.
+    #[serde(skip)]
+    pub(super) retry_after: Option<u32>,
     pub(super) text: String,
 }
 
@@ -49,7 +52,7 @@ impl Ended {
     /// The gateway has let go of the session without a word: it stops.
     pub(super) fn by_shutdown() -> Ended {
         let text = "The gateway stops".to_owned();
-        Ended { by: Party::Gateway, cause: "shutdown".into(), sip: Some(503), q850: Some(41), text }
+        Ended { by: Party::Gateway, cause: "shutdown".into(), sip: Some(503), q850: Some(41), retry_after: None, text }
     }
 }
 
@@ -78,9 +81,9 @@ impl CallState {
             ServerMessage::Early { .. } => self.state = Course::Early,
             ServerMessage::Answered { .. } => self.state = Course::Answered,
             ServerMessage::Held { by: crate::signal::Holder::Them, on, .. } => self.held = *on,
-            ServerMessage::Ended { by, cause, sip, q850, text, .. } => {
+            ServerMessage::Ended { by, cause, sip, q850, retry_after, text, .. } => {
                 let (cause, text) = (cause.clone(), text.clone());
-                self.end(Ended { by: *by, cause, sip: *sip, q850: *q850, text });
+                self.end(Ended { by: *by, cause, sip: *sip, q850: *q850, retry_after: *retry_after, text });
             }
             _ => return false,
         }

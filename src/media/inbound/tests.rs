@@ -19,7 +19,7 @@ impl Bench {
         let mut inbound = Inbound::new(1);
         let accepted = [AcceptedCodec { payload_type: 0, codec: Codec::Pcmu }];
         let events = [TelephoneEvent { payload_type: EVENT, clock_rate: 8_000 }];
-        inbound.configure(start, &accepted, events.into_iter(), Some(NOISE)).unwrap();
+        inbound.configure(start, &accepted, events.into_iter(), Some(NOISE), None).unwrap();
         Self { inbound, start }
     }
 

@@ -2,6 +2,7 @@
 use super::*;
 use proptest::prelude::*;
 
+const PER_MS: i32 = 48;
 const MS: u32 = PER_MS as u32;
 
 /// A relay and the time line of its listener, as `Outbound` keeps it.
@@ -16,7 +17,7 @@ struct Desk {
 
 impl Desk {
     fn new() -> Self {
-        let line = Line { now: u32::MAX - 500 * MS, end: None, next: 65_500, interrupted: false };
+        let line = Line { per_ms: PER_MS, now: u32::MAX - 500 * MS, end: None, next: 65_500, interrupted: false };
         Self { start: Instant::now(), relay: Relay::default(), at_ms: 0, line, out: Vec::new() }
     }
 
@@ -238,4 +239,16 @@ proptest! {
         numbers.dedup();
         prop_assert_eq!(numbers.len(), sent);
     }
+}
+
+#[test]
+fn another_clock_begins_anew() {
+    let mut desk = Desk::new();
+    desk.comes(7, 100, 1_000);
+    desk.wait(20);
+    desk.line.per_ms = 8;
+    let place = desk.comes(7, 101, 1_000 + 160).unwrap();
+    assert!(place.first);
+    let place = desk.comes(7, 102, 1_000 + 320).unwrap();
+    assert!(!place.first);
 }

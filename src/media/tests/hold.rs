@@ -77,8 +77,7 @@ fn those_on_hold_hear_the_music_that_was_configured_over_and_over() {
         bridge.handle_timeout(start + at);
         while let Some(transmit) = bridge.poll_transmit(&mut buf) {
             if transmit.port == TRUNK_RTP {
-                let packet = RtpPacket::parse(&buf[..transmit.len]).unwrap();
-                sent.push(Sent { at, to: transmit.to, header: packet.header, payload: packet.payload.to_vec() });
+                sent.push(Sent::read(at, transmit.to, &buf[..transmit.len]));
             }
         }
     }

@@ -56,6 +56,27 @@ fn a_trunk_behind_a_nat_is_followed_and_a_reinvite_moves_it() {
     assert_eq!(lab.to_trunk.last().unwrap().to, moved);
 }
 
+/// RFC 8843 section 15: a browser's line is found by the mid, at the start and where the sound moves to another line.
+#[test]
+fn the_first_packets_with_a_mid_carry_it() {
+    let with_mid = |plan: &mut MediaPlan, mid: &str| match &mut plan.a.as_mut().unwrap().media {
+        LegMedia::Browser(media) => media.mid_extension = Some((4, mid.to_owned())),
+        LegMedia::Rtp(_) => panic!("the browser is a trunk"),
+    };
+    let mut first = plan(Codec::Opus, Codec::Pcmu);
+    with_mid(&mut first, "0");
+    let mut lab = Lab::new(first);
+    let carried = |lab: &Lab| lab.to_browser.iter().filter(|packet| packet.extended).count();
+    lab.run_to(10_000);
+    assert_eq!(carried(&lab), 250);
+    lab.update(|_| {});
+    lab.run_to(11_000);
+    assert_eq!(carried(&lab), 250, "the same mid is known");
+    lab.update(|plan| with_mid(plan, "1"));
+    lab.run_to(20_000);
+    assert_eq!(carried(&lab), 500);
+}
+
 /// The phone's NAT gives it another port after a hold: it is heard, and sent to, there.
 #[test]
 fn a_nat_mapping_that_changed_in_a_hold_is_followed() {

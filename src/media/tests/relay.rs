@@ -14,21 +14,21 @@ fn opus_trunk(plan: &mut MediaPlan) {
 }
 
 /// A browser and a trunk that both speak Opus.
-fn opus_plan() -> MediaPlan {
+pub(super) fn opus_plan() -> MediaPlan {
     let mut plan = plan(Codec::Opus, Codec::Pcmu);
     opus_trunk(&mut plan);
     plan
 }
 
 /// A payload that says which it is: 20 ms of wideband SILK by its first byte.
-fn payload(n: usize) -> Vec<u8> {
+pub(super) fn payload(n: usize) -> Vec<u8> {
     let mut payload = vec![9 << 3; 60];
     payload[1..3].copy_from_slice(&(n as u16).to_be_bytes());
     payload
 }
 
 /// Which it is, if it was passed on.
-fn which(packet: &Sent) -> Option<usize> {
+pub(super) fn which(packet: &Sent) -> Option<usize> {
     (packet.payload.len() == 60 && packet.payload[3..].iter().all(|byte| *byte == 9 << 3))
         .then(|| usize::from(u16::from_be_bytes([packet.payload[1], packet.payload[2]])))
 }
@@ -116,11 +116,7 @@ fn what_is_lost_before_us_is_a_gap_behind_us() {
     talk(&mut lab, 0..100, |n| n % 10 == 7);
     let passed: Vec<Sent> = lab.to_trunk.iter().filter(|packet| which(packet).is_some()).cloned().collect();
     assert_eq!(passed.len(), 90);
-    for packet in &passed {
-        let n = which(packet).unwrap();
-        assert_eq!(usize::from(packet.header.sequence.wrapping_sub(passed[0].header.sequence)), n);
-        assert_eq!(packet.header.timestamp.wrapping_sub(passed[0].header.timestamp), n as u32 * 960);
-    }
+    assert_gaps_stand(&passed, which, PER_MS);
     assert_eq!(lab.bridge.stats().a.lost, 10);
     assert_eq!(lab.bridge.stats().a.concealed_ms, 0, "that is the listener's business");
 }

@@ -138,9 +138,7 @@ impl Line {
                 Some([_, receiving]) => receiving.unprotect_rtp(bytes).expect("an authentic packet"),
                 None => bytes.len(),
             };
-            let packet = RtpPacket::parse(&bytes[..len]).unwrap();
-            let sent = Sent { at, to: transmit.to, header: packet.header, payload: packet.payload.to_vec() };
-            end.heard.push(sent);
+            end.heard.push(Sent::read(at, transmit.to, &bytes[..len]));
         }
         self.reports.extend(std::iter::from_fn(|| self.bridge.poll_report()));
     }

@@ -46,6 +46,51 @@ fn the_delay_without_loss_is_short() {
     }
 }
 
+/// A telephone speaks at `from`, and every 20 ms after it, up to `to` (milliseconds).
+fn telephone_speaks(lab: &mut Lab, from: u64, to: u64) {
+    for (n, at) in (from..to).step_by(20).enumerate() {
+        lab.run_to(at);
+        lab.trunk_says(0, n as u16, n as u32 * 160, &companded(Law::Mu, &sine(1_000.0, n * 160, 160)));
+    }
+    lab.run_to(to);
+}
+
+fn sent_at(sent: &[Sent]) -> Vec<u128> {
+    sent.iter().map(|packet| packet.at.as_millis()).collect()
+}
+
+#[test]
+fn the_first_sound_goes_to_a_browser_when_it_is_there_and_no_silence_before_it() {
+    let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
+    telephone_speaks(&mut lab, 53, 150);
+    assert_eq!(sent_at(&lab.to_browser), [59, 79, 99, 119, 139]);
+    assert_exact_time_line(&lab.to_browser, 48);
+    assert_eq!(lab.to_trunk[0].at, Duration::ZERO, "a telephone behind NAT waits for our first packet");
+}
+
+#[test]
+fn what_was_said_just_before_a_browsers_way_is_up_is_its_first_sound() {
+    let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
+    lab.bridge.set_up(lab.start, Side::A, false);
+    telephone_speaks(&mut lab, 3, 72);
+    assert!(lab.to_browser.is_empty());
+    lab.bridge.set_up(lab.now, Side::A, true);
+    lab.run_to(150);
+    // At once, and then in step with the telephone again.
+    assert_eq!(sent_at(&lab.to_browser), [72, 89, 109, 129, 149]);
+    let heard = &lab.browser_pcm()[80..160];
+    assert!(amplitude(heard, 8_000, 1_000.0) > 4_000.0);
+    // Only the last of what was said meanwhile: the delay is as short as without waiting.
+    assert!(lab.bridge.playout_ms(Side::B) <= 20);
+}
+
+#[test]
+fn a_browser_that_nobody_speaks_to_is_sent_silence_after_a_moment() {
+    let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
+    lab.run_to(200);
+    assert_eq!(sent_at(&lab.to_browser), [100, 120, 140, 160, 180, 200]);
+}
+
 #[test]
 fn five_percent_loss_leaves_fifty_packets_a_second_and_an_exact_time_line() {
     let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));

@@ -80,12 +80,12 @@ fn chromium_gets_opus_under_its_own_numbers() {
     let (text, media) = answered(&chromium(), &CodecPolicy::default());
     let expected = format!(
         "v=0\r\no=- 77 1 IN IP4 192.0.2.1\r\ns=-\r\nt=0 0\r\na=ice-lite\r\na=group:BUNDLE 0\r\na=msid-semantic: WMS *\r\n\
-         m=audio 3478 UDP/TLS/RTP/SAVPF 111 110\r\nc=IN IP4 192.0.2.1\r\na=mid:0\r\na=sendrecv\r\na=rtcp-mux\r\n\
+         m=audio 3478 UDP/TLS/RTP/SAVPF 63 111 110\r\nc=IN IP4 192.0.2.1\r\na=mid:0\r\na=sendrecv\r\na=rtcp-mux\r\n\
          a=ice-ufrag:ourufrag\r\na=ice-pwd:our-password-of-24-chars\r\n\
          a=candidate:1 1 udp 2130706431 192.0.2.1 3478 typ host\r\n\
          a=candidate:2 1 udp 2130706175 2001:db8::1 3478 typ host\r\na=end-of-candidates\r\n\
-         a=fingerprint:{FINGERPRINT}\r\na=setup:passive\r\na=rtpmap:111 opus/48000/2\r\n\
-         a=fmtp:111 minptime=10;useinbandfec=1;maxplaybackrate=8000;sprop-maxcapturerate=8000;maxaveragebitrate=24000\r\n\
+         a=fingerprint:{FINGERPRINT}\r\na=setup:passive\r\na=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n\
+         a=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1;maxplaybackrate=8000;sprop-maxcapturerate=8000;maxaveragebitrate=24000\r\n\
          a=rtpmap:110 telephone-event/48000\r\na=fmtp:110 0-16\r\na=ptime:20\r\na=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\n\
          a=msid:ringback audio\r\na=ssrc:4000000001 cname:c7\r\n"
     );
@@ -123,6 +123,50 @@ fn a_later_offer_keeps_what_was_agreed() {
     assert!(matches!(refused, Err(SdpError::Refused | SdpError::Transport)), "{refused:?}");
 }
 
+/// A track that is added again has a line of its own (RFC 8829 section 5.2.2): the one that it had stays open, as the bundle's
+/// transport is its, and is silent.
+#[test]
+fn a_track_that_was_added_again_is_heard_in_its_new_line_rfc8829_5_2_2() {
+    let line = chromium().split_off(chromium().find("m=audio").unwrap());
+    let line = line.replace("a=mid:0", "a=mid:1").replace("3570614608", "1122334455");
+    let offer = format!("{}{line}", chromium().replace("a=group:BUNDLE 0", "a=group:BUNDLE 0 1"));
+    // Of two tracks from the begin the first is the call's.
+    let (text, before) = answered(&offer, &CodecPolicy::default());
+    assert!(text.contains("\r\nm=audio 0 "), "{text}");
+    assert_eq!(before.mid_extension, Some((4, "0".to_owned())));
+    let again = |offer: &str, before| {
+        BrowserOffer::read_again(offer, before).expect(offer).answer(&local(), &CodecPolicy::default()).unwrap()
+    };
+    let (text, media) = again(&offer, &before);
+    assert!(text.contains("a=group:BUNDLE 0 1\r\n"), "{text}");
+    let lines: Vec<&str> = text.split("\r\nm=audio ").collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    assert!(lines[1].starts_with("3478 UDP/TLS/RTP/SAVPF 111\r\n") && lines[2].starts_with("3478 "), "{text}");
+    assert!(lines[1].contains("a=mid:0\r\na=inactive\r\n") && !lines[1].contains("a=ssrc:"), "{text}");
+    // Chromium offers the next line the extensions of the first, and would not take another that lacks them.
+    assert!(lines[1].contains("a=extmap:4 ") && lines[2].contains("a=extmap:4 "), "{text}");
+    assert!(lines[2].contains("a=mid:1\r\na=sendrecv\r\n") && lines[2].contains("a=ssrc:"), "{text}");
+    assert_eq!((media.direction, media.mid_extension.clone()), (Direction::SendRecv, Some((4, "1".to_owned()))));
+    // A hold of the other side's changes the line of the sound alone.
+    let held = offer_again(&text, 9, Direction::SendOnly);
+    assert!(held.contains("a=mid:0\r\na=inactive\r\n") && held.contains("a=mid:1\r\na=sendonly\r\n"), "{held}");
+    let answer = offer.replace("a=setup:actpass", "a=setup:active").replacen("a=sendrecv", "a=inactive", 1);
+    let answer = answer.replace("a=sendrecv", "a=recvonly");
+    let after = read_answer_again(&media, Direction::SendOnly, &CodecPolicy::default(), &answer).unwrap();
+    assert_eq!((after.direction, after.mid_extension), (Direction::SendOnly, media.mid_extension.clone()));
+    // Of two lines without a source it is the one that it was.
+    let nameless = offer.lines().filter(|line| !line.starts_with("a=ssrc:") && !line.starts_with("a=msid:"));
+    let nameless = nameless.fold(String::new(), |text, line| text + line + "\r\n");
+    assert_eq!(again(&nameless, &media).1.mid_extension, Some((4, "1".to_owned())));
+    let answer = nameless.replace("a=setup:actpass", "a=setup:active").replacen("a=sendrecv", "a=inactive", 1);
+    let answer = answer.replace("a=sendrecv", "a=recvonly");
+    let after = read_answer_again(&media, Direction::SendOnly, &CodecPolicy::default(), &answer).unwrap();
+    assert_eq!((after.direction, after.mid_extension), (Direction::SendOnly, Some((4, "1".to_owned()))));
+    let (text, media) = answered(&nameless, &CodecPolicy::default());
+    assert!(text.contains("a=group:BUNDLE 0\r\n") && text.contains("\r\nm=audio 0 "), "{text}");
+    assert_eq!(media.mid_extension, Some((4, "0".to_owned())));
+}
+
 #[test]
 fn firefox_has_its_fingerprint_at_the_session_and_events_at_8000_only() {
     let (text, media) = answered(&firefox(), &CodecPolicy::default());
@@ -133,15 +177,54 @@ fn firefox_has_its_fingerprint_at_the_session_and_events_at_8000_only() {
     assert!(media.opus_fec);
 }
 
-/// What a browser offers of NACK, RED and transport-wide feedback is declined by silence (docs/decisions/0010).
+/// Chromium sends redundancy where the answer has it before Opus (docs/decisions/0018); who does not offer it is not asked.
+#[test]
+fn redundancy_goes_before_opus_where_it_is_offered_rfc2198_5() {
+    let (text, media) = answered(&chromium(), &CodecPolicy::default());
+    assert!(text.contains("m=audio 3478 UDP/TLS/RTP/SAVPF 63 111 110\r\n"), "{text}");
+    assert!(text.contains("a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\na=rtpmap:111 opus/48000/2\r\n"), "{text}");
+    assert_eq!((media.red, media.send.payload_type), (Some(63), 111), "we send plain Opus");
+    let (text, media) = answered(&firefox(), &CodecPolicy::default());
+    assert!(media.red.is_none() && !text.contains("red/"), "{text}");
+    let off = CodecPolicy { red: false, ..CodecPolicy::default() };
+    for (offer, policy) in [
+        (chromium(), off),
+        (chromium(), policy(&[Codec::Pcmu])),
+        // Of another codec, of nothing that it names, at another clock.
+        (chromium().replace("63 111/111", "63 0/0"), CodecPolicy::default()),
+        (chromium().replace("63 111/111", "63 111/63"), CodecPolicy::default()),
+        (chromium().replace("a=fmtp:63 111/111\r\n", ""), CodecPolicy::default()),
+        (chromium().replace("red/48000", "red/8000"), CodecPolicy::default()),
+    ] {
+        let (text, media) = answered(&offer, &policy);
+        assert!(media.red.is_none() && !text.contains("red/") && !text.contains(" 63 "), "{text}");
+    }
+}
+
+/// The same in an offer of ours; a browser that leaves it out of its answer has none.
+#[test]
+fn redundancy_is_offered_and_taken_back() {
+    let policy = CodecPolicy::default();
+    let offer = offer(&local(), &policy);
+    assert!(offer.contains(" UDP/TLS/RTP/SAVPF 63 111 0 8 110 126\r\n"), "{offer}");
+    let answer = chromium().replace("a=setup:actpass", "a=setup:active");
+    let media = read_answer(&local(), &policy, &answer).unwrap();
+    assert_eq!(media.red, Some(63));
+    let without = answer.replace(" 63 ", " ");
+    assert_eq!(read_answer(&local(), &policy, &without).unwrap().red, None);
+    let again = |answer: &str| read_answer_again(&media, Direction::SendRecv, &policy, answer).unwrap().red;
+    assert_eq!((again(&answer), again(&without)), (Some(63), None));
+}
+
+/// What a browser offers of NACK and transport-wide feedback is declined by silence (docs/decisions/0010).
 #[test]
 fn feedback_that_steers_nothing_here_is_declined() {
     let offer = chromium().replace("transport-cc\r\n", "transport-cc\r\na=rtcp-fb:111 nack\r\n");
     let (text, media) = answered(&offer, &CodecPolicy::default());
-    for declined in ["rtcp-fb", "transport-wide-cc", "red/48000", "a=rtcp-rsize", " 63"] {
+    for declined in ["rtcp-fb", "transport-wide-cc", "a=rtcp-rsize"] {
         assert!(!text.contains(declined), "{declined} in {text}");
     }
-    assert!(media.accepted.iter().all(|accepted| accepted.payload_type != 63));
+    assert!(media.accepted.iter().all(|accepted| accepted.payload_type != 63), "it is no codec");
 }
 
 #[test]
@@ -168,7 +251,7 @@ fn further_lines_are_refused_in_their_places() {
     assert_eq!(
         lines,
         [
-            "m=audio 3478 UDP/TLS/RTP/SAVPF 111 110",
+            "m=audio 3478 UDP/TLS/RTP/SAVPF 63 111 110",
             "m=video 0 UDP/TLS/RTP/SAVPF 96",
             "m=application 0 UDP/DTLS/SCTP webrtc-datachannel"
         ]
@@ -277,13 +360,13 @@ fn what_is_asked_of_opus_follows_what_the_other_side_carries() {
 fn our_offer_and_chromiums_answer() {
     let policy = CodecPolicy::default();
     let text = offer(&local(), &policy);
-    assert!(text.contains("m=audio 3478 UDP/TLS/RTP/SAVPF 111 0 8 110 126\r\n"), "{text}");
+    assert!(text.contains("m=audio 3478 UDP/TLS/RTP/SAVPF 63 111 0 8 110 126\r\n"), "{text}");
     assert!(
         text.contains("a=setup:actpass\r\n") && text.contains("a=ice-lite\r\n") && text.contains("a=end-of-candidates")
     );
     let answer = chromium()
         .replace("a=setup:actpass", "a=setup:active")
-        .replace("111 63 9 0 8 13 110 126", "111 0 8 110 126")
+        .replace("111 63 9 0 8 13 110 126", "63 111 0 8 110 126")
         .replace("a=extmap:4 ", "a=extmap:1 ");
     let media = read_answer(&local(), &policy, &answer).unwrap();
     assert_eq!((media.dtls, media.send.codec), (DtlsRole::Passive, Codec::Opus));

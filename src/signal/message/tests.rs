@@ -200,6 +200,7 @@ fn server_messages_are_as_the_protocol_says() {
                 cause: "not-allowed".into(),
                 sip: Some(403),
                 q850: None,
+                retry_after: None,
                 text: "Premium numbers are barred".into(),
             },
             r#"{"type":"ended","call":"c1","by":"gateway","cause":"not-allowed","sip":403,"text":"Premium numbers are barred"}"#,

@@ -248,6 +248,15 @@ fn after_a_lost_network_it_registers_again() {
     bench.tell(RegisterEvent::Moved { flow: moved, contact: "<sip:us@192.0.2.3>".parse().unwrap() });
     let last = bench.sent.last().unwrap();
     assert_eq!((last.flow, last.contact.as_ref().unwrap().uri.to_string()), (moved, "sip:us@192.0.2.3".to_owned()));
+    // While one is under way: after its answer, which is for the old one.
+    let sent = bench.sent.len();
+    bench.tell(RegisterEvent::Moved { flow: moved, contact: "<sip:us@192.0.2.4>".parse().unwrap() });
+    assert_eq!(bench.sent.len(), sent);
+    bench.answer(200, &[]);
+    assert_eq!(bench.sent.len(), sent + 1);
+    assert_eq!(bench.sent.last().unwrap().contact.as_ref().unwrap().uri.to_string(), "sip:us@192.0.2.4");
+    bench.answer(200, &[]);
+    assert_eq!(bench.sent.len(), sent + 1);
 }
 
 #[test]

@@ -244,6 +244,11 @@ impl Transactions {
         }
     }
 
+    /// At most so many are kept from now on; those that live are not touched.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// How many transactions live.
     pub fn len(&self) -> usize {
         self.clients.len() + self.servers.len()

@@ -196,6 +196,24 @@ impl UserAgent {
         self.draining = on;
     }
 
+    /// How many sessions and transactions may exist from now on ([`UaConfig::max_sessions`],
+    /// [`UaConfig::max_transactions`]); those that do are not touched.
+    pub fn set_room(&mut self, max_sessions: usize, max_transactions: usize) {
+        self.core.config.max_sessions = max_sessions;
+        self.core.layer.set_limit(max_transactions);
+    }
+
+    /// What Via and Contact say from now on, inside of dialogs that stand as well: our address is another for their peers
+    /// too ([RFC 3261, section 12.2](https://www.rfc-editor.org/rfc/rfc3261#section-12.2)).
+    pub fn set_advertise(&mut self, advertise: Vec<Advertised>) {
+        self.core.config.advertise = advertise;
+        for Session { common, .. } in self.sessions.values_mut() {
+            if let Ok(contact) = self.core.contact(common.flow, common.contact.uri.user.as_deref()) {
+                common.contact = contact;
+            }
+        }
+    }
+
     /// Makes a call.
     pub fn invite(&mut self, now: Instant, invite: Invite) -> Result<SessionId, UaError> {
         if self.is_full() {

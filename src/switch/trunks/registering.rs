@@ -102,6 +102,23 @@ impl Switch {
         self.registration(now, at, RegisterEvent::Moved { flow, contact });
     }
 
+    /// Our own addresses may be called otherwise by now: what is registered under another name registers again. The registrar
+    /// forgets the old one by itself.
+    pub(in crate::switch) fn renew_contacts(&mut self, now: Now) {
+        for at in self.keepers.ids() {
+            let Some(trunk) = self.keepers.trunk(at).filter(|_| !self.keepers.is_leaving(at)) else { continue };
+            let (Some(register), Some(present)) = (trunk.register.as_ref(), self.keepers.registering(at)) else {
+                continue;
+            };
+            let flow = present.target.flow();
+            let Ok(contact) = self.ua.contact_for(flow, Some(&register.contact_user)) else { continue };
+            if present.machine.contact().uri != contact.uri {
+                self.registration(now, at, RegisterEvent::Moved { flow, contact });
+                self.set_deadline(at);
+            }
+        }
+    }
+
     /// Something happens to a trunk's registration.
     pub(super) fn registration(&mut self, now: Now, at: TrunkId, event: RegisterEvent) {
         if let Some(registering) = self.keepers.registering_mut(at) {

@@ -8,6 +8,8 @@ mod echo;
 mod no_answer;
 mod prompt;
 
+use std::time::Instant;
+
 pub(super) use prompt::Prompt;
 
 /// Samples in a packet: 20 ms.
@@ -42,6 +44,9 @@ pub(super) enum Step {
 pub(super) trait Script: Send + std::fmt::Debug {
     /// How it meets the call.
     fn opening(&self) -> Opening;
+
+    /// What time it is: told before anything is heard, pressed or played.
+    fn at(&mut self, _now: Instant) {}
 
     /// Takes the caller's audio.
     fn hear(&mut self, _pcm: &[i16]) {}

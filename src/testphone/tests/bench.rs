@@ -97,7 +97,7 @@ pub fn invite(flow: Flow, number: &str, body: Option<Body>) -> Invite {
 
 impl Bench {
     pub fn new() -> Bench {
-        let config = PhoneConfig { sip: address(PHONE), gateway: address(GATEWAY) };
+        let config = PhoneConfig { sip: address(PHONE), gateway: address(GATEWAY), canary: None };
         Bench {
             now: Instant::now(),
             phone: Phone::new(config, [7; 32]),

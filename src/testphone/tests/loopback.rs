@@ -60,7 +60,7 @@ fn bind() -> (UdpSocket, SocketAddr) {
 #[tokio::test]
 async fn a_call_over_loopback_is_answered_echoed_and_ended_by_the_stop() {
     let (sip, gateway) = bind();
-    let config = Config { sip_bind: SocketAddr::from(([127, 0, 0, 1], 0)), gateway };
+    let config = Config { sip_bind: SocketAddr::from(([127, 0, 0, 1], 0)), gateway, canary: None };
     let phone = TestPhone::start(config).await.unwrap();
     assert_ne!(phone.sip_address().port(), 0);
     let calling = tokio::task::spawn_blocking({

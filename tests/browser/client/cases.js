@@ -11,14 +11,14 @@ const SILENCE_DB = -60;
 const SOUND_DB = -45;
 
 /** `open(user, options)` gives a page whose phone is ready; it is closed with the test. */
-export function opener(t, browser, pages, network) {
+export function opener(t, { browser, pages, network }) {
   return async (user, { page = {}, again, ...options } = {}) => {
-    const bench = await Bench.open(browser(), pages(), page);
+    const bench = await Bench.open(browser, pages, page);
     t.after(async () => {
       await bench.close();
       assert.deepEqual(bench.problems ?? [], [], 'errors in the page');
     });
-    if (user) await bench.start({ ...network().options(user), ...options }, { again });
+    if (user) await bench.start({ ...network.options(user), ...options }, { again });
     return bench;
   };
 }
@@ -154,6 +154,25 @@ export async function blindTransfer(open, network, t) {
   await first.rtp.hear(0.5);
   assert.equal((await page.do('transfer', [ELSEWHERE])).code, undefined);
   await bothTalk(page, first, second, 1);
+}
+
+/** The first waits on hold while the second is asked; then the two hear each other, and the page has left. */
+export async function attendedTransfer(open, network, t) {
+  const page = await open('alice');
+  const first = await network.callee(t, 'callee-waits');
+  const second = await network.callee(t, 'callee-moves', { says: 'other', port: network.elsewherePort });
+  await page.call(OUTSIDE);
+  await page.until('active');
+  await hears(first.rtp, 'caller', 'the first phone, asked to wait');
+  await page.do('hold');
+  await page.call(ELSEWHERE);
+  await page.until('active');
+  await Promise.all([hears(second.rtp, 'caller', 'the second phone, asked'), hears(page, 'other', 'the page')]);
+  await page.run(() => {
+    const [waiting, asked] = globalThis.bench.calls;
+    return waiting.transfer(asked);
+  });
+  await bothTalk(page, first, second, 2);
 }
 
 async function bothTalk(page, first, second, calls) {

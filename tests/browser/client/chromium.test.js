@@ -1,27 +1,16 @@
 /** The client in Chromium: all of its API, in a page of another origin with a strict policy. */
 
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { Chromium } from '../lib/chromium.js';
-import { speech } from '../lib/stage.js';
+import { stage } from '../lib/stage.js';
 import * as cases from './cases.js';
+import * as members from './members.js';
 import { ClientNetwork } from './network.js';
 import { Pages } from './pages.js';
 
-let chromium;
-let pages;
-let network;
-before(async () => {
-  chromium = await Chromium.launch({ microphone: speech.caller.file });
-  pages = await Pages.start();
-  network = await ClientNetwork.start({ origin: pages.origin });
-});
-after(async () => {
-  await chromium?.close();
-  pages?.close();
-  await network?.end();
-});
+const scene = stage(Chromium, Pages, ClientNetwork);
 
-const holds = (what, run) => test(what, (t) => run(cases.opener(t, () => chromium, () => pages, () => network), network, t));
+const holds = (what, run) => test(what, (t) => run(cases.opener(t, scene), scene.network, t, scene.pages));
 
 describe('the client in Chromium', () => {
   holds('calls out: what is heard, told and measured', cases.outbound);
@@ -33,9 +22,21 @@ describe('the client in Chromium', () => {
   holds('is refused, and told why', cases.refused);
   holds('is busy while it talks', cases.whileBusy);
   holds('transfers to a number', cases.blindTransfer);
+  holds('transfers one call to another', cases.attendedTransfer);
   holds('chooses devices', cases.devices);
   holds('asks what would become of a number', cases.check);
   holds('renews its token', cases.renewal);
+  holds('tells what the other side does, and how loud both are', members.theirs);
+  holds('keeps to its options, and aborts', members.options);
+  holds('speaks with a stream of the page’s', members.ownStream);
+  holds('refuses as the page words it', members.refusals);
+  holds('plays and rings where it is told', members.loudspeakers);
+  holds('tells when the microphone goes, and when it is back', members.unplugged);
+  holds('says why it cannot call', members.unsupported);
+  holds('tells who is there, and lets itself be known', members.whoIsThere);
+  holds('is heard as the page wants it', members.asItIsHeard);
+  holds('plays the sounds of the page', members.sounds);
+  holds('makes ready for a call', members.beforeCall);
   holds('outlives its socket', cases.lostSocket);
   holds('outlives its page', cases.reload);
   holds('ends with its page, where no other comes', cases.closed);

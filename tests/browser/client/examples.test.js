@@ -2,36 +2,25 @@
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { visitorToken } from '../../../examples/click-to-call/token.js';
 import { Chromium } from '../lib/chromium.js';
-import { until } from '../lib/processes.js';
-import { hears, OUTSIDE, PREMIUM, speech } from '../lib/stage.js';
+import { freeUdpPort, until } from '../lib/processes.js';
+import { hears, OUTSIDE, PREMIUM, stage } from '../lib/stage.js';
 import { ClientNetwork } from './network.js';
 import { Pages } from './pages.js';
 
 const GUIDE = readFileSync(new URL('../../../docs/browser-client.md', import.meta.url), 'utf8');
 
-let chromium;
-let pages;
-let network;
-before(async () => {
-  chromium = await Chromium.launch({ microphone: speech.caller.file });
-  pages = await Pages.start();
-  network = await ClientNetwork.start({ origin: pages.origin });
+const scene = stage(Chromium, Pages, ClientNetwork, ({ pages, network }) => {
   pages.answer('/token', () => network.token('alice'));
   pages.answer('/gateway.json', () => JSON.stringify({ url: network.phoneUrl, to: OUTSIDE }));
 });
-after(async () => {
-  await chromium?.close();
-  pages?.close();
-  await network?.end();
-});
 
 async function open(t, path) {
-  const page = await chromium.open(`${pages.origin}${path}`, { name: path });
+  const page = await scene.browser.open(`${scene.pages.origin}${path}`, { name: path });
   t.after(async () => {
     await page.close();
     assert.deepEqual(page.problems, [], 'errors in the page');
@@ -44,7 +33,7 @@ const shows = (page, text) => until(async () => (await page.text('body')).includ
 describe('the examples', () => {
   test('a plain page', async (t) => {
     const page = await open(t, '/examples/plain/index.html');
-    const { sipp, rtp } = await network.callee(t);
+    const { sipp, rtp } = await scene.network.callee(t);
     await page.driver.fill('#number', OUTSIDE);
     await page.press('Enter');
     await shows(page, 'active');
@@ -56,16 +45,21 @@ describe('the examples', () => {
     await shows(page, 'Premium numbers are barred');
   });
 
-  test('a React hook', async (t) => {
+  async function reactPage(t) {
     const { outputFiles } = await build({
       entryPoints: [fileURLToPath(new URL('../../../examples/react/app.jsx', import.meta.url))], write: false,
       bundle: true, format: 'esm', target: 'es2022', define: { 'process.env.NODE_ENV': '"production"' }, logLevel: 'error',
       nodePaths: [fileURLToPath(new URL('../node_modules', import.meta.url))],
     });
-    pages.put('/examples/react/app.js', outputFiles[0].text);
+    scene.pages.put('/examples/react/app.js', outputFiles[0].text);
     const page = await open(t, '/examples/react/index.html');
     await shows(page, 'ready');
-    const { sipp, rtp } = await network.callee(t);
+    return page;
+  }
+
+  test('a React hook', async (t) => {
+    const page = await reactPage(t);
+    const { sipp, rtp } = await scene.network.callee(t);
     await page.driver.fill('#number', OUTSIDE);
     await page.press('Enter');
     await shows(page, `${OUTSIDE}: active`);
@@ -74,7 +68,7 @@ describe('the examples', () => {
     await page.shows('#mute[aria-pressed="true"]');
     await page.click('#hangup');
     await sipp.done();
-    const second = await network.caller(t);
+    const second = await scene.network.caller(t);
     await page.shows('#answer');
     await page.click('#answer');
     await hears(second.rtp, 'caller', 'the phone that called');
@@ -82,11 +76,37 @@ describe('the examples', () => {
     await second.sipp.done();
   });
 
+  test('a React hook with two calls at once', async (t) => {
+    const page = await reactPage(t);
+    await page.driver.fill('#number', OUTSIDE);
+    const first = await scene.network.callee(t, 'callee-waits');
+    await page.press('Enter');
+    await shows(page, `${OUTSIDE}: active`);
+    await hears(first.rtp, 'caller', 'the first phone');
+    const second = await scene.network.caller(t, 'caller-waits', { says: 'other', port: await freeUdpPort() });
+    await page.shows('#answer');
+    await page.click('#answer');
+    await shows(page, `${OUTSIDE} waits`);
+    await Promise.all([hears(second.rtp, 'caller', 'the phone that called'), hears(page, 'other', 'the page')]);
+    await page.click('.waiting button');
+    await page.driver.evaluate(() => { globalThis.ringbackTest.listensTo = 0; });
+    await shows(page, `${OUTSIDE}: active`);
+    await Promise.all([hears(first.rtp, 'caller', 'the first phone, talked to again'), hears(page, 'callee', 'the page, back')]);
+    await page.click('#hangup');
+    await first.sipp.done();
+    // The other one comes to the front, and still waits.
+    await page.shows('#resume');
+    await page.click('#resume');
+    await hears(second.rtp, 'caller', 'the phone that called, taken back');
+    await page.click('#hangup');
+    await second.sipp.done();
+  });
+
   test('<ringback-call> with a token for one destination', async (t) => {
-    pages.answer('/token', ({ searchParams }) => visitorToken(network.secret, OUTSIDE, searchParams.get('visitor')));
-    t.after(() => pages.answer('/token', () => network.token('alice')));
+    scene.pages.answer('/token', ({ searchParams }) => visitorToken(scene.network.secret, OUTSIDE, searchParams.get('visitor')));
+    t.after(() => scene.pages.answer('/token', () => scene.network.token('alice')));
     const page = await open(t, '/examples/click-to-call/index.html');
-    const { sipp, rtp } = await network.callee(t);
+    const { sipp, rtp } = await scene.network.callee(t);
     await page.driver.evaluate(() => {
       globalThis.sockets = [];
       globalThis.WebSocket = class extends WebSocket {
@@ -111,15 +131,15 @@ describe('the examples', () => {
 
 describe('what the guide shows', () => {
   const blocks = [...GUIDE.matchAll(/^```(html|js)\n([^]*?)^```$/gm)].map(([, language, text]) => ({ language, text }));
-  const here = (text) => text.replaceAll('https://gw.example/ringback.js', '/web/ringback.js').replaceAll('wss://gw.example/phone', network.phoneUrl);
+  const here = (text) => text.replaceAll('https://gw.example/ringback.js', '/web/ringback.js').replaceAll('wss://gw.example/phone', scene.network.phoneUrl);
 
   test('the first page calls', async (t) => {
     const [first] = blocks;
     const [, script] = first.text.match(/<script type="module">([^]*)<\/script>/);
-    pages.put('/guide.js', here(script));
-    pages.put('/guide.html', first.text.replace(/<script type="module">[^]*<\/script>/, '<script type="module" src="/guide.js"></script>'));
+    scene.pages.put('/guide.js', here(script));
+    scene.pages.put('/guide.html', first.text.replace(/<script type="module">[^]*<\/script>/, '<script type="module" src="/guide.js"></script>'));
     const page = await open(t, '/guide.html');
-    const { sipp, rtp } = await network.callee(t);
+    const { sipp, rtp } = await scene.network.callee(t);
     await page.click('#call');
     await hears(rtp, 'caller', 'the phone');
     await page.close();
@@ -129,13 +149,13 @@ describe('what the guide shows', () => {
   test('every other example runs in a call', async (t) => {
     const page = await open(t, '/bench.html');
     await until(() => page.driver.evaluate(() => Boolean(globalThis.bench)), 'the page’s script');
-    const { sipp, rtp } = await network.callee(t, 'callee-held');
+    const { sipp, rtp } = await scene.network.callee(t, 'callee-held');
     await page.driver.evaluate(async (options, number) => {
       globalThis.phone = globalThis.bench.open(options);
       await globalThis.phone.start();
       globalThis.call = await globalThis.phone.call(number);
       await new Promise((resolve) => { globalThis.call.on('quality', resolve); });
-    }, network.options('alice'), OUTSIDE);
+    }, scene.network.options('alice'), OUTSIDE);
     await rtp.hear(0.5);
     const scripts = blocks.filter(({ language }) => language === 'js');
     assert.ok(scripts.length >= 5, 'examples in the guide');

@@ -1,27 +1,15 @@
 /** The client in Firefox: a call both ways, and what calls outlive. */
 
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { Firefox } from '../lib/firefox.js';
-import { speech } from '../lib/stage.js';
+import { stage } from '../lib/stage.js';
 import * as cases from './cases.js';
 import { ClientNetwork } from './network.js';
 import { Pages } from './pages.js';
 
-let firefox;
-let pages;
-let network;
-before(async () => {
-  firefox = await Firefox.launch({ microphone: speech.caller.file });
-  pages = await Pages.start();
-  network = await ClientNetwork.start({ origin: pages.origin });
-});
-after(async () => {
-  await firefox?.close();
-  pages?.close();
-  await network?.end();
-});
+const scene = stage(Firefox, Pages, ClientNetwork);
 
-const holds = (what, run) => test(what, (t) => run(cases.opener(t, () => firefox, () => pages, () => network), network, t));
+const holds = (what, run) => test(what, (t) => run(cases.opener(t, scene), scene.network, t));
 
 describe('the client in Firefox', () => {
   holds('calls out: what is heard, told and measured', cases.outbound);

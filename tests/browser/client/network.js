@@ -6,7 +6,11 @@ import { Network } from '../lib/stage.js';
 /** A number of the second network. */
 export const ELSEWHERE = '+33142685300';
 
+/** Pages may show alice's numbers, and tell the other side what they know. */
 const RULES = `
+[caller_id]
+allowed = "+4420794601XX"
+
 [[out]]
 name = "elsewhere"
 prefix = ["+33"]
@@ -14,8 +18,8 @@ tiers = [["elsewhere"]]
 `;
 
 export class ClientNetwork extends Network {
-  /** `origin` is the pages'. */
-  static async start({ origin }) {
+  /** `origin` is the pages'; `certificate` as of every network. */
+  static async start({ origin, certificate }) {
     const elsewhere = await freeUdpPort();
     const sections = `
 [trunk.elsewhere]
@@ -24,12 +28,12 @@ address = "127.0.0.1:${elsewhere}"
 codecs = ["PCMU"]
 refer = "never"
 `;
-    const network = await super.start({ http: `origins = ["${origin}"]`, trunk: 'refer = "never"', sections, rules: RULES });
+    const network = await super.start({ certificate, origins: [origin], trunk: 'refer = "never"\nparams = true\ntrust_identity = true', sections, rules: RULES });
     network.elsewherePort = elsewhere;
     return network;
   }
 
-  get phoneUrl() { return `ws://127.0.0.1:${this.httpPort}/phone`; }
+  get phoneUrl() { return this.socket('phone'); }
 
   /** What a page's phone is made with. */
   options(user) { return { url: this.phoneUrl, token: this.token(user) }; }

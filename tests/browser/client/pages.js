@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 /** What may be fetched of the repository. */
 const SERVED = /^(web|examples)\/[\w./-]+$/;
-const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.mjs': 'text/javascript', '.css': 'text/css' };
+const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.mjs': 'text/javascript', '.css': 'text/css', '.wav': 'audio/wav' };
 /** As strict as it can be: scripts of this origin only, no eval, nothing inline. */
 const POLICY = "default-src 'self'; connect-src 'self' ws:; style-src 'self'; object-src 'none'; base-uri 'none'";
 
@@ -30,7 +30,7 @@ export class Pages {
   /** A file of the test's own. */
   put(name, text) { this.#made.set(name, text); }
 
-  /** What `name` answers: `answer(url)` gives the text. */
+  /** What `name` answers: `answer(url)` gives the text, or the bytes. */
   answer(name, answer) { this.#answers.set(name, answer); }
 
   async #serve(request, response) {

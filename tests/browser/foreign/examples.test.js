@@ -2,9 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { Chromium } from '../lib/chromium.js';
-import { hears, speech } from '../lib/stage.js';
+import { hears, stage } from '../lib/stage.js';
 import { OpenNetwork } from './network.js';
 import { Pages } from './pages.js';
 
@@ -16,37 +16,25 @@ const LIBRARIES = {
   'sipML5': { imports: 'const { SIPml } = globalThis;', before: ['/sipml.js'] },
 };
 
-let chromium;
-let pages;
-let network;
-before(async () => {
-  chromium = await Chromium.launch({ microphone: speech.caller.file });
-  pages = await Pages.start();
-  network = await OpenNetwork.start({ origin: pages.origin });
-});
-after(async () => {
-  await chromium?.close();
-  pages?.close();
-  await network?.end();
-});
+const scene = stage(Chromium, Pages, OpenNetwork);
 
 describe('the examples for foreign libraries', () => {
   for (const [library, { imports, before: scripts }] of Object.entries(LIBRARIES)) {
     test(library, async (t) => {
       const [, example] = new RegExp(`^## ${library.replace('.', '\\.')}\n\n\`\`\`js\n([^]*?)^\`\`\`$`, 'm').exec(GUIDE);
-      const { socket, token } = network.account('alice', { bearer: true });
+      const { socket, token } = scene.network.account('alice', { bearer: true });
       const name = `example-${library.replace('.', '')}`;
-      pages.put(name, `${imports}
+      scene.pages.put(name, `${imports}
         globalThis.example = async (token, audio) => {
           ${example.replaceAll('wss://gateway.example/sip', socket)}
         };`, scripts);
-      const page = await chromium.open(pages.url(name), { name: library });
+      const page = await scene.browser.open(scene.pages.url(name), { name: library });
       t.after(async () => {
         await page.page.goto('about:blank');
         await page.close();
         assert.deepEqual(page.problems ?? [], [], 'errors in the page');
       });
-      const { sipp, rtp } = await network.callee(t, 'callee-hangs-up');
+      const { sipp, rtp } = await scene.network.callee(t, 'callee-hangs-up');
       await page.driver.evaluate((bearer) => globalThis.example(bearer, document.querySelector('audio')), token);
       await Promise.all([hears(rtp, 'caller', 'the phone'), hears(page, 'callee', library)]);
       await sipp.hangUp();

@@ -1,30 +1,18 @@
 /** JsSIP in Firefox: the core cases. */
 
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { Firefox } from '../lib/firefox.js';
-import { OUTSIDE, speech } from '../lib/stage.js';
+import { stage } from '../lib/stage.js';
 import * as cases from './cases.js';
-import { clickToSound, phoneAtOnce } from './latency.js';
-import { OpenNetwork, uri } from './network.js';
+import { clickToSound } from './latency.js';
+import { OpenNetwork } from './network.js';
 import { Pages } from './pages.js';
 import { reload } from './survival.js';
 
-let firefox;
-let pages;
-let network;
-before(async () => {
-  firefox = await Firefox.launch({ microphone: speech.caller.file });
-  pages = await Pages.start();
-  network = await OpenNetwork.start({ origin: pages.origin });
-});
-after(async () => {
-  await firefox?.close();
-  pages?.close();
-  await network?.end();
-});
+const scene = stage(Firefox, Pages, OpenNetwork);
 
 describe('jssip in Firefox', () => {
-  const holds = (what, run, options) => test(what, (t) => run(cases.opener(t, () => firefox, () => pages, () => network, 'jssip'), network, t, options));
+  const holds = (what, run, options) => test(what, (t) => run(cases.opener(t, scene, 'jssip'), scene.network, t, options));
   holds('calls out, heard at both ends', cases.outbound);
   holds('is called, heard at both ends', cases.inbound);
   holds('sends digits by INFO', cases.digits, { how: 'info' });
@@ -34,14 +22,6 @@ describe('jssip in Firefox', () => {
   holds('transfers', cases.transfer);
 });
 
-describe('From the click to the first sound in Firefox', () => {
-  for (const [name, target, bar] of [['ringback', OUTSIDE, 150], ['jssip', uri(OUTSIDE)]]) {
-    test(name, async (t) => {
-      const phone = await cases.opener(t, () => firefox, () => pages, () => network, name)('alice', { bearer: true });
-      await phoneAtOnce(t, network);
-      await clickToSound(phone, target, bar);
-    });
-  }
-});
+test('from the click to the first sound in Firefox, beside JsSIP', (t) => clickToSound(t, scene, { bar: 150, ratio: 2.5 }));
 
-test('a call in Firefox outlives a reload of its page', (t) => reload(cases.opener(t, () => firefox, () => pages, () => network, 'ringback'), network, t));
+test('a call in Firefox outlives a reload of its page', (t) => reload(cases.opener(t, scene, 'ringback'), scene.network, t));

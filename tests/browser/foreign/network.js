@@ -17,15 +17,14 @@ tiers = [["elsewhere"]]
 `;
 
 export class OpenNetwork extends Network {
-  /** `origin` is the pages', `within` the gateway's namespace. */
-  static async start({ origin, within }) {
+  /** `origin` is the pages', `within` the gateway's namespace; `certificate` as of every network. */
+  static async start({ origin, within, certificate }) {
     const elsewhere = await freeUdpPort();
     const users = Object.entries(PASSWORDS).map(([user, password]) => `${user} = { password = "${password}" }`).join('\n');
     const network = await super.start({
-      within,
+      within, certificate, origins: [origin],
       // Transfers are ours to do: these phones know no REFER.
       trunk: 'refer = "never"',
-      http: `origins = ["${origin}"]`,
       sections: `
 [trunk.elsewhere]
 options = 0
@@ -47,7 +46,7 @@ ${users}
   /** What a library is told of a user: by password, or by the session token that our own pages use. */
   account(user, { bearer = false, ...more } = {}) {
     return {
-      socket: `ws://${this.host}:${this.httpPort}/sip`, door: `ws://${this.host}:${this.httpPort}/phone`, uri: `sip:${user}@${DOMAIN}`, user, realm: DOMAIN,
+      socket: this.socket('sip'), door: this.socket('phone'), uri: `sip:${user}@${DOMAIN}`, user, realm: DOMAIN,
       ...(bearer ? { token: this.token(user) } : { password: PASSWORDS[user] }), ...more,
     };
   }

@@ -66,7 +66,7 @@ for (const [name, launch] of [['Chromium', () => Chromium.launch({ microphone: s
         far.unplug('cable-1');
         far.unplug('cable-2');
         far.plug('cable-1', 1);
-        await networkChange(cases.opener(t, () => browser, () => pages, () => network, 'ringback'), network, t, change);
+        await networkChange(cases.opener(t, { browser, pages, network }, 'ringback'), network, t, change);
       });
     }
   });

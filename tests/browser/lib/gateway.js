@@ -19,13 +19,13 @@ export class Gateway extends Program {
     mkdirSync(path.join(dir, 'plans'));
     writeFileSync(file, config);
     writeFileSync(path.join(dir, 'plans', 'test.toml'), plan);
-    return Gateway.#start(['--config', file, 'run'], within);
+    return Gateway.#start(['--config', file, 'run'], within).then((gateway) => Object.assign(gateway, { file }));
   }
 
   static async #start(args, within) {
     if (!BINARY) throw new Error('RINGBACK_BIN names no program: use tests/browser/run');
     const gateway = new Gateway(BINARY, args, { within, env: { ...process.env, NO_COLOR: '1' } });
-    const [, url] = await gateway.says(/Ringback is ready: open (http:\/\/\S+)/);
+    const [, url] = await gateway.says(/Ringback is ready: open (https?:\/\/\S+)/);
     gateway.url = url;
     return gateway;
   }

@@ -3,7 +3,8 @@
  * is. `speech` (a wav as base64) replaces the microphone, where the browser has no option for that.
  */
 export function instrument(speech) {
-  const state = { recordings: [], problems: [] };
+  /** `listensTo`: which of the recordings is looked at, the last one unless a test says. */
+  const state = { recordings: [], problems: [], listensTo: -1 };
   globalThis.ringbackTest = state;
 
   // Where there is one, a MediaStreamTrackProcessor: what the page's thread takes late waits in its queue. Elsewhere a
@@ -35,6 +36,8 @@ export function instrument(speech) {
     if (context.state !== 'running') await context.resume();
   }
 
+  state.record = record;
+
   const Original = globalThis.RTCPeerConnection;
   globalThis.RTCPeerConnection = class extends Original {
     constructor(...args) {
@@ -46,12 +49,12 @@ export function instrument(speech) {
   if (globalThis.webkitRTCPeerConnection) globalThis.webkitRTCPeerConnection = globalThis.RTCPeerConnection;
 
   state.seconds = () => {
-    const recording = state.recordings.at(-1);
+    const recording = state.recordings.at(state.listensTo);
     return recording?.length ? recording.length / recording.rate : 0;
   };
-  /** The last recording from a second on, as 16-bit samples in base64. */
+  /** The recording from a second on, as 16-bit samples in base64. */
   state.take = (from, to) => {
-    const { rate, pieces, length } = state.recordings.at(-1);
+    const { rate, pieces, length } = state.recordings.at(state.listensTo);
     const all = new Float32Array(length);
     let at = 0;
     for (const piece of pieces) { all.set(piece, at); at += piece.length; }

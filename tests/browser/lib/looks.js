@@ -11,13 +11,15 @@ const SCHEMES = ['light', 'dark'];
 
 /**
  * Looks at a state of the page (Chromium's; without motion, as colours are judged at rest) in every shape and scheme.
- * The buttons named in `inView` must be seen whole without scrolling; nothing may be wider than the page.
+ * The buttons named in `inView` must be seen whole without scrolling; nothing may be wider than the page. `shown` is what a
+ * reader would scroll to.
  */
-export async function look(softphone, state, inView = []) {
+export async function look(softphone, state, inView = [], shown = null) {
   const { page } = softphone;
   const before = page.viewportSize();
   for (const [shape, size] of Object.entries(SHAPES)) {
     await page.setViewportSize(size);
+    if (shown) await page.locator(shown).evaluate((element) => element.scrollIntoView({ block: 'end' }));
     for (const colorScheme of SCHEMES) {
       await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
       const name = `${state}-${shape}-${colorScheme}`;

@@ -14,6 +14,8 @@ const EVENTS = '0123456789*#ABCD';
 export class RtpPhone {
   /** The keys that came as telephone-events (RFC 4733). */
   digits = '';
+  /** Says what it hears, at once, in place of a speech. */
+  echoes = false;
   packets = 0;
   sources = new Set();
   #heardSource = null; #socket; #samples = []; #first = null; #last = null; #lastEvent = null; #peer = null; #speaking = null;
@@ -42,6 +44,24 @@ export class RtpPhone {
     if (this.#peer && !this.#speaking) this.#speak();
   }
 
+  /** Presses a key: a telephone-event (RFC 4733) of `steps` packets, its end told three times. */
+  async press(key, steps = 6) {
+    const timestamp = this.#timestamp >>> 0;
+    for (let n = 1; n <= steps + 2; n++) {
+      const packet = Buffer.alloc(16);
+      packet[0] = 0x80;
+      packet[1] = DIGITS_TYPE | (n === 1 ? 0x80 : 0);
+      packet.writeUInt16BE(this.#sequence++ & 0xffff, 2);
+      packet.writeUInt32BE(timestamp, 4);
+      packet.writeUInt32BE(this.#ssrc, 8);
+      packet[12] = EVENTS.indexOf(key);
+      packet[13] = (n >= steps ? 0x80 : 0) | 10;
+      packet.writeUInt16BE(Math.min(n, steps) * PACKET_SAMPLES, 14);
+      this.#socket.send(packet, this.#peer.port, this.#peer.address);
+      await new Promise((resolve) => setTimeout(resolve, PACKET_MS));
+    }
+  }
+
   /** What was heard so far, by RTP timestamp: what did not arrive is silence. */
   recording(from, to) { return { rate: RATE, samples: Float32Array.from(this.#samples.slice(from * RATE, to * RATE), (x) => x ?? 0) }; }
   /** Its length in seconds. */
@@ -61,10 +81,12 @@ export class RtpPhone {
     const payload = packet.subarray(12 + 4 * (packet[0] & 0x0f));
     this.packets++;
     this.sources.add(`${from.address}:${from.port}`);
+    const another = this.#peer?.port !== from.port;
     this.#peer = from;
-    if (this.#speech && !this.#speaking) this.#speak();
+    if (this.#speech && (another || !this.#speaking)) this.#speak();
     if (type === DIGITS_TYPE) return this.#receiveEvent(timestamp, payload);
     if (type !== PCMU) return;
+    if (this.echoes) this.#send(payload);
     const source = packet.readUInt32BE(8);
     if (source !== this.#heardSource) this.#first = (timestamp - this.#samples.length) >>> 0; // another stream goes on where the last ended
     this.#heardSource = source;
@@ -80,23 +102,34 @@ export class RtpPhone {
     this.digits += EVENTS[payload[0]] ?? '?';
   }
 
+  /** Speaks from this moment on. */
   #speak() {
+    clearInterval(this.#speaking);
     this.#started = performance.now();
+    this.#sent = 0;
     // Paced by the clock, not by the timer, so that a late timer does not slow the speech.
-    this.#speaking = setInterval(() => {
+    const due = () => {
       while (this.#sent * PACKET_MS <= performance.now() - this.#started) this.#sendPacket();
-    }, PACKET_MS / 2);
+    };
+    due();
+    this.#speaking = setInterval(due, PACKET_MS / 2);
   }
 
   #sendPacket() {
-    const packet = Buffer.alloc(12 + PACKET_SAMPLES);
+    const payload = Buffer.alloc(PACKET_SAMPLES);
+    for (let i = 0; i < PACKET_SAMPLES; i++) payload[i] = muLawEncode(this.#speech.samples[this.#at++ % this.#speech.samples.length]);
+    this.#send(payload);
+  }
+
+  #send(payload) {
+    const packet = Buffer.alloc(12 + payload.length);
     packet[0] = 0x80;
     packet[1] = PCMU | (this.#sent === 0 ? 0x80 : 0);
     packet.writeUInt16BE(this.#sequence++ & 0xffff, 2);
     packet.writeUInt32BE(this.#timestamp >>> 0, 4);
     packet.writeUInt32BE(this.#ssrc, 8);
-    for (let i = 0; i < PACKET_SAMPLES; i++) packet[12 + i] = muLawEncode(this.#speech.samples[this.#at++ % this.#speech.samples.length]);
-    this.#timestamp += PACKET_SAMPLES;
+    payload.copy(packet, 12);
+    this.#timestamp += payload.length;
     this.#sent++;
     this.#socket.send(packet, this.#peer.port, this.#peer.address);
   }

@@ -46,8 +46,14 @@ export class Sipp extends Program {
     return until(find, () => `SIPp: ${pattern} ${way}; it saw:\n${this.messages.map((m) => `${m.way} ${m.text.split('\n', 1)[0]}`).join('\n')}`, withinMs);
   }
 
-  /** Has a scenario that waits for a word (callee-hangs-up, caller-hangs-up) hang up: an INFO in its call, which nobody answers. */
+  /** Has a scenario that waits for a word (callee-hangs-up, caller-hangs-up) hang up. */
   async hangUp() {
+    await this.word();
+    await this.message(/^BYE /, 'sent');
+  }
+
+  /** The word that a scenario waits for before it goes on: an INFO in its call, which nobody answers. */
+  async word() {
     await until(() => this.messages.some(({ text }) => /^ACK /.test(text)), 'SIPp’s call to be up');
     const [{ text }] = this.messages;
     const [id] = /^Call-ID: .*$/mi.exec(text);
@@ -55,7 +61,6 @@ export class Sipp extends Program {
     const socket = dgram.createSocket('udp4');
     await new Promise((resolve, reject) => socket.send(word.join('\r\n'), this.port, '127.0.0.1', (error) => (error ? reject(error) : resolve())));
     socket.close();
-    await this.message(/^BYE /, 'sent');
   }
 
   /** Waits until the scenario is over and says whether it went as written. */

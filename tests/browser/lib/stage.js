@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { createHmac, randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
+import { after, before } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { downsample, likeness, makeSpeech, writeWav } from './audio.js';
 import { Gateway } from './gateway.js';
@@ -71,12 +72,14 @@ export class Network {
   #secret = randomBytes(24).toString('hex');
 
   /**
-   * `http` and `trunk` are further lines of those sections, `sections` further sections, `rules` further rules of the dial plan; `within` the
+   * `certificate` is what it shows where it speaks https and wss itself; pages of `origins` may come in beside its own; `http` and `trunk` are further lines of those sections, `sections` further sections, `rules` further rules of the dial plan; `within` the
    * namespace that it runs in.
    */
-  static async start({ http = '', trunk = '', sections = '', rules = '', within } = {}) {
+  static async start({ certificate, origins, http = '', trunk = '', sections = '', rules = '', within } = {}) {
     const network = new this();
     network.namespace = within;
+    network.certificate = certificate;
+    network.origins = origins;
     network.host = within?.address ?? '127.0.0.1';
     network.sippPort = await freeUdpPort();
     network.sipPort = await freeUdpPort();
@@ -90,6 +93,8 @@ export class Network {
     return `
 [http]
 listen = "${this.host}:${this.httpPort}"
+${this.certificate?.lines ?? ''}
+${this.origins ? `origins = ${JSON.stringify([...this.origins, this.origin])}` : ''}
 ${http}
 
 [sip]
@@ -116,6 +121,12 @@ sources = ["127.0.0.1"]
 ${trunk}
 `;
   }
+
+  /** That of its own page. */
+  get origin() { return `${this.certificate ? 'https' : 'http'}://${this.host}:${this.httpPort}`; }
+
+  /** The address of one of its WebSockets. */
+  socket(door) { return `${this.origin.replace('http', 'ws')}/${door}`; }
 
   /** What tokens are signed with. */
   get secret() { return this.#secret; }
@@ -173,3 +184,23 @@ name = "alice"
 did = "${ALICE}"
 ring = { users = ["alice"], for = "30s" }
 `;
+
+/**
+ * The stage of a file's cases: a browser whose microphone says what the caller says, somebody else's pages, and a gateway that
+ * lets these in. They are there, and `set` has had its turn, when the first case begins; they end after the last one.
+ */
+export function stage(Browser, Pages, Network, set) {
+  const scene = {};
+  before(async () => {
+    scene.browser = await Browser.launch({ microphone: speech.caller.file });
+    scene.pages = await Pages.start();
+    scene.network = await Network.start({ origin: scene.pages.origin });
+    await set?.(scene);
+  });
+  after(async () => {
+    await scene.browser?.close();
+    scene.pages?.close();
+    await scene.network?.end();
+  });
+  return scene;
+}

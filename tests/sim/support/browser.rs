@@ -44,6 +44,14 @@ impl Page {
         ends.next_back()
     }
 
+    /// After how many seconds another try is worth it, as the end of a call says.
+    pub fn retry_after(&self, name: &str) -> Option<u32> {
+        self.heard.iter().find_map(|message| match message {
+            ServerMessage::Ended { call, retry_after, .. } if call == name => *retry_after,
+            _ => None,
+        })
+    }
+
     /// The name of the last incoming call.
     pub fn incoming(&self) -> Option<String> {
         self.heard.iter().rev().find_map(|message| match message {

@@ -51,6 +51,8 @@ pub struct Seen {
     pub answered: bool,
     /// Failed, Cancelled, Ended: at most one.
     pub ends: Vec<String>,
+    /// Of a refusal.
+    pub retry_after: Option<u32>,
     pub closed: usize,
     pub infos: Vec<String>,
     pub reoffers: Vec<String>,
@@ -178,7 +180,11 @@ impl Peer {
                 self.seen(session).answered = true;
                 habits.extend(self.habits.bye_after.map(|ms| (ms, Habit::Bye(session))));
             }
-            UaEvent::Failed { session, status, .. } => self.seen(session).ends.push(format!("failed {status}")),
+            UaEvent::Failed { session, status, headers, .. } => {
+                let seen = self.seen(session);
+                seen.ends.push(format!("failed {status}"));
+                seen.retry_after = headers.get("Retry-After").and_then(|seconds| seconds.parse().ok());
+            }
             UaEvent::Cancelled { session, .. } => self.seen(session).ends.push("cancelled".into()),
             UaEvent::Ended { session, by, .. } => self.seen(session).ends.push(format!("ended {by:?}")),
             UaEvent::Closed { session } => self.seen(session).closed += 1,

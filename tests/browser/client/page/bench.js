@@ -2,7 +2,7 @@
 
 import { Phone, PhoneError } from '/web/ringback.js';
 
-const bench = { Phone, PhoneError, phone: null, calls: [], told: [], errors: [], sockets: [] };
+const bench = { Phone, PhoneError, phone: null, calls: [], told: [], errors: [], sockets: [], levels: [], players: [] };
 globalThis.bench = bench;
 
 /** The sockets, so that a test can break them. */
@@ -14,12 +14,20 @@ globalThis.WebSocket = class extends Original {
   }
 };
 
+/** What plays, so that a test can see where. */
+const { play } = HTMLMediaElement.prototype;
+HTMLMediaElement.prototype.play = function () {
+  if (!bench.players.includes(this)) bench.players.push(this);
+  return play.call(this);
+};
+
 /** Everything that a call tells, in order. */
 bench.watch = (call) => {
   const n = bench.calls.push(call) - 1;
   for (const event of ['state', 'id', 'ringing', 'accept', 'hold', 'transfer', 'transferred', 'mute', 'digit', 'quality', 'warning', 'cleared', 'end']) {
     call.on(event, (...values) => bench.told.push({ call: n, event, values }));
   }
+  call.on('level', (heard, said) => bench.levels.push({ heard, said }));
   return call;
 };
 
@@ -41,8 +49,8 @@ bench.call = async (to, options) => void bench.watch(await bench.phone.call(to, 
 
 /** What a test may see of a call. */
 bench.seen = (n = bench.calls.length - 1) => {
-  const { id, direction, state, remote, to, params, timings, muted, held, heldByThem, answeredAt, quality, warnings, ended } = bench.calls[n] ?? {};
-  return { id, direction, state, remote, to, params, timings, muted, held, heldByThem, answeredAt, quality, warnings, ended };
+  const { id, direction, state, remote, to, params, timings, muted, held, heldByThem, startedAt, answeredAt, quality, warnings, ended } = bench.calls[n] ?? {};
+  return { id, direction, state, remote, to, params, timings, muted, held, heldByThem, startedAt, answeredAt, quality, warnings, ended };
 };
 
 const saved = sessionStorage.getItem('bench options');

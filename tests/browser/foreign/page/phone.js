@@ -30,7 +30,9 @@ phone.clickAndCall = (target) => {
 /** Watches closely for the first sound of a track: `firstSound` is then how long after the click it was. */
 export function awaitSound(track) {
   const analyser = new AnalyserNode(context, { fftSize: 256 });
-  context.createMediaStreamSource(new MediaStream([track])).connect(analyser);
+  const heard = context.createMediaStreamSource(new MediaStream([track]));
+  heard.connect(analyser);
+  if (meter) heard.connect(meter);
   const samples = new Float32Array(analyser.fftSize);
   const look = () => {
     analyser.getFloatTimeDomainData(samples);
@@ -41,6 +43,38 @@ export function awaitSound(track) {
   };
   look();
 }
+
+/** How long a burst into the microphone is, and how long after one the next comes, in seconds. */
+const BURST = 0.05;
+const EVERY = 0.6;
+/** Says bursts of 1 kHz and tells after how many ms each is heard, by the clock of the sound. */
+const ECHO_METER = `registerProcessor('echo-meter', class extends AudioWorkletProcessor {
+  process([[heard]], [[said]]) {
+    for (let i = 0; i < said.length; i++) {
+      const at = (currentFrame + i) / sampleRate % ${EVERY};
+      said[i] = at < ${BURST} ? 0.5 * Math.sin(2000 * Math.PI * at) : 0;
+      if (at < 0.001) this.waits = true;
+      if (this.waits && Math.abs(heard?.[i] ?? 0) > 0.1) {
+        this.waits = false;
+        this.port.postMessage(1000 * at);
+      }
+    }
+    return true;
+  }
+})`;
+
+let meter;
+/** Makes the microphone one whose way through a phone that echoes is measured: `roundTrips` has the ms of each burst. */
+phone.measureEcho = async () => {
+  phone.roundTrips = [];
+  await context.audioWorklet.addModule(URL.createObjectURL(new Blob([ECHO_METER], { type: 'text/javascript' })));
+  await context.resume();
+  meter = new AudioWorkletNode(context, 'echo-meter', { outputChannelCount: [1] });
+  meter.port.onmessage = ({ data }) => phone.roundTrips.push(data);
+  const mouth = new MediaStreamAudioDestinationNode(context, { channelCount: 1 });
+  meter.connect(mouth);
+  navigator.mediaDevices.getUserMedia = async () => mouth.stream.clone();
+};
 
 export function note(event, detail = '') { phone.events.push(`${Math.round(performance.now())} ${event} ${detail}`); }
 

@@ -1,0 +1,87 @@
+//! What a process has used and has, by `/proc` (proc(5)).
+
+use std::time::Duration;
+
+use anyhow::Context;
+
+/// What `/proc` counts in: Linux shows a hundred ticks a second to programs, whatever its own clock does.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// The processor time that a process has used, in all its threads, in user and system mode.
+///
+/// # Errors
+/// When there is no such process, or no `/proc`.
+pub fn processor_time(pid: u32) -> anyhow::Result<Duration> {
+    let path = format!("/proc/{pid}/stat");
+    let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    let ticks = ticks(&text).with_context(|| format!("{path} is not understood"))?;
+    Ok(Duration::from_secs_f64(ticks as f64 / TICKS_PER_SECOND))
+}
+
+/// Fields 14 and 15 of a line of `/proc/PID/stat`; the program's name, which may hold anything, ends with the last `)`.
+fn ticks(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(11);
+    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+}
+
+/// The memory that a process holds, in bytes (`VmRSS`).
+///
+/// # Errors
+/// When there is no such process, or no `/proc`.
+pub fn memory(pid: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kb = line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|kb| kb.parse::<u64>().ok());
+    Ok(kb.with_context(|| format!("{path} is not understood"))? * 1024)
+}
+
+/// Datagrams that this machine's sockets had no room for, since it started (`RcvbufErrors`).
+pub fn dropped_datagrams() -> u64 {
+    let text = std::fs::read_to_string("/proc/net/snmp").unwrap_or_default();
+    dropped(&text).unwrap_or(0)
+}
+
+/// The file has two lines for each protocol: names and values.
+fn dropped(snmp: &str) -> Option<u64> {
+    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Udp: "));
+    let place = lines.next()?.split(' ').position(|name| name == "RcvbufErrors")?;
+    lines.next()?.split(' ').nth(place)?.parse().ok()
+}
+
+/// The machine: processor, how many of them, kernel.
+pub fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let info = read("/proc/cpuinfo");
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": an unknown processor");
+    let model = model.trim_start_matches([' ', '\t', ':']).to_owned();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{cores} x {model}, Linux {}", read("/proc/sys/kernel/osrelease").trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_may_have_any_name() {
+        let line = "4242 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 700 31 0 0 20 0";
+        assert_eq!(ticks(line), Some(731));
+        assert_eq!(ticks("4242 (cut off) S 1 2"), None);
+    }
+
+    #[test]
+    fn dropped_datagrams_are_read_by_their_name() {
+        let text = "Tcp: InSegs\nTcp: 3\nUdp: InDatagrams RcvbufErrors SndbufErrors\nUdp: 9 7 5\nUdpLite: RcvbufErrors\nUdpLite: 1\n";
+        assert_eq!(dropped(text), Some(7));
+        assert_eq!(dropped("Udp: InDatagrams\nUdp: 9\n"), None);
+    }
+
+    #[test]
+    fn this_process_has_both() {
+        let pid = std::process::id();
+        assert!(memory(pid).is_ok_and(|bytes| bytes > 100_000));
+        assert!(processor_time(pid).is_ok());
+    }
+}
