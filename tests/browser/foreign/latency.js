@@ -93,4 +93,4 @@ async function quiet() {
   return idle;
 }
 
-function median(values) { return values.toSorted((a, b) => a - b)[values.length >> 1]; }
+export function median(values) { return values.toSorted((a, b) => a - b)[values.length >> 1]; }
