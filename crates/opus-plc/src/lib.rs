@@ -4,6 +4,7 @@
 //! This is the one place of the house with `unsafe`: a handful of calls, each with the reason why it is sound. The package
 //! that uses it forbids `unsafe`.
 
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ffi::{CStr, c_int};
 use std::fmt;
 use std::ptr::{self, NonNull};
@@ -38,9 +39,61 @@ fn length(code: c_int) -> Result<usize, Error> {
     usize::try_from(code).map_err(|_| Error(code))
 }
 
+/// What memory is given to a process in on most machines, in bytes.
+const PAGE: usize = 4_096;
+
+/// Memory that begins with a page, zeroed.
+struct Memory {
+    start: NonNull<u8>,
+    layout: Layout,
+}
+
+impl Memory {
+    /// `size` bytes, made full pages; `None` where there are none.
+    fn new(size: usize) -> Option<Self> {
+        let layout = Layout::from_size_align(size.max(1).next_multiple_of(PAGE), PAGE).ok()?;
+        // SAFETY: the layout's size is not zero.
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        Some(Self { start, layout })
+    }
+
+    /// Gives the system each page back that holds nothing but zeros: it comes again, zeroed, when it is used first. It is how a
+    /// decoder that never conceals does without the memory of deep PLC.
+    #[cfg(target_os = "linux")]
+    fn give_back(&mut self) {
+        // SAFETY: takes a name and returns a number.
+        if unsafe { libc::sysconf(libc::_SC_PAGESIZE) } != PAGE as libc::c_long {
+            return;
+        }
+        // SAFETY: as many bytes are this value's own, were zeroed when it was made, and are not written to meanwhile.
+        let bytes = unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.layout.size()) };
+        let empty: Vec<usize> = bytes
+            .chunks_exact(PAGE)
+            .enumerate()
+            .filter(|(_, page)| page.iter().all(|byte| *byte == 0))
+            .map(|(n, _)| n * PAGE)
+            .collect();
+        for at in empty {
+            // SAFETY: a whole page of this value's own, of the heap and so private and anonymous: it reads as zeros afterwards,
+            // which it holds already. Where the system declines it stays as it is.
+            unsafe { libc::madvise(self.start.as_ptr().add(at).cast(), PAGE, libc::MADV_DONTNEED) };
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn give_back(&mut self) {}
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: it came from the allocator with this layout and is given back once.
+        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+    }
+}
+
 /// A decoder of any Opus stream to mono.
 pub struct Decoder {
-    state: NonNull<ffi::OpusDecoder>,
+    memory: Memory,
     /// Samples of 120 ms, the longest packet: what libopus may write at most.
     longest: usize,
 }
@@ -54,17 +107,24 @@ impl Decoder {
     /// # Errors
     /// [`Error`] for another rate or complexity, or without memory.
     pub fn new(hz: u32, complexity: u8) -> Result<Self, Error> {
-        let mut error = ffi::OPUS_OK;
         let rate = i32::try_from(hz).map_err(|_| Error(ffi::OPUS_BAD_ARG))?;
-        // SAFETY: `error` is a valid place for the code; the arguments are checked by libopus.
-        let state = unsafe { ffi::opus_decoder_create(rate, 1, &raw mut error) };
-        let state = NonNull::new(state).filter(|_| error == ffi::OPUS_OK).ok_or(Error(error))?;
-        let decoder = Self { state, longest: hz as usize * 12 / 100 };
+        // SAFETY: takes a number of channels and returns a size.
+        let size = length(unsafe { ffi::opus_decoder_get_size(1) })?;
+        let memory = Memory::new(size).ok_or(Error(ffi::OPUS_ALLOC_FAIL))?;
+        let mut decoder = Self { memory, longest: hz as usize * 12 / 100 };
+        // SAFETY: the memory is as large as libopus wants it, and aligned; the arguments are checked by libopus.
+        length(unsafe { ffi::opus_decoder_init(decoder.state(), rate, 1) })?;
         // SAFETY: the state is valid, and this request takes one `int`.
-        let code =
-            unsafe { ffi::opus_decoder_ctl(state.as_ptr(), ffi::OPUS_SET_COMPLEXITY_REQUEST, c_int::from(complexity)) };
+        let code = unsafe {
+            ffi::opus_decoder_ctl(decoder.state(), ffi::OPUS_SET_COMPLEXITY_REQUEST, c_int::from(complexity))
+        };
         length(code)?;
+        decoder.memory.give_back();
         Ok(decoder)
+    }
+
+    fn state(&mut self) -> *mut ffi::OpusDecoder {
+        self.memory.start.as_ptr().cast()
     }
 
     /// Decodes `packet` into `out` and returns the samples written. An empty packet is a lost one: all of `out` is filled by
@@ -79,14 +139,7 @@ impl Decoder {
         let room = i32::try_from(out.len().min(self.longest)).map_err(|_| Error(ffi::OPUS_BAD_ARG))?;
         // SAFETY: `data` points to `len` readable bytes or is null with a length of 0, `out` holds `room` writable samples of
         // one channel, and the state is this value's own.
-        length(unsafe { ffi::opus_decode(self.state.as_ptr(), data, len, out.as_mut_ptr(), room, c_int::from(fec)) })
-    }
-}
-
-impl Drop for Decoder {
-    fn drop(&mut self) {
-        // SAFETY: the state came from `opus_decoder_create` and is given back once.
-        unsafe { ffi::opus_decoder_destroy(self.state.as_ptr()) }
+        length(unsafe { ffi::opus_decode(self.state(), data, len, out.as_mut_ptr(), room, c_int::from(fec)) })
     }
 }
 
@@ -198,15 +251,21 @@ mod tests {
 
     /// Wideband packets of 20 ms.
     fn packets() -> Vec<Vec<u8>> {
+        packets_at(16_000)
+    }
+
+    /// Packets of 20 ms of all the band that a rate has.
+    fn packets_at(hz: i32) -> Vec<Vec<u8>> {
+        let frame = hz / 50;
         let mut error = 0;
         // SAFETY: a valid place for the code; the encoder is destroyed below.
-        let encoder = unsafe { ffi::opus_encoder_create(16_000, 1, ffi::OPUS_APPLICATION_VOIP, &raw mut error) };
+        let encoder = unsafe { ffi::opus_encoder_create(hz, 1, ffi::OPUS_APPLICATION_VOIP, &raw mut error) };
         assert_eq!(error, ffi::OPUS_OK);
         let packets = (0..20)
             .map(|n| {
-                let (pcm, mut packet) = (voice(n * 320, 320), vec![0_u8; 400]);
-                // SAFETY: 320 samples are read, 400 bytes may be written.
-                let len = unsafe { ffi::opus_encode(encoder, pcm.as_ptr(), 320, packet.as_mut_ptr(), 400) };
+                let (pcm, mut packet) = (voice(n * frame as usize, frame as usize), vec![0_u8; 400]);
+                // SAFETY: a frame is read, 400 bytes may be written.
+                let len = unsafe { ffi::opus_encode(encoder, pcm.as_ptr(), frame, packet.as_mut_ptr(), 400) };
                 packet.truncate(usize::try_from(len).unwrap());
                 packet
             })
@@ -295,6 +354,53 @@ mod tests {
         assert!(plc.memory[len..].iter().all(|word| *word == GUARD));
         // It is the decoder's other parts that this memory is too large by.
         assert!(plc.memory[len - 64..len].iter().all(|word| *word == 0), "the state is as large as the decoder");
+    }
+
+    /// Pages of the decoder that are there.
+    fn resident(decoder: &Decoder) -> usize {
+        let Memory { start, layout } = decoder.memory;
+        let mut there = vec![0_u8; layout.size() / PAGE];
+        // SAFETY: the decoder's own memory, which begins with a page; a byte for each page of it.
+        let code = unsafe { libc::mincore(start.as_ptr().cast(), layout.size(), there.as_mut_ptr()) };
+        assert_eq!(code, 0);
+        there.iter().filter(|page| *page & 1 != 0).count()
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_decoder_of_narrowband_speech_has_no_memory_of_what_it_does_not_use() {
+        let packets = packets_at(8_000);
+        let mut decoder = Decoder::new(8_000, 5).unwrap();
+        let (made, all) = (resident(&decoder), decoder.memory.layout.size() / PAGE);
+        let mut pcm = [0; 160];
+        for packet in &packets {
+            assert_eq!(decoder.decode(packet, &mut pcm, false), Ok(160));
+        }
+        assert_eq!(decoder.decode(&[], &mut pcm, false), Ok(160));
+        let used = resident(&decoder);
+        assert!(made <= used && used * 2 <= all, "{made}, then {used} of {all} pages");
+    }
+
+    #[test]
+    fn pages_that_were_given_back_change_nothing_that_is_heard() {
+        let decode = |mut decoder: Decoder| -> Vec<i16> {
+            let mut heard = Vec::new();
+            for (n, packet) in packets().iter().chain(&packets_at(8_000)).chain(&packets()).enumerate() {
+                let mut pcm = [0; 320];
+                let packet = if n % 8 == 6 { &[][..] } else { packet };
+                assert_eq!(decoder.decode(packet, &mut pcm, false), Ok(320));
+                heard.extend(pcm);
+            }
+            heard
+        };
+        let ours = Decoder::new(16_000, 5).unwrap();
+        let mut whole = Decoder::new(16_000, 5).unwrap();
+        // SAFETY: the memory is as large as libopus wants it: all of it is written anew.
+        assert_eq!(unsafe { ffi::opus_decoder_init(whole.state(), 16_000, 1) }, ffi::OPUS_OK);
+        // SAFETY: the state is valid, and this request takes one `int`.
+        let code = unsafe { ffi::opus_decoder_ctl(whole.state(), ffi::OPUS_SET_COMPLEXITY_REQUEST, 5 as c_int) };
+        assert_eq!(code, ffi::OPUS_OK);
+        assert_eq!(decode(ours), decode(whole));
     }
 
     #[test]
