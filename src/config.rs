@@ -138,7 +138,7 @@ pub struct Sip {
 /// `[media]`
 #[derive(Debug, Clone)]
 pub struct Media {
-    /// The UDP address that browsers reach (the first worker's; each further worker has the next port).
+    /// The UDP address that browsers reach, whatever the number of workers.
     pub browser: SocketAddr,
     /// Where RTP sockets towards trunks are bound.
     pub rtp_address: IpAddr,

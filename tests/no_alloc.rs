@@ -23,7 +23,7 @@ use ringback::sdp::{
     SrtpKey, SrtpPlan, SrtpSuite,
 };
 use ringback::webrtc::Identity;
-use ringback::worker::{Reports, WorkerConfig, WorkerHandle};
+use ringback::worker::{Reports, Seat, WorkerConfig, WorkerHandle};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{RtpWrite, Ssrc};
 use str0m::{Event, Input, Output};
@@ -66,17 +66,28 @@ fn a_relayed_call_allocates_nothing_per_packet() {
     no_allocation(Codec::Pcmu, Pass::Cost);
 }
 
-/// A worker's turns, from the poll to the sockets: an independent browser and a phone on loopback, each saying 50 packets a second.
-/// The browser's and the phone's own doings are between the turns, and not counted.
 #[test]
 fn a_workers_turn_allocates_nothing_per_packet() {
+    no_allocation_in_a_turn(1);
+}
+
+/// What the browser sends is read by another worker, and handed over.
+#[test]
+fn a_turn_that_hands_over_and_the_turn_of_who_takes_it_allocate_nothing_per_packet() {
+    no_allocation_in_a_turn(2);
+}
+
+/// Workers' turns, from the poll to the sockets: an independent browser and a phone on loopback, each saying 50 packets a second.
+/// The browser's and the phone's own doings are between the turns, and not counted. The last worker reads what the browser
+/// sends, the first one has the call.
+fn no_allocation_in_a_turn(workers: usize) {
     const PACKETS: usize = 60;
     let bind = || {
         UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.set_nonblocking(true).map(|()| socket)).expect("a port")
     };
-    let (browser, phone, rtp, rtcp) = (bind(), bind(), bind(), bind());
+    let (phone, rtp, rtcp) = (bind(), bind(), bind());
     let address = |socket: &UdpSocket| socket.local_addr().expect("an address");
-    let (at_browser, at_phone, at_rtp) = (address(&browser), address(&phone), address(&rtp));
+    let (at_phone, at_rtp) = (address(&phone), address(&rtp));
     let identity = Identity::generate().expect("a certificate");
     let ours = identity.fingerprint();
     let up = Arc::new(AtomicBool::new(false));
@@ -84,17 +95,29 @@ fn a_workers_turn_allocates_nothing_per_packet() {
     let reports: Reports = Box::new(move |_, report| {
         tell.fetch_or(matches!(report, MediaReport::Connected { side: Side::A, .. }), Ordering::Relaxed);
     });
-    let config = WorkerConfig {
-        browser_bind: "127.0.0.1:0".parse().expect("an address"),
-        max_calls: 4,
-        local_only: false,
-        cpu: None,
-        name: "by hand".into(),
-    };
+    let mut seats = Seat::shared("127.0.0.1:0".parse().expect("an address"), workers).expect("a port").into_iter();
+    let config = WorkerConfig { max_calls: 4, local_only: false, cpu: None, name: "by hand".into() };
     let means = Means { identity: Some(identity), music: None };
-    let (worker, mut turns) = WorkerHandle::by_hand(config, means, reports).expect("a worker");
-    let local = IceCredentials { ufrag: "Ring".into(), pwd: "ring-back-password-22ch".into() };
+    let seat = seats.next().expect("a seat");
+    let (worker, mut turns) = WorkerHandle::by_hand(seat, config.clone(), means.clone(), reports).expect("a worker");
+    let mut reader = seats
+        .next()
+        .map(|seat| WorkerHandle::by_hand(seat, config, means, Box::new(|_, _| {})).expect("another worker"));
+    let local = IceCredentials { ufrag: format!("{}ing", worker.ufrag_mark()), pwd: "ring-back-password-22ch".into() };
     let gateway = worker.browser_address();
+    // A command about no call: a turn that has nothing to read does not wait.
+    let wakes = |worker: &WorkerHandle| worker.remove_pair(0, RtpSlot(0)).expect("room");
+    let browser = loop {
+        let browser = bind();
+        let Some((reader, turns)) = &mut reader else { break browser };
+        browser.send_to(b"who reads this?", gateway).expect("sent");
+        wakes(reader);
+        turns.turn();
+        if reader.counters().unroutable > 0 {
+            break browser;
+        }
+    };
+    let at_browser = address(&browser);
     let mut rtc = call::browser_side(Instant::now(), at_browser, gateway, &local, &ours);
     let plan = MediaPlan {
         a: Some(call::leg(LegMedia::Browser(call::browser_media(&mut rtc, local, Codec::Pcmu)))),
@@ -145,7 +168,15 @@ fn a_workers_turn_allocates_nothing_per_packet() {
             heard[1] += 1;
         }
         warm = heard[0] >= 50 && heard[1] >= 50;
-        let turn = allocation_counter::measure(|| turns.turn());
+        if let Some((reader, _)) = &reader {
+            wakes(reader);
+        }
+        let turn = allocation_counter::measure(|| {
+            if let Some((_, turns)) = &mut reader {
+                turns.turn();
+            }
+            turns.turn();
+        });
         if warm {
             allocations += turn.count_total;
             counted = heard[0].min(heard[1]) - 50;
@@ -156,6 +187,11 @@ fn a_workers_turn_allocates_nothing_per_packet() {
     assert!(allocations < 3, "{allocations}, {heard:?} of {said}");
     turns.end();
     worker.stop();
+    if let Some((reader, turns)) = reader {
+        assert!(reader.counters().handed_over >= PACKETS as u64, "{:?}", reader.counters());
+        turns.end();
+        reader.stop();
+    }
 }
 
 /// Two RTP legs, each with keys of its own, in packets of 20 ms; for the second half of the time the first is on hold.

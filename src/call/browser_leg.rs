@@ -329,14 +329,14 @@ impl BrowserLeg {
                 let same = self.connection.as_ref() == Some(offer.connection());
                 if same {
                     if *offer.ice() != media.remote_ice {
-                        local.ice = new_ice(cx);
+                        local.ice = new_ice(cx, local.ice.mark());
                     }
                     local.version = local.version.saturating_add(1);
                     offer.keep_role(media.dtls);
                 } else {
                     // Another SSRC: the other transport's packets begin anew. The same CNAME: it is the same party.
                     let cname = local.cname.clone();
-                    local = BrowserLocal { cname, ..new_local(cx, &own.candidates) };
+                    local = BrowserLocal { cname, ..new_local(cx, &own.candidates, own.ice.mark()) };
                 }
                 match offer.answer(&local, &policy) {
                     Ok((sdp, media)) => {
@@ -378,9 +378,9 @@ impl BrowserLeg {
 }
 
 /// Our end of a new transport to a browser.
-pub(super) fn new_local(cx: &mut Context, candidates: &[SocketAddr]) -> BrowserLocal {
+pub(super) fn new_local(cx: &mut Context, candidates: &[SocketAddr], ufrag_mark: char) -> BrowserLocal {
     BrowserLocal {
-        ice: new_ice(cx),
+        ice: new_ice(cx, ufrag_mark),
         fingerprint: cx.settings.fingerprint.clone(),
         candidates: candidates.to_vec(),
         ssrc: cx.rng.random_range(1..=u32::MAX),
@@ -390,9 +390,9 @@ pub(super) fn new_local(cx: &mut Context, candidates: &[SocketAddr]) -> BrowserL
     }
 }
 
-/// ICE credentials that nobody has had before.
-pub(super) fn new_ice(cx: &mut Context) -> IceCredentials {
-    IceCredentials::new(random_text(cx, 8), random_text(cx, 24))
+/// ICE credentials that nobody has had before, with the mark of those whom the call's media belong to.
+pub(super) fn new_ice(cx: &mut Context, ufrag_mark: char) -> IceCredentials {
+    IceCredentials::new(format!("{ufrag_mark}{}", random_text(cx, 8)), random_text(cx, 24))
 }
 
 /// The refusal of one who was called.
@@ -434,7 +434,7 @@ impl Leg for BrowserLeg {
     }
 
     fn prepare(&mut self, cx: &mut Context, loan: &Loan, band: Band) -> Result<(), Cause> {
-        let local = new_local(cx, &loan.candidates);
+        let local = new_local(cx, &loan.candidates, loan.ufrag_mark);
         self.band = band;
         self.redundancy = cx.settings.policy.red;
         let policy = self.policy(cx);

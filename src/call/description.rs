@@ -33,7 +33,7 @@ impl Description {
 
     /// A description of a transport to a browser; `band`: what the other side can carry at best.
     pub fn browser(cx: &mut Context, loan: &Loan, band: Band) -> Description {
-        Description::Browser(Box::new(BrowserDescription::new(cx, &loan.candidates, band)))
+        Description::Browser(Box::new(BrowserDescription::new(cx, loan, band)))
     }
 
     /// What we want to do from now on.
@@ -120,8 +120,8 @@ pub(super) struct BrowserDescription {
 }
 
 impl BrowserDescription {
-    fn new(cx: &mut Context, candidates: &[SocketAddr], band: Band) -> BrowserDescription {
-        let local = new_local(cx, candidates);
+    fn new(cx: &mut Context, loan: &Loan, band: Band) -> BrowserDescription {
+        let local = new_local(cx, &loan.candidates, loan.ufrag_mark);
         let own = OwnDescription::new(local.session_id);
         let policy = CodecPolicy { band, ..cx.settings.policy.clone() };
         BrowserDescription { local, policy, own, direction: Direction::SendRecv, agreed: None }
@@ -151,7 +151,7 @@ impl BrowserDescription {
         // RFC 8839 section 4.4.3.1.1: new credentials are answered by new ones.
         let mut local = self.local.clone();
         if self.restarts(&offer) {
-            local.ice = new_ice(cx);
+            local.ice = new_ice(cx, local.ice.mark());
         }
         let (policy, direction) = (&self.policy, self.wanted(&offer));
         let (_, media) = offer.answer_wanting(&local, policy, direction)?;

@@ -12,6 +12,8 @@ pub struct Loan {
     pub slot: RtpSlot,
     /// Where a browser sends its media.
     pub candidates: Vec<SocketAddr>,
+    /// What the ufrags begin with that browsers are told.
+    pub ufrag_mark: char,
     /// By the address of a peer's signalling: what this peer is told of our ports.
     told: Vec<(SocketAddr, Option<SocketAddr>)>,
 }
@@ -64,7 +66,8 @@ impl Slots {
         *slot = match std::mem::take(slot) {
             Slot::Asked(peers) => {
                 let rtp = lease.rtp.into_iter().chain(std::iter::repeat(None));
-                Slot::Lent(Loan { slot: at, candidates: lease.candidates, told: peers.into_iter().zip(rtp).collect() })
+                let told = peers.into_iter().zip(rtp).collect();
+                Slot::Lent(Loan { slot: at, candidates: lease.candidates, ufrag_mark: lease.ufrag_mark, told })
             }
             Slot::Unwanted => {
                 cx.effects.push(Effect::ReleaseSlot(at));

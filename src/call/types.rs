@@ -60,6 +60,8 @@ pub enum Direction {
 pub struct Lease {
     /// Where a browser sends its media: the candidates of our description. Empty where none were asked for.
     pub candidates: Vec<SocketAddr>,
+    /// What the ufrags begin with that browsers are told: whose calls they are, where several threads share a port.
+    pub ufrag_mark: char,
     /// The address that each peer is told to send RTP to, in the order they were asked for; RTCP is one port above. It is one
     /// pair of ports by several names. `None`: our media has no address of that peer's family.
     pub rtp: Vec<Option<SocketAddr>>,

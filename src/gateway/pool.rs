@@ -16,7 +16,7 @@ use crate::net::{self, PortPool};
 use crate::sdp::{MediaCommand, MediaReport, RtpSlot};
 use crate::switch::{CallId, Lease, LeaseRefusal};
 use crate::webrtc::Identity;
-use crate::worker::{Lateness, Pairs, WorkerConfig, WorkerCounters, WorkerHandle};
+use crate::worker::{Lateness, Pairs, Seat, WorkerConfig, WorkerCounters, WorkerHandle};
 
 /// Reports that may wait for the driver. A call makes a handful in its life, and one a second of how it sounds; a full queue
 /// is counted and logged.
@@ -93,21 +93,15 @@ impl MediaPool {
         // Firefox uses no candidate on a loopback address. So where no port is asked for (the embedded default) the socket
         // has this machine's other addresses too, and drops what comes from elsewhere; with a port it is bound as told.
         let local_only = media.browser.ip().is_loopback() && media.browser.port() == 0;
-        for index in 0..media.workers {
-            let mut address = media.browser;
-            if local_only {
-                address.set_ip(if address.is_ipv4() {
-                    Ipv4Addr::UNSPECIFIED.into()
-                } else {
-                    Ipv6Addr::UNSPECIFIED.into()
-                });
-            }
-            if address.port() != 0 {
-                address.set_port(address.port().saturating_add(u16::try_from(index).unwrap_or(u16::MAX)));
-            }
+        let mut address = media.browser;
+        if local_only {
+            let is_v4 = address.is_ipv4();
+            address.set_ip(if is_v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() });
+        }
+        let refused = |source| GatewayError::Worker { address, source };
+        for (index, seat) in Seat::shared(address, media.workers).map_err(refused)?.into_iter().enumerate() {
             let cpu = media.cpus.get(index % media.cpus.len().max(1)).copied();
-            let config =
-                WorkerConfig { browser_bind: address, max_calls, local_only, cpu, name: format!("media-{index}") };
+            let config = WorkerConfig { max_calls, local_only, cpu, name: format!("media-{index}") };
             let (reports, lost) = (reports.clone(), lost.clone());
             let report = move |call, report| {
                 if matches!(report, MediaReport::Quality(_)) && reports.capacity() < REPORT_RESERVE {
@@ -118,9 +112,7 @@ impl MediaPool {
                     tracing::error!(lost, "the driver is behind: a media report is lost");
                 }
             };
-            let worker = WorkerHandle::spawn(config, means.clone(), Box::new(report))
-                .map_err(|source| GatewayError::Worker { address, source })?;
-            workers.push(worker);
+            workers.push(WorkerHandle::spawn(seat, config, means.clone(), Box::new(report)).map_err(refused)?);
         }
         let pool = MediaPool {
             workers,
@@ -175,9 +167,9 @@ impl MediaPool {
         }
     }
 
-    /// The UDP addresses that browsers reach, one a worker.
-    pub(super) fn browser_addresses(&self) -> Vec<SocketAddr> {
-        self.workers.iter().map(WorkerHandle::browser_address).collect()
+    /// The UDP address that browsers reach.
+    pub(super) fn browser_address(&self) -> Option<SocketAddr> {
+        self.workers.first().map(WorkerHandle::browser_address)
     }
 
     /// A worker, its candidates for browsers if `browser`, and a pair of RTP ports in `slot` as each of `peers` is to be told
@@ -200,7 +192,7 @@ impl MediaPool {
         let handle = self.workers.get(worker).ok_or(LeaseRefusal::NoWorker)?;
         let candidates = if browser { self.candidates(handle.browser_address()) } else { Vec::new() };
         let rtp = rtp.into_iter().map(|host| host.map(|host| SocketAddr::new(host, port))).collect();
-        Ok(Lease { candidates, rtp })
+        Ok(Lease { candidates, ufrag_mark: handle.ufrag_mark(), rtp })
     }
 
     /// The call's worker, or the one that has least to do.
@@ -344,9 +336,9 @@ mod tests {
     use super::*;
 
     fn worker(name: &str, report: impl Fn(u64, MediaReport) + Send + 'static) -> WorkerHandle {
-        let browser_bind = "127.0.0.1:0".parse().unwrap();
-        let config = WorkerConfig { browser_bind, max_calls: 4, local_only: false, cpu: None, name: name.into() };
-        WorkerHandle::spawn(config, Means::default(), Box::new(report)).unwrap()
+        let seat = Seat::alone("127.0.0.1:0".parse().unwrap()).unwrap();
+        let config = WorkerConfig { max_calls: 4, local_only: false, cpu: None, name: name.into() };
+        WorkerHandle::spawn(seat, config, Means::default(), Box::new(report)).unwrap()
     }
 
     #[test]

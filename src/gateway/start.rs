@@ -72,7 +72,7 @@ pub struct Ready {
     pub https: bool,
     /// Call control, where it is on.
     pub api: Option<SocketAddr>,
-    /// Browsers' media, one address a worker.
+    /// Browsers' media: one address.
     pub media: Vec<SocketAddr>,
     /// SIP over UDP.
     pub sip_udp: Vec<SocketAddr>,
@@ -146,7 +146,14 @@ impl Gateway {
             test_phone = Some(phone);
         }
         let https = config.http.tls.is_some();
-        let ready = ready(&http, https, api.as_ref(), pool.browser_addresses(), &listeners, test_phone.as_ref())?;
+        let ready = ready(
+            &http,
+            https,
+            api.as_ref(),
+            pool.browser_address().into_iter().collect(),
+            &listeners,
+            test_phone.as_ref(),
+        )?;
         let now = driver::now().instant;
         let notifier = Arc::new(Notifier::from_environment());
         let (life, watched) = watch::channel(Life::starting(now));

@@ -10,4 +10,6 @@ pub(crate) use ports::test_ports;
 
 pub use interfaces::{OwnAddresses, interface_addresses, source_address};
 pub use ports::{PortError, PortPool, RtpPair};
-pub use sockets::{BIG_BUFFER, bind_udp, bind_udp_one_family, canonical, for_socket, listen_tcp_one_family};
+pub use sockets::{
+    BIG_BUFFER, bind_udp, bind_udp_one_family, bind_udp_shared, canonical, for_socket, listen_tcp_one_family,
+};

@@ -12,6 +12,12 @@ pub const BIG_BUFFER: usize = 4 << 20;
 /// and that is no error. An IPv6 socket on the unspecified address takes IPv4 too, as mapped addresses
 /// (see [`canonical`] and [`for_socket`]).
 pub fn bind_udp(address: SocketAddr, buffer: Option<usize>) -> io::Result<UdpSocket> {
+    let socket = udp_socket(address, buffer)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+fn udp_socket(address: SocketAddr, buffer: Option<usize>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
@@ -21,8 +27,26 @@ pub fn bind_udp(address: SocketAddr, buffer: Option<usize>) -> io::Result<UdpSoc
         let _ = socket.set_send_buffer_size(buffer);
     }
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket.into())
+    Ok(socket)
+}
+
+/// The same so many times over: the system gives each datagram to one of them, chosen by the addresses of both ends. The first
+/// is bound like any other, so an address that somebody has is refused; the others join it (SO_REUSEPORT). A program that
+/// binds the port likewise can join only if it is the same user's.
+///
+/// # Errors
+/// What the system says.
+pub fn bind_udp_shared(address: SocketAddr, count: usize, buffer: Option<usize>) -> io::Result<Vec<UdpSocket>> {
+    let first = bind_udp(address, buffer)?;
+    socket2::SockRef::from(&first).set_reuse_port(true)?;
+    let address = SocketAddr::new(address.ip(), first.local_addr()?.port());
+    let further = (1..count).map(|_| {
+        let socket = udp_socket(address, buffer)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        Ok(socket.into())
+    });
+    std::iter::once(Ok(first)).chain(further).collect()
 }
 
 /// A UDP socket for SIP: non-blocking, and of one address family. `[::]` does not take IPv4 too, so `0.0.0.0` and `[::]`
@@ -90,5 +114,27 @@ mod tests {
         assert_eq!(for_socket(peer_address, false), peer_address);
         socket.send_to(b"back", from).unwrap();
         assert_eq!(peer.recv_from(&mut [0; 16]).unwrap().0, 4);
+    }
+
+    #[test]
+    fn a_shared_port_is_spread_over_its_sockets_and_nobody_elses() {
+        for bind in ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0"] {
+            let sockets = bind_udp_shared(bind.parse().unwrap(), 3, None).unwrap();
+            let address = sockets[0].local_addr().unwrap();
+            assert!(sockets.iter().all(|socket| socket.local_addr().unwrap() == address));
+            // Another gateway of the same user, with one thread or with several.
+            assert_eq!(bind_udp(address, None).unwrap_err().kind(), io::ErrorKind::AddrInUse, "{bind}");
+            assert_eq!(bind_udp_shared(address, 3, None).unwrap_err().kind(), io::ErrorKind::AddrInUse, "{bind}");
+        }
+        let alone = bind_udp("127.0.0.1:0".parse().unwrap(), None).unwrap();
+        assert!(bind_udp_shared(alone.local_addr().unwrap(), 2, None).is_err());
+
+        let sockets = bind_udp_shared("127.0.0.1:0".parse().unwrap(), 2, None).unwrap();
+        let to = sockets[0].local_addr().unwrap();
+        let peers: Vec<_> = (0..64).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        peers.iter().for_each(|peer| drop(peer.send_to(b"hello", to)));
+        let read = |socket: &UdpSocket| std::iter::from_fn(|| socket.recv_from(&mut [0; 16]).ok()).count();
+        let counts: Vec<usize> = sockets.iter().map(read).collect();
+        assert!(counts.iter().sum::<usize>() == 64 && counts.iter().all(|count| *count > 0), "{counts:?}");
     }
 }

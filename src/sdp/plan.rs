@@ -190,6 +190,11 @@ impl IceCredentials {
     pub fn new(ufrag: impl Into<String>, pwd: impl Into<String>) -> Self {
         Self { ufrag: ufrag.into(), pwd: pwd.into() }
     }
+
+    /// What the ufrag begins with; see [`Lease`](crate::call::Lease).
+    pub fn mark(&self) -> char {
+        self.ufrag.chars().next().unwrap_or('A')
+    }
 }
 
 impl fmt::Debug for IceCredentials {

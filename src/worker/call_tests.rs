@@ -176,16 +176,12 @@ struct Call {
 
 impl Call {
     fn new(bind: &str, role: DtlsRole) -> Self {
-        let config = WorkerConfig {
-            browser_bind: bind.parse().unwrap(),
-            max_calls: 4,
-            local_only: false,
-            cpu: None,
-            name: "media-test".into(),
-        };
+        let seat = Seat::alone(bind.parse().unwrap()).unwrap();
+        let config = WorkerConfig { max_calls: 4, local_only: false, cpu: None, name: "media-test".into() };
         let (tell, reports) = channel();
         let tell: Reports = Box::new(move |call, report| drop(tell.send((call, report))));
-        let worker = WorkerHandle::spawn(config, Means { identity: Some(identity()), music: None }, tell).unwrap();
+        let worker =
+            WorkerHandle::spawn(seat, config, Means { identity: Some(identity()), music: None }, tell).unwrap();
         let local = our_credentials();
         let mut page = Page::new(worker.browser_address(), &local, role);
         let mut phone = Phone::new();
@@ -328,16 +324,11 @@ fn a_page_that_is_loaded_anew_is_heard_again_and_the_phones_stream_goes_on() {
 /// Two browsers in one call, on the one port of the worker: each one's checks and media find its own leg.
 #[test]
 fn two_browsers_talk_to_each_other_through_one_port() {
-    let config = WorkerConfig {
-        browser_bind: "127.0.0.1:0".parse().unwrap(),
-        max_calls: 4,
-        local_only: false,
-        cpu: None,
-        name: "media-test".into(),
-    };
+    let seat = Seat::alone("127.0.0.1:0".parse().unwrap()).unwrap();
+    let config = WorkerConfig { max_calls: 4, local_only: false, cpu: None, name: "media-test".into() };
     let (tell, reports) = channel();
     let tell: Reports = Box::new(move |call, report| drop(tell.send((call, report))));
-    let worker = WorkerHandle::spawn(config, Means { identity: Some(identity()), music: None }, tell).unwrap();
+    let worker = WorkerHandle::spawn(seat, config, Means { identity: Some(identity()), music: None }, tell).unwrap();
     let credentials = ["alice", "bobby"].map(|ufrag| IceCredentials { ufrag: ufrag.into(), ..our_credentials() });
     let mut pages = [0, 1].map(|n: usize| {
         let hz = [BROWSER_HZ, TRUNK_HZ][n];

@@ -19,6 +19,7 @@ use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
 
+use super::handover::{self, Handed, Handover};
 use super::routes::{Routes, Ways};
 use super::step::Step;
 use super::timers::{Deadline, Timers};
@@ -158,6 +159,7 @@ pub(super) struct Setup {
     pub max_calls: usize,
     pub local_only: bool,
     pub clock: Clock,
+    pub handover: Option<Handover>,
 }
 
 /// Everything of one worker.
@@ -168,6 +170,8 @@ pub(super) struct Engine<B> {
     calls: Slab<Call<B>>,
     by_id: HashMap<u64, usize>,
     routes: Routes,
+    /// Where the port is shared with other workers.
+    handover: Option<Handover>,
     timers: Timers,
     /// When those calls wanted to be called that this turn has served.
     served: Vec<Instant>,
@@ -222,7 +226,10 @@ impl<B: Step> Engine<B> {
         shared: Arc<Shared>,
         setup: Setup,
     ) -> io::Result<Self> {
-        let Setup { max_calls, local_only, clock } = setup;
+        let Setup { max_calls, local_only, clock, mut handover } = setup;
+        if let Some(handover) = &mut handover {
+            handover.make_room(max_calls);
+        }
         let mut browsers = Socket::new(browsers)?;
         let now = clock();
         browsers.register(poll.registry(), BROWSERS)?;
@@ -233,6 +240,7 @@ impl<B: Step> Engine<B> {
             calls: Slab::with_capacity(max_calls),
             by_id: HashMap::with_capacity(max_calls * 2),
             routes: Routes::with_capacity(max_calls),
+            handover,
             timers: Timers::with_capacity(max_calls * 4),
             served: Vec::with_capacity(timers_at_most(max_calls)),
             readable: VecDeque::with_capacity(max_calls * 4 + 1),
@@ -295,7 +303,11 @@ impl<B: Step> Engine<B> {
     pub(super) fn work(&mut self) {
         self.now = (self.clock)();
         self.handle_commands();
+        self.read_handed();
         self.read_sockets();
+        if let Some(handover) = &mut self.handover {
+            handover.wake();
+        }
         self.handle_timers();
         self.since = (self.clock)();
         // The last of a batch has waited for all of it: each counts until its end.
@@ -306,15 +318,20 @@ impl<B: Step> Engine<B> {
 
     /// How long to let gather what comes before the next turn.
     pub(super) fn rest(&self) -> Duration {
-        if self.calls.len() < MANY_CALLS || !self.readable.is_empty() {
+        if self.calls.len() < MANY_CALLS || self.has_more() {
             return Duration::ZERO;
         }
         (self.now + GATHER).saturating_duration_since(self.since)
     }
 
+    /// Whether there is something to read of which the poll will not tell.
+    fn has_more(&self) -> bool {
+        !self.readable.is_empty() || self.handover.as_ref().is_some_and(|handover| handover.has_more)
+    }
+
     /// How long to wait for the next event.
     fn patience(&self) -> Option<Duration> {
-        if !self.readable.is_empty() {
+        if self.has_more() {
             return Some(Duration::ZERO);
         }
         self.timers.next().map(|at| at.saturating_duration_since(self.since))
@@ -360,17 +377,29 @@ impl<B: Step> Engine<B> {
                 dry = true;
                 break;
             };
-            self.handle_browser(source, input.get_mut(..len).unwrap_or_default());
+            self.handle_browser(source, input.get_mut(..len).unwrap_or_default(), None);
         }
         self.input = input;
         dry
     }
 
-    fn handle_browser(&mut self, source: SocketAddr, packet: &mut [u8]) {
+    /// A datagram on the browsers' port, read by this worker or, where there is a `via`, by that one.
+    fn handle_browser(&mut self, source: SocketAddr, packet: &mut [u8], via: Option<usize>) {
         let now = self.now;
-        let welcome = self.only_from.as_mut().is_none_or(|own| own.contains(source.ip(), now));
+        let welcome = via.is_some() || self.only_from.as_mut().is_none_or(|own| own.contains(source.ip(), now));
+        let is_check = classify(packet) == PacketKind::Stun;
+        if welcome && via.is_none() && self.pass(source, packet) {
+            return;
+        }
         let mut slot = self.routes.find(source, packet).filter(|_| welcome);
-        if slot.is_none() && welcome && classify(packet) == PacketKind::Stun {
+        if slot.is_none() && welcome && via.is_none() && self.handover.is_some() {
+            // What another worker said while this batch was read may be of this address.
+            self.read_handed();
+            if self.pass(source, packet) {
+                return;
+            }
+        }
+        if slot.is_none() && welcome && is_check {
             // The check may be for a call whose opening still waits in the channel: the browser got our answer while
             // this batch was read.
             self.handle_commands();
@@ -378,18 +407,85 @@ impl<B: Step> Engine<B> {
         }
         let Some(slot) = slot else {
             self.out.shared.unroutable.fetch_add(1, Ordering::Relaxed);
+            if let (Some(via), Some(handover), false) = (via, &mut self.handover, is_check) {
+                handover.tell_unknown(via, source);
+            }
             return;
         };
-        self.step(slot, |bridge| bridge.handle_datagram(now, Port::Browser, source, packet));
-        if self.routes.leads_to(source, slot) {
+        match via.filter(|_| is_check) {
+            Some(via) => self.check(slot, via, source, packet),
+            None => self.step(slot, |bridge| bridge.handle_datagram(now, Port::Browser, source, packet)),
+        }
+        if !self.routes.leads_to(source, slot) {
+            self.take_address(slot, source);
+        }
+    }
+
+    /// A check that another worker has read. That one knows of the address before the answer goes out: what the browser sends
+    /// upon it is not lost.
+    fn check(&mut self, slot: usize, via: usize, source: SocketAddr, packet: &mut [u8]) {
+        let Some(mut handover) = self.handover.take() else { return };
+        let now = self.now;
+        self.step(slot, |bridge| {
+            bridge.handle_datagram(now, Port::Browser, source, packet);
+            if bridge.knows_browser(source) {
+                handover.tell_known(via, source);
+            }
+        });
+        self.handover = Some(handover);
+    }
+
+    /// The address is the call's once its check has passed, which only the bridge can tell.
+    fn take_address(&mut self, slot: usize, source: SocketAddr) {
+        let Some(Call { bridge: Some(bridge), ways, .. }) = self.calls.get_mut(slot) else { return };
+        if !bridge.knows_browser(source) {
             return;
         }
-        // The address is the call's once its check has passed, which only the bridge can tell.
-        if let Some(Call { bridge: Some(bridge), ways, .. }) = self.calls.get_mut(slot)
-            && bridge.knows_browser(source)
-        {
-            self.routes.add_address(slot, ways, source, |known| bridge.knows_browser(known));
+        let old = self.routes.add_address(slot, ways, source, |known| bridge.knows_browser(known));
+        if let Some(handover) = &mut self.handover {
+            handover.is_ours(source);
+            old.into_iter().for_each(|old| handover.tell_gone(old));
         }
+    }
+
+    /// Hands over what is for a call of another worker; `false`: it is not.
+    fn pass(&mut self, source: SocketAddr, packet: &[u8]) -> bool {
+        let Some(handover) = &mut self.handover else { return false };
+        let Some(owner) = handover.owner(source, packet) else { return false };
+        let shared = &self.out.shared;
+        let counter = if handover.pass(owner, source, packet) { &shared.handed_over } else { &shared.not_handed_over };
+        counter.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// What other workers have read for this one's calls, and what they say of addresses.
+    fn read_handed(&mut self) {
+        for _ in 0..handover::SLOTS {
+            let Some(handover) = &mut self.handover else { return };
+            let handed = handover.next();
+            handover.has_more = handed.is_some();
+            match handed {
+                Some(Handed::Datagram { via, source, len, mut bytes }) => {
+                    self.handle_browser(source, bytes.get_mut(..len).unwrap_or_default(), Some(via));
+                }
+                Some(Handed::Known { owner, source }) => {
+                    handover.learn(self.now, source, owner);
+                    self.routes.remove_address(source);
+                }
+                Some(Handed::Gone { owner, source }) => handover.forget(source, owner),
+                None => return,
+            }
+        }
+    }
+
+    /// Removes all that leads to a call.
+    fn remove_ways(&mut self, slot: usize, ways: &mut Ways) {
+        let handover = &mut self.handover;
+        self.routes.remove(slot, ways, |address| {
+            if let Some(handover) = handover {
+                handover.tell_gone(address);
+            }
+        });
     }
 
     fn read_pair(&mut self, index: usize) -> bool {
@@ -450,10 +546,11 @@ impl<B: Step> Engine<B> {
         let stats = catch_unwind(AssertUnwindSafe(move || bridge.map(|bridge| bridge.stats())));
         call.last_stats = stats.ok().flatten().unwrap_or_default();
         call.sockets = Sockets::default();
-        self.routes.remove(slot, &mut call.ways);
+        let (id, mut ways) = (call.id, std::mem::take(&mut call.ways));
+        self.remove_ways(slot, &mut ways);
         self.out.shared.panics.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(call = call.id, "a call's media failed by a fault of ours and is ended");
-        (self.out.reports)(call.id, MediaReport::Failed);
+        tracing::error!(call = id, "a call's media failed by a fault of ours and is ended");
+        (self.out.reports)(id, MediaReport::Failed);
     }
 
     fn handle_commands(&mut self) {
@@ -479,6 +576,9 @@ impl<B: Step> Engine<B> {
         self.calls.reserve(max_calls.saturating_sub(self.calls.len()));
         self.by_id.reserve((max_calls * 2).saturating_sub(self.by_id.len()));
         self.routes.reserve(max_calls);
+        if let Some(handover) = &mut self.handover {
+            handover.make_room(max_calls);
+        }
         self.timers.reserve(max_calls * 4);
         self.served.reserve(timers_at_most(max_calls).saturating_sub(self.served.len()));
         self.readable.reserve((max_calls * 4 + 1).saturating_sub(self.readable.len()));
@@ -577,7 +677,7 @@ impl<B: Step> Engine<B> {
         let now = self.now;
         self.step(slot, |bridge| bridge.close(now));
         let Some(mut call) = self.calls.try_remove(slot) else { return };
-        self.routes.remove(slot, &mut call.ways);
+        self.remove_ways(slot, &mut call.ways);
         self.by_id.remove(&call.id);
         let bridge = call.bridge.take();
         let stats = catch_unwind(AssertUnwindSafe(move || bridge.map(|bridge| bridge.stats())));

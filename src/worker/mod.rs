@@ -1,23 +1,27 @@
 //! Media threads.
 //!
-//! A worker is one OS thread with a poll loop. It owns one UDP socket for all of its browsers, two sockets for each
+//! A worker is one OS thread with a poll loop. It owns one UDP socket for browsers, two sockets for each
 //! RTP leg, a heap of timers and the calls' [`Bridge`]s. A call lives on one worker for life: its packets keep
 //! their order, nothing is shared, and the way of a packet takes no lock and allocates nothing.
 //!
 //! The other threads speak to it by a bounded channel ([`WorkerHandle`]) and hear from it by a callback. A panic in a
 //! call's bridge ends that call and is counted.
 //!
-//! Each worker has a browser port of its own: the candidate in our description picks the thread.
+//! All workers' sockets for browsers share one port: what one reads for another's call it hands over.
 
 mod affinity;
 mod engine;
+mod handover;
 mod lateness;
 mod routes;
+mod seat;
 mod step;
 mod timers;
 
 #[cfg(test)]
 mod call_tests;
+#[cfg(test)]
+mod shared_port_tests;
 #[cfg(test)]
 mod tests;
 
@@ -29,20 +33,19 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use mio::{Poll, Waker};
+use mio::Waker;
 
 use crate::media::{Bridge, Means};
-use crate::net::{self, RtpPair};
+use crate::net::RtpPair;
 use crate::sdp::{MediaCommand, MediaPlan, MediaReport, RtpSlot};
 use engine::{Command, Engine};
 pub use lateness::Lateness;
+pub use seat::Seat;
 use step::Step;
 
 /// How a worker is set up.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
-    /// Where the socket of its browsers is bound; port 0 lets the system choose. `[::]` serves IPv4 too.
-    pub browser_bind: SocketAddr,
     /// Calls that it takes at a time; all tables are sized for it at start.
     pub max_calls: usize,
     /// Whether datagrams from other machines are dropped, and counted as unroutable. So a socket on the unspecified
@@ -95,6 +98,10 @@ pub type Reports = Box<dyn Fn(u64, MediaReport) + Send>;
 pub struct WorkerCounters {
     /// Datagrams on the browsers' port that belong to no call.
     pub unroutable: u64,
+    /// Those that it read for another worker's call and handed over.
+    pub handed_over: u64,
+    /// Those that were dropped because the other had no room for them.
+    pub not_handed_over: u64,
     /// Datagrams that the system did not take for sending.
     pub unsent: u64,
     /// Calls ended by a panic of their bridge.
@@ -110,6 +117,8 @@ struct Shared {
     waiting: AtomicUsize,
     stopping: AtomicBool,
     unroutable: AtomicU64,
+    handed_over: AtomicU64,
+    not_handed_over: AtomicU64,
     unsent: AtomicU64,
     panics: AtomicU64,
     late: lateness::Counts,
@@ -120,6 +129,7 @@ struct Shared {
 #[derive(Debug)]
 pub struct WorkerHandle {
     browser_address: SocketAddr,
+    ufrag_mark: char,
     max_calls: usize,
     commands: SyncSender<Command>,
     waker: Arc<Waker>,
@@ -186,10 +196,13 @@ fn channel_for(max_calls: usize) -> (SyncSender<Command>, Receiver<Command>) {
 }
 
 impl WorkerHandle {
-    /// Binds the browsers' socket and starts the thread.
-    pub fn spawn(config: WorkerConfig, means: Means, reports: Reports) -> Result<Self, WorkerError> {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// [`WorkerError`]: what the system did not give.
+    pub fn spawn(seat: Seat, config: WorkerConfig, means: Means, reports: Reports) -> Result<Self, WorkerError> {
         let means = Arc::new(Shelf(means.into()));
-        let worker = Self::spawn_with(config, reports, bridges(means.clone()))?;
+        let worker = Self::spawn_with(seat, config, reports, bridges(means.clone()))?;
         Ok(Self { means, ..worker })
     }
 
@@ -197,19 +210,25 @@ impl WorkerHandle {
     ///
     /// # Errors
     /// As [`spawn`](Self::spawn).
-    pub fn by_hand(config: WorkerConfig, means: Means, reports: Reports) -> Result<(Self, Turns), WorkerError> {
+    pub fn by_hand(
+        seat: Seat,
+        config: WorkerConfig,
+        means: Means,
+        reports: Reports,
+    ) -> Result<(Self, Turns), WorkerError> {
         let means = Arc::new(Shelf(means.into()));
-        let (worker, engine) = Self::build(&config, reports, bridges(means.clone()))?;
+        let (worker, engine) = Self::build(seat, &config, reports, bridges(means.clone()))?;
         Ok((Self { means, ..worker }, Turns { engine, events: engine::events() }))
     }
 
     /// The same with any kind of call: the tests' have faults.
     fn spawn_with<B: Step>(
+        seat: Seat,
         config: WorkerConfig,
         reports: Reports,
         make: impl Fn(Instant, MediaPlan, [u8; 32]) -> Option<B> + Send + 'static,
     ) -> Result<Self, WorkerError> {
-        let (worker, engine) = Self::build(&config, reports, make)?;
+        let (worker, engine) = Self::build(seat, &config, reports, make)?;
         let cpu = config.cpu;
         let (tell, kept) = sync_channel(1);
         let thread = std::thread::Builder::new()
@@ -234,30 +253,32 @@ impl WorkerHandle {
     }
 
     fn build<B: Step>(
+        seat: Seat,
         config: &WorkerConfig,
         reports: Reports,
         make: impl Fn(Instant, MediaPlan, [u8; 32]) -> Option<B> + Send + 'static,
     ) -> Result<(Self, Engine<B>), WorkerError> {
-        let WorkerConfig { browser_bind: address, max_calls, local_only, .. } = *config;
-        let bound = net::bind_udp(address, Some(net::BIG_BUFFER))
-            .and_then(|socket| Ok((socket.local_addr()?, socket)))
-            .map_err(|source| WorkerError::Bind { address, source })?;
-        let (browser_address, socket) = bound;
-        let poll = Poll::new().map_err(WorkerError::Start)?;
-        let waker = Arc::new(Waker::new(poll.registry(), engine::WAKER).map_err(WorkerError::Start)?);
+        let WorkerConfig { max_calls, local_only, .. } = *config;
+        let Seat { socket, address: browser_address, poll, waker, mark: ufrag_mark, handover } = seat;
         let (commands, queue) = channel_for(max_calls);
         let shared = Arc::new(Shared::default());
         let shared_by_thread = shared.clone();
-        let setup = engine::Setup { max_calls, local_only, clock: Box::new(Instant::now) };
+        let setup = engine::Setup { max_calls, local_only, clock: Box::new(Instant::now), handover };
         let engine = Engine::new(poll, socket, queue, Box::new(make), reports, shared_by_thread, setup)
             .map_err(WorkerError::Start)?;
-        let worker = Self { browser_address, max_calls, commands, waker, shared, means: Arc::default(), thread: None };
+        let means = Arc::default();
+        let worker = Self { browser_address, ufrag_mark, max_calls, commands, waker, shared, means, thread: None };
         Ok((worker, engine))
     }
 
     /// Where the browsers' socket is bound.
     pub fn browser_address(&self) -> SocketAddr {
         self.browser_address
+    }
+
+    /// What the ufrags of its calls' browsers have to begin with, so that workers that share a port know whose they are.
+    pub fn ufrag_mark(&self) -> char {
+        self.ufrag_mark
     }
 
     /// What calls that are opened from now on play to those on hold.
@@ -352,6 +373,8 @@ impl WorkerHandle {
     pub fn counters(&self) -> WorkerCounters {
         WorkerCounters {
             unroutable: self.shared.unroutable.load(Ordering::Relaxed),
+            handed_over: self.shared.handed_over.load(Ordering::Relaxed),
+            not_handed_over: self.shared.not_handed_over.load(Ordering::Relaxed),
             unsent: self.shared.unsent.load(Ordering::Relaxed),
             panics: self.shared.panics.load(Ordering::Relaxed),
         }

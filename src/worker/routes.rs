@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 use crate::webrtc::{self, PacketKind};
 
 /// Addresses of a call's browsers that are routed: two browsers, and as many of each as its transport remembers.
-const MAX_ADDRESSES: usize = 16;
+pub(super) const MAX_ADDRESSES: usize = 16;
 /// For each of two browsers the current ufrag and the one before it: checks of both are in flight during an ICE restart.
 const MAX_UFRAGS: usize = 4;
 
@@ -71,31 +71,37 @@ impl Routes {
         }
     }
 
-    /// Adds an address that has shown itself to be a call's browser; `knows` tells which of the older ones still are.
+    /// Adds an address that has shown itself to be a call's browser; `knows` tells which of the older ones still are. Yields the
+    /// one that gave way to it.
     pub fn add_address(
         &mut self,
         slot: usize,
         ways: &mut Ways,
         address: SocketAddr,
         knows: impl Fn(SocketAddr) -> bool,
-    ) {
-        if ways.addresses.is_full() {
-            let index = ways.addresses.iter().position(|known| !knows(*known)).unwrap_or(0);
-            let old = ways.addresses.remove(index);
-            remove_if(&mut self.by_address, &old, slot);
-        }
+    ) -> Option<SocketAddr> {
         ways.addresses.retain(|known| *known != address);
+        let index = ways.addresses.iter().position(|known| !knows(*known)).unwrap_or(0);
+        let old = if ways.addresses.is_full() { ways.addresses.pop_at(index) } else { None };
         ways.addresses.push(address);
         self.by_address.insert(address, slot);
+        old.filter(|old| remove_if(&mut self.by_address, old, slot))
     }
 
-    /// Removes all that leads to a call, but for what leads to another by now.
-    pub fn remove(&mut self, slot: usize, ways: &mut Ways) {
+    /// An address leads to a call of another worker by now.
+    pub fn remove_address(&mut self, address: SocketAddr) {
+        self.by_address.remove(&address);
+    }
+
+    /// Removes all that leads to a call, but for what leads to another by now; `gone` is told the addresses.
+    pub fn remove(&mut self, slot: usize, ways: &mut Ways, mut gone: impl FnMut(SocketAddr)) {
         for ufrag in ways.ufrags.drain(..) {
             remove_if(&mut self.by_ufrag, &ufrag, slot);
         }
         for address in ways.addresses.drain(..) {
-            remove_if(&mut self.by_address, &address, slot);
+            if remove_if(&mut self.by_address, &address, slot) {
+                gone(address);
+            }
         }
     }
 
@@ -106,14 +112,12 @@ impl Routes {
     }
 }
 
-fn remove_if<K, Q>(map: &mut HashMap<K, usize>, key: &Q, slot: usize)
+fn remove_if<K, Q>(map: &mut HashMap<K, usize>, key: &Q, slot: usize) -> bool
 where
     K: std::borrow::Borrow<Q> + Eq + std::hash::Hash,
     Q: Eq + std::hash::Hash + ?Sized,
 {
-    if map.get(key) == Some(&slot) {
-        map.remove(key);
-    }
+    map.get(key) == Some(&slot) && map.remove(key).is_some()
 }
 
 #[cfg(test)]
@@ -138,10 +142,12 @@ mod tests {
         assert_eq!(routes.find(address(1), &RTP), Some(1));
         assert_eq!(routes.find(address(2), &RTP), Some(2));
         assert_eq!(routes.find(address(3), &RTP), None);
-        routes.remove(1, &mut first);
+        let mut gone = Vec::new();
+        routes.remove(1, &mut first, |address| gone.push(address));
+        assert_eq!(gone, [address(1)]);
         assert_eq!(routes.find(address(1), &RTP), None);
         assert_eq!(routes.find(address(2), &RTP), Some(2));
-        routes.remove(2, &mut second);
+        routes.remove(2, &mut second, |_| {});
         assert_eq!(routes.len(), 0);
     }
 

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::mpsc::{Receiver, channel, sync_channel};
 use std::time::{Duration, Instant};
 
+use mio::Poll;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
@@ -19,10 +20,10 @@ use crate::net::{PortPool, bind_udp, test_ports};
 use crate::sdp::{AcceptedCodec, Hears, LegMedia, LegPlan, MediaStats, RtpMedia, Side};
 use crate::webrtc::test_browser;
 
-const LIMIT: Duration = Duration::from_secs(10);
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
 /// Forwards between the last known browser and the trunk. A seed's first byte says how it misbehaves.
-struct Fake {
+pub(super) struct Fake {
     trunk: SocketAddr,
     fault: u8,
     known: Vec<SocketAddr>,
@@ -34,8 +35,8 @@ struct Fake {
     time: Option<Arc<AtomicU64>>,
 }
 
-const SLOT: RtpSlot = RtpSlot(0);
-const NO_FAULT: u8 = 0;
+pub(super) const SLOT: RtpSlot = RtpSlot(0);
+pub(super) const NO_FAULT: u8 = 0;
 const FAILS_TO_OPEN: u8 = 1;
 const PANICS_AT_OPENING: u8 = 2;
 const TICKS: u8 = 3;
@@ -50,7 +51,7 @@ fn remote(plan: &MediaPlan) -> Option<SocketAddr> {
 }
 
 impl Fake {
-    fn new(now: Instant, plan: MediaPlan, seed: [u8; 32]) -> Option<Self> {
+    pub(super) fn new(now: Instant, plan: MediaPlan, seed: [u8; 32]) -> Option<Self> {
         let fault = seed[0];
         assert!(fault != PANICS_AT_OPENING, "a fault on purpose");
         Some(Self {
@@ -152,11 +153,11 @@ impl Bench {
     }
 
     fn of(max_calls: usize, bind: &str, pairs: u16, local_only: bool) -> Self {
-        let browser_bind = bind.parse().unwrap();
-        let config = WorkerConfig { browser_bind, max_calls, local_only, cpu: None, name: "media-test".into() };
+        let seat = Seat::alone(bind.parse().unwrap()).unwrap();
+        let config = WorkerConfig { max_calls, local_only, cpu: None, name: "media-test".into() };
         let (tell, reports) = channel();
         let tell: Reports = Box::new(move |call, report| drop(tell.send((call, report))));
-        let worker = WorkerHandle::spawn_with(config, tell, Fake::new).unwrap();
+        let worker = WorkerHandle::spawn_with(seat, config, tell, Fake::new).unwrap();
         let pool = PortPool::new("127.0.0.1".parse().unwrap(), test_ports(pairs), Duration::ZERO);
         Self { worker, reports, pool }
     }
@@ -175,19 +176,23 @@ impl Bench {
     }
 }
 
-fn peer(bind: &str) -> UdpSocket {
+pub(super) fn seat() -> Seat {
+    Seat::alone("127.0.0.1:0".parse().unwrap()).unwrap()
+}
+
+pub(super) fn peer(bind: &str) -> UdpSocket {
     let socket = UdpSocket::bind(bind).unwrap();
     socket.set_read_timeout(Some(LIMIT)).unwrap();
     socket
 }
 
-fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+pub(super) fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut buf = [0; 2000];
     let (len, from) = socket.recv_from(&mut buf).unwrap();
     (buf[..len].to_vec(), from)
 }
 
-fn plan(ufrag: &str, trunk: SocketAddr) -> MediaPlan {
+pub(super) fn plan(ufrag: &str, trunk: SocketAddr) -> MediaPlan {
     let pcmu = AcceptedCodec { payload_type: 0, codec: Codec::Pcmu };
     let leg = |media| Some(LegPlan { media, hears: Hears::Peer });
     let browser = LegMedia::Browser(test_browser::media_named(ufrag));
@@ -195,7 +200,7 @@ fn plan(ufrag: &str, trunk: SocketAddr) -> MediaPlan {
 }
 
 /// A STUN Binding request to the call `ufrag` that ends with `tail`, as far as routing looks.
-fn check(ufrag: &str, tail: &str) -> Vec<u8> {
+pub(super) fn check(ufrag: &str, tail: &str) -> Vec<u8> {
     let name = format!("{ufrag}:x");
     let mut out = vec![0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42];
     out.extend([5; 12]);
@@ -212,14 +217,14 @@ fn check(ufrag: &str, tail: &str) -> Vec<u8> {
     out
 }
 
-fn media(tail: &[u8]) -> Vec<u8> {
+pub(super) fn media(tail: &[u8]) -> Vec<u8> {
     let mut out = vec![0x80; 12];
     out.extend(tail);
     out
 }
 
 /// Makes the browser's address known and hears the answer.
-fn say_hello(browser: &UdpSocket, to: SocketAddr, ufrag: &str) {
+pub(super) fn say_hello(browser: &UdpSocket, to: SocketAddr, ufrag: &str) {
     browser.send_to(&check(ufrag, "good"), to).unwrap();
     assert_eq!(receive(browser).0, b"checked");
 }
@@ -419,15 +424,9 @@ fn more_calls_than_agreed_are_refused_and_stop_ends_those_that_are() {
 fn a_full_channel_has_room_for_the_stop_of_each_call() {
     let ((go_on, gate), (entered, hangs)) = (channel::<()>(), channel());
     let (tell, reports) = channel();
-    let config = WorkerConfig {
-        browser_bind: "127.0.0.1:0".parse().unwrap(),
-        max_calls: 4,
-        local_only: false,
-        cpu: None,
-        name: "media-test".into(),
-    };
+    let config = WorkerConfig { max_calls: 4, local_only: false, cpu: None, name: "media-test".into() };
     let tell: Reports = Box::new(move |call, report| drop(tell.send((call, report))));
-    let worker = WorkerHandle::spawn_with(config, tell, move |now, plan, seed| {
+    let worker = WorkerHandle::spawn_with(seat(), config, tell, move |now, plan, seed| {
         let _ = entered.send(());
         gate.recv().unwrap_or_default();
         Fake::new(now, plan, seed)
@@ -461,10 +460,10 @@ fn a_full_channel_has_room_for_the_stop_of_each_call() {
 fn a_browser_port_in_use_is_said_with_its_address() {
     let taken = peer("127.0.0.1:0");
     let address = taken.local_addr().unwrap();
-    let config =
-        WorkerConfig { browser_bind: address, max_calls: 1, local_only: false, cpu: None, name: "media-test".into() };
-    let error = WorkerHandle::spawn_with(config, Box::new(|_, _| {}), Fake::new).unwrap_err();
-    assert!(error.to_string().contains(&address.to_string()), "{error}");
+    for workers in [1, 2] {
+        let error = Seat::shared(address, workers).unwrap_err();
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+    }
 }
 
 /// A worker in virtual time, whose turns the test takes: the thread's other half, without the thread.
@@ -502,7 +501,7 @@ impl ByHand {
             Box::new(make),
             Box::new(|_, _| {}),
             shared.clone(),
-            engine::Setup { max_calls: 16, local_only: false, clock: Box::new(clock) },
+            engine::Setup { max_calls: 16, local_only: false, clock: Box::new(clock), handover: None },
         );
         Self { engine: engine.unwrap(), browsers, commands, shared, time, asked, opened: 0 }
     }
@@ -581,14 +580,8 @@ fn a_thread_runs_on_the_processor_that_it_is_kept_to() {
             let _ = tell.send(sched_getaffinity(Pid::from_raw(0)).unwrap());
             Fake::new(now, plan, seed)
         };
-        let config = WorkerConfig {
-            browser_bind: "127.0.0.1:0".parse().unwrap(),
-            max_calls: 1,
-            local_only: false,
-            cpu,
-            name: "media-test".into(),
-        };
-        let worker = WorkerHandle::spawn_with(config, Box::new(|_, _| {}), make).unwrap();
+        let config = WorkerConfig { max_calls: 1, local_only: false, cpu, name: "media-test".into() };
+        let worker = WorkerHandle::spawn_with(seat(), config, Box::new(|_, _| {}), make).unwrap();
         worker.open(1, Vec::new(), plan("call", worker.browser_address()), [NO_FAULT; 32]).unwrap();
         let runs_on = told.recv_timeout(LIMIT).unwrap();
         let expected: Vec<usize> = cpu.map_or_else(|| cpus().collect(), |cpu| vec![cpu]);
@@ -600,14 +593,8 @@ fn a_thread_runs_on_the_processor_that_it_is_kept_to() {
 #[test]
 fn a_processor_that_there_is_not_is_said_with_its_number() {
     for cpu in [CpuSet::count() - 1, CpuSet::count()] {
-        let config = WorkerConfig {
-            browser_bind: "127.0.0.1:0".parse().unwrap(),
-            max_calls: 1,
-            local_only: false,
-            cpu: Some(cpu),
-            name: "media-test".into(),
-        };
-        let error = WorkerHandle::spawn_with(config, Box::new(|_, _| {}), Fake::new).unwrap_err();
+        let config = WorkerConfig { max_calls: 1, local_only: false, cpu: Some(cpu), name: "media-test".into() };
+        let error = WorkerHandle::spawn_with(seat(), config, Box::new(|_, _| {}), Fake::new).unwrap_err();
         assert!(error.to_string().contains(&format!("processor {cpu}:")), "{error}");
     }
 }

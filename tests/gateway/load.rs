@@ -199,6 +199,40 @@ async fn twenty_calls_hear_nothing_of_reloads() {
     }
 }
 
+/// Two media threads: browsers reach both by one port, whichever of them reads what they send.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_of_two_media_threads_come_by_one_port() {
+    let (phones, witness) = (Phones::new(12).await, Witness::start());
+    let port = crate::peer::gateway::free_port();
+    let media = format!("[media]\nworkers = 2\nbrowser = \"127.0.0.1:{port}\" # ");
+    let folder = Folder::new(phones.address(), "", 25_300).with("[media]\nbrowser = ", &media);
+    let folder = folder.with("[trunk.testphone]", "[trunk.testphone]\noptions = 0");
+    let gateway = Gateway::configured(&folder.file());
+    // Another gateway does not come to share it.
+    for workers in [1, 2] {
+        let other = Folder::new(phones.address(), "", 25_300);
+        let media = format!("[media]\nworkers = {workers}\nbrowser = \"127.0.0.1:{port}\" # ");
+        let other = other.with("[media]\nbrowser = ", &media);
+        let (code, _, err) = output(&["--config", other.file().to_str().unwrap(), "run", "--listen", "127.0.0.1:0"]);
+        let named = err.contains(&format!("127.0.0.1:{port}")) && err.contains("[media] browser");
+        assert!(code == Some(1) && named, "{code:?}: {err}");
+    }
+    let (sipp, mut talks) = phones.talk(&gateway, 0).await;
+    talks[0].phone.heard.tone_anew("the phone", talks[0].up).await;
+    all_hear("on two threads", &mut talks, &witness, &gateway);
+    let metrics = get(gateway.port(), "/metrics").1;
+    for worker in 0..2 {
+        assert!(metrics.contains(&format!("ringback_worker_calls{{worker=\"{worker}\"}} 6")), "{metrics}");
+    }
+    for talk in &mut talks {
+        talk.hang_up().await;
+    }
+    sipp.finish().await;
+    for talk in talks {
+        talk.leave().await;
+    }
+}
+
 /// A drain lets every call talk to its end, and takes none more; the gateway ends with the last.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_calls_hear_nothing_of_a_drain() {

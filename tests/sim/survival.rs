@@ -209,6 +209,9 @@ fn a_restart_keeps_what_the_connection_has_and_another_connection_begins_anew() 
     let other = browser_plans(&world).pop().unwrap();
     assert!(other.ssrc != before.ssrc && other.cname == before.cname);
     assert!(other.fingerprints != before.fingerprints && other.local_ice != restarted.local_ice);
+    for ice in [&before.local_ice, &restarted.local_ice, &other.local_ice] {
+        assert_eq!(ice.mark(), 'M', "the lease's");
+    }
     assert_eq!(
         (other.send, &other.accepted, other.telephone_event),
         (before.send, &before.accepted, before.telephone_event)

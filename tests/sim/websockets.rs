@@ -290,6 +290,7 @@ fn an_ice_restart_by_reinvite_is_answered_with_new_credentials() {
     let after = browser(&last_plan(&world), Side::A);
     assert_eq!(after.remote_ice.ufrag, "restart");
     assert_ne!(after.local_ice, before.local_ice);
+    assert_eq!((before.local_ice.mark(), after.local_ice.mark()), ('M', 'M'), "the lease's");
     assert_eq!((after.ssrc, &after.fingerprints, after.dtls), (before.ssrc, &before.fingerprints, before.dtls));
     world.with_peer(ALICE, |peer, now| peer.ua.hangup(now, session, None));
     world.run(1_000);

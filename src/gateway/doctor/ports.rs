@@ -38,13 +38,7 @@ fn wanted(config: &Config) -> Vec<Wanted> {
     sip.udp.iter().for_each(|address| add("[sip] udp", *address, sip_udp, "sip_udp"));
     sip.tcp.iter().for_each(|address| add("[sip] tcp", *address, sip_stream, "sip_tcp"));
     sip.tls.iter().for_each(|address| add("[sip] tls", *address, sip_stream, "sip_tls"));
-    for worker in 0..config.media.workers {
-        let mut address = config.media.browser;
-        if address.port() != 0 {
-            address.set_port(address.port().saturating_add(u16::try_from(worker).unwrap_or(u16::MAX)));
-        }
-        add("[media] browser", address, media, "media");
-    }
+    add("[media] browser", config.media.browser, media, "media");
     all
 }
 

@@ -220,6 +220,10 @@ impl Snapshot {
             workers.iter().enumerate().map(move |(at, worker)| (at.to_string(), value(&worker.counters)))
         };
         show.counters("worker_unroutable", "Datagrams of no call", "worker", counted(|it| it.unroutable));
+        let passed = "Datagrams read for a call of another media thread";
+        show.counters("worker_handed_over", passed, "worker", counted(|it| it.handed_over));
+        let dropped = "Those that the other had no room for";
+        show.counters("worker_not_handed_over", dropped, "worker", counted(|it| it.not_handed_over));
         show.counters("worker_unsent", "Datagrams that the system did not take", "worker", counted(|it| it.unsent));
         show.counters("worker_panics", "Calls ended by a fault of ours", "worker", counted(|it| it.panics));
         let late = Late(workers.iter().map(|worker| worker.lateness).collect());

@@ -49,7 +49,7 @@ fn snapshot() -> Snapshot {
         },
         registration,
     };
-    let counters = WorkerCounters { unroutable: 1, unsent: 2, panics: 0 };
+    let counters = WorkerCounters { unroutable: 1, handed_over: 3, not_handed_over: 4, unsent: 2, panics: 0 };
     let mut lateness = Lateness { sum: std::time::Duration::from_millis(60), ..Lateness::default() };
     (lateness.counts[0], lateness.counts[9]) = (5, 1);
     let hook = |waiting| HookUse { server: "https://crm.example".into(), waiting, lost: 1, given_up: 2 };

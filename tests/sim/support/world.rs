@@ -460,7 +460,7 @@ impl World {
                     self.next_port += 2;
                     let rtp = SocketAddr::new(address(GATEWAY).ip(), self.next_port);
                     let candidates = if browser { vec![address("192.0.2.1:3478")] } else { Vec::new() };
-                    let lease = Lease { candidates, rtp: vec![Some(rtp); peers.len()] };
+                    let lease = Lease { candidates, ufrag_mark: 'M', rtp: vec![Some(rtp); peers.len()] };
                     self.later(ms, Thing::Input(Input::Leased { call, slot, lease }));
                 }
                 None => self.later(1, Thing::Input(Input::LeaseFailed { call, slot, reason: LeaseRefusal::NoPort })),
