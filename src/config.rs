@@ -153,6 +153,9 @@ pub struct Media {
     pub workers: usize,
     /// The processors that they are kept to, one after the other and then from the first again; empty: to none.
     pub cpus: Vec<usize>,
+    /// The share of a processor's time, in percent, above which a media thread takes no new calls, as when it is late; 0: it
+    /// takes them all the same.
+    pub busy_at: u8,
     /// What those on hold hear: 8 kHz PCM, over and over. `None`: a comfort tone.
     pub hold_music: Option<Arc<[i16]>>,
     /// Whether browsers that can are asked to send each packet of Opus twice.
@@ -216,6 +219,8 @@ pub struct Log {
 
 /// Seconds of `[calls] resume_within` unless told.
 const RESUME_WITHIN: usize = 30;
+/// Percent of `[media] busy_at` unless told.
+const BUSY_AT: u8 = 85;
 
 /// `[limits]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -270,6 +275,7 @@ impl Config {
                 rtp_advertise: None,
                 workers: 1,
                 cpus: Vec::new(),
+                busy_at: BUSY_AT,
                 hold_music: None,
                 redundancy: true,
             },
@@ -544,9 +550,21 @@ impl Reader<'_> {
         let rtp_advertise = raw.rtp_advertise.as_ref().map(|v| self.ip("rtp_advertise", v)).transpose()?;
         let workers = self.number("workers", &raw.workers, 1, 1..=64, "1 to 64")?;
         let cpus = raw.cpus.iter().flatten().map(|cpu| self.cpu(cpu)).collect::<Result<_, _>>()?;
+        let busy_at = self.number("busy_at", &raw.busy_at, usize::from(BUSY_AT), 0..=100, "0 to 100")? as u8;
         let hold_music = raw.hold_music.as_ref().map(|name| self.music(name)).transpose()?;
         let redundancy = raw.redundancy.unwrap_or(true);
-        Ok(Media { browser, rtp_address, rtp_ports, advertise, rtp_advertise, workers, cpus, hold_music, redundancy })
+        Ok(Media {
+            browser,
+            rtp_address,
+            rtp_ports,
+            advertise,
+            rtp_advertise,
+            workers,
+            cpus,
+            busy_at,
+            hold_music,
+            redundancy,
+        })
     }
 
     /// The number of a processor; whether there is one, the system says at the start.

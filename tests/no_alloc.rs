@@ -1,5 +1,5 @@
 //! The packet path allocates nothing: a thousand steps of a whole bridge, both directions, with ICE, DTLS-SRTP, jitter
-//! buffers, Opus and G.711, under a counting allocator; and a second of a worker's whole turns, with the system's sockets.
+//! buffers, Opus and G.711, whatever the effort, under a counting allocator; and a second of a worker's whole turns, with the system's sockets.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use call::Call;
 use ringback::codec::opus::OpusSettings;
 use ringback::codec::{Codec, Decoder, Encoder, MAX_PACKET_SAMPLES, Rate};
-use ringback::media::{Bridge, Means, Port};
+use ringback::media::{Bridge, Effort, Means, Port};
 use ringback::net::RtpPair;
 use ringback::rtp::packet::RtpHeader;
 use ringback::rtp::srtp::{Profile, SrtpContext};
@@ -38,9 +38,13 @@ fn no_allocation(codec: Codec, pass: Pass) {
     call.around();
     call.forget();
     let mut allocations = 0;
-    for _ in 0..1_000 {
+    for step in 0..1_000 {
         call.prepare();
-        let counted = allocation_counter::measure(|| call.work());
+        let effort = [Effort::Full, Effort::Less, Effort::Least][step / 50 % 3];
+        let counted = allocation_counter::measure(|| {
+            call.bridge.set_effort(effort);
+            call.work();
+        });
         allocations += counted.count_total;
     }
     call.around();

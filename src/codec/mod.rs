@@ -285,6 +285,14 @@ impl Encoder {
             Encoder::G711(_) | Encoder::G722(_) => Ok(()),
         }
     }
+
+    /// Sets how much work is spent, 0 (cheapest) to 10; codecs that know one way only take no notice.
+    pub fn set_complexity(&mut self, complexity: i32) -> Result<(), CodecError> {
+        match self {
+            Encoder::Opus(encoder) => encoder.set_complexity(complexity),
+            Encoder::G711(_) | Encoder::G722(_) => Ok(()),
+        }
+    }
 }
 
 /// A codec that a session description can name. Payload numbers are the description's business, except the static ones.

@@ -315,6 +315,15 @@ impl OpusEncoder {
         self.apply()
     }
 
+    /// Sets how much work is spent, 0 (cheapest) to 10.
+    pub fn set_complexity(&mut self, complexity: i32) -> Result<(), CodecError> {
+        if self.settings.complexity == complexity {
+            return Ok(());
+        }
+        self.settings.complexity = complexity;
+        self.apply()
+    }
+
     /// The settings in force.
     pub fn settings(&self) -> OpusSettings {
         self.settings

@@ -165,6 +165,7 @@ pub struct Media {
     pub rtp_advertise: Option<Spanned<String>>,
     pub workers: Option<Spanned<usize>>,
     pub cpus: Option<Vec<Spanned<usize>>>,
+    pub busy_at: Option<Spanned<usize>>,
     pub hold_music: Option<Spanned<String>>,
     pub redundancy: Option<bool>,
 }

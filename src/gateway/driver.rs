@@ -12,7 +12,7 @@ use super::hooks::Hooks;
 use super::journal::Journal;
 use super::lately::Lately;
 use super::left::LeftCalls;
-use super::life::{Found, Reason, Stores, Teller};
+use super::life::{Found, Reason, Stores, Teller, Warning};
 use super::metrics::{Calls, QueueUse, Snapshot};
 use super::otlp::Otlp;
 use super::pool::{MediaPool, Report};
@@ -177,6 +177,10 @@ impl Driver {
     /// Tells health checks and the service manager how it stands.
     fn tell(&mut self) {
         let now = now().instant;
+        let busy = self.pool.is_busy();
+        if busy != self.switch.is_busy() {
+            self.input(Input::Busy(busy));
+        }
         let mut reasons = Vec::new();
         if self.phase != Phase::Serving {
             reasons.push(Reason::Draining);
@@ -188,7 +192,10 @@ impl Driver {
             reasons.push(Reason::NoWorker);
         }
         let stats = self.switch.stats();
-        let warnings = self.stores().warnings();
+        let mut warnings = self.stores().warnings();
+        if busy {
+            warnings.push(Warning::Busy);
+        }
         let left = match self.phase {
             Phase::Serving => None,
             phase => Some(phase.deadline().unwrap_or(now).saturating_duration_since(now)),

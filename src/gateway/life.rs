@@ -40,6 +40,8 @@ pub(super) enum Warning {
     CdrFull,
     /// What the limits count cannot be written: it stands in memory alone.
     StoreFailing,
+    /// The media threads have as much to do as they can: new calls are refused, but to emergency numbers.
+    Busy,
 }
 
 /// How what is written down stands.
@@ -167,6 +169,7 @@ fn warned(warnings: &[Warning]) -> String {
         Warning::CdrFailing => "; call records WAIT",
         Warning::CdrFull => "; call records stand in the LOG ALONE",
         Warning::StoreFailing => "; what limits count is NOT WRITTEN",
+        Warning::Busy => "; the media threads are BUSY: new calls are refused",
     };
     warnings.iter().map(word).collect()
 }

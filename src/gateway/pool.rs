@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::GatewayError;
 use crate::config::Media;
-use crate::media::Means;
+use crate::media::{Effort, Means};
 use crate::net::{self, PortPool};
 use crate::sdp::{MediaCommand, MediaReport, RtpSlot};
 use crate::switch::{CallId, Lease, LeaseRefusal};
@@ -65,6 +65,8 @@ pub(super) struct WorkerUse {
     pub(super) waiting: usize,
     pub(super) counters: WorkerCounters,
     pub(super) lateness: Lateness,
+    pub(super) effort: Effort,
+    pub(super) busy: bool,
 }
 
 struct LeasedMedia {
@@ -112,7 +114,9 @@ impl MediaPool {
                     tracing::error!(lost, "the driver is behind: a media report is lost");
                 }
             };
-            workers.push(WorkerHandle::spawn(seat, config, means.clone(), Box::new(report)).map_err(refused)?);
+            let worker = WorkerHandle::spawn(seat, config, means.clone(), Box::new(report)).map_err(refused)?;
+            worker.set_busy_at(media.busy_at);
+            workers.push(worker);
         }
         let pool = MediaPool {
             workers,
@@ -141,12 +145,20 @@ impl MediaPool {
                 tracing::error!("a media worker is too busy to be told of more calls: it takes as many as before");
             }
         }
-        self.workers.iter().for_each(|worker| worker.set_music(media.hold_music.clone()));
+        for worker in &self.workers {
+            worker.set_music(media.hold_music.clone());
+            worker.set_busy_at(media.busy_at);
+        }
     }
 
     /// Whether any media thread runs.
     pub(super) fn runs(&self) -> bool {
         self.workers.iter().any(WorkerHandle::is_running)
+    }
+
+    /// Whether all media threads that run have as much to do as they can.
+    pub(super) fn is_busy(&self) -> bool {
+        self.runs() && self.workers.iter().all(|worker| worker.is_busy() || !worker.is_running())
     }
 
     /// How much of it is in use.
@@ -157,6 +169,8 @@ impl MediaPool {
             waiting: worker.waiting(),
             counters: worker.counters(),
             lateness: worker.lateness(),
+            effort: worker.effort(),
+            busy: worker.is_busy(),
         };
         PoolUse {
             workers: self.workers.iter().map(usage).collect(),
@@ -195,13 +209,15 @@ impl MediaPool {
         Ok(Lease { candidates, ufrag_mark: handle.ufrag_mark(), rtp })
     }
 
-    /// The call's worker, or the one that has least to do.
+    /// The call's worker, or of those that are least late the one that has least to do.
     fn worker_for(&self, call: CallId) -> Result<usize, LeaseRefusal> {
         if let Some(lease) = self.leases.get(&call) {
             return Ok(lease.worker);
         }
         let running = self.workers.iter().enumerate().filter(|(_, worker)| worker.is_running());
-        let (worker, handle) = running.min_by_key(|(_, worker)| worker.calls()).ok_or(LeaseRefusal::NoWorker)?;
+        let (worker, handle) = running
+            .min_by_key(|(_, worker)| (worker.is_busy(), worker.effort(), worker.calls()))
+            .ok_or(LeaseRefusal::NoWorker)?;
         if handle.calls() >= self.max_calls { Err(LeaseRefusal::NoWorker) } else { Ok(worker) }
     }
 
@@ -374,6 +390,31 @@ mod tests {
             local_only: false,
             lost: Arc::default(),
         }
+    }
+
+    #[test]
+    fn a_new_call_goes_where_it_disturbs_least_and_is_never_without_a_worker() {
+        let now = Instant::now();
+        let mut pool = pool(["media-one", "media-two"].map(|name| worker(name, |_, _| {})).into(), 4);
+        let peers = ["127.0.0.1:5060".parse().unwrap()];
+        let table = [
+            ([(Effort::Full, false), (Effort::Full, true)], 0, false),
+            ([(Effort::Full, true), (Effort::Least, false)], 1, false),
+            ([(Effort::Less, false), (Effort::Full, false)], 1, false),
+            ([(Effort::Least, true), (Effort::Less, true)], 1, true),
+        ];
+        for (call, (standings, goes_to, busy)) in (1..).zip(table) {
+            for (worker, (effort, busy)) in pool.workers.iter().zip(standings) {
+                worker.seem(effort, busy);
+            }
+            assert_eq!(pool.is_busy(), busy);
+            assert!(pool.lease(now, CallId(call), RtpSlot(0), &peers, false).is_ok());
+            assert_eq!(pool.leases[&CallId(call)].worker, goes_to, "{standings:?}");
+        }
+        // One that stands stays where it is.
+        assert!(pool.lease(now, CallId(1), RtpSlot(1), &[], true).is_ok());
+        assert_eq!(pool.leases[&CallId(1)].worker, 0);
+        pool.stop();
     }
 
     #[test]

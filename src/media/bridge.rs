@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use super::effort::Effort;
 use super::inbound::Taken;
 use super::leg::{Leg, Retired, Wire};
 use super::party::{Parties, Party};
@@ -82,6 +83,7 @@ pub struct Bridge {
     queue: SendQueue,
     reports: VecDeque<MediaReport>,
     survey: Survey,
+    effort: Effort,
     closed: bool,
     /// For unit tests: plain RTP in place of a browser's transport, from and to these addresses.
     #[cfg(test)]
@@ -107,6 +109,7 @@ impl Bridge {
             queue: SendQueue::new(),
             reports: VecDeque::with_capacity(REPORTS),
             survey: Survey::new(now),
+            effort: Effort::default(),
             closed: false,
             #[cfg(test)]
             plain: None,
@@ -127,8 +130,15 @@ impl Bridge {
         let a = self.apply_side(now, Side::A, plan.a);
         let b = self.apply_side(now, Side::B, plan.b);
         self.match_codecs();
+        self.set_effort(self.effort);
         self.parties.iter_mut().for_each(|party| party.leg.open(now));
         a.and(b)
+    }
+
+    /// Spends so much work on the sound from its next packet on: a few settings, no allocation.
+    pub fn set_effort(&mut self, effort: Effort) {
+        self.effort = effort;
+        self.parties.iter_mut().for_each(|party| party.leg.outbound.set_effort(effort));
     }
 
     fn apply_side(&mut self, now: Instant, side: Side, wanted: Option<LegPlan>) -> Result<(), BridgeError> {

@@ -16,6 +16,7 @@
 mod bridge;
 mod crypto;
 mod digits;
+mod effort;
 mod fifo;
 mod filler;
 mod gauge;
@@ -39,6 +40,7 @@ use crate::codec::Rate;
 use crate::sdp::RtpSlot;
 
 pub use bridge::{Bridge, BridgeError, Means};
+pub use effort::Effort;
 pub use queue::Transmit;
 
 /// The socket that a datagram came in by or goes out by.

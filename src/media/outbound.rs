@@ -9,6 +9,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::digits::{DigitSender, DigitStep};
+use super::effort::Effort;
 use super::redundancy::Redundancy;
 use super::relay::{Line, Place};
 use super::{FRAME_MS, LONGEST_FRAME};
@@ -48,6 +49,7 @@ pub(super) struct Outbound {
     /// Whether the peer can use redundancy, and how much it needs.
     fec: bool,
     redundancy: Redundancy,
+    effort: Effort,
     /// The most bits per second of Opus that the peer takes.
     most: Option<u32>,
     /// Packets sent, and their payload bytes.
@@ -82,6 +84,7 @@ impl Outbound {
             marker: true,
             fec: false,
             redundancy: Redundancy::new(),
+            effort: Effort::default(),
             most: None,
             packets: 0,
             bytes: 0,
@@ -122,7 +125,7 @@ impl Outbound {
             self.packet_ms = packet_ms;
             self.restart();
         }
-        self.apply_redundancy();
+        self.apply_settings();
         Ok(())
     }
 
@@ -144,7 +147,7 @@ impl Outbound {
         if rate != self.rate {
             self.encoder = encoder(self.send.codec, rate)?;
             self.rate = rate;
-            self.apply_redundancy();
+            self.apply_settings();
             self.restart();
         }
         Ok(())
@@ -327,13 +330,24 @@ impl Outbound {
     /// Takes the loss that the peer reports, in 256ths: redundancy follows it, of sound and of digits.
     pub fn peer_loss(&mut self, now: Instant, fraction: u8) {
         self.redundancy.reported(now, fraction);
-        self.apply_redundancy();
+        self.apply_settings();
     }
 
-    fn apply_redundancy(&mut self) {
+    /// Takes so much work for what is encoded from now on.
+    pub fn set_effort(&mut self, effort: Effort) {
+        if self.effort != effort {
+            self.effort = effort;
+            self.apply_settings();
+        }
+    }
+
+    fn apply_settings(&mut self) {
         // The encoder goes on as it was when it does not take a setting.
         let _ = self.encoder.set_most(self.most);
-        let _ = self.encoder.set_fec(self.redundancy.expected().filter(|_| self.fec));
+        let fec = self.fec && self.effort < Effort::Least;
+        let _ = self.encoder.set_fec(self.redundancy.expected().filter(|_| fec));
+        let usual = OpusSettings::of(self.rate).complexity;
+        let _ = self.encoder.set_complexity(if self.effort > Effort::Full { 0 } else { usual });
         if let Some(digits) = &mut self.digits {
             digits.events().set_lossy(self.redundancy.lossy());
         }

@@ -3,6 +3,7 @@
 
 mod cost;
 mod digits;
+mod effort;
 mod hold;
 mod network;
 mod plans;

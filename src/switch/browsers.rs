@@ -184,9 +184,14 @@ impl Switch {
 
     /// Why no new call may be at present. A user's emergency call has a room of its own while the gateway takes calls at
     /// all.
-    pub(super) fn refused_now(&self, emergency_of: Option<&str>) -> Option<Cause> {
+    pub(super) fn refused_now(&mut self, emergency_of: Option<&str>) -> Option<Cause> {
         if self.draining {
             return Some(Cause::special(Origin::Gateway, Special::Draining));
+        }
+        if self.busy && emergency_of.is_none() {
+            self.refused_busy += 1;
+            let cause = Cause::special(Origin::Gateway, Special::TooManyCalls);
+            return Some(cause.in_words("The gateway has as much to do as it can"));
         }
         let room = emergency_of.map_or_else(|| self.has_room(), |user| self.has_emergency_room(user));
         (!room).then(|| Cause::special(Origin::Gateway, Special::TooManyCalls))

@@ -125,6 +125,9 @@ pub enum Input {
         /// What is asked for.
         command: Command,
     },
+    /// All media threads have as much to do as they can, or not any more: until then take no new calls but to emergency
+    /// numbers.
+    Busy(bool),
     /// Take no new calls; [`Output::Idle`] says when the last one has ended.
     Drain,
     /// End every call.

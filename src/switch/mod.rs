@@ -88,6 +88,9 @@ pub struct Switch {
     effects: Vec<Effect>,
     output: VecDeque<Output>,
     draining: bool,
+    /// What [`Input::Busy`] said last, and how many calls were refused for it.
+    busy: bool,
+    refused_busy: u64,
     idle_told: bool,
     dropped_sip: u64,
     left: left::LeftBehind,
@@ -127,6 +130,8 @@ pub struct SwitchStats {
     pub timers: usize,
     /// SIP messages dropped since they came from no trunk's address.
     pub dropped_sip: u64,
+    /// Calls refused since the media threads had as much to do as they could.
+    pub refused_busy: u64,
 }
 
 impl std::fmt::Debug for Switch {
@@ -186,6 +191,8 @@ impl Switch {
             effects: Vec::new(),
             output: VecDeque::new(),
             draining: false,
+            busy: false,
+            refused_busy: 0,
             idle_told: false,
             dropped_sip: 0,
             left: left::LeftBehind::default(),
@@ -220,6 +227,7 @@ impl Switch {
             Input::LeftBehind { number, left } => self.end_left(now, number, &left),
             Input::Command { number, command } => self.command(now, number, command),
             Input::Reload(new) => self.reload(now, *new),
+            Input::Busy(busy) => self.busy = busy,
             Input::Drain => self.drain(now),
             Input::HangupAll => self.hangup_all(now),
         }
@@ -249,6 +257,11 @@ impl Switch {
     /// What is to be done next; poll until dry.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.output.pop_front()
+    }
+
+    /// Whether new calls are refused by [`Input::Busy`].
+    pub fn is_busy(&self) -> bool {
+        self.busy
     }
 
     /// Whether any trunk takes calls now, or there is none.
@@ -288,6 +301,7 @@ impl Switch {
             sip_transactions: self.ua.transaction_count(),
             timers: self.timers.len(),
             dropped_sip: self.dropped_sip,
+            refused_busy: self.refused_busy,
         }
     }
 

@@ -17,8 +17,10 @@ use std::time::{Duration, Instant};
 
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Registry, Token};
+use nix::time::{ClockId, clock_gettime};
 use slab::Slab;
 
+use super::effort::{Standing, Watch};
 use super::handover::{self, Handed, Handover};
 use super::routes::{Routes, Ways};
 use super::step::Step;
@@ -179,6 +181,7 @@ pub(super) struct Engine<B> {
     /// What time it is for all of this turn, and when it was over or what was gathered after it was waited for.
     now: Instant,
     since: Instant,
+    watch: Watch,
     /// Sockets that were readable and not yet read dry: the poll tells of an edge only once.
     readable: VecDeque<Token>,
     /// Whose datagrams alone are taken on the browsers' port, where they are limited.
@@ -250,6 +253,7 @@ impl<B: Step> Engine<B> {
             clock,
             now,
             since: now,
+            watch: Watch::new(now),
         })
     }
 
@@ -312,7 +316,24 @@ impl<B: Step> Engine<B> {
         self.since = (self.clock)();
         // The last of a batch has waited for all of it: each counts until its end.
         for wanted in self.served.drain(..) {
-            self.out.shared.late.add(self.since.saturating_duration_since(wanted));
+            let late = self.since.saturating_duration_since(wanted);
+            self.out.shared.late.add(late);
+            self.watch.served(late);
+        }
+        self.judge();
+    }
+
+    /// Once a second: how late it was, and what follows from it for every call.
+    fn judge(&mut self) {
+        let busy_at = self.out.shared.busy_at.load(Ordering::Relaxed);
+        let judged = self.watch.judge(self.since, self.calls.len(), busy_at, computed);
+        let Some(Standing { effort, busy }) = judged else { return };
+        self.out.shared.effort.store(effort as u8, Ordering::Relaxed);
+        self.out.shared.busy.store(busy, Ordering::Relaxed);
+        // Seconds lie between two of these.
+        tracing::warn!(?effort, busy, calls = self.calls.len(), "a media thread's load has changed what it does");
+        for slot in 0..self.calls.capacity() {
+            self.step(slot, |bridge| bridge.set_effort(effort));
         }
     }
 
@@ -334,7 +355,8 @@ impl<B: Step> Engine<B> {
         if self.has_more() {
             return Some(Duration::ZERO);
         }
-        self.timers.next().map(|at| at.saturating_duration_since(self.since))
+        let next = [self.timers.next(), self.watch.wanted()].into_iter().flatten().min();
+        next.map(|at| at.saturating_duration_since(self.since))
     }
 
     fn socket(&mut self, token: Token) -> Option<&mut Socket> {
@@ -659,7 +681,8 @@ impl<B: Step> Engine<B> {
             return;
         }
         self.route_ufrags(slot, &plan);
-        self.step(slot, |_| {});
+        let effort = self.watch.effort();
+        self.step(slot, |bridge| bridge.set_effort(effort));
     }
 
     fn register_all(&self, call: usize, pairs: Pairs) -> io::Result<Sockets> {
@@ -687,6 +710,11 @@ impl<B: Step> Engine<B> {
         let stats = stats.ok().flatten().unwrap_or(call.last_stats);
         (self.out.reports)(call.id, MediaReport::Stopped(stats));
     }
+}
+
+/// What the thread has computed since it began.
+fn computed() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
 /// Room for what one poll tells.

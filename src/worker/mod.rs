@@ -10,6 +10,7 @@
 //! All workers' sockets for browsers share one port: what one reads for another's call it hands over.
 
 mod affinity;
+mod effort;
 mod engine;
 mod handover;
 mod lateness;
@@ -27,7 +28,7 @@ mod tests;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
@@ -35,7 +36,7 @@ use std::time::Instant;
 
 use mio::Waker;
 
-use crate::media::{Bridge, Means};
+use crate::media::{Bridge, Effort, Means};
 use crate::net::RtpPair;
 use crate::sdp::{MediaCommand, MediaPlan, MediaReport, RtpSlot};
 use engine::{Command, Engine};
@@ -122,6 +123,11 @@ struct Shared {
     unsent: AtomicU64,
     panics: AtomicU64,
     late: lateness::Counts,
+    /// What the thread makes of it ([`effort::Standing`]).
+    effort: AtomicU8,
+    busy: AtomicBool,
+    /// See [`WorkerHandle::set_busy_at`].
+    busy_at: AtomicU8,
 }
 
 /// A running worker. It ends by [`stop`](Self::stop) alone: dropping the handle leaves it running.
@@ -383,6 +389,33 @@ impl WorkerHandle {
     /// How late the timers of its calls were served.
     pub fn lateness(&self) -> Lateness {
         self.shared.late.read()
+    }
+
+    /// How much work it spends on its calls' sound.
+    pub fn effort(&self) -> Effort {
+        match self.shared.effort.load(Ordering::Relaxed) {
+            0 => Effort::Full,
+            1 => Effort::Less,
+            _ => Effort::Least,
+        }
+    }
+
+    /// Whether it should be given no new calls: those that it has would suffer. It takes them all the same.
+    pub fn is_busy(&self) -> bool {
+        self.shared.busy.load(Ordering::Relaxed)
+    }
+
+    /// For unit tests: a standing that nothing has led to.
+    #[cfg(test)]
+    pub(crate) fn seem(&self, effort: Effort, busy: bool) {
+        self.shared.effort.store(effort as u8, Ordering::Relaxed);
+        self.shared.busy.store(busy, Ordering::Relaxed);
+    }
+
+    /// The share of a processor's time, in percent, above which it is [busy](Self::is_busy); 0: it never is, nor when it is
+    /// late. It is 0 at the start.
+    pub fn set_busy_at(&self, percent: u8) {
+        self.shared.busy_at.store(percent, Ordering::Relaxed);
     }
 
     /// Commands that wait.

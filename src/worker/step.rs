@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use crate::media::{Bridge, Port, Transmit};
+use crate::media::{Bridge, Effort, Port, Transmit};
 use crate::sdp::{MediaPlan, MediaReport, MediaStats, Side};
 
 /// One call's media as a state machine. After every change: `poll_transmit` and `poll_report` until dry, then
@@ -11,6 +11,7 @@ use crate::sdp::{MediaPlan, MediaReport, MediaStats, Side};
 pub(super) trait Step: Sized + Send + 'static {
     fn update(&mut self, now: Instant, plan: MediaPlan);
     fn send_digits(&mut self, now: Instant, to: Side, digits: &str, ms: u16);
+    fn set_effort(&mut self, effort: Effort);
     fn handle_datagram(&mut self, now: Instant, port: Port, source: SocketAddr, packet: &mut [u8]);
     fn handle_timeout(&mut self, now: Instant);
     fn poll_timeout(&self) -> Option<Instant>;
@@ -30,6 +31,10 @@ impl Step for Bridge {
 
     fn send_digits(&mut self, now: Instant, to: Side, digits: &str, ms: u16) {
         Bridge::send_digits(self, now, to, digits, ms);
+    }
+
+    fn set_effort(&mut self, effort: Effort) {
+        Bridge::set_effort(self, effort);
     }
 
     fn handle_datagram(&mut self, now: Instant, port: Port, source: SocketAddr, packet: &mut [u8]) {

@@ -31,6 +31,7 @@ pub(super) struct Fake {
     reports: VecDeque<MediaReport>,
     tick: Option<Instant>,
     stats: MediaStats,
+    effort: Effort,
     /// Time, where it is virtual: how long after its start it is.
     time: Option<Arc<AtomicU64>>,
 }
@@ -43,7 +44,7 @@ const TICKS: u8 = 3;
 const TICKS_THEN_PANICS: u8 = 4;
 const TICKS_SLOWLY: u8 = 5;
 
-/// What a step of a call that [`TICKS_SLOWLY`] takes, in virtual time.
+/// What a step of a call that [`TICKS_SLOWLY`] takes, in virtual time, while it makes its full effort.
 const SLOW: Duration = Duration::from_millis(3);
 
 fn remote(plan: &MediaPlan) -> Option<SocketAddr> {
@@ -62,6 +63,7 @@ impl Fake {
             reports: VecDeque::new(),
             tick: (fault >= TICKS).then_some(now + Duration::from_millis(5)),
             stats: MediaStats::default(),
+            effort: Effort::default(),
             time: None,
         })
         .filter(|_| fault != FAILS_TO_OPEN)
@@ -76,6 +78,10 @@ impl Step for Fake {
 
     fn send_digits(&mut self, _: Instant, _: Side, digits: &str, _: u16) {
         self.out.push_back((Port::Rtp(SLOT), self.trunk, digits.as_bytes().to_vec()));
+    }
+
+    fn set_effort(&mut self, effort: Effort) {
+        self.effort = effort;
     }
 
     fn handle_datagram(&mut self, _: Instant, port: Port, source: SocketAddr, packet: &mut [u8]) {
@@ -101,7 +107,8 @@ impl Step for Fake {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.stats.b.packets_out += 1;
-        if let Some(time) = self.time.as_ref().filter(|_| self.fault == TICKS_SLOWLY) {
+        let slow = self.fault == TICKS_SLOWLY && self.effort == Effort::Full;
+        if let Some(time) = self.time.as_ref().filter(|_| slow) {
             time.fetch_add(SLOW.as_micros() as u64, Ordering::Relaxed);
         }
         assert!(self.fault != TICKS_THEN_PANICS || self.stats.b.packets_out < 3, "a fault on purpose");
@@ -567,6 +574,37 @@ fn what_comes_for_many_calls_is_gathered_and_what_comes_for_few_is_not() {
     worker.pass(Duration::from_millis(6));
     worker.engine.work();
     assert_eq!(worker.engine.rest(), Duration::ZERO);
+}
+
+/// All calls are told, those that come later too; and when there are none left it takes some again.
+#[test]
+fn a_worker_that_is_late_makes_its_calls_cheaper_and_takes_no_more_until_it_is_calm() {
+    let mut worker = ByHand::new();
+    worker.shared.busy_at.store(85, Ordering::Relaxed);
+    let pass = |worker: &mut ByHand, until: Duration| {
+        while Duration::from_micros(worker.time.load(Ordering::Relaxed)) < until {
+            worker.pass(Duration::from_millis(5));
+            worker.engine.work();
+        }
+        let effort = worker.shared.effort.load(Ordering::Relaxed);
+        (effort, worker.shared.busy.load(Ordering::Relaxed))
+    };
+    worker.open(8, TICKS_SLOWLY);
+    // A turn takes 24 ms.
+    assert_eq!(pass(&mut worker, Duration::from_millis(1_900)), (Effort::Full as u8, false));
+    assert_eq!(pass(&mut worker, Duration::from_millis(2_200)), (Effort::Less as u8, true));
+    // They are quick now, one that is opened among them.
+    worker.open(1, TICKS_SLOWLY);
+    worker.engine.work();
+    let counts = worker.shared.late.read().counts;
+    assert_eq!(pass(&mut worker, Duration::from_secs(6)), (Effort::Less as u8, true));
+    assert_eq!(pass(&mut worker, Duration::from_secs(9)), (Effort::Less as u8, false));
+    assert_eq!(worker.shared.late.read().counts[4..], counts[4..], "nobody was late");
+    for call in 0..9 {
+        let command = Command::Media { call, command: Box::new(MediaCommand::Stop) };
+        worker.commands.send(command).unwrap();
+    }
+    assert_eq!(pass(&mut worker, Duration::from_secs(14)), (Effort::Full as u8, false));
 }
 
 #[test]

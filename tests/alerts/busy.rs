@@ -62,13 +62,21 @@ fn limits_sound_and_a_full_disk() {
     queries_of_the_dashboard_are_answered(prometheus);
 
     // A machine that gives the gateway no time, again and again.
-    prometheus.fires_while("RingbackWorkerLate", || {
+    let stand_still = || {
         site.gateway.signal(Signal::SIGSTOP);
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_millis(60) {
             std::thread::yield_now();
         }
         site.gateway.signal(Signal::SIGCONT);
+    };
+    prometheus.fires_while("RingbackWorkerLate", stand_still);
+    let mut refused = 2;
+    prometheus.fires_while("RingbackBusy", || {
+        stand_still();
+        refused += 1;
+        bob.call(&format!("b{refused}"), "600");
+        bob.expect("ended");
     });
     prometheus.do_not_fire(&["Down", "WorkerDown", "Fault", "QueueFull", "TrunkDown", "CdrLost", "CertificateExpires"]);
 }

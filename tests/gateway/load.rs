@@ -18,6 +18,8 @@ use crate::support::{Gateway, output};
 
 /// Calls at once.
 const CALLS: u16 = 20;
+/// A gateway that stands still while it begins a call, because it is not optimised, would refuse the ninth.
+const TAKES_ALL: [&str; 2] = ["[media]\n", "[media]\nbusy_at = 0\n"];
 /// Tones that differ by this are told apart in one frame of 20 ms.
 const STEP: f64 = 50.0;
 /// What a party may miss on end of the other: beyond it there is a gap. (A gateway that is not optimised stands still for
@@ -162,7 +164,7 @@ fn status(gateway: &Gateway) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_calls_hear_nothing_of_reloads() {
     let (phones, witness) = (Phones::new(CALLS).await, Witness::start());
-    let folder = Folder::new(phones.address(), "", 25_000);
+    let folder = Folder::new(phones.address(), "", 25_000).with(TAKES_ALL[0], TAKES_ALL[1]);
     // SIPp's scenario knows no OPTIONS.
     let folder = folder.with("[trunk.testphone]", "[trunk.testphone]\noptions = 0");
     let gateway = Gateway::configured(&folder.file());
@@ -237,7 +239,7 @@ async fn calls_of_two_media_threads_come_by_one_port() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_calls_hear_nothing_of_a_drain() {
     let (phones, witness) = (Phones::new(CALLS).await, Witness::start());
-    let folder = Folder::new(phones.address(), "", 25_100);
+    let folder = Folder::new(phones.address(), "", 25_100).with(TAKES_ALL[0], TAKES_ALL[1]);
     let folder = folder.with("[trunk.testphone]", "[trunk.testphone]\noptions = 0");
     let mut gateway = Gateway::configured(&folder.file());
     let (sipp, mut talks) = phones.talk(&gateway, 0).await;
@@ -270,7 +272,7 @@ async fn twenty_calls_hear_nothing_of_a_drain() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_calls_left_behind_by_a_kill_are_ended_at_their_phones() {
     let (phones, witness) = (Phones::new(CALLS).await, Witness::start());
-    let folder = Folder::new(phones.address(), "", 25_200);
+    let folder = Folder::new(phones.address(), "", 25_200).with(TAKES_ALL[0], TAKES_ALL[1]);
     let port = crate::peer::gateway::free_port();
     let folder =
         folder.with("[trunk.testphone]", "[journal]\nfile = \"calls.journal\"\n[trunk.testphone]\noptions = 0");
@@ -308,7 +310,8 @@ async fn a_trunk_that_dies_under_load_costs_no_call() {
     let witness = Witness::start();
     let sections =
         format!("[trunk.second]\naddress = \"{}\"\noptions = 0\n[trunk.testphone]\noptions = 0", second.address());
-    let folder = Folder::new(first.address(), "", 25_300).with("[trunk.testphone]", &sections);
+    let folder =
+        Folder::new(first.address(), "", 25_300).with(TAKES_ALL[0], TAKES_ALL[1]).with("[trunk.testphone]", &sections);
     folder.write("plans/plan.toml", TWO_TIERS);
     let gateway = Gateway::configured(&folder.file());
     let (sipp, mut standing) = first.talk(&gateway, 0).await;

@@ -7,6 +7,7 @@ mod asking;
 mod audio;
 mod basic;
 mod browsers;
+mod busy;
 mod drain;
 mod exhaustive;
 mod faults;

@@ -160,6 +160,7 @@ browser = "127.0.0.1:0"
 rtp_address = "127.0.0.1"
 rtp_ports = "{first}-{last}"
 workers = {workers}
+busy_at = 0 # the calls that are too many are looked for
 [auth]
 open = true
 [dialplan]

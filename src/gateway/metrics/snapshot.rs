@@ -13,7 +13,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::PREFIX;
 use crate::gateway::otlp::OtlpUse;
-use crate::gateway::pool::PoolUse;
+use crate::gateway::pool::{PoolUse, WorkerUse};
+use crate::media::Effort;
 use crate::switch::{CdrStatus, LimitUse, RegistrationStatus, Status, SwitchStats};
 use crate::worker::{Lateness, WorkerCounters};
 
@@ -88,6 +89,11 @@ impl Snapshot {
         show.gauge("draining", "1: new calls are refused", flag(status.draining));
         show.gauge("calls", "Calls, those that ring and those that release among them", count(status.calls));
         show.gauge("calls_limit", "Calls that are taken at most", count(self.most_calls));
+        show.counter(
+            "calls_refused_busy",
+            "Calls refused since the media threads had as much to do as they could",
+            stats.refused_busy,
+        );
         show.gauge("calls_established", "Calls in which the parties talk", count(status.established));
         show.gauge(
             "sessions",
@@ -210,12 +216,16 @@ impl Snapshot {
         let ports = ports.into_iter().map(|(state, pairs)| (state.to_owned(), count(pairs)));
         show.gauges("rtp_ports", "Pairs of RTP ports", "state", ports);
         show.counter("media_reports_lost", "Reports of media threads that found the queue full", *lost_reports);
-        let each = |value: fn(&crate::gateway::pool::WorkerUse) -> f64| {
+        let each = |value: fn(&WorkerUse) -> f64| {
             workers.iter().enumerate().map(move |(at, worker)| (at.to_string(), value(worker)))
         };
         show.gauges("worker_running", "1: the media thread runs", "worker", each(|worker| flag(worker.running)));
         show.gauges("worker_calls", "Calls of a media thread", "worker", each(|worker| count(worker.calls)));
         show.gauges("worker_commands", "Commands that wait for it", "worker", each(|worker| count(worker.waiting)));
+        let effort = "Work spent on sound: 2 as usual, 1 less, 0 the least";
+        let left: fn(&WorkerUse) -> f64 = |worker| f64::from(Effort::Least as u8 - worker.effort as u8);
+        show.gauges("worker_effort", effort, "worker", each(left));
+        show.gauges("worker_busy", "1: it is given no new calls", "worker", each(|worker| flag(worker.busy)));
         let counted = |value: fn(&WorkerCounters) -> u64| {
             workers.iter().enumerate().map(move |(at, worker)| (at.to_string(), value(&worker.counters)))
         };

@@ -8,6 +8,7 @@ use super::snapshot::{HookUse, QueueUse, Snapshot};
 use super::{Calls, Metrics};
 use crate::call::trunks::TrunkState;
 use crate::gateway::pool::{PoolUse, WorkerUse};
+use crate::media::Effort;
 use crate::switch::{
     AccountUse, Cdr, CdrStatus, LimitTrips, LimitUse, LimitsStatus, Notice, RegistrarStatus, RegistrationStatus,
     SoundStatus, Status, StoreStatus, SwitchStats, TrunkStatus,
@@ -86,11 +87,19 @@ fn snapshot() -> Snapshot {
                 throttled: 7,
             }),
         },
-        stats: SwitchStats::default(),
+        stats: SwitchStats { refused_busy: 4, ..SwitchStats::default() },
         most_calls: 1000,
         most_sockets: 10_000,
         pool: PoolUse {
-            workers: vec![WorkerUse { running: true, calls: 2, waiting: 0, counters, lateness }],
+            workers: vec![WorkerUse {
+                running: true,
+                calls: 2,
+                waiting: 0,
+                counters,
+                lateness,
+                effort: Effort::Less,
+                busy: true,
+            }],
             ports_leased: 2,
             ports_resting: 1,
             ports_free: 97,
@@ -171,6 +180,9 @@ fn a_call_goes_into_the_series_of_its_trunk_cause_and_kinds_of_legs() {
         ("ringback_worker_lateness_seconds_bucket{le=\"0.5\",worker=\"0\"}", "5"),
         ("ringback_worker_lateness_seconds_bucket{le=\"+Inf\",worker=\"0\"}", "6"),
         ("ringback_worker_lateness_seconds_count{worker=\"0\"}", "6"),
+        ("ringback_worker_effort{worker=\"0\"}", "1.0"),
+        ("ringback_worker_busy{worker=\"0\"}", "1.0"),
+        ("ringback_calls_refused_busy_total", "4"),
         ("ringback_cdr_waiting{place=\"sqlite\"}", "3.0"),
         ("ringback_cdr_limit{place=\"sqlite\"}", "100.0"),
         ("ringback_cdr_oldest_seconds{place=\"sqlite\"}", "0.0"),
