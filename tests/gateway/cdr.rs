@@ -50,40 +50,52 @@ impl Folder {
         Gateway::managed(&self.file(), &[("RUST_LOG", "trace")])
     }
 
-    /// What the gateway says of the place of that kind.
     fn place(&self, kind: &str) -> Value {
-        let (_, out, error) = output(&["--config", self.file().to_str().unwrap(), "status"]);
-        let status: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("no status: {out} {error}"));
-        let place = status["cdr"].as_array().unwrap().iter().find(|place| place["sink"] == kind);
-        place.unwrap_or_else(|| panic!("no {kind}: {status}")).clone()
+        place(&self.file(), kind)
     }
 
     fn wait(&self, kind: &str, what: &str, is: impl Fn(&Value) -> bool) {
-        let begun = Instant::now();
-        while !is(&self.place(kind)) {
-            assert!(begun.elapsed() < PATIENCE, "{kind} is not {what}: {}", self.place(kind));
-        }
+        wait(&self.file(), kind, what, is);
     }
 
     fn wait_written(&self, kind: &str) {
-        self.wait(kind, "written", |place| place["waiting"] == 0 && place["failing_since"].is_null());
+        wait_written(&self.file(), kind);
     }
 }
 
+/// What the gateway of this configuration says of the place of that kind.
+pub fn place(config: &Path, kind: &str) -> Value {
+    let (_, out, error) = output(&["--config", config.to_str().unwrap(), "status"]);
+    let status: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("no status: {out} {error}"));
+    let place = status["cdr"].as_array().unwrap().iter().find(|place| place["sink"] == kind);
+    place.unwrap_or_else(|| panic!("no {kind}: {status}")).clone()
+}
+
+pub fn wait(config: &Path, kind: &str, what: &str, is: impl Fn(&Value) -> bool) {
+    let begun = Instant::now();
+    while !is(&place(config, kind)) {
+        assert!(begun.elapsed() < PATIENCE, "{kind} is not {what}: {}", place(config, kind));
+    }
+}
+
+pub fn wait_written(config: &Path, kind: &str) {
+    wait(config, kind, "written", |place| place["waiting"] == 0 && place["failing_since"].is_null());
+}
+
 /// A call that the dial plan refuses; its id in the records is the gateway's own affair.
-fn refused(browser: &mut Browser, name: &str) {
+pub fn refused(browser: &mut Browser, name: &str) {
     browser.call(name, "99999999");
     browser.expect("ended");
 }
 
 /// The records of a file, each line whole.
-fn lines(file: &Path) -> Vec<Value> {
+pub fn lines(file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("half a line: {line}"))).collect()
 }
 
 /// The records of a database, in the order in which they were written.
-fn rows(file: &Path) -> Vec<Value> {
+pub fn rows(file: &Path) -> Vec<Value> {
     let connection = Connection::open(file).unwrap();
     let mut select = connection.prepare("SELECT record FROM cdr ORDER BY rowid").unwrap();
     let rows = select.query_map([], |row| row.get::<_, String>(0)).unwrap();
@@ -173,7 +185,7 @@ fn a_disk_that_is_full_costs_no_record_and_what_waits_is_written_when_there_is_r
 }
 
 /// A PostgreSQL server of Debian's, in a folder of its own.
-struct Server {
+pub struct Server {
     dir: TempDir,
     port: u16,
     /// Who it runs as: it refuses to be root.
@@ -184,7 +196,7 @@ struct Server {
 const PASSWORD: &str = "canary-password-of-the-database";
 
 impl Server {
-    fn new() -> Server {
+    pub fn new() -> Server {
         let dir = TempDir::new().unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let owner = is_root().then(postgres_user);
@@ -229,7 +241,7 @@ impl Server {
         command
     }
 
-    fn start(&mut self) {
+    pub fn start(&mut self) {
         let set = |command: &mut Command, name: &str, value: String| {
             command.args(["-c", &format!("{name}={value}")]);
         };
@@ -248,7 +260,7 @@ impl Server {
         }
     }
 
-    fn stop(&mut self) {
+    pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
             let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
             nix::sys::signal::kill(pid, Signal::SIGINT).unwrap(); // fast: whoever is connected is thrown out
@@ -266,7 +278,17 @@ impl Server {
         asked.status.success().then(|| String::from_utf8(asked.stdout).unwrap().trim_end().to_owned())
     }
 
-    fn records(&self) -> Vec<Value> {
+    /// What `[cdr]` needs for it.
+    pub fn keys(&self) -> String {
+        format!(
+            "postgres = \"postgres://ringback@127.0.0.1:{}/postgres\"\npostgres_password_file = \"{}\"\npostgres_ca = \"{}\"\n",
+            self.port,
+            self.path("password").display(),
+            self.path("cert.pem").display()
+        )
+    }
+
+    pub fn records(&self) -> Vec<Value> {
         let text = self.ask("SELECT record FROM cdr ORDER BY xmin::text::bigint, ctid").expect("an answer");
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -288,14 +310,7 @@ fn postgres_user() -> (u32, u32) {
 #[test]
 fn a_database_that_is_gone_and_comes_back_has_every_row_also_when_the_gateway_was_restarted_meanwhile() {
     let mut server = Server::new();
-    let cdr = format!(
-        "file = \"cdr.jsonl\"\npostgres = \"postgres://ringback@127.0.0.1:{}/postgres\"\npostgres_password_file = \"{}\"\n\
-         postgres_ca = \"{}\"\nwaiting = \"waiting\"",
-        server.port,
-        server.path("password").display(),
-        server.path("cert.pem").display()
-    );
-    let folder = Folder::new(24_500, &cdr);
+    let folder = Folder::new(24_500, &format!("file = \"cdr.jsonl\"\n{}waiting = \"waiting\"", server.keys()));
     // It is not there yet: the gateway starts all the same.
     let mut gateway = folder.start();
     let mut alice = Browser::of(&gateway, "alice");

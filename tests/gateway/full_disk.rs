@@ -161,7 +161,7 @@ fn events_of_a_full_disk_wait_in_memory_and_reach_their_web_hook_in_order() {
 }
 
 /// Takes every event that is sent there.
-fn hook(port: u16) -> Receiver<Value> {
+pub fn hook(port: u16) -> Receiver<Value> {
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let (tell, events) = channel();
     let serve = move || {

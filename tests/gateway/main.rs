@@ -34,10 +34,12 @@ mod sip_websocket;
 #[path = "../sipp/sipp.rs"]
 mod sipp;
 mod support;
+mod talk;
 #[allow(dead_code)]
 #[path = "../sipp/tls.rs"]
 mod tls;
 mod trace;
+mod traffic;
 mod transports;
 mod uas;
 mod whip;

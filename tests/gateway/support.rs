@@ -145,6 +145,11 @@ impl Gateway {
         self.whole.lock().expect("no panic").join("\n")
     }
 
+    /// Whether that was logged, whoever has waited for which line.
+    pub fn has_logged(&self, text: &str) -> bool {
+        self.whole.lock().expect("no panic").iter().any(|line| line.contains(text))
+    }
+
     /// Waits for a line of the log.
     pub fn logged(&self, wanted: impl Fn(&str) -> bool) -> String {
         wait_line(&self.log, wanted)

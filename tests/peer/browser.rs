@@ -12,15 +12,16 @@ use str0m::media::{Direction, Frequency, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{RtpPacket, RtpWrite};
 use str0m::{Candidate, Event, Input, Output, Rtc};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::PATIENCE;
 use super::rtp::{event, from_alaw, from_ulaw, to_ulaw};
@@ -83,6 +84,10 @@ enum Command {
 /// What is heard, at 8 and at 16 kHz.
 type Ears = (Heard, Heard);
 
+/// A connection, by TLS or not.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
 /// A page with one session and at most one call with media.
 pub struct Browser {
     pub heard: Heard,
@@ -99,11 +104,18 @@ pub struct Browser {
 impl Browser {
     /// Opens a session at `http`, such as `127.0.0.1:8080`, with `hello`.
     pub async fn connect(http: SocketAddr, hello: Value) -> Browser {
-        let mut request = format!("ws://{http}/phone").into_client_request().expect("a WebSocket address");
+        let stream = TcpStream::connect(http).await.expect("a connection");
+        Browser::over(Box::new(stream), &format!("http://{http}"), hello).await
+    }
+
+    /// Opens a session over a connection to the gateway of this origin.
+    pub async fn over(stream: Box<dyn Stream>, origin: &str, hello: Value) -> Browser {
+        let url = format!("{}/phone", origin.replacen("http", "ws", 1));
+        let mut request = url.into_client_request().expect("a WebSocket address");
         let headers = request.headers_mut();
         headers.insert("Sec-WebSocket-Protocol", "ringback.v1".parse().expect("a header"));
-        headers.insert("Origin", format!("http://{http}").parse().expect("a header"));
-        let connecting = timeout(PATIENCE, tokio_tungstenite::connect_async(request)).await;
+        headers.insert("Origin", origin.parse().expect("a header"));
+        let connecting = timeout(PATIENCE, tokio_tungstenite::client_async(request, stream)).await;
         let (socket, _) = connecting.expect("a WebSocket in time").expect("a WebSocket");
         let (heard, wide) = (Heard::default(), Heard::wide());
         // A test may listen to a call for long before it reads what was told meanwhile, once a second.
@@ -224,7 +236,7 @@ impl Browser {
 }
 
 struct Page {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<Box<dyn Stream>>,
     out: mpsc::Sender<Value>,
     heard: Ears,
     media: Option<Media>,
