@@ -14,7 +14,7 @@ export interface PhoneOptions {
   iceServers?: RTCIceServer[];
   /** `relay` forces all sound over TURN. Default: `all`. */
   iceTransportPolicy?: RTCIceTransportPolicy;
-  /** The codecs to offer, best first. Default: all of the browser's. */
+  /** The codecs to offer. Default: all of the browser’s. The gateway takes the first of Opus, PCMU, PCMA and G722. */
   codecs?: Codec[];
   /** Microphone constraints of every call. Default: `true`. */
   audio?: boolean | MediaTrackConstraints;

@@ -36,10 +36,9 @@ use super::sip_stream::{self, Connections};
 use super::store::Store;
 use super::trace::Trace;
 use super::{Ask, GatewayError, Source, Tasks, control, sip_udp};
-use crate::codec::Codec;
 use crate::config::{ApiToken, Auth, Config, TEST_PHONE_TRUNK, TrunkConfig};
 use crate::net::tls::{TlsClient, TlsServer, Trust};
-use crate::sdp::{Band, CodecPolicy};
+use crate::sdp::CodecPolicy;
 use crate::sip::{Advertised, Flow, Listener, Target, Timers, Transport, UaConfig};
 use crate::switch::{self, EMERGENCY_ROOM, PROBE_ROOM, Room, Row, Switch, SwitchConfig, SwitchLimits, Trunk};
 use crate::testphone;
@@ -545,12 +544,7 @@ fn switch_config(
             registrar: false,
             advertise,
         },
-        policy: CodecPolicy {
-            browser: vec![Codec::Opus, Codec::Pcmu, Codec::Pcma],
-            band: Band::Narrow,
-            telephone_event: true,
-            red: config.media.redundancy,
-        },
+        policy: CodecPolicy { red: config.media.redundancy, ..CodecPolicy::default() },
         limits,
         quotas: config.quotas,
         hello_timeout: Duration::from_secs(5),

@@ -66,7 +66,8 @@ pub struct CodecPolicy {
 impl Default for CodecPolicy {
     fn default() -> Self {
         CodecPolicy {
-            browser: vec![Codec::Opus, Codec::Pcmu, Codec::Pcma],
+            // G.722 for those who ask for it alone: it is wider than G.711, and most trunks are not.
+            browser: vec![Codec::Opus, Codec::Pcmu, Codec::Pcma, Codec::G722],
             band: Band::Narrow,
             telephone_event: true,
             red: true,

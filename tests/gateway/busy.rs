@@ -62,6 +62,7 @@ fn shows(gateway: &Gateway, line: &str) -> bool {
 fn a_gateway_that_is_late_refuses_calls_but_to_emergency_numbers_until_it_is_not() {
     let uas = Uas::udp();
     let folder = Folder::new(uas.address, "", 27_500)
+        .with("busy_at = 0", "busy_at = 85")
         .with("[limits]", "[limits]\ncalls_per_socket = 20")
         .with("[trunk.testphone]", "[trunk.testphone]\noptions = 0");
     folder.write("plans/plan.toml", PLAN);

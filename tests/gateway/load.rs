@@ -64,13 +64,13 @@ async fn calls_of_two_media_threads_come_by_one_port() {
     let (phones, witness) = (Phones::new(CALLS).await, Witness::start());
     let port = crate::peer::gateway::free_port();
     let media = format!("workers = 2\nbrowser = \"127.0.0.1:{port}\" # ");
-    let folder = Folder::new(phones.address(), "", 25_300).with("browser = ", &media);
+    let folder = Folder::new(phones.address(), "", 27_700).with("browser = ", &media);
     let folder = folder.with("[trunk.testphone]", "[trunk.testphone]\noptions = 0");
     let gateway = Gateway::configured(&folder.file());
     // Another gateway does not come to share it.
     for workers in [1, 2] {
         let media = format!("workers = {workers}\nbrowser = \"127.0.0.1:{port}\" # ");
-        let other = Folder::new(phones.address(), "", 25_300).with("browser = ", &media);
+        let other = Folder::new(phones.address(), "", 27_700).with("browser = ", &media);
         let (code, _, err) = output(&["--config", other.file().to_str().unwrap(), "run", "--listen", "127.0.0.1:0"]);
         let named = err.contains(&format!("127.0.0.1:{port}")) && err.contains("[media] browser");
         assert!(code == Some(1) && named, "{code:?}: {err}");

@@ -130,7 +130,7 @@ fn each_refusal_says_what_is_wrong() {
         (400, "/whip/call?to=600", sdp, "{}".to_owned()),
         (400, "/whip/call?to=600", sdp, String::new()),
         (406, "/whip/call?to=600", sdp, two),
-        (406, "/whip/call?to=600", sdp, OFFER.replace("SAVPF 111 63 9 0 8 13 110 126", "SAVPF 9")),
+        (406, "/whip/call?to=600", sdp, OFFER.replace("SAVPF 111 63 9 0 8 13 110 126", "SAVPF 13")),
         (413, "/whip/call?to=600", sdp, format!("{OFFER}{}", "a=x\r\n".repeat(8000))),
         (415, "/whip/call?to=600", "application/json", OFFER.to_owned()),
         (415, "/whip/call?to=600", "", OFFER.to_owned()),

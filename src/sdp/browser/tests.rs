@@ -206,7 +206,7 @@ fn redundancy_goes_before_opus_where_it_is_offered_rfc2198_5() {
 fn redundancy_is_offered_and_taken_back() {
     let policy = CodecPolicy::default();
     let offer = offer(&local(), &policy);
-    assert!(offer.contains(" UDP/TLS/RTP/SAVPF 63 111 0 8 110 126\r\n"), "{offer}");
+    assert!(offer.contains(" UDP/TLS/RTP/SAVPF 63 111 0 8 9 110 126\r\n"), "{offer}");
     let answer = chromium().replace("a=setup:actpass", "a=setup:active");
     let media = read_answer(&local(), &policy, &answer).unwrap();
     assert_eq!(media.red, Some(63));
@@ -225,6 +225,21 @@ fn feedback_that_steers_nothing_here_is_declined() {
         assert!(!text.contains(declined), "{declined} in {text}");
     }
     assert!(media.accepted.iter().all(|accepted| accepted.payload_type != 63), "it is no codec");
+}
+
+/// A page may ask for G.722 alone, in its offer or in its answer to ours; beside others it is the last.
+#[test]
+fn g722_is_for_those_who_ask_for_it_alone() {
+    let policy = CodecPolicy::default();
+    let g722 = AcceptedCodec { payload_type: 9, codec: Codec::G722 };
+    let asked = chromium().replace("111 63 9 0 8 13 110 126", "9 126");
+    let (text, media) = answered(&asked, &policy);
+    assert!(text.contains("SAVPF 9 126\r\n") && text.contains("a=rtpmap:9 G722/8000\r\n"), "{text}");
+    assert_eq!((media.send, media.accepted.as_slice()), (g722, [g722].as_slice()));
+    let media = read_answer(&local(), &policy, &asked.replace("a=setup:actpass", "a=setup:active")).unwrap();
+    assert_eq!((media.send.codec, media.telephone_event.map(|event| event.clock_rate)), (Codec::G722, Some(8_000)));
+    let beside = chromium().replace("111 63 9 0 8 13 110 126", "9 0 126");
+    assert_eq!(answered(&beside, &policy).1.send.codec, Codec::Pcmu);
 }
 
 #[test]
@@ -360,7 +375,7 @@ fn what_is_asked_of_opus_follows_what_the_other_side_carries() {
 fn our_offer_and_chromiums_answer() {
     let policy = CodecPolicy::default();
     let text = offer(&local(), &policy);
-    assert!(text.contains("m=audio 3478 UDP/TLS/RTP/SAVPF 63 111 0 8 110 126\r\n"), "{text}");
+    assert!(text.contains("m=audio 3478 UDP/TLS/RTP/SAVPF 63 111 0 8 9 110 126\r\n"), "{text}");
     assert!(
         text.contains("a=setup:actpass\r\n") && text.contains("a=ice-lite\r\n") && text.contains("a=end-of-candidates")
     );
