@@ -193,6 +193,8 @@ pub enum Special {
     BadTrunkMedia,
     /// The caller id asked for is not the caller's.
     CallerIdNotAllowed,
+    /// The user's class may not transfer.
+    TransferNotAllowed,
     /// The number is no number.
     InvalidNumber,
     /// The other party was connected with somebody else.
@@ -233,6 +235,7 @@ impl Special {
             Special::TrunkUnreachable => (Some(503), 38, "trunk-unreachable", "The trunk cannot be reached"),
             Special::BadTrunkMedia => (Some(488), 65, "no-common-media", "The trunk's media cannot be used"),
             Special::CallerIdNotAllowed => (Some(403), 21, "caller-id-not-allowed", "This caller id is not yours"),
+            Special::TransferNotAllowed => (Some(403), 21, "transfer-not-allowed", "You may not transfer calls"),
             Special::InvalidNumber => (Some(484), 28, "invalid-number", "This is no number"),
             Special::Transferred => (None, 16, "transferred", "The call was transferred"),
             Special::GatewayFault => (Some(500), 41, "gateway-fault", "The gateway could not carry on with this call"),

@@ -171,7 +171,7 @@ pub enum Notice {
     /// A limit against fraud has refused a call, or ended some. Told of once a minute for one limit of one account.
     #[serde(rename = "limit.tripped")]
     LimitTripped {
-        /// Whose limit: `user`, `token`, `class`, `trunk` or `gateway`.
+        /// Whose limit: `user`, `token`, `address`, `class`, `trunk` or `gateway`.
         scope: String,
         /// The name of the user, class or trunk; of a token its `jti`, or else its digest. Empty for the gateway.
         name: String,

@@ -120,27 +120,15 @@ impl Established {
                 core.ask_hold(cx, by, on);
                 Ok(Next::Stay)
             }
-            Act::Transfer { to, by } => {
-                let wish =
-                    TransferWish { to: TransferTo::Number(to.clone()), rights: None, refer: None, referred_by: None };
-                // Before it is begun, for the answer's sake: a token is used by the transfer itself.
-                judge(core, cx, &wish, &to).map_err(Refusal::Cause)?;
-                self.transfer_as(core, cx, side(by), wish)
-            }
-            Act::Join { with, by } => {
-                let to = TransferTo::Joined(with);
-                self.transfer_as(core, cx, side(by), TransferWish { to, rights: None, refer: None, referred_by: None })
-            }
+            Act::Transfer { to, by } => self.transfer_as(core, cx, side(by), TransferTo::Number(to)),
+            Act::Join { with, by } => self.transfer_as(core, cx, side(by), TransferTo::Joined(with)),
         }
     }
 
-    fn transfer_as(
-        &mut self,
-        core: &mut Core,
-        cx: &mut Context,
-        by: Side,
-        wish: TransferWish,
-    ) -> Result<Next, Refusal> {
+    fn transfer_as(&mut self, core: &mut Core, cx: &mut Context, by: Side, to: TransferTo) -> Result<Next, Refusal> {
+        let wish = TransferWish { to, rights: None, refer: None, referred_by: None };
+        // Before it is begun, for the answer's sake: a token is used by the transfer itself.
+        judge(core, cx, &wish).map_err(Refusal::Cause)?;
         if self.transfer.is_some() {
             return Err(Refusal::State("a transfer of this call is under way"));
         }

@@ -1,6 +1,7 @@
 //! Screening: what is checked of a call before anything is asked of anybody.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub struct Rights {
     pub longest: Option<Duration>,
     /// The token that says so, where he brought one.
     pub token: Option<TokenId>,
+    /// Where he calls from, as far as it is known.
+    pub address: Option<IpAddr>,
 }
 
 /// A browser's wish to call.

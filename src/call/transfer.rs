@@ -150,6 +150,10 @@ impl Established {
             refuse(core, cx, by, &wish, News::NotNow);
             return Next::Stay;
         }
+        if let Err(cause) = may(core, cx, &wish) {
+            refuse(core, cx, by, &wish, News::Failed(cause));
+            return Next::Stay;
+        }
         let number = match &wish.to {
             TransferTo::Number(number) => number.clone(),
             TransferTo::Call(..) | TransferTo::Joined(_) | TransferTo::Dialog { .. } => {
@@ -472,14 +476,32 @@ fn screen(core: &Core, cx: &mut Context, wish: &TransferWish, number: &str) -> R
 }
 
 /// Judges a wish by the dial plan and the limits, and uses up nothing.
-pub(super) fn judge(core: &Core, cx: &mut Context, wish: &TransferWish, number: &str) -> Result<(), Cause> {
+pub(super) fn judge(core: &Core, cx: &mut Context, wish: &TransferWish) -> Result<(), Cause> {
+    may(core, cx, wish)?;
+    let TransferTo::Number(number) = &wish.to else { return Ok(()) };
     let screened = by_plan(core, cx, wish, number)?;
     screening::within_limits(cx, screened).map(drop).map_err(|(_, cause)| cause)
 }
 
-/// What the dial plan says, with the rights of the transferor or of the call's user.
+/// Whether those on whose behalf it is may transfer at all.
+fn may(core: &Core, cx: &Context, wish: &TransferWish) -> Result<(), Cause> {
+    let Some(Rights { caller, .. }) = rights(core, wish) else { return Ok(()) };
+    let plan = &cx.settings.plan;
+    let emergency = matches!(&wish.to, TransferTo::Number(number) if plan.is_emergency(caller, number));
+    match emergency || plan.may_transfer(caller) {
+        true => Ok(()),
+        false => Err(Cause::special(Origin::Gateway, Special::TransferNotAllowed)),
+    }
+}
+
+/// The rights of the transferor, or of the call's user.
+fn rights<'a>(core: &'a Core, wish: &'a TransferWish) -> Option<&'a Rights> {
+    wish.rights.as_ref().or(core.rights.as_ref())
+}
+
+/// What the dial plan says of a number.
 fn by_plan(core: &Core, cx: &mut Context, wish: &TransferWish, number: &str) -> Result<Screened, Cause> {
-    let Some(rights) = wish.rights.as_ref().or(core.rights.as_ref()) else {
+    let Some(rights) = rights(core, wish) else {
         return Err(Cause::from_status(Origin::Gateway, 403).in_words("No user's rights stand behind this transfer"));
     };
     screening::screen_wish(cx, &Wish { rights, to: number, from: None }).map_err(|(_, cause)| cause)

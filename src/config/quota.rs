@@ -23,10 +23,18 @@ impl Reader<'_> {
             if !plan.has_class(name) {
                 return Err(self.unknown(section, "[limits.class]", name, "the classes of the dial plan"));
             }
-            let raw::ClassQuota { user, calls, calls_per_minute, minutes_per_day, longest_call, new_countries_per_day } =
-                section.get_ref().clone();
+            let raw::ClassQuota {
+                user,
+                address,
+                calls,
+                calls_per_minute,
+                minutes_per_day,
+                longest_call,
+                new_countries_per_day,
+            } = section.get_ref().clone();
             let all = raw::Quota { calls, calls_per_minute, minutes_per_day, longest_call, new_countries_per_day };
-            classes.insert(name.clone(), ClassQuota { all: self.quota(&all)?, user: of(&user)? });
+            let (all, address) = (self.quota(&all)?, of(&address)?.unwrap_or_default());
+            classes.insert(name.clone(), ClassQuota { all, user: of(&user)?, address });
         }
         let mut by_trunk = BTreeMap::new();
         for (name, section) in &raw.trunk {

@@ -298,6 +298,7 @@ pub struct Quota {
 #[serde(deny_unknown_fields)]
 pub struct ClassQuota {
     pub user: Option<Quota>,
+    pub address: Option<Quota>,
     pub calls: Option<Spanned<usize>>,
     pub calls_per_minute: Option<Spanned<usize>>,
     pub minutes_per_day: Option<Spanned<usize>>,

@@ -205,8 +205,8 @@ impl Draft<'_> {
     }
 
     fn class(&mut self, reader: &mut Reader<'_>, name: &Text, section: Section<'_>) {
-        let known = ["allow", "deny", "numbering", "caller_id", "longest_call"];
-        let later = ["limits", "dtmf", "hold", "transfer"];
+        let known = ["allow", "deny", "numbering", "caller_id", "longest_call", "transfer"];
+        let later = ["limits", "dtmf", "hold"];
         reader.check_keys(section, &format!("[class.{}]", name.value), &known, &later);
         let mut rules = |draft: &mut Self, key: &'static str| -> Vec<String> {
             let rules = reader.strings(section, key);
@@ -226,6 +226,7 @@ impl Draft<'_> {
             numbering: numbering.map(|name| name.value),
             longest: reader.duration(section, "longest_call"),
             caller_id: self.own_caller_id(reader, section),
+            transfer: reader.boolean(section, "transfer").unwrap_or(true),
         };
         if self.plan.classes.insert(name.value.clone(), class).is_some() {
             reader.error(name.at, format!("the class `{}` stands in another file already", name.value));

@@ -84,6 +84,11 @@ impl Plan {
         numbering.normalise(dialled).is_ok_and(|number| self.emergency_rule(numbering, &number).is_some())
     }
 
+    /// Whether `caller` may connect a party of a call with somebody else, or is one of a class that may not.
+    pub fn may_transfer(&self, caller: &Caller) -> bool {
+        self.class_of(caller).is_none_or(|class| class.transfer)
+    }
+
     /// What happens after a web hook was asked: `answer` is what it said, `None` that it said nothing in time. Any other
     /// decision stays as it is. Beside it stands what was wrong with an answer, in words.
     pub fn answered(&self, asked: Decision, answer: Option<&str>) -> (Decision, Option<String>) {

@@ -319,4 +319,6 @@ pub(super) struct Class {
     pub numbering: Option<String>,
     pub longest: Option<Duration>,
     pub caller_id: CallerIdKeys,
+    /// Whether its users may connect somebody with somebody else.
+    pub transfer: bool,
 }

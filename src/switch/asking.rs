@@ -20,7 +20,7 @@ impl Switch {
             let re = Some(ClientKind::Check);
             return self.tell(socket, &ServerMessage::Error { code, text: text.to_owned(), re, call: None, n });
         }
-        let rights = session.call_rights();
+        let rights = session.call_rights(Some(entry.peer.ip()));
         let foreseen = self.with_context(now, |cx, _| foresee(cx, &Wish { rights: &rights, to: &to, from }));
         let checked = ServerMessage::Checked {
             n,

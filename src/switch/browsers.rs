@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::sessions::{Rights, Session};
+use super::sessions::{Rights, Session, Socket};
 use super::timers::Owner;
 use super::{Auth, Now, Output, SocketId, Switch};
 use crate::call::limits::TokenId;
@@ -151,7 +151,7 @@ impl Switch {
         let Dialled { name, to, sdp, from, params } = dialled;
         let Some(entry) = self.sessions.get(socket) else { return };
         let Some(session) = entry.session.clone() else { return };
-        let rights = session.call_rights();
+        let rights = session.call_rights(Some(entry.peer.ip()));
         let emergency = self.settings.plan.is_emergency(&rights.caller, &to);
         let refusal = if entry.named(&name).is_some() {
             Some((ErrorCode::DuplicateCall, "a call of this name exists"))
@@ -214,8 +214,7 @@ impl Switch {
         };
         let event = match message {
             ClientMessage::Accept { sdp, .. } => {
-                let session = entry.and_then(|entry| entry.session.as_ref());
-                let rights = session.map(Session::call_rights).unwrap_or_default();
+                let rights = entry.and_then(Socket::rights).unwrap_or_default();
                 BrowserEvent::Accept { sdp: Veiled(sdp), rights: Box::new(rights) }
             }
             ClientMessage::Reject { code, .. } => BrowserEvent::Reject { code: code.unwrap_or(BUSY) },
@@ -227,7 +226,7 @@ impl Switch {
                 if to.is_some() && session.is_none_or(|session| session.is_expired(now.unix_ms)) {
                     return self.error(socket, re, ErrorCode::Unauthorized, "the token has run out", Some(name));
                 }
-                let rights = session.map(Session::call_rights);
+                let rights = entry.and_then(Socket::rights);
                 let other = with.as_ref().and_then(|with| entry.and_then(|entry| entry.calls.get(with)).copied());
                 let to = match (to, with, other) {
                     (Some(to), ..) => TransferTo::Number(to),

@@ -5,7 +5,6 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::sessions::Session;
 use super::{Canary, LimitsStatus, Now, Output, Switch};
 use crate::call::{
     Act, Call, CallId, CallView, Cause, Context, End, FetchRequest, Notice, Origin, Origination, Refusal, Rights,
@@ -246,7 +245,7 @@ impl Switch {
     /// What a user may, as far as it is known before a device of his answers: the rights of a session, or of his phones.
     fn known_rights(&self, now: Now, user: &str) -> Rights {
         let mut sessions = self.sessions.of(user).filter_map(|socket| self.sessions.get(socket)?.session.as_ref());
-        let good = sessions.find(|session| !session.is_expired(now.unix_ms)).map(Session::call_rights);
+        let good = sessions.find(|session| !session.is_expired(now.unix_ms)).map(|session| session.call_rights(None));
         good.unwrap_or_else(|| self.phones.rights_at_best(user, now.instant))
     }
 

@@ -161,12 +161,13 @@ impl Phones {
         (settings, dialled): (&Settings, Option<&str>),
     ) -> Result<(Rights, bool), Box<Response>> {
         let rights = match vouched {
-            Some(session) => session.call_rights(),
+            Some(session) => session.call_rights(None),
             None => {
                 let user = self.registrar.authenticate(now, request, flow)?;
                 self.rights_of(&user)
             }
         };
+        let rights = Rights { address: Some(flow.remote.ip()), ..rights };
         let user = rights.caller.user.clone();
         let emergency = dialled.is_some_and(|dialled| settings.plan.is_emergency(&rights.caller, dialled));
         let calls = self.calls.values().filter(|owner| **owner == user).count();
@@ -227,7 +228,7 @@ impl Phones {
         let response = self.registrar.handle_vouched(now.instant, by, request, flow);
         let is_here = |binding: &Binding| binding.flow == flow;
         if response.status == 200 && self.registrar.bindings(&session.user, now.instant).iter().any(is_here) {
-            self.granted.insert((flow, session.user.clone()), session.call_rights());
+            self.granted.insert((flow, session.user.clone()), session.call_rights(None));
         }
         response
     }
@@ -237,7 +238,7 @@ impl Phones {
         let PhoneRights { class, caller_id, destinations, longest } =
             self.rights.get(user).cloned().unwrap_or_default();
         let caller = Caller { user: user.to_owned(), class, caller_id, asked: None, destinations };
-        Rights { caller, any_caller_id: false, longest, token: None }
+        Rights { caller, longest, ..Rights::default() }
     }
 
     /// A session has closed.

@@ -11,7 +11,7 @@ impl Switch {
     pub(super) fn try_way(&mut self, now: Now, socket: SocketId, name: String, sdp: &str) {
         let Some(entry) = self.sessions.get(socket) else { return };
         let Some(session) = &entry.session else { return };
-        let rights = session.call_rights();
+        let rights = session.call_rights(Some(entry.peer.ip()));
         let refusal = if entry.named(&name).is_some() {
             Some((ErrorCode::DuplicateCall, "a call of this name exists"))
         } else if entry.probe.is_some() {

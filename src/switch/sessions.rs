@@ -1,7 +1,7 @@
 //! Browsers' sockets and sessions, and which user's they are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::memory::{Allowance, Memory};
@@ -20,11 +20,11 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// What it may, as a call asks.
-    pub fn call_rights(&self) -> call::Rights {
+    /// What it may by a call that it makes or takes from this address.
+    pub fn call_rights(&self, from: Option<IpAddr>) -> call::Rights {
         let Rights { class, caller_id, destinations, longest, any_caller_id, token, .. } = self.rights.clone();
         let caller = Caller { user: self.user.clone(), class, caller_id, asked: None, destinations };
-        call::Rights { caller, any_caller_id, longest, token }
+        call::Rights { caller, any_caller_id, longest, token, address: from }
     }
 
     /// Whether its token has run out.
@@ -34,6 +34,11 @@ impl Session {
 }
 
 impl Socket {
+    /// What its calls may do, once it has said hello.
+    pub fn rights(&self) -> Option<call::Rights> {
+        Some(self.session.as_ref()?.call_rights(Some(self.peer.ip())))
+    }
+
     /// The call, or the probe, that its browser has given this name.
     pub fn named(&self, name: &str) -> Option<CallId> {
         let probe = self.probe.as_ref().filter(|(own, _)| own == name).map(|(_, id)| *id);

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use ringback::call::{Cdr, SocketId};
+use ringback::dialplan::{Plan, PlanFile};
 use ringback::signal::{Claims, Party, ServerMessage, TokenVerifier, sign_hs256};
-use ringback::switch::{Auth, Command, Denial, Input, Notice, Originate, Quota, Quotas, Reply, SwitchConfig, Why};
+use ringback::switch::{
+    Auth, ClassQuota, Command, Denial, Input, Notice, Originate, Quota, Quotas, Reply, SwitchConfig, Why,
+};
 use serde_json::json;
 
 use crate::plans::with_emergency;
-use crate::support::world::config;
+use crate::support::world::{PLAN, config};
 use crate::support::{Habits, World, call, ended};
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -324,11 +327,52 @@ fn with_tokens() -> World {
 
 fn hello(world: &mut World, socket: u64, token: &str) -> SocketId {
     let socket = SocketId(socket);
+    hello_from(world, socket, "198.51.100.1:4000", token)
+}
+
+fn hello_from(world: &mut World, socket: SocketId, from: &str, token: &str) -> SocketId {
     world.page(socket);
-    let peer = crate::support::world::address("198.51.100.1:4000");
+    let peer = crate::support::world::address(from);
     world.input(Input::SocketOpened { socket, peer, rings: true });
     world.say(socket, &json!({"type": "hello", "token": token}).to_string());
     socket
+}
+
+/// Visitors of a page have each a token and no account: those behind one address have one limit.
+#[test]
+fn visitors_of_one_address_are_limited_together() {
+    let text = format!("{PLAN}\n[class.visitor]\nallow = '*'\n");
+    let files = [PlanFile { name: "sim.toml".into(), text }];
+    let plan = Plan::load(&files, &["one".into(), "two".into()]).unwrap();
+    let address = Quota { calls: Some(1), ..Quota::default() };
+    let visitors = ClassQuota { address, ..ClassQuota::default() };
+    let quotas = Quotas { classes: [("visitor".into(), visitors)].into(), ..Quotas::default() };
+    let auth = Auth::Token(TokenVerifier::hs256(SECRET));
+    let mut world = World::with(SwitchConfig { auth, quotas, plan: plan.into(), ..config(1) });
+    world.one().habits = Habits::answering();
+    let token = |sub: &str| {
+        let class = Some("visitor".to_owned());
+        sign_hs256(SECRET, &Claims { sub: sub.into(), class, exp: EPOCH + 3600, ..Claims::default() })
+    };
+    let [first, second, third] =
+        [("a", "203.0.113.7:4000"), ("b", "203.0.113.7:4001"), ("c", "203.0.113.8:4000")].map(|(user, from)| {
+            let socket = SocketId(u64::from(user.as_bytes()[0]));
+            hello_from(&mut world, socket, from, &token(user))
+        });
+    world.say(first, &call("c1", UK));
+    world.until(first, "c1", "answered");
+    world.say(second, &call("c1", UK));
+    assert_eq!(world.page(second).ended("c1"), ended(Party::Gateway, "limit-reached", Some(503)));
+    assert!(last(&world).text.contains("1 for your address"), "{}", last(&world).text);
+    assert_eq!(tripped(&world), [alarm("address", "visitor 203.0.113.7", "calls")]);
+    world.say(third, &call("c1", UK));
+    world.until(third, "c1", "answered");
+    world.tell(first, "hangup", "c1");
+    world.run(1000);
+    world.say(second, &call("c2", UK));
+    world.until(second, "c2", "answered");
+    world.input(Input::HangupAll);
+    world.finish();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use ringback::dialplan::{Plan, PlanFile};
 use ringback::sdp::{Direction, Hears, Side, Tone};
 use ringback::signal::{Holder, Party, ServerMessage, TransferState};
 use ringback::sip::{Invite, ReferTo, Replaces, SessionId, SessionOptions};
-use ringback::switch::{Refer, ReferIn};
+use ringback::switch::{Command, Refer, ReferIn, Reply, Transfer};
 use serde_json::json;
 
 use crate::people::{hears, plan_of};
@@ -137,6 +137,46 @@ fn the_dial_plan_and_the_rights_of_the_session_hold_for_transfers() {
     world.tell(alice, "hangup", "c1");
     world.finish();
     assert_eq!(world.sent(GATEWAY, "REFER"), 0);
+}
+
+/// A class that may not transfer: neither its own page does, nor anybody on its behalf, by number or to another call.
+#[test]
+fn users_of_a_class_that_may_not_transfer_do_not_whoever_asks() {
+    let mut config = config(7);
+    let text = PLAN.replace("default = \"deny\"", "default = \"deny\"\ndefault_class = \"visitor\"");
+    let text = format!("{text}\n[class.visitor]\nallow = '*'\ntransfer = false\n");
+    let files = [PlanFile { name: "sim.toml".into(), text }];
+    config.plan = Plan::load(&files, &["one".into(), "two".into()]).unwrap().into();
+    let mut world = World::with(config);
+    world.one().habits = Habits::answering();
+    world.two().habits = Habits::answering();
+    let alice = world.browser(1, "alice");
+    for (name, number) in [("c1", "600"), ("c2", OTHER)] {
+        world.say(alice, &call(name, number));
+        world.until(alice, name, "answered");
+    }
+    world.run(500);
+    transfer(&mut world, alice, "c1", OTHER);
+    attended(&mut world, alice, "c1", "c2");
+    assert_eq!(states(&mut world, alice), [(Failed, Some(403)), (Failed, Some(403))]);
+    let said = world.page(alice).heard.iter().any(|message| {
+        matches!(message, ServerMessage::Transfer { text: Some(text), .. } if text == "You may not transfer calls")
+    });
+    assert!(said, "{}", world.story());
+    let session = world.one().only();
+    refer(&mut world, ONE, session, to("sip:+443020000@192.0.2.1"));
+    world.run(1000);
+    assert_eq!(world.one().sessions[&session].referred, [403]);
+    let Reply::Calls(calls) = world.command(Command::List) else { panic!() };
+    for (to, with) in [(Some(OTHER.to_owned()), None), (None, Some(calls[1].call.clone()))] {
+        match world.command(Command::Transfer(calls[0].call.parse().unwrap(), Transfer { to, with, by: None })) {
+            Reply::Refused(denial) => assert_eq!(denial.cause.as_deref(), Some("transfer-not-allowed")),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(remotes(&mut world, alice).is_empty());
+    world.close(alice);
+    world.finish();
 }
 
 /// The plan's limit for the new party's number holds from when it answers.

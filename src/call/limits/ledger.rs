@@ -352,10 +352,13 @@ impl Ledger {
         let Quotas { gateway, user, token, classes, .. } = &self.quotas;
         let class = payer.class.as_ref().and_then(|name| Some((name, classes.get(name)?)));
         let of_class = class.map(|(name, ClassQuota { all, .. })| (Account::Class(name.clone()), *all));
+        let address = class
+            .zip(payer.address)
+            .map(|((name, class), address)| (Account::Address(format!("{name} {address}")), class.address));
         let each = class.and_then(|(_, class)| class.user).unwrap_or(*user);
         let token = payer.token.as_ref().map(|of| (Account::Token(of.id.clone()), *token));
         let user = payer.user.clone().map(|name| (Account::User(name), each));
-        let all = [token, user, of_class, Some((Account::Gateway, *gateway))];
+        let all = [token, user, address, of_class, Some((Account::Gateway, *gateway))];
         all.into_iter().flatten().filter(|(_, quota)| quota.is_any()).collect()
     }
 

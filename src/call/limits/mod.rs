@@ -13,6 +13,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Cause, Now, Origin, Rights, Special};
@@ -53,6 +54,8 @@ pub struct ClassQuota {
     pub all: Quota,
     /// Of each of its users, in place of that for any user.
     pub user: Option<Quota>,
+    /// Of all its users who call from one address.
+    pub address: Quota,
 }
 
 /// All limits.
@@ -77,6 +80,8 @@ pub enum Account {
     Gateway,
     /// The users of a class together.
     Class(String),
+    /// The users of a class who call from one address: the class, a blank, and the address.
+    Address(String),
     /// A user.
     User(String),
     /// A token, by its `jti` or else its digest.
@@ -86,11 +91,12 @@ pub enum Account {
 }
 
 impl Account {
-    /// What it is: `gateway`, `class`, `user`, `token` or `trunk`.
+    /// What it is: `gateway`, `class`, `address`, `user`, `token` or `trunk`.
     pub fn scope(&self) -> &'static str {
         match self {
             Account::Gateway => "gateway",
             Account::Class(_) => "class",
+            Account::Address(_) => "address",
             Account::User(_) => "user",
             Account::Token(_) => "token",
             Account::Trunk(_) => "trunk",
@@ -101,7 +107,11 @@ impl Account {
     pub fn name(&self) -> &str {
         match self {
             Account::Gateway => "",
-            Account::Class(name) | Account::User(name) | Account::Token(name) | Account::Trunk(name) => name,
+            Account::Class(name)
+            | Account::Address(name)
+            | Account::User(name)
+            | Account::Token(name)
+            | Account::Trunk(name) => name,
         }
     }
 
@@ -112,6 +122,7 @@ impl Account {
         match scope {
             "gateway" => Some(Account::Gateway),
             "class" => Some(Account::Class(name)),
+            "address" => Some(Account::Address(name)),
             "user" => Some(Account::User(name)),
             "token" => Some(Account::Token(name)),
             "trunk" => Some(Account::Trunk(name)),
@@ -135,6 +146,8 @@ pub struct Payer {
     pub class: Option<String>,
     /// His token.
     pub token: Option<TokenId>,
+    /// His address; of IPv6 the first 64 bits, which are one subscriber's.
+    pub address: Option<IpAddr>,
 }
 
 impl Payer {
@@ -145,7 +158,16 @@ impl Payer {
             user: Some(rights.caller.user.clone()),
             class: plan.class_name(&rights.caller).map(str::to_owned),
             token: rights.token.clone(),
+            address: rights.address.map(subscriber),
         }
+    }
+}
+
+/// The address by which a subscriber is known who may choose the rest of it.
+fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & (u128::MAX << 64)).into()),
+        address => address,
     }
 }
 
@@ -207,6 +229,7 @@ impl Tripped {
         let whose = match self.account {
             Account::User(_) => format!("{} for you", self.most),
             Account::Token(_) => format!("{} for this token", self.most),
+            Account::Address(_) => format!("{} for your address", self.most),
             Account::Class(_) | Account::Trunk(_) | Account::Gateway => "of the gateway's".to_owned(),
         };
         let wait = self.until.map(|until| until.saturating_sub(now.unix_ms).div_ceil(1000));

@@ -27,9 +27,10 @@ pub struct LimitUse {
 /// An account that has limits, and what is used of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct AccountUse {
-    /// Whose: `gateway`, `class`, `trunk`, `user` or `token`.
+    /// Whose: `gateway`, `class`, `trunk`, `address`, `user` or `token`.
     pub scope: String,
-    /// The name of the class, trunk or user; of a token its `jti`, or else its digest. Empty for the gateway.
+    /// The name of the class, trunk or user; of an address its class, a blank, and itself; of a token its `jti`, or else its
+    /// digest. Empty for the gateway.
     pub name: String,
     /// Its limits.
     pub limits: Vec<LimitUse>,
@@ -104,8 +105,8 @@ impl Ledger {
         LimitsStatus { accounts: accounts.collect(), tripped: self.trips.list() }
     }
 
-    /// The same, with the users and tokens that use anything of theirs now, the fullest first: a thousand at most, of the
-    /// first 100,000 accounts.
+    /// The same, with the users, addresses and tokens that use anything of theirs now, the fullest first: a thousand at most,
+    /// of the first 100,000 accounts.
     pub fn fullest(&self, now: Now) -> LimitsStatus {
         let mut status = self.status(now);
         let quota = |account: &Account, book: &Book| -> Option<Quota> {
@@ -113,6 +114,10 @@ impl Ledger {
                 Account::User(_) => {
                     let class = book.class.as_ref().and_then(|name| self.quotas.classes.get(name));
                     Some(class.and_then(|class| class.user).unwrap_or(self.quotas.user))
+                }
+                Account::Address(name) => {
+                    let (class, _) = name.rsplit_once(' ')?;
+                    Some(self.quotas.classes.get(class)?.address)
                 }
                 Account::Token(_) => Some(self.quotas.token),
                 Account::Gateway | Account::Class(_) | Account::Trunk(_) => None,

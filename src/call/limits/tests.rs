@@ -32,7 +32,7 @@ impl Clock {
 }
 
 fn alice() -> Payer {
-    Payer { user: Some("alice".into()), class: Some("staff".into()), token: Some(token()) }
+    Payer { user: Some("alice".into()), class: Some("staff".into()), token: Some(token()), address: None }
 }
 
 /// It runs out after three days.
@@ -287,10 +287,44 @@ fn new_countries_are_those_not_called_for_a_month() {
     assert!(dial(clock, UK).is_err(), "forgotten after thirty days");
 }
 
+/// Whatever their tokens and names: those of a class behind one address are one; of IPv6 that is a network.
+#[test]
+fn users_of_a_class_are_counted_by_their_address() {
+    let one = Quota { calls: Some(1), ..Quota::default() };
+    let visitors = ClassQuota { address: one, ..ClassQuota::default() };
+    let classes = [("visitor".into(), visitors), ("staff".into(), ClassQuota::default())].into();
+    let (mut ledger, clock) = (Ledger::new(Quotas { classes, ..Quotas::default() }), Clock::new());
+    let mut next = 0;
+    let mut dial = |user: &str, class: &str, address: Option<&str>| {
+        let address = address.map(|address| subscriber(address.parse().unwrap()));
+        let payer = Payer { user: Some(user.into()), class: Some(class.into()), address, ..Payer::default() };
+        next += 1;
+        ledger.take(clock.0, &payer, UK, false).map_err(|tripped| tripped.account.to_string())?;
+        ledger.began(SessionId(next), &payer, "one");
+        Ok::<(), String>(())
+    };
+    for (address, whose) in [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.2", "192.0.2.2"),
+        ("2001:db8:1:2::3", "2001:db8:1:2::"),
+        ("2001:db8:1:3::3", "2001:db8:1:3::"),
+    ] {
+        assert_eq!(dial("a", "visitor", Some(address)), Ok(()));
+        assert_eq!(dial("b", "visitor", Some(address)), Err(format!("address:visitor {whose}")));
+    }
+    assert!(dial("c", "visitor", Some("192.0.2.2")).is_err(), "an IPv4 address in IPv6 is itself");
+    assert!(dial("d", "visitor", Some("2001:db8:1:2:9::")).is_err(), "the rest of it is the subscriber's to choose");
+    for (class, address) in [("visitor", None), ("staff", Some("192.0.2.1"))] {
+        assert_eq!((dial("e", class, address), dial("f", class, address)), (Ok(()), Ok(())));
+    }
+    let told = ledger.fullest(clock.0).accounts;
+    assert_eq!((told.len(), told[0].scope.as_str(), told[0].limits[0].used), (4, "address", 1), "{told:?}");
+}
+
 #[test]
 fn the_narrowest_account_refuses_and_classes_have_limits_of_their_own_for_each_user() {
     let one = |calls| Quota { calls: Some(calls), ..Quota::default() };
-    let staff = ClassQuota { all: one(3), user: Some(one(2)) };
+    let staff = ClassQuota { all: one(3), user: Some(one(2)), ..ClassQuota::default() };
     let quotas = Quotas {
         gateway: one(4),
         user: one(1),
@@ -301,7 +335,7 @@ fn the_narrowest_account_refuses_and_classes_have_limits_of_their_own_for_each_u
     let (mut ledger, clock) = (Ledger::new(quotas), Clock::new());
     let mut next = 0;
     let mut dial = |user: &str, class: Option<&str>| {
-        let payer = Payer { user: Some(user.into()), class: class.map(str::to_owned), token: None };
+        let payer = Payer { user: Some(user.into()), class: class.map(str::to_owned), ..Payer::default() };
         ledger.take(clock.0, &payer, UK, false)?;
         ledger.take_trunk(clock.0, "one", UK, false)?;
         next += 1;

@@ -293,6 +293,7 @@ fn each_mistake_is_told_with_its_line() {
         ("plan = 3\n".into(), "plan.toml:1: `plan` is a table"),
         ("[plan]\ndefault_class = 'x'\n".into(), "plan.toml:2: `default_class` names `x`, and there is no [class.x]"),
         ("[class.x]\nallow = ['y']\n".into(), "plan.toml:2: `allow` names `y`, and no [[out]] rule has that name"),
+        ("[class.x]\ntransfer = 1\n".into(), "plan.toml:2: `transfer` is true or false"),
         ("[class.x]\nlimits = {}\n".into(), "plan.toml:2: `limits` in [class.x] is not supported yet"),
         ("[limits]\ncalls_at_once = 2\n".into(), "plan.toml:2: `calls_at_once` in [limits] is not supported yet"),
         ("[limits]\nlongest_call = '2d'\n".into(), "plan.toml:2: `longest_call` is a length of time"),

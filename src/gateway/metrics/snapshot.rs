@@ -19,7 +19,7 @@ use crate::switch::{CdrStatus, LimitUse, RegistrationStatus, Status, SwitchStats
 use crate::worker::{Lateness, WorkerCounters};
 
 /// Whose limits there are.
-const SCOPES: [&str; 5] = ["gateway", "class", "user", "token", "trunk"];
+const SCOPES: [&str; 6] = ["gateway", "class", "address", "user", "token", "trunk"];
 /// Which.
 const LIMITS: [&str; 5] = ["calls", "calls_per_minute", "minutes_per_day", "new_countries_per_day", "accounts"];
 
