@@ -173,6 +173,8 @@ pub enum Special {
     Draining,
     /// The gateway stops.
     Shutdown,
+    /// The gateway was killed, or its machine stopped: the next start says so in the call's record.
+    GatewayLost,
     /// All calls this gateway may carry are taken.
     TooManyCalls,
     /// A limit against fraud leaves no room for this call at present.
@@ -225,6 +227,7 @@ impl Special {
             Special::MaxDuration => (None, 31, "max-duration", "The longest duration allowed has been reached"),
             Special::Draining => (Some(503), 42, "draining", "The gateway takes no new calls"),
             Special::Shutdown => (Some(503), 41, "shutdown", "The gateway stops"),
+            Special::GatewayLost => (Some(500), 41, "gateway-lost", "The gateway was lost while the call stood"),
             Special::TooManyCalls => (Some(503), 42, "too-many-calls", "All lines are taken"),
             Special::LimitForNow => (Some(503), 42, "limit-reached", "A limit leaves no room for this call now"),
             Special::LimitForToday => (Some(403), 21, "limit-reached", "A limit leaves no room for this call today"),

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::audio::Audio;
 use super::established::Next;
+use super::hunt::Hunt;
 use super::leg::{Happened, Progress, Way};
 use super::notice::Notice;
 use super::party::{Party, Said};
@@ -444,6 +445,26 @@ impl Core {
         }
     }
 
+    /// The kinds of the parties that there are, and the codecs towards them.
+    fn present(&self) -> (Parties, Codecs) {
+        let kind = |side| self.party(side).map(Party::kind);
+        let codec = |side| Some(self.party(side)?.leg().media()?.send().codec.name().to_owned());
+        (Parties { a: kind(Side::A), b: kind(Side::B) }, Codecs { a: codec(Side::A), b: codec(Side::B) })
+    }
+
+    /// The record so far, with what the parties and those who are called would add to it.
+    pub(super) fn standing(&self, hunt: Option<&Hunt>) -> Cdr {
+        let mut record = self.record.clone();
+        (record.parties, record.codecs) = self.present();
+        let parties = [&self.a, &self.b].into_iter().flatten().chain(self.leavers.iter().map(|(party, _)| party));
+        let legs: Vec<&TrunkLeg> = parties.filter_map(Party::sip).collect();
+        let tried = self.tried.iter().chain(hunt.into_iter().flat_map(Hunt::tried));
+        record.trunks.extend(tried.chain(legs.iter().flat_map(|leg| leg.tried())).cloned());
+        let sent = || hunt.and_then(Hunt::sent_now).or_else(|| legs.iter().find_map(|leg| leg.sent()));
+        record.sent = record.sent.or_else(|| sent().map(str::to_owned));
+        record
+    }
+
     /// Ends both parties for one cause; `true`: the media path is to report before the end.
     pub(super) fn end(&mut self, cx: &mut Context, cause: &Cause, by: Option<Side>) -> bool {
         tracing::info!(call = %self.id, cause = cause.word, by = cause.by(), sip = cause.sip, "the call ends");
@@ -452,12 +473,7 @@ impl Core {
             let result = cause.sip.map_or_else(|| "ended".to_owned(), |status| status.to_string());
             self.record.trunk_result(result, cx.now.unix_ms);
         }
-        let silent = Sound { a: Hears::Nothing, b: Hears::Nothing, early: None };
-        let last = self.media_plan(silent);
-        let name = |leg: Option<&LegPlan>| leg.map(|leg| leg.media.send().codec.name().to_owned());
-        self.record.codecs = Codecs { a: name(last.a.as_ref()), b: name(last.b.as_ref()) };
-        let kind = |side| self.party(side).map(Party::kind);
-        self.record.parties = Parties { a: kind(Side::A), b: kind(Side::B) };
+        (self.record.parties, self.record.codecs) = self.present();
         for side in [Side::A, Side::B] {
             let mut party = self.place(side).take();
             if let Some(party) = &mut party {

@@ -7,6 +7,7 @@ use super::browser_leg::BrowserLeg;
 use super::leg::{Happened, Progress};
 use super::party::{Party, Said};
 use super::slots::Loan;
+use super::trunk_leg::TrunkLeg;
 use super::{Cause, Context, Origin, Special, TrunkTried};
 use crate::sdp::{Band, LegMedia};
 use crate::sip::Replaces;
@@ -198,6 +199,20 @@ impl Hunt {
     /// The trunks tried by those who are no candidates any more.
     pub(super) fn take_tried(&mut self) -> Vec<TrunkTried> {
         std::mem::take(&mut self.tried)
+    }
+
+    /// The trunks tried so far, by all of them.
+    pub(super) fn tried(&self) -> impl Iterator<Item = &TrunkTried> {
+        self.tried.iter().chain(self.legs().flat_map(TrunkLeg::tried))
+    }
+
+    /// The number as it was sent to the last of the candidates that are called.
+    pub(super) fn sent_now(&self) -> Option<&str> {
+        self.legs().filter_map(TrunkLeg::sent).last().or(self.sent())
+    }
+
+    fn legs(&self) -> impl Iterator<Item = &TrunkLeg> {
+        self.candidates.iter().filter_map(Party::sip)
     }
 
     /// The number as it was sent to the last of those.

@@ -228,6 +228,20 @@ impl Notice {
         }
     }
 
+    /// Whether it tells of something that the record of a call that stands has as well.
+    pub(crate) fn is_recorded(&self) -> bool {
+        matches!(
+            self,
+            Notice::Started { .. }
+                | Notice::Ringing { .. }
+                | Notice::Answered { .. }
+                | Notice::Transferred { .. }
+                | Notice::TransferFailed { .. }
+                | Notice::NoAudio { .. }
+                | Notice::Audio { .. }
+        )
+    }
+
     /// What it is about: the call's id, the trunk's name, or that of whose limit it is. Notices of one subject keep their order.
     pub fn subject(&self) -> &str {
         match self {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::view::LegKind;
-use super::{CallId, Cause, Direction, Origin, Params};
+use super::{CallId, Cause, Direction, Origin, Params, Special};
 
 /// What is written down of a call, once, when it is over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -276,10 +276,34 @@ impl Cdr {
         self.text = cause.reason.clone();
     }
 
+    /// Writes down that the gateway was lost while the call stood, which was known to live at `unix_ms` last.
+    pub(crate) fn lose(&mut self, unix_ms: u64) {
+        let tried = self.trunks.iter().map(|tried| tried.at.saturating_add(tried.ms.unwrap_or(0)));
+        let known = [self.ringing, self.answer].into_iter().flatten().chain(tried).fold(self.start, u64::max);
+        self.finish(&lost(), unix_ms.max(known));
+        if self.direction == Direction::Inbound && self.answer.is_none() {
+            self.trunk_result("ended", self.end);
+        }
+    }
+
+    /// Whether that is how it ended.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.cause == lost().word
+    }
+
+    /// Whether its end is written down.
+    pub(crate) fn is_over(&self) -> bool {
+        !self.cause.is_empty()
+    }
+
     /// Writes down what came of the trunk tried last.
     pub(crate) fn trunk_result(&mut self, result: impl Into<String>, unix_ms: u64) {
         if let Some(tried) = self.trunks.last_mut() {
             tried.finish(result, unix_ms);
         }
     }
+}
+
+fn lost() -> Cause {
+    Cause::special(Origin::Gateway, Special::GatewayLost)
 }

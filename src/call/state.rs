@@ -141,6 +141,18 @@ impl Call {
         &self.core.record
     }
 
+    /// The same with all that is known at this moment: its last word, should the gateway be lost.
+    pub(crate) fn standing(&self) -> super::Cdr {
+        let hunt = match &self.state {
+            State::Routing(Routing { hunt, .. })
+            | State::Inviting(Inviting { hunt, .. })
+            | State::Early(Early { hunt, .. }) => Some(hunt),
+            State::Established(Established { transfer: Some(transfer), .. }) => transfer.hunt(),
+            _ => None,
+        };
+        self.core.standing(hunt)
+    }
+
     /// The call's id.
     pub fn id(&self) -> CallId {
         self.core.id

@@ -244,6 +244,11 @@ impl TrunkLeg {
         std::mem::take(&mut self.tried)
     }
 
+    /// The same, while it goes on.
+    pub(super) fn tried(&self) -> &[TrunkTried] {
+        &self.tried
+    }
+
     /// The number as the last trunk was sent it.
     pub(super) fn sent(&self) -> Option<&str> {
         self.sent.as_deref()

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
 
-use super::cdr::{Prepared, Records};
+use super::cdr::{self, Prepared, Records};
 use super::events::Events;
 use super::hooks::Hooks;
-use super::journal::Journal;
+use super::journal::{Journal, Receipt};
 use super::lately::Lately;
 use super::left::LeftCalls;
 use super::life::{Found, Reason, Stores, Teller, Warning};
@@ -22,7 +22,7 @@ use super::store::Store;
 use super::trace::Trace;
 use super::ws::Frame;
 use super::{Ask, Event, Queues, Tasks};
-use crate::call::Now;
+use crate::call::{Cdr, Now};
 use crate::config::Config;
 use crate::sdp::MediaReport;
 use crate::sip::{Flow, Transport};
@@ -34,7 +34,7 @@ const BATCH: usize = 128;
 const RELEASE_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long all that is left may take to be written at the end, together: beyond what each of its writers allows itself.
-const WRITTEN_WITHIN: Duration = Duration::from_secs(15);
+const WRITTEN_WITHIN: Duration = Duration::from_secs(20);
 
 /// Stands for a grace time that is beyond all clocks.
 const LONGEST_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -61,6 +61,8 @@ pub(super) struct Driver {
     pub(super) store: Option<Store>,
     /// The dialogs that an earlier gateway has left behind.
     pub(super) left: LeftCalls,
+    /// The records that it has left, until they are put to be written.
+    pub(super) unwritten: Vec<(Receipt, Cdr)>,
     /// Those who watch.
     pub(super) events: Events,
     /// Who controls calls from outside and waits for an answer, by the command's number.
@@ -95,6 +97,7 @@ impl Driver {
         self.carry_out();
         self.tell();
         self.teller.ready();
+        self.write_left();
         let (mut sip, mut batch) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
         while self.phase != Phase::Over {
             let own = Some(self.sip.poll_timeout().min(self.teller.poll_timeout()));
@@ -135,6 +138,42 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Writes the records that a gateway before this one has left. Of a call that stood its end is news to all who count.
+    fn write_left(&mut self) {
+        let left = std::mem::take(&mut self.unwritten);
+        let lost = left.iter().filter(|(_, record)| record.is_lost()).count();
+        if !left.is_empty() {
+            tracing::warn!(lost, records = left.len(), "a gateway was killed here: the records of its calls are written");
+        }
+        for (receipt, record) in left {
+            if record.is_lost() {
+                self.ended(&record);
+                self.publish(Notice::Ended { call: record.call.clone(), cdr: Box::new(record.clone()) });
+            }
+            self.cdr.write_again(record, receipt);
+        }
+    }
+
+    /// A call is over.
+    fn ended(&mut self, record: &Cdr) {
+        self.metrics.ended(record);
+        self.trace.over(&record.call);
+        self.lately.ended(record);
+        self.otlp.ended(record);
+    }
+
+    fn write(&mut self, record: Cdr) {
+        let Some(json) = cdr::json(&record) else { return };
+        let journal = self.journal.as_mut();
+        let receipt = journal.map(|journal| journal.record(now().unix_ms, &record.call, &json));
+        self.cdr.write(record, json, receipt);
+    }
+
+    fn publish(&mut self, notice: Notice) {
+        self.metrics.event(&notice);
+        self.events.publish(now().unix_ms, notice);
     }
 
     fn left_ended(&mut self, number: usize, over: bool) {
@@ -410,18 +449,19 @@ impl Driver {
                     }
                 }
                 Output::Event(notice) => {
-                    self.metrics.event(&notice);
                     if let Notice::Started { call, .. } = notice.as_ref() {
                         self.lately.began(call);
                     }
-                    self.events.publish(now().unix_ms, *notice);
+                    self.publish(*notice);
                 }
-                Output::Cdr(cdr) => {
-                    self.metrics.ended(&cdr);
-                    self.trace.over(&cdr.call);
-                    self.lately.ended(&cdr);
-                    self.otlp.ended(&cdr);
-                    self.cdr.write(*cdr);
+                Output::Standing(record) => {
+                    if let (Some(journal), Some(json)) = (&mut self.journal, cdr::json(&record)) {
+                        drop(journal.record(now().unix_ms, &record.call, &json));
+                    }
+                }
+                Output::Cdr(record) => {
+                    self.ended(&record);
+                    self.write(*record);
                 }
                 Output::Idle => idle = true,
             }
@@ -473,9 +513,11 @@ impl Driver {
             tracing::warn!("some connections did not close in time");
         }
         self.pool.stop();
-        // All together: a disk that hangs costs its time once, and nobody's records wait behind another's.
+        // All together: a disk that hangs costs its time once, and nobody's records wait behind another's. The journal is last,
+        // as it has what the others have not written.
         let counted = self.switch.take_limit_changes(now());
-        let journal = async {
+        let records = async {
+            self.cdr.finish().await;
             if let Some(journal) = self.journal {
                 journal.finish().await;
             }
@@ -485,7 +527,7 @@ impl Driver {
                 store.finish(now().unix_ms, counted).await;
             }
         };
-        let written = async { tokio::join!(self.cdr.finish(), journal, store) };
+        let written = async { tokio::join!(records, store) };
         if tokio::time::timeout(WRITTEN_WITHIN, written).await.is_err() {
             tracing::error!("what waited to be written was not, within {WRITTEN_WITHIN:?}: the gateway ends without");
         }

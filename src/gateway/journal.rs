@@ -1,10 +1,11 @@
-//! The dead man's journal: the dialogs that stand, in a file, so that the next start can end those that a killed gateway
-//! has left behind.
+//! The dead man's journal: the dialogs and call records that stand, in a file, so that the next start can end what a killed
+//! gateway has left behind, and write it down.
 //!
 //! Append-only, one JSON object a line: `{"id":..,"at":..,"dialog":{..}}` for a dialog that stands (again, when its peer has
-//! moved), `{"id":..,"over":true}` for one that is over. When what is over outweighs what stands, the file is written anew
-//! beside itself and renamed. It is written by a thread of its own and never synced: it shall outlive the process, not the
-//! machine's power, with which the calls' media ends too.
+//! moved), `{"id":..,"at":..,"cdr":{..}}` for the record of a call, which has no `cause` while the call stands,
+//! `{"id":..,"over":true}` for a dialog that is over, and a record that stands in every place. While anything stands a line
+//! `{"id":"alive","at":..}` a second says that the gateway lives. When what is over outweighs what stands, the file is written
+//! anew beside itself and renamed. A thread of its own writes, and forces it to the disk once a second.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, Permissions};
@@ -12,17 +13,19 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::GatewayError;
+use super::{GatewayError, driver};
+use crate::call::Cdr;
 use crate::sip::SessionId;
 use crate::switch::Left;
 
-/// Lines that may wait for the disk. What is lost beyond it costs a BYE at the next start, or sends one in vain.
+/// Lines that may wait for the disk. What is lost beyond it costs a BYE or a record at the next start, or sends one in vain.
 const QUEUE: usize = 10_000;
 /// The file is written anew when it has so much that is over, and four times of what stands.
 const SLACK: usize = 256 * 1024;
@@ -30,14 +33,16 @@ const SLACK: usize = 256 * 1024;
 const LONGEST: u64 = 256 * 1024 * 1024;
 /// How long the last lines may take to be written at the end.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
-/// How often a file that could not be written is tried again where no note comes.
-const AGAIN: Duration = Duration::from_secs(1);
+/// How often it is said that the gateway lives, and a file that could not be written is tried again.
+const BEAT: Duration = Duration::from_secs(1);
+/// The id of the lines that say so.
+const ALIVE: &str = "alive";
 
 /// How every line begins, also an only one that a crash has cut.
 const BEGINNING: &[u8] = b"{\"id\":";
 
 /// One line.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Line {
     id: String,
     /// Unix seconds.
@@ -45,8 +50,18 @@ struct Line {
     at: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dialog: Option<Left>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cdr: Option<Box<Cdr>>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     over: bool,
+}
+
+/// What an earlier gateway has left.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    pub(super) dialogs: Vec<Found>,
+    /// Records that did not reach every place, each with its end; of calls that stood that is the gateway's.
+    pub(super) records: Vec<(Receipt, Cdr)>,
 }
 
 /// A dialog that an earlier gateway noted and did not end.
@@ -58,42 +73,62 @@ pub(super) struct Found {
     pub(super) left: Left,
 }
 
+/// Strikes a record from the journal, once it is in no danger any more.
+#[derive(Debug)]
+pub(super) struct Receipt {
+    id: String,
+    journal: Weak<SyncSender<Note>>,
+}
+
+impl Receipt {
+    /// Every place has the record, or will never have it.
+    pub(super) fn sign(&self) {
+        let struck = self.journal.upgrade().map(|journal| journal.try_send((self.id.clone(), None)));
+        if !matches!(struck, Some(Ok(()))) {
+            tracing::debug!(id = self.id, "a record stays in the journal: the next start writes it once more");
+        }
+    }
+}
+
 /// The writer's handle.
 pub(super) struct Journal {
-    /// Tells the dialogs of this run from those of earlier ones.
+    /// Tells the dialogs and calls of this run from those of earlier ones.
     run: u64,
-    queue: SyncSender<Note>,
+    /// Its only owner but for a moment: with it the thread ends.
+    queue: Arc<SyncSender<Note>>,
     thread: JoinHandle<()>,
     done: oneshot::Receiver<()>,
     lost: u64,
 }
 
-/// For the thread: a line by its id, or that it is over.
+/// For the thread: a line by its id, or that nothing of that id stands any more.
 type Note = (String, Option<String>);
 
 impl Journal {
     /// Takes the file, alone, and gives what stands in it. `now` in Unix milliseconds; what is older than `longest`, the
     /// longest call, cannot stand any more. A disk that is full does not stop the start: it is tried again
     /// with each note, and every second.
-    pub(super) fn open(path: &Path, now: u64, longest: Duration) -> Result<(Journal, Vec<Found>), GatewayError> {
+    pub(super) fn open(path: &Path, now: u64, longest: Duration) -> Result<(Journal, Standing), GatewayError> {
         let failed = |source| GatewayError::Journal { path: path.to_owned(), source };
         let file = open(path).map_err(failed)?;
-        let standing = match read(&file, now / 1000, longest) {
-            Ok(standing) => standing,
+        let read = match read(&file, now / 1000, longest) {
+            Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(failed(error)),
             Err(error) => {
                 tracing::error!(%error, path = %path.display(), "the journal cannot be read: calls left behind are not ended");
-                BTreeMap::new()
+                Kept::default()
             }
         };
         file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
-        let found = standing.values().map(|(found, _)| found.clone()).collect();
-        let lines = standing.into_iter().map(|(id, (_, line))| (id, line)).collect();
-        let mut book = Book { path: path.to_owned(), file, lines, written: 0, live: 0, broken: false };
+        let Kept { dialogs, records, lines, alive } = read;
+        let mut book = Book { path: path.to_owned(), file, lines, alive, written: 0, live: 0, broken: false };
         if let Err(error) = book.write_anew() {
             book.unwritten(&error);
         }
         let (queue, notes) = sync_channel(QUEUE);
+        let queue = Arc::new(queue);
+        let records = records.into_iter();
+        let records = records.map(|(id, cdr)| (Receipt { id, journal: Arc::downgrade(&queue) }, cdr)).collect();
         let (written, done) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("journal".into())
@@ -102,7 +137,7 @@ impl Journal {
                 let _ = written.send(()); // nobody waits any more: the time was up
             })
             .map_err(failed)?;
-        Ok((Journal { run: now, queue, thread, done, lost: 0 }, found))
+        Ok((Journal { run: now, queue, thread, done, lost: 0 }, Standing { dialogs, records }))
     }
 
     /// A dialog of this run stands, or is over.
@@ -111,13 +146,21 @@ impl Journal {
         match left {
             None => self.send((id, None)),
             Some(left) => {
-                let line = Line { id: id.clone(), at: Some(now / 1000), dialog: Some(left), over: false };
+                let line = Line { id: id.clone(), at: Some(now / 1000), dialog: Some(left), ..Line::default() };
                 match serde_json::to_string(&line) {
                     Ok(line) => self.send((id, Some(line))),
                     Err(error) => tracing::error!(%error, "a dialog cannot be noted"),
                 }
             }
         }
+    }
+
+    /// The record of a call of this run, as `json` has it too: so far, or with its end. Whoever has written it down signs.
+    pub(super) fn record(&mut self, now: u64, call: &str, json: &str) -> Receipt {
+        let id = format!("{:x}-{call}", self.run);
+        let line = format!("{{\"id\":\"{id}\",\"at\":{},\"cdr\":{json}}}", now / 1000);
+        self.send((id.clone(), Some(line)));
+        Receipt { id, journal: Arc::downgrade(&self.queue) }
     }
 
     /// A dialog of an earlier run is done with.
@@ -151,6 +194,8 @@ struct Book {
     file: File,
     /// What stands.
     lines: BTreeMap<String, String>,
+    /// When this gateway, or before its first beat the one before it, was known to live last, Unix seconds.
+    alive: u64,
     /// Bytes in the file, and those of what stands.
     written: usize,
     live: usize,
@@ -160,13 +205,20 @@ struct Book {
 
 impl Book {
     fn keep(&mut self, notes: &Receiver<Note>) {
+        let mut beat = Instant::now();
         loop {
-            let written = match self.next(notes) {
+            let mut written = match self.next(notes, beat) {
                 Ok(note) => self.take(note),
-                // Nothing new: what stands is written as soon as the disk takes it.
-                Err(RecvTimeoutError::Timeout) => self.write_anew(),
+                Err(RecvTimeoutError::Timeout) => {
+                    beat = Instant::now();
+                    Ok(())
+                }
                 Err(RecvTimeoutError::Disconnected) => break,
             };
+            if beat <= Instant::now() {
+                written = written.and_then(|()| self.beat());
+                beat = Instant::now() + BEAT;
+            }
             if let Err(error) = written {
                 self.unwritten(&error);
             } else if std::mem::replace(&mut self.broken, false) {
@@ -178,12 +230,29 @@ impl Book {
         }
     }
 
-    /// The next note; while the file is behind it is waited for no longer than until the next try.
-    fn next(&self, notes: &Receiver<Note>) -> Result<Note, RecvTimeoutError> {
-        match self.broken {
-            true => notes.recv_timeout(AGAIN),
+    /// The next note; while anything stands, or the file is behind, it is waited for no longer than until the next beat.
+    fn next(&self, notes: &Receiver<Note>, beat: Instant) -> Result<Note, RecvTimeoutError> {
+        match self.broken || !self.lines.is_empty() {
+            true => notes.recv_timeout(beat.saturating_duration_since(Instant::now())),
             false => notes.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
+    }
+
+    /// Says that the gateway lives; what a disk has not taken is written as soon as it does.
+    fn beat(&mut self) -> io::Result<()> {
+        self.alive = driver::now().unix_ms / 1000;
+        if self.broken {
+            return self.write_anew();
+        }
+        if self.lines.is_empty() {
+            return Ok(());
+        }
+        self.append(&self.alive_line())?;
+        self.file.sync_data()
+    }
+
+    fn alive_line(&self) -> String {
+        format!("{{\"id\":\"{ALIVE}\",\"at\":{}}}\n", self.alive)
     }
 
     /// Says so once; the next note tries again, or the next second.
@@ -207,10 +276,15 @@ impl Book {
                 // A line of which nothing stands need not be taken back.
                 let Some(before) = self.lines.remove(&id) else { return Ok(()) };
                 self.live -= before.len() + 1;
-                let over = Line { id, at: None, dialog: None, over: true };
+                let over = Line { id, over: true, ..Line::default() };
                 serde_json::to_string(&over).map_err(io::Error::other)? + "\n"
             }
         };
+        self.append(&text)
+    }
+
+    /// Adds lines for what stands.
+    fn append(&mut self, text: &str) -> io::Result<()> {
         self.written += text.len();
         if self.broken || self.written > SLACK + self.live * 5 {
             return self.write_anew();
@@ -225,8 +299,12 @@ impl Book {
         let beside = PathBuf::from(beside);
         let _ = std::fs::remove_file(&beside); // of an attempt that was cut short
         let mut file = open(&beside)?;
-        let text: String = self.lines.values().flat_map(|line| [line.as_str(), "\n"]).collect();
+        let mut text: String = self.lines.values().flat_map(|line| [line.as_str(), "\n"]).collect();
+        if !text.is_empty() {
+            text.push_str(&self.alive_line());
+        }
         file.write_all(text.as_bytes())?;
+        file.sync_data()?;
         std::fs::rename(&beside, &self.path)?;
         (self.file, self.written, self.live) = (file, text.len(), text.len());
         Ok(())
@@ -243,44 +321,69 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// What stands in a file, with its lines. A line that cannot be read, such as the last of a full disk, is passed over.
+/// What stands in a file.
+#[derive(Default)]
+struct Kept {
+    dialogs: Vec<Found>,
+    /// By their ids; each has its end.
+    records: Vec<(String, Cdr)>,
+    /// What it comes to in the file.
+    lines: BTreeMap<String, String>,
+    /// When its gateway is known to have lived last, Unix seconds.
+    alive: u64,
+}
+
+/// Reads it. A line that cannot be read, such as the last of a full disk, is passed over.
 ///
 /// # Errors
 /// `InvalidData`: the file is somebody else's, and would be emptied.
-fn read(mut file: &File, now: u64, longest: Duration) -> io::Result<BTreeMap<String, (Found, String)>> {
+fn read(mut file: &File, now: u64, longest: Duration) -> io::Result<Kept> {
     let mut bytes = Vec::new();
     Read::by_ref(&mut file).take(LONGEST).read_to_end(&mut bytes)?;
-    let mut standing = BTreeMap::new();
     if !is_ours(&bytes) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             "it is no journal of ours, and is left alone: name another file",
         ));
     }
-    let mut stale = 0;
+    let (mut dialogs, mut records, mut alive) = (BTreeMap::new(), BTreeMap::new(), 0);
     for text in String::from_utf8_lossy(&bytes).lines() {
         let Ok(line) = serde_json::from_str::<Line>(text) else { continue };
+        alive = alive.max(line.at.unwrap_or(0));
         match line {
             Line { id, over: true, .. } => {
-                standing.remove(&id);
+                dialogs.remove(&id);
+                records.remove(&id);
             }
-            Line { id, at: Some(at), dialog: Some(left), .. } => {
-                let age = Duration::from_secs(now.saturating_sub(at));
-                if age > longest {
-                    stale += 1;
-                    standing.remove(&id);
-                } else {
-                    standing
-                        .insert(id.clone(), (Found { id, holds: longest.saturating_sub(age), left }, text.to_owned()));
-                }
-            }
+            Line { id, at: Some(at), dialog: Some(left), .. } => drop(dialogs.insert(id, (at, left, text.to_owned()))),
+            Line { id, cdr: Some(cdr), .. } => drop(records.insert(id, *cdr)),
             _ => {}
+        }
+    }
+    let mut kept = Kept { alive, ..Kept::default() };
+    let mut stale = 0;
+    for (id, (at, left, text)) in dialogs {
+        match longest.checked_sub(Duration::from_secs(now.saturating_sub(at))) {
+            Some(holds) => {
+                kept.lines.insert(id.clone(), text);
+                kept.dialogs.push(Found { id, holds, left });
+            }
+            None => stale += 1,
         }
     }
     if stale > 0 {
         tracing::info!(stale, "dialogs of the journal are older than any call can be: dropped");
     }
-    Ok(standing)
+    for (id, mut cdr) in records {
+        // Its end is in the file from now on: another start, should this one be cut short, finds it as it is.
+        if !cdr.is_over() {
+            cdr.lose(alive.saturating_mul(1000));
+        }
+        let line = Line { id: id.clone(), cdr: Some(Box::new(cdr.clone())), ..Line::default() };
+        kept.lines.insert(id.clone(), serde_json::to_string(&line).map_err(io::Error::other)?);
+        kept.records.push((id, cdr));
+    }
+    Ok(kept)
 }
 
 /// Whether a journal was written there, whatever became of it: a machine that lost its power may leave zeros, or a line that
@@ -290,7 +393,7 @@ fn is_ours(bytes: &[u8]) -> bool {
     let text = written.trim_ascii();
     let line = |line: &[u8]| {
         let has = |words: &[u8]| line.windows(words.len()).any(|part| part == words);
-        line.starts_with(BEGINNING) && (has(b"\"dialog\":") || has(b"\"over\":true"))
+        line.starts_with(BEGINNING) && (has(b"\"dialog\":") || has(b"\"cdr\":") || has(b"\"over\":true"))
     };
     let cut = BEGINNING.starts_with(text) || text.starts_with(BEGINNING) && !text.contains(&b'\n');
     cut || text.split(|byte| *byte == b'\n').any(line)
@@ -298,9 +401,10 @@ fn is_ours(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
     use super::*;
+    use crate::call::{CallId, Cause, Direction, Origin, Special};
     use crate::sip::LeftDialog;
 
     const LONGEST_CALL: Duration = Duration::from_secs(43_200);
@@ -321,8 +425,8 @@ mod tests {
         Left { trunk: Some("one".into()), dialog }
     }
 
-    fn calls(found: &[Found]) -> Vec<&str> {
-        found.iter().map(|found| found.left.dialog.call_id.as_str()).collect()
+    fn calls(found: &Standing) -> Vec<&str> {
+        found.dialogs.iter().map(|found| found.left.dialog.call_id.as_str()).collect()
     }
 
     #[tokio::test]
@@ -330,7 +434,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         let (mut journal, found) = Journal::open(&path, NOW, LONGEST_CALL).unwrap();
-        assert!(found.is_empty());
+        assert!(found.dialogs.is_empty());
         assert!(matches!(Journal::open(&path, NOW, LONGEST_CALL), Err(GatewayError::Journal { .. })), "it is taken");
         for (session, call) in [(1, "a"), (2, "b"), (3, "c")] {
             journal.note(NOW, SessionId(session), Some(left(call)));
@@ -342,10 +446,10 @@ mod tests {
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"id\":\"x\",\"at\":1").unwrap();
         let (mut journal, found) = Journal::open(&path, NOW + 60_000, LONGEST_CALL).unwrap();
         assert_eq!(calls(&found), ["a", "c, moved"]);
-        assert_eq!(found[0].left, left("a"));
+        assert_eq!(found.dialogs[0].left, left("a"));
         // Another run's first session is another.
         journal.note(NOW + 60_000, SessionId(1), Some(left("d")));
-        journal.over(found[1].id.clone());
+        journal.over(found.dialogs[1].id.clone());
         journal.finish().await;
         let later = NOW + LONGEST_CALL.as_secs() * 1000 + 30_000;
         let (journal, found) = Journal::open(&path, later, LONGEST_CALL).unwrap();
@@ -353,6 +457,86 @@ mod tests {
         journal.finish().await;
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    fn call(number: u64) -> Cdr {
+        Cdr::begin(CallId(number), Direction::Outbound, "alice", "600", NOW)
+    }
+
+    fn note(journal: &mut Journal, cdr: &Cdr) -> Receipt {
+        journal.record(NOW + 5_000, &cdr.call, &serde_json::to_string(cdr).unwrap())
+    }
+
+    /// Whatever start is cut short, the next one finds the same record with the same end; once it is signed none does.
+    #[tokio::test]
+    async fn a_call_that_stood_has_one_end_however_often_the_gateway_is_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (mut journal, _) = Journal::open(&path, NOW, LONGEST_CALL).unwrap();
+        let answered = Cdr { ringing: Some(NOW + 1_000), answer: Some(NOW + 2_000), ..call(1) };
+        let mut over = call(2);
+        over.finish(&Cause::special(Origin::Browser, Special::Normal), NOW + 3_000);
+        drop((note(&mut journal, &call(1)), note(&mut journal, &answered), note(&mut journal, &over)));
+        note(&mut journal, &call(3)).sign();
+        journal.finish().await;
+        let mut before = None;
+        // The last one comes after the longest call: a dialog would be dropped, a record is not.
+        for later in [10_000, 60_000, 2 * u64::try_from(LONGEST_CALL.as_millis()).unwrap()] {
+            let (journal, found) = Journal::open(&path, NOW + later, LONGEST_CALL).unwrap();
+            let records: Vec<Cdr> = found.records.iter().map(|(_, record)| record.clone()).collect();
+            let [lost, whole] = records.as_slice() else { panic!("{records:?}") };
+            assert_eq!((lost.is_lost(), lost.cause.as_str(), lost.q850), (true, "gateway-lost", 41));
+            assert!(lost.end >= NOW + 5_000, "the last note is a sign of life: {}", lost.end);
+            assert_eq!((lost.answer, lost.user.as_str()), (answered.answer, "alice"));
+            assert_eq!(*whole, over);
+            assert_eq!(*before.get_or_insert(records.clone()), records);
+            journal.finish().await;
+        }
+        let (journal, found) = Journal::open(&path, NOW, LONGEST_CALL).unwrap();
+        found.records.iter().for_each(|(receipt, _)| receipt.sign());
+        journal.finish().await;
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+    }
+
+    /// The end of a call that stood is the last sign of life; it is never before what is known to have happened.
+    #[tokio::test]
+    async fn the_end_is_when_the_gateway_lived_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let standing = |answer| {
+            let record = Cdr { answer, ..call(1) };
+            let json = serde_json::to_string(&record).unwrap();
+            format!("{{\"id\":\"1-{}\",\"at\":{},\"cdr\":{json}}}\n", record.call, NOW / 1000)
+        };
+        let alive = |seconds: u64| format!("{{\"id\":\"alive\",\"at\":{}}}\n", NOW / 1000 + seconds);
+        for (text, end) in [
+            (standing(None) + &alive(1) + &alive(2), NOW + 2_000),
+            (standing(Some(NOW + 700)), NOW + 700),
+            (standing(Some(NOW + 700)) + &alive(90) + "{\"id\":\"ali", NOW + 90_000),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let (journal, found) = Journal::open(&path, NOW + 100_000, LONGEST_CALL).unwrap();
+            assert_eq!(found.records[0].1.end, end);
+            journal.finish().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn while_a_call_stands_there_are_signs_of_life_and_afterwards_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (mut journal, _) = Journal::open(&path, NOW, LONGEST_CALL).unwrap();
+        let signs = || std::fs::read_to_string(&path).unwrap().matches(ALIVE).count();
+        let receipt = note(&mut journal, &call(1));
+        let begun = Instant::now();
+        while signs() < 3 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "no sign of life");
+            std::thread::yield_now();
+        }
+        assert!(begun.elapsed() > BEAT, "one a second");
+        receipt.sign();
+        journal.finish().await;
+        assert_eq!(signs(), 0);
     }
 
     #[tokio::test]
@@ -392,10 +576,11 @@ mod tests {
             "{\"id\":\"1-1\",\"at\":17",
             "broken\n{\"id\":\"1-1\",\"over\":true}\n",
             "{\"id\":\"1-1\",\"at\":1,\"dialog\":{\"in\":\"another version's words\"}}\n\0\0",
+            "{\"id\":\"1-0000000000000001\",\"at\":1,\"cdr\":{\"in\":\"another version's words\"}}\n\0\0",
         ] {
             std::fs::write(&path, ours).unwrap();
             let (journal, found) = Journal::open(&path, NOW, LONGEST_CALL).unwrap();
-            assert!(found.is_empty(), "{ours}");
+            assert!(found.dialogs.is_empty(), "{ours}");
             journal.finish().await;
         }
     }
@@ -425,9 +610,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         let file = open(&path).unwrap();
-        let mut book = Book { path: path.clone(), file, lines: BTreeMap::new(), written: 0, live: 0, broken: false };
+        let mut book = Book { path: path.clone(), file, lines: BTreeMap::new(), alive: 0, written: 0, live: 0, broken: false };
         let line = |id: &str| {
-            let line = Line { id: id.into(), at: Some(NOW / 1000), dialog: Some(left(id)), over: false };
+            let line = Line { id: id.into(), at: Some(NOW / 1000), dialog: Some(left(id)), ..Line::default() };
             serde_json::to_string(&line).unwrap()
         };
         let mut longest = 0;
@@ -441,6 +626,6 @@ mod tests {
         }
         assert!(longest < 300_000, "{longest}");
         let again = read(&File::open(&path).unwrap(), NOW / 1000, LONGEST_CALL).unwrap();
-        assert_eq!(again.len(), 10);
+        assert_eq!(again.dialogs.len(), 10);
     }
 }

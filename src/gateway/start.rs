@@ -20,7 +20,7 @@ use super::driver::{self, Driver, Phase};
 use super::events::Events;
 use super::hooks::Hooks;
 use super::http::{self, About, App, Door, Origins};
-use super::journal::{Found, Journal};
+use super::journal::{Journal, Standing};
 use super::lately::Lately;
 use super::left::LeftCalls;
 use super::life::{Life, Teller};
@@ -97,7 +97,7 @@ struct Operators {
 struct Kept {
     cdr: Records,
     journal: Option<Journal>,
-    left: Vec<Found>,
+    left: Standing,
     store: Option<Store>,
     stored: Vec<Row>,
 }
@@ -133,7 +133,7 @@ impl Gateway {
         warn_of_tls(&config, SystemTime::now());
         let identity = Identity::generate()?;
         let (pool, reports) = MediaPool::start(&config.media, media_calls(config.limits.calls), &identity)?;
-        let Kept { cdr, journal, left, store, stored } = Kept::open(&config)?;
+        let Kept { cdr, journal, left: Standing { dialogs, records }, store, stored } = Kept::open(&config)?;
         let control = config.control.as_deref().map(control::Door::open).transpose()?;
         let (tasks, queues) = Tasks::new();
 
@@ -194,7 +194,8 @@ impl Gateway {
             phase: Phase::Serving,
             journal,
             store,
-            left: LeftCalls::new(now, left),
+            left: LeftCalls::new(now, dialogs),
+            unwritten: records,
             events,
             commands: HashMap::new(),
             next_command: 0,

@@ -50,7 +50,7 @@ impl Switch {
     /// Begins a call and does what it wants at once.
     pub(super) fn begin(&mut self, now: Now, id: CallId, origination: Origination) {
         let call = self.with_context(now, |cx, _| Call::begin(cx, id, origination));
-        self.notice(notice::started(id, call.record()));
+        self.effects.insert(0, Effect::Notice(Box::new(notice::started(id, call.record()))));
         self.calls.insert(id, call);
         self.carry_out(now, id);
     }
@@ -128,7 +128,9 @@ impl Switch {
     }
 
     pub(super) fn carry_out(&mut self, now: Now, id: CallId) {
-        for effect in std::mem::take(&mut self.effects) {
+        let effects = std::mem::take(&mut self.effects);
+        self.note_record(id, &effects);
+        for effect in effects {
             match effect {
                 Effect::Tell { socket, message } => {
                     self.follow_name(now, id, socket, &message);
@@ -162,6 +164,18 @@ impl Switch {
         if self.calls.get(&id).is_some_and(Call::is_over) {
             self.calls.remove(&id);
             self.emergencies.remove(&id);
+        }
+    }
+
+    /// Tells the record of a call that stands, where its effects say that there is more in it: a trunk is tried, somebody rings.
+    fn note_record(&mut self, id: CallId, effects: &[Effect]) {
+        let is_more = effects.iter().any(|effect| match effect {
+            Effect::Own(_) => true,
+            Effect::Notice(notice) => notice.is_recorded(),
+            _ => false,
+        });
+        if let Some(call) = self.calls.get(&id).filter(|call| is_more && !call.is_over()) {
+            self.output.push_back(Output::Standing(Box::new(call.standing())));
         }
     }
 

@@ -252,6 +252,9 @@ pub enum Output {
     Event(Box<Notice>),
     /// The record of a call that is over, once for every call.
     Cdr(Box<Cdr>),
+    /// The record of a call that stands, each time there is more in it: for a journal, so that a gateway that is lost does not
+    /// take it along. [`Output::Cdr`] is the end of that.
+    Standing(Box<Cdr>),
     /// Draining, and nothing is left: once.
     Idle,
 }

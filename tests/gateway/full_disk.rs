@@ -11,7 +11,7 @@ use nix::sys::signal::Signal::SIGKILL;
 use serde_json::{Value, json};
 
 use crate::reload::{Folder, until};
-use crate::support::{Browser, Gateway, PATIENCE, fill, http_request};
+use crate::support::{Browser, Gateway, PATIENCE, fill, http_request, journalled};
 use crate::uas::Uas;
 
 /// A gateway with its files in `small/` on a disk that is full, and one call that stands.
@@ -78,6 +78,8 @@ fn the_journal_of_a_full_disk_is_written_as_soon_as_there_is_room() {
     stage.room_again();
     // Nothing happens that would have to be noted: it comes by itself.
     stage.gateway.logged(|line| line.contains("the journal is written again"));
+    let journal = stage.sees("calls.journal");
+    until("both dialogs", || journalled(&journal, "dialog").len() == 2);
     let (uas, _folder, _gateway) = stage.killed_and_started(&["calls.journal"]);
     let mut ended: Vec<String> = ["one", "other"].iter().map(|_| call_id(&uas.request("BYE"))).collect();
     ended.sort_unstable();

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::broken::BROKEN;
 use crate::peer::{Browser, Codecs};
 use crate::reload::{Folder, PLAN, get, until};
-use crate::support::{Gateway, output};
+use crate::support::{Gateway, journalled, output};
 use crate::talk::{MOST as CALLS, Phones, Witness, all_hear, door, pages};
 
 fn status(gateway: &Gateway) -> Value {
@@ -126,7 +126,7 @@ async fn twenty_calls_hear_nothing_of_a_drain() {
     }
 }
 
-/// A gateway that is killed, and the next one: SIPp, which knows of nothing, gets the BYE of each call.
+/// A gateway that is killed, and the next one: SIPp, which knows of nothing, gets the BYE of each call, and each has its record.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_calls_left_behind_by_a_kill_are_ended_at_their_phones() {
     let (phones, witness) = (Phones::new(CALLS).await, Witness::start());
@@ -134,6 +134,7 @@ async fn twenty_calls_left_behind_by_a_kill_are_ended_at_their_phones() {
     let port = crate::peer::gateway::free_port();
     let folder =
         folder.with("[trunk.testphone]", "[journal]\nfile = \"calls.journal\"\n[trunk.testphone]\noptions = 0");
+    let folder = folder.with("[control]", "[cdr]\nfile = \"cdr.jsonl\"\n[control]");
     // The next one has to be where the first one was.
     let folder = folder.with("udp = [\"127.0.0.1:0\"]", &format!("udp = [\"127.0.0.1:{port}\"]"));
     let mut gateway = Gateway::configured(&folder.file());
@@ -141,7 +142,9 @@ async fn twenty_calls_left_behind_by_a_kill_are_ended_at_their_phones() {
     let mut talks = line.talks(pages(&gateway, 0..CALLS).await, 0).await;
     all_hear("before", &mut talks, &witness);
     let journal = folder.dir.path().join("calls.journal");
-    until("each call's note", || std::fs::read_to_string(&journal).unwrap().lines().count() >= usize::from(CALLS));
+    let answered = || journalled(&journal, "cdr").iter().filter(|record| record["answer"].is_u64()).count();
+    until("each call's dialog", || journalled(&journal, "dialog").len() == usize::from(CALLS));
+    until("each call's record", || answered() == usize::from(CALLS));
     gateway.signal(nix::sys::signal::Signal::SIGKILL);
     gateway.wait();
     let begun = Instant::now();
@@ -152,9 +155,23 @@ async fn twenty_calls_left_behind_by_a_kill_are_ended_at_their_phones() {
     next.terminate();
     assert_eq!(next.wait().code(), Some(0));
     assert_eq!(std::fs::read_to_string(&journal).unwrap(), "");
+    let records = std::fs::read_to_string(folder.dir.path().join("cdr.jsonl")).unwrap();
+    let users: std::collections::BTreeSet<String> = records.lines().map(is_whole).collect();
+    assert_eq!((records.lines().count(), users.len()), (usize::from(CALLS), usize::from(CALLS)), "{records}");
     for talk in talks {
         talk.leave().await;
     }
+}
+
+/// The record of a call that was answered, and cut by a kill; gives whose it was.
+fn is_whole(line: &str) -> String {
+    let cdr: Value = serde_json::from_str(line).unwrap();
+    assert_eq!((&cdr["cause"], &cdr["dialled"]), (&"gateway-lost".into(), &"600".into()), "{cdr}");
+    assert_eq!((&cdr["trunks"][0]["trunk"], &cdr["trunks"][0]["result"]), (&"testphone".into(), &"answered".into()));
+    assert!(["number", "sent", "from", "rule"].iter().all(|field| cdr[field].is_string()), "{cdr}");
+    let [start, answer, end] = ["start", "answer", "end"].map(|field| cdr[field].as_u64().unwrap());
+    assert!(start <= answer && answer <= end, "{cdr}");
+    cdr["user"].as_str().unwrap().to_owned()
 }
 
 /// A trunk that says nothing is given a second.

@@ -1,5 +1,6 @@
 //! A running gateway and a bare browser (signalling only) for the tests of this folder.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -309,6 +310,22 @@ impl Browser {
             }
         }
     }
+}
+
+/// What stands in a journal of that kind, `dialog` or `cdr`, the newest line of each.
+pub fn journalled(journal: &Path, kind: &str) -> Vec<Value> {
+    let mut standing = BTreeMap::new();
+    for line in fs::read_to_string(journal).unwrap_or_default().lines() {
+        // The last one may be in the middle of being written.
+        let Ok(line) = serde_json::from_str::<Value>(line) else { continue };
+        let id = line["id"].as_str().expect("an id").to_owned();
+        match line.get(kind) {
+            Some(noted) => drop(standing.insert(id, noted.clone())),
+            None if line["over"] == true => drop(standing.remove(&id)),
+            None => {}
+        }
+    }
+    standing.into_values().collect()
 }
 
 /// Our answer to a request: its own header fields, a To-tag, and what comes behind CSeq, the empty line included.

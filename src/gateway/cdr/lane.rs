@@ -150,7 +150,8 @@ impl Lane {
     pub(super) fn put(&self, record: Arc<Record>) {
         let mut state = self.shared.lock();
         let (queue, name) = (state.bounds.queue, self.shared.name);
-        if state.waiting.len() >= queue {
+        // What an earlier run has left had its place in the queue once.
+        if state.waiting.len() >= queue && !record.again {
             state.lost += 1;
             drop(state);
             tracing::error!(
@@ -158,6 +159,7 @@ impl Lane {
                 cdr = %record.json,
                 "the CDR queue is full: the record stands in this log only"
             );
+            record.done();
             return;
         }
         state.waiting.push_back(record);
@@ -337,9 +339,11 @@ impl Shared {
                 records = records.len(),
                 "CDRs that could not be written wait for the next start"
             );
+            records.iter().for_each(|record| record.done());
             return;
         }
         for record in records {
+            record.done();
             tracing::error!(sink = self.name, cdr = %record.json, "a CDR was not written: it stands in this log only");
         }
     }
@@ -347,13 +351,14 @@ impl Shared {
     fn written(&self, count: usize) {
         let mut state = self.lock();
         let done = count.min(state.waiting.len());
-        state.waiting.drain(..done);
+        let done: Vec<_> = state.waiting.drain(..done).collect();
         state.written += count as u64;
         state.failures = 0;
         state.again = None;
         state.warned = state.waiting.len() >= state.bounds.queue / 2;
         let (failed, waiting) = (state.failing.take().is_some(), state.waiting.len());
         drop(state);
+        done.iter().for_each(|record| record.done());
         if let Some(left) = self.left().as_mut().filter(|_| waiting == 0) {
             left.clear();
         }
@@ -392,6 +397,7 @@ impl Shared {
         state.lost += 1;
         drop(state);
         if let Some(record) = first {
+            record.done();
             tracing::error!(sink = self.name, error, cdr = %record.json, "a CDR is refused: it stands in this log only");
         }
     }
@@ -448,7 +454,7 @@ mod tests {
         let json = serde_json::to_string(&cdr).unwrap();
         let shared = Shared::new("test", Bounds { queue: 9, keep: None }, Left::of(Some(folder.path()), "test"));
         shared.take_up();
-        shared.lock().waiting.push_back(Arc::new(Record { cdr, json }));
+        shared.lock().waiting.push_back(Arc::new(Record::new(cdr, json)));
         shared.failed("it is away".into());
         shared.leave();
         let kept = || std::fs::read_to_string(&path).unwrap().lines().count();
@@ -464,7 +470,8 @@ mod tests {
         let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let record = |number| {
             let cdr = Cdr::begin(CallId(number), Direction::Outbound, "alice", "600", 1_000);
-            Arc::new(Record { json: serde_json::to_string(&cdr).unwrap(), cdr })
+            let json = serde_json::to_string(&cdr).unwrap();
+            Arc::new(Record::new(cdr, json))
         };
         let left = |folder: &std::path::Path| Left::of(Some(folder), "test");
         assert!(left(new.path()).save(&[record(1)]), "of an earlier run");

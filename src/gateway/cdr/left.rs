@@ -1,6 +1,7 @@
 //! Records that a place does not take are also kept in a file, so that the gateway's end does not cost them: the next one
-//! takes them up. A kill costs what came since the last try.
+//! takes them up. Where there is no journal a kill costs what came since the last try.
 
+use std::collections::HashSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::row::Record;
+use crate::call::Cdr;
 
 /// The file of one place; there is none while nothing waits.
 pub(super) struct Left {
@@ -89,12 +91,14 @@ impl Left {
     }
 }
 
+/// A record that was taken up from the journal as well stands twice in it.
 fn load(path: &Path) -> io::Result<Vec<Arc<Record>>> {
-    let mut records = Vec::new();
+    let (mut records, mut known) = (Vec::new(), HashSet::new());
     for line in BufReader::new(File::open(path)?).lines() {
         let json = line?;
-        match serde_json::from_str(&json) {
-            Ok(cdr) => records.push(Arc::new(Record { cdr, json })),
+        match serde_json::from_str::<Cdr>(&json) {
+            Ok(cdr) if !known.insert((cdr.call.clone(), cdr.start)) => {}
+            Ok(cdr) => records.push(Arc::new(Record::new(cdr, json).again())),
             Err(error) => tracing::error!(%error, cdr = json, "this is no CDR that waits: it stands in this log only"),
         }
     }

@@ -1,7 +1,7 @@
 //! Call detail records: each is written to every place that `[cdr]` names, by a thread of that place.
 //!
 //! What cannot be written waits, in order and within bounds, until it can be: a full disk or a dead database costs no record
-//! while there is room, and past that each stands in the log.
+//! while there is room, and past that each stands in the log. Until every place has a record the journal has it.
 
 mod lane;
 mod left;
@@ -27,6 +27,7 @@ pub(super) use self::postgres::ask as ask_postgres;
 use self::row::Record;
 use self::sqlite::Sqlite;
 use super::GatewayError;
+use super::journal::Receipt;
 use crate::call::Cdr;
 use crate::config::{CdrConfig, CdrLines};
 use crate::switch::CdrStatus;
@@ -104,15 +105,20 @@ impl Records {
         Ok(Records { lanes: before, turns: HashMap::new() })
     }
 
-    pub(super) fn write(&self, cdr: Cdr) {
-        let json = match serde_json::to_string(&cdr) {
-            Ok(json) => json,
-            Err(error) => {
-                tracing::error!(%error, "a CDR cannot be written as JSON");
-                return;
-            }
-        };
-        let record = Arc::new(Record { cdr, json });
+    /// Writes a record to every place; `receipt` is signed when none has it to come any more.
+    pub(super) fn write(&self, cdr: Cdr, json: String, receipt: Option<Receipt>) {
+        self.put(Record::new(cdr, json).signed(self.lanes.len(), receipt));
+    }
+
+    /// The same of a record of an earlier run, which some of the places may have already.
+    pub(super) fn write_again(&self, cdr: Cdr, receipt: Receipt) {
+        if let Some(json) = json(&cdr) {
+            self.put(Record::new(cdr, json).again().signed(self.lanes.len(), Some(receipt)));
+        }
+    }
+
+    fn put(&self, record: Record) {
+        let record = Arc::new(record);
         for lane in &self.lanes {
             lane.put(record.clone());
         }
@@ -127,4 +133,9 @@ impl Records {
     pub(super) async fn finish(self) {
         join_all(self.lanes.into_iter().map(Lane::finish)).await;
     }
+}
+
+/// A record as its line.
+pub(super) fn json(cdr: &Cdr) -> Option<String> {
+    serde_json::to_string(cdr).inspect_err(|error| tracing::error!(%error, "a CDR cannot be written as JSON")).ok()
 }

@@ -2,9 +2,12 @@
 //!
 //! One list serves both databases; docs/operations.md has it in words.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::Value;
 
 use crate::call::{CallId, Cdr, Direction, LegRecord, Origin};
+use crate::gateway::journal::Receipt;
 
 /// A record that waits to be written.
 #[derive(Debug)]
@@ -12,6 +15,34 @@ pub(super) struct Record {
     pub(super) cdr: Cdr,
     /// All of it as JSON, one line.
     pub(super) json: String,
+    /// Of an earlier run, which may have written it already.
+    pub(super) again: bool,
+    /// How many places are not done with it yet, and what is signed then.
+    places: AtomicUsize,
+    receipt: Option<Receipt>,
+}
+
+impl Record {
+    pub(super) fn new(cdr: Cdr, json: String) -> Record {
+        Record { cdr, json, again: false, places: AtomicUsize::new(0), receipt: None }
+    }
+
+    /// One of an earlier run.
+    pub(super) fn again(self) -> Record {
+        Record { again: true, ..self }
+    }
+
+    /// So many places are to be done with it before this is signed.
+    pub(super) fn signed(self, places: usize, receipt: Option<Receipt>) -> Record {
+        Record { places: AtomicUsize::new(places), receipt, ..self }
+    }
+
+    /// A place has it, or will never have it.
+    pub(super) fn done(&self) {
+        if let Some(receipt) = self.receipt.as_ref().filter(|_| self.places.fetch_sub(1, Ordering::AcqRel) == 1) {
+            receipt.sign();
+        }
+    }
 }
 
 /// What one column holds. What there is nothing of is null.
@@ -103,7 +134,7 @@ pub(super) fn columns(record: &Record) -> Vec<Column> {
 /// The columns by what they hold, of any row.
 pub(super) fn shape() -> Vec<Column> {
     let cdr = Cdr::begin(CallId(0), Direction::Outbound, "", "", 0);
-    columns(&Record { cdr, json: "{}".to_owned() })
+    columns(&Record::new(cdr, "{}".to_owned()))
 }
 
 fn text(value: &str) -> Cell {

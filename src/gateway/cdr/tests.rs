@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::io::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,15 +12,17 @@ use super::left::Left;
 use super::lines::Lines;
 use super::row::{Record, columns, shape};
 use super::sqlite::Sqlite;
+use super::{Prepared, Records};
 use crate::call::{CallId, Cdr, Direction};
 use crate::config::CdrLines;
+use crate::gateway::journal::Journal;
 
 const BOUNDS: Bounds = Bounds { queue: 100, keep: None };
 
 fn record(number: u64) -> Arc<Record> {
     let cdr = Cdr::begin(CallId(number), Direction::Outbound, "alice", "600", 1_000 + number);
     let json = serde_json::to_string(&cdr).unwrap();
-    Arc::new(Record { cdr, json })
+    Arc::new(Record::new(cdr, json))
 }
 
 /// A record with something in every place.
@@ -40,7 +43,7 @@ fn whole() -> Record {
         "codecs": {"a": "opus", "b": "PCMA"}, "media": {"a": leg(4.3), "b": leg(3.9)}});
     let cdr: Cdr = serde_json::from_value(json).unwrap();
     let json = serde_json::to_string(&cdr).unwrap();
-    Record { cdr, json }
+    Record::new(cdr, json)
 }
 
 /// Fails as it is told, and remembers what it took.
@@ -202,6 +205,46 @@ fn lines_are_whole_and_one_that_a_crash_has_cut_is_ended() {
     drop(Lines::open(&CdrLines::File(path.clone())).unwrap());
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(text, format!("{{\"call\":\"ab\n{}\n{}\n", record(1).json, record(2).json));
+}
+
+/// As after a kill between the writing of a record and the journal's word on it.
+#[test]
+fn a_record_of_an_earlier_run_is_written_where_it_is_missing_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cdr.jsonl");
+    let to = CdrLines::File(path.clone());
+    assert_eq!(Lines::open(&to).unwrap().write(&[record(1), record(2)]), Ok(2));
+    std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"call\":\"0000").unwrap();
+    let again = |number| Arc::new(Arc::into_inner(record(number)).unwrap().again());
+    assert_eq!(Lines::open(&to).unwrap().write(&[again(2), again(3), record(4), again(3)]), Ok(4));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let calls: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let calls: Vec<&str> = calls.iter().map(|call| call["call"].as_str().unwrap()).collect();
+    assert_eq!(calls, names(1..5));
+}
+
+/// The journal has a record until the last place is done with it.
+#[tokio::test]
+async fn a_record_is_struck_from_the_journal_when_every_place_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let (mut journal, _) = Journal::open(&path, 1_000, Duration::from_secs(60)).unwrap();
+    let (dead, alive) = (Place::default(), Place::default());
+    dead.told(|told| told.failing = true);
+    let sinks: Vec<(&str, Box<dyn Sink>)> = vec![("dead", Box::new(dead.clone())), ("alive", Box::new(alive.clone()))];
+    let records = Records::start(Prepared { sinks, bounds: BOUNDS, waiting: None }).unwrap();
+    let json = record(1).json.clone();
+    let receipt = journal.record(1_000, &record(1).cdr.call, &json);
+    records.write(record(1).cdr.clone(), json, Some(receipt));
+    until("a try", || alive.taken().len() == 1 && dead.told(|told| told.tried > 0)).await;
+    let noted = || std::fs::read_to_string(&path).unwrap();
+    until("the note", || noted().contains("\"cdr\"")).await;
+    assert!(!noted().contains("\"over\""), "one place has it, and the other has not");
+    dead.told(|told| told.failing = false);
+    until("the other's", || noted().contains("\"over\"")).await;
+    records.finish().await;
+    journal.finish().await;
+    assert_eq!((dead.taken(), alive.taken(), noted()), (names(1..2), names(1..2), String::new()));
 }
 
 /// Every column of a row says what the JSON says.

@@ -164,6 +164,8 @@ pub struct World {
     pub pages: BTreeMap<SocketId, Page>,
     pub media: BTreeMap<CallId, MediaPath>,
     pub cdrs: Vec<Cdr>,
+    /// What of the calls that stand would be written down, should the gateway be lost.
+    pub standing: BTreeMap<String, Cdr>,
     /// Answers to commands, by the number of the command.
     pub replies: BTreeMap<u64, Reply>,
     /// What those are told who watch.
@@ -264,6 +266,7 @@ impl World {
             pages: BTreeMap::new(),
             media: BTreeMap::new(),
             cdrs: Vec::new(),
+            standing: BTreeMap::new(),
             replies: BTreeMap::new(),
             notices: Vec::new(),
             idle: 0,
@@ -488,7 +491,11 @@ impl World {
             }
             Output::Reply { number, reply } => drop(self.replies.insert(number, *reply)),
             Output::Event(notice) => self.notices.push(*notice),
-            Output::Cdr(cdr) => self.cdrs.push(*cdr),
+            Output::Standing(record) => drop(self.standing.insert(record.call.clone(), *record)),
+            Output::Cdr(cdr) => {
+                self.is_known_before(&cdr);
+                self.cdrs.push(*cdr);
+            }
             Output::Resolve { trunk, .. } => {
                 let result = self.dns.get(&trunk).cloned().unwrap_or(Err(ResolveError::Unanswered));
                 let ttl = Duration::from_secs(60);
@@ -508,6 +515,22 @@ impl World {
             Output::LeftEnded { number, over: false } => self.left_unreached.push(number),
             Output::Idle => self.idle += 1,
         }
+    }
+
+    /// Of a call that was answered all that matters was told before its end.
+    fn is_known_before(&mut self, cdr: &Cdr) {
+        let standing = self.standing.remove(&cdr.call);
+        if cdr.answer.is_none() {
+            return;
+        }
+        let known = |cdr: &Cdr| {
+            let trunks: Vec<String> = cdr.trunks.iter().map(|tried| tried.trunk.clone()).collect();
+            let numbers = [&cdr.number, &cdr.from, &cdr.rule].map(Clone::clone);
+            (cdr.user.clone(), numbers, trunks, cdr.start, cdr.ringing, cdr.answer, cdr.transfers.clone())
+        };
+        let standing = standing.expect("a record of the call while it stood");
+        assert!(standing.cause.is_empty(), "{standing:?}");
+        assert_eq!(known(&standing), known(cdr));
     }
 
     fn hear(&mut self, socket: SocketId, text: &str) {
