@@ -1,6 +1,7 @@
 //! The driver: one task that owns the [`Switch`], feeds it and carries out what it says.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rand::rngs::StdRng;
@@ -256,6 +257,7 @@ impl Driver {
             most_sockets: limits.sockets,
             pool: self.pool.usage(now().instant),
             queues: vec![queue("sip", &self.queues.trunks), queue("browsers", &self.queues.browsers), reports],
+            sip_lost: self.tasks.sip_lost.load(Ordering::Relaxed),
             hooks: self.events.hooks(),
             otlp: self.otlp.usage(),
         }

@@ -42,6 +42,9 @@ mod whip;
 mod ws;
 mod ws_sip;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -97,6 +100,8 @@ struct Tasks {
     events: mpsc::Sender<Event>,
     sip: mpsc::Sender<Event>,
     scrapes: mpsc::Sender<Event>,
+    /// SIP datagrams that found the driver's queue full.
+    sip_lost: Arc<AtomicU64>,
     stop: CancellationToken,
     tracker: TaskTracker,
 }
@@ -106,7 +111,8 @@ impl Tasks {
         let (events, browsers) = mpsc::channel(EVENT_QUEUE);
         let (sip, trunks) = mpsc::channel(SIP_QUEUE);
         let (scrapes, watchers) = mpsc::channel(SCRAPE_QUEUE);
-        let tasks = Tasks { events, sip, scrapes, stop: CancellationToken::new(), tracker: TaskTracker::new() };
+        let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+        let tasks = Tasks { events, sip, scrapes, sip_lost: Arc::default(), stop, tracker };
         (tasks, Queues { browsers, trunks, watchers })
     }
 }

@@ -38,6 +38,8 @@ pub(in crate::gateway) struct Snapshot {
     pub(in crate::gateway) pool: PoolUse,
     /// Of the driver.
     pub(in crate::gateway) queues: Vec<QueueUse>,
+    /// SIP datagrams that found the driver's full.
+    pub(in crate::gateway) sip_lost: u64,
     /// Of the web hooks.
     pub(in crate::gateway) hooks: Vec<HookUse>,
     /// What we show to others: whose it is, and when it runs out.
@@ -109,7 +111,13 @@ impl Snapshot {
         show.gauge("users", "Users with a session", count(stats.users));
         show.gauge("sip_dialogs", "SIP sessions of the user agent", count(stats.sip_sessions));
         show.gauge("sip_transactions", "SIP transactions of the user agent", count(stats.sip_transactions));
-        show.counter("sip_dropped", "SIP messages of strangers dropped", status.dropped_sip);
+        let dropped = [("stranger", status.dropped_sip), ("queue-full", self.sip_lost)];
+        show.counters(
+            "sip_dropped",
+            "SIP messages dropped: of strangers, and datagrams that found the driver's queue full",
+            "reason",
+            dropped.into_iter().map(|(reason, messages)| (reason.to_owned(), messages)),
+        );
     }
 
     fn sound(&self, show: &mut Show) {

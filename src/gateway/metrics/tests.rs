@@ -106,6 +106,7 @@ fn snapshot() -> Snapshot {
             lost_reports: 0,
         },
         queues: vec![QueueUse { name: "sip", waiting: 1, room: 4096 }],
+        sip_lost: 8,
         hooks: vec![hook(3), hook(4)],
         certificates: vec![("http".into(), std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_900_000_000))],
         otlp: Some(crate::gateway::otlp::OtlpUse { waiting: 1, sent: 2, dropped: 3 }),
@@ -188,6 +189,8 @@ fn a_call_goes_into_the_series_of_its_trunk_cause_and_kinds_of_legs() {
         ("ringback_cdr_oldest_seconds{place=\"sqlite\"}", "0.0"),
         ("ringback_cdr_lost_total{place=\"sqlite\"}", "2"),
         ("ringback_store_failing", "1.0"),
+        ("ringback_sip_dropped_total{reason=\"stranger\"}", "9"),
+        ("ringback_sip_dropped_total{reason=\"queue-full\"}", "8"),
         ("ringback_certificate_expires_timestamp_seconds{of=\"http\"}", "1900000000.0"),
         ("ringback_otlp_traces_total{result=\"dropped\"}", "3"),
         // Two hooks of one server are one series.
