@@ -278,7 +278,7 @@ impl Shared {
     fn move_left(&self) {
         let Some(mut new) = self.lock().moves_to.take() else { return };
         self.take_up(); // where the old one was not read yet
-        if self.left().as_ref().is_none_or(|left| left.is_at(&new)) {
+        if self.left().as_mut().is_none_or(|left| left.goes_by(&new)) {
             return;
         }
         self.put_first(new.load());
@@ -486,9 +486,14 @@ mod tests {
         };
         let [first, second] = [CallId(1), CallId(2)].map(|call| call.to_string());
         assert_eq!(calls(old.path()).as_slice(), std::slice::from_ref(&second));
-        shared.lock().moves_to = Some(left(old.path()));
-        shared.move_left();
-        assert_eq!(calls(old.path()).as_slice(), std::slice::from_ref(&second), "the same as before");
+        let link = new.path().join("link");
+        std::os::unix::fs::symlink(old.path(), &link).unwrap();
+        for same in [old.path(), &link, &link.join("."), old.path()] {
+            shared.lock().moves_to = Some(left(same));
+            shared.move_left();
+            let there = (calls(old.path()), shared.lock().waiting.len());
+            assert_eq!(there, (vec![second.clone()], 1), "the same as before: {}", same.display());
+        }
         shared.lock().moves_to = Some(left(new.path()));
         shared.move_left();
         assert_eq!((calls(old.path()), calls(new.path())), (vec![], vec![first.clone(), second.clone()]));

@@ -28,9 +28,13 @@ impl Left {
         Left { file: folder.map(|folder| folder.join(format!("{name}.jsonl"))), loaded: false, saved: 0, said: false }
     }
 
-    /// Whether both are the same file, or none.
-    pub(super) fn is_at(&self, other: &Left) -> bool {
-        self.file == other.file
+    /// Goes by another name of the same file, or of none; `false`: it is another file.
+    pub(super) fn goes_by(&mut self, other: &Left) -> bool {
+        let same = self.file.as_deref().map(true_name) == other.file.as_deref().map(true_name);
+        if same {
+            self.file.clone_from(&other.file);
+        }
+        same
     }
 
     /// Whether nothing stands in it, as far as is known.
@@ -123,4 +127,13 @@ fn write(path: &Path, records: &[Arc<Record>]) -> io::Result<()> {
         writeln!(out, "{}", record.json)?;
     }
     out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+}
+
+/// A file's name without links in its folder's; the file itself need not be there.
+fn true_name(path: &Path) -> PathBuf {
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    match (folder, path.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    }
 }

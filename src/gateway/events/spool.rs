@@ -77,8 +77,7 @@ pub(super) struct Spool {
 impl Spool {
     /// Opens a hook's folder below `root`, with what an earlier gateway has left there.
     pub(super) async fn open(root: Option<&Path>, url: &str, room: Room) -> Spool {
-        let name: String = Sha256::digest(url.as_bytes()).iter().take(NAME_BYTES).map(|b| format!("{b:02x}")).collect();
-        let folder = root.map(|root| root.join(name));
+        let folder = root.map(|root| root.join(name_of(url)));
         let mut spool = Spool {
             folder: None,
             lanes: Default::default(),
@@ -93,7 +92,7 @@ impl Spool {
         };
         let Some(folder) = folder else { return spool };
         match spool.look(&folder).await {
-            Ok(()) => spool.folder = Some(folder),
+            Ok(own) => spool.folder = Some(own),
             Err(error) => {
                 tracing::error!(folder = %folder.display(), %error, "events for a web hook wait in memory alone");
             }
@@ -101,13 +100,26 @@ impl Spool {
         spool
     }
 
-    /// Takes up what is in the folder, which is made where there is none: it is the gateway's own alone.
-    async fn look(&mut self, folder: &Path) -> io::Result<()> {
+    /// Whether this is where the hook's events wait below `root`, under whatever name.
+    pub(super) async fn is_below(&self, root: Option<&Path>, url: &str) -> bool {
+        match (&self.folder, root) {
+            (None, None) => true,
+            (Some(own), Some(root)) => {
+                tokio::fs::canonicalize(root.join(name_of(url))).await.is_ok_and(|there| there == *own)
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes up what is in the folder, which is made where there is none: it is the gateway's own alone. Gives the name that it
+    /// keeps, whatever becomes of links to it.
+    async fn look(&mut self, folder: &Path) -> io::Result<PathBuf> {
         let own = folder.to_owned();
         let make = move || std::fs::DirBuilder::new().recursive(true).mode(0o700).create(own);
         tokio::task::spawn_blocking(make).await.map_err(io::Error::other)??;
+        let folder = tokio::fs::canonicalize(folder).await?;
         let mut found = Vec::new();
-        let mut entries = tokio::fs::read_dir(folder).await?;
+        let mut entries = tokio::fs::read_dir(&folder).await?;
         while let Some(entry) = entries.next_entry().await? {
             let name = entry.file_name().into_string().unwrap_or_default();
             match number_and_lane(&name) {
@@ -125,7 +137,7 @@ impl Spool {
         if self.events > 0 {
             tracing::info!(events = self.events, "events of an earlier run wait for a web hook");
         }
-        Ok(())
+        Ok(folder)
     }
 
     fn push(&mut self, lane: usize, waiting: Waiting) {
@@ -161,22 +173,40 @@ impl Spool {
         true
     }
 
-    /// What waits in another spool waits here from now on, lane by lane in order. Files for which there is no room stay where
-    /// they are, for a start with that folder; what was set aside stays there too.
-    pub(super) async fn take_over(&mut self, mut other: Spool) {
-        for lane in 0..LANES {
-            while let Some(json) = other.first(lane).await {
-                if !self.take(lane, &json).await {
-                    break;
-                }
+    /// Takes the next event over that waits in another spool, lane by lane in order; `false`: there is none. Files for which
+    /// there is no room stay where they are, for a start with that folder; what was set aside stays there too.
+    pub(super) async fn take_over(&mut self, other: &mut Spool) -> bool {
+        let Some(lane) = (0..LANES).find(|lane| other.has(*lane)) else {
+            self.lost += std::mem::take(&mut other.lost);
+            return false;
+        };
+        if let Some(json) = other.first(lane).await {
+            if self.take(lane, &json).await {
                 other.done(lane).await;
+            } else {
+                other.give_up(lane);
             }
         }
-        self.lost += other.lost + other.in_memory as u64;
-        if let Some(folder) = other.folder.filter(|_| other.events > 0) {
-            let events = other.events;
-            tracing::error!(folder = %folder.display(), events, "events find no room in the new spool: their files stay");
+        true
+    }
+
+    /// A lane finds no room elsewhere.
+    fn give_up(&mut self, lane: usize) {
+        let (mut files, mut lost) = (0, 0);
+        while self.has(lane) {
+            match self.pop(lane) {
+                Some(_) => files += 1,
+                None => lost += 1,
+            }
         }
+        self.lost += lost;
+        let folder = self.folder.as_deref().unwrap_or(Path::new("")).display();
+        tracing::error!(%folder, files, lost, "events find no room in the new spool: their files stay");
+    }
+
+    /// Whether anything waits in a lane.
+    pub(super) fn has(&self, lane: usize) -> bool {
+        self.lanes.get(lane).is_some_and(|lane| !lane.is_empty())
     }
 
     /// Whole or not at all: a file has its name when it has its text.
@@ -315,8 +345,13 @@ fn number_and_lane(name: &str) -> Option<(u64, usize)> {
     Some((u64::from_str_radix(number, 16).ok()?, lane))
 }
 
+/// What a hook's folder is called.
+fn name_of(url: &str) -> String {
+    Sha256::digest(url.as_bytes()).iter().take(NAME_BYTES).map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The same subject always has the same lane (FNV-1a).
-fn lane_of(subject: &str) -> usize {
+pub(super) fn lane_of(subject: &str) -> usize {
     let hash = subject
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
@@ -398,7 +433,7 @@ mod tests {
         }
         let folder = spool.folder.clone().unwrap();
         let mut next = Spool::open(Some(new.path()), "http://x/", Room::default()).await;
-        next.take_over(spool).await;
+        while next.take_over(&mut spool).await {}
         assert_eq!(count(&folder).await, 0);
         let lane = lane_of("one");
         assert_eq!(next.first(lane).await.as_deref(), Some("{\"n\":0}"));
@@ -406,8 +441,25 @@ mod tests {
         // To memory, which has room for one: the other file stays.
         let folder = next.folder.clone().unwrap();
         let mut memory = Spool::open(None, "http://x/", Room { in_memory: 1, ..Room::default() }).await;
-        memory.take_over(next).await;
+        while memory.take_over(&mut next).await {}
         assert_eq!((memory.len(), memory.lost, count(&folder).await), (1, 0, 1));
         assert_eq!(memory.first(lane).await.as_deref(), Some("{\"n\":1}"));
+    }
+
+    #[tokio::test]
+    async fn a_folder_is_the_same_under_another_name() {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, link) = (root.path().join("spool"), root.path().join("link"));
+        std::fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::symlink(&folder, &link).unwrap();
+        let mut spool = Spool::open(Some(&link), "http://x/", Room::default()).await;
+        for same in [&folder, &link, &root.path().join("link/../spool/.")] {
+            assert!(spool.is_below(Some(same), "http://x/").await, "{}", same.display());
+        }
+        assert!(!spool.is_below(Some(root.path()), "http://x/").await && !spool.is_below(None, "http://x/").await);
+        // The name by which it was opened is no longer needed.
+        std::fs::remove_file(&link).unwrap();
+        spool.put(&event(1, "one")).await;
+        assert_eq!((spool.in_memory(), spool.first(lane_of("one")).await.as_deref()), (0, Some("{\"n\":1}")));
     }
 }

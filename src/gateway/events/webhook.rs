@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Happened;
-use super::spool::{LANES, Room, Spool};
+use super::spool::{LANES, Room, Spool, lane_of};
 use crate::config::Webhook;
 use crate::gateway::post::{Post, post, server};
 use crate::net::tls::TlsClient;
@@ -96,28 +96,37 @@ async fn serve_at(
 ) {
     let url = config.borrow().url.clone();
     let mut spool = opened(&mut root, &url).await;
+    // What waits there still moves to the spool of now, event by event between everything else.
+    let mut before: Option<Spool> = None;
     let tls: Arc<OnceLock<TlsClient>> = Arc::default();
     let mut under_way: FuturesUnordered<BoxFuture<'static, (usize, Outcome)>> = FuturesUnordered::new();
     let mut busy = [false; LANES];
     let (mut open, mut until) = (true, None);
     loop {
-        for (lane, busy) in busy.iter_mut().enumerate().filter(|(_, busy)| !**busy) {
+        before = match before.take() {
+            Some(mut other) => spool.take_over(&mut other).await.then_some(other),
+            None => None,
+        };
+        let moves = |lane: usize| before.as_ref().is_some_and(|before| before.has(lane));
+        for (lane, busy) in busy.iter_mut().enumerate().filter(|(lane, busy)| !**busy && !moves(*lane)) {
             if let Some(json) = spool.first(lane).await {
                 *busy = true;
                 let (config, tls) = (config.clone(), tls.clone());
                 under_way.push(Box::pin(async move { (lane, deliver(&config, &json, &tls, pace).await) }));
             }
         }
-        seen.waiting.store(spool.len(), Ordering::Relaxed);
-        seen.lost.store(spool.lost, Ordering::Relaxed);
-        if !open && spool.is_empty() {
+        let (waits, lost) = before.as_ref().map_or((0, 0), |before| (before.len(), before.lost));
+        seen.waiting.store(spool.len() + waits, Ordering::Relaxed);
+        seen.lost.store(spool.lost + lost, Ordering::Relaxed);
+        if !open && spool.is_empty() && before.is_none() {
             break;
         }
         tokio::select! {
             event = queue.recv(), if open => match event {
-                Some(event) => spool.put(&event).await,
+                Some(event) => place(&mut spool, before.as_mut(), &event).await,
                 None => open = false,
             },
+            () = std::future::ready(()), if before.is_some() => {}
             Some((lane, outcome)) = under_way.next() => {
                 match outcome {
                     Outcome::Taken => spool.done(lane).await,
@@ -132,12 +141,14 @@ async fn serve_at(
                     *busy = false;
                 }
             }
-            Ok(()) = root.changed() => {
-                // What is under way is given up, and sent again from the other place: a receiver knows a repetition.
-                under_way.clear();
-                busy = [false; LANES];
-                let before = std::mem::replace(&mut spool, opened(&mut root, &url).await);
-                spool.take_over(before).await;
+            Ok(()) = root.changed(), if before.is_none() => {
+                let there = root.borrow_and_update().clone();
+                if !spool.is_below(there.as_deref(), &url).await {
+                    // What is under way is given up, and sent again from the other place: a receiver knows a repetition.
+                    under_way.clear();
+                    busy = [false; LANES];
+                    before = Some(std::mem::replace(&mut spool, opened(&mut root, &url).await));
+                }
             }
             () = stop.cancelled(), if until.is_none() => until = Some(Instant::now() + pace.last),
             () = at(until) => break,
@@ -145,14 +156,31 @@ async fn serve_at(
     }
     // What comes still is noted for the next start; the driver closes the queue.
     while let Some(event) = queue.recv().await {
-        spool.put(&event).await;
+        place(&mut spool, before.as_mut(), &event).await;
     }
+    report(&spool, &url);
+    if let Some(before) = before {
+        tracing::error!(server = server(&url), "the spool has not moved as a whole: the rest waits for a start with the old one");
+        report(&before, &url);
+    }
+}
+
+/// An event waits from now on: behind those of its lane that have not moved yet.
+async fn place(spool: &mut Spool, before: Option<&mut Spool>, event: &Happened) {
+    match before.filter(|before| before.has(lane_of(&event.subject))) {
+        Some(before) => before.put(event).await,
+        None => spool.put(event).await,
+    }
+}
+
+/// What the end of the gateway leaves.
+fn report(spool: &Spool, url: &str) {
     let kept = spool.len().saturating_sub(spool.in_memory());
     if kept > 0 {
-        tracing::warn!(server = server(&url), events = kept, "events wait in the spool for the next start");
+        tracing::warn!(server = server(url), events = kept, "events wait in the spool for the next start");
     }
     if spool.in_memory() > 0 {
-        tracing::error!(server = server(&url), events = spool.in_memory(), "events that were not sent are lost");
+        tracing::error!(server = server(url), events = spool.in_memory(), "events that were not sent are lost");
     }
 }
 
@@ -357,6 +385,72 @@ mod tests {
         };
         let ((), taken) = tokio::join!(served, tested);
         assert_eq!(taken, ["b-1", "b-2", "b-3"]);
+    }
+
+    /// A dead receiver has left much; the reload that moves it does not keep another call's event waiting.
+    #[tokio::test]
+    async fn a_spool_that_moves_holds_up_no_event_of_another_lane() {
+        const MANY: u64 = 2_000;
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = hook(listener.local_addr().unwrap());
+        let mut left = Spool::open(Some(old.path()), &config.borrow().url, Room::default()).await;
+        let (slow, quick) = ("one", "other");
+        assert_ne!(lane_of(slow), lane_of(quick));
+        for number in 0..MANY {
+            left.put(&event(number, slow)).await;
+        }
+        let (root, watched) = watch::channel(Some(old.path().to_owned()));
+        let (events, queue) = mpsc::channel(16);
+        let (stop, seen) = (CancellationToken::new(), Arc::<Seen>::default());
+        let served = serve_at(config.subscribe(), queue, watched, stop.clone(), PACE, seen.clone());
+        let tested = async {
+            let (silent, _) = listener.accept().await.unwrap();
+            root.send(Some(new.path().to_owned())).unwrap();
+            events.send(event(MANY, quick)).await.unwrap();
+            // The one under way is given up by the move; what comes first is the other's.
+            let (_, body) = answer(&listener, "204 Good").await;
+            assert_eq!(serde_json::from_str::<Head>(&body).unwrap().id, format!("b-{MANY}"));
+            let folder = std::fs::read_dir(old.path()).unwrap().next().unwrap().unwrap().path();
+            assert!(std::fs::read_dir(folder).unwrap().count() > 0, "it has waited for the whole of the move");
+            drop(silent);
+            // An event behind those that move comes after them.
+            events.send(event(MANY + 1, slow)).await.unwrap();
+            for number in (0..MANY).chain([MANY + 1]) {
+                let (_, body) = answer(&listener, "204 Good").await;
+                assert_eq!(serde_json::from_str::<Head>(&body).unwrap().id, format!("b-{number}"));
+            }
+            drop(events);
+        };
+        tokio::join!(served, tested);
+        assert_eq!((seen.lost.load(Ordering::Relaxed), seen.waiting.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn another_name_of_the_spool_gives_up_nothing_that_is_under_way() {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, link) = (root.path().join("spool"), root.path().join("link"));
+        std::fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::symlink(&folder, &link).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = hook(listener.local_addr().unwrap());
+        let (at, watched) = watch::channel(Some(folder));
+        let (events, queue) = mpsc::channel(16);
+        let (stop, seen) = (CancellationToken::new(), Arc::<Seen>::default());
+        let served = serve_at(config.subscribe(), queue, watched, stop.clone(), PACE, seen.clone());
+        let tested = async {
+            events.send(event(1, "one")).await.unwrap();
+            let (mut stream, _) = listener.accept().await.unwrap();
+            at.send(Some(link)).unwrap();
+            // Taken by the task after the other name, and sent at once: it is in another lane.
+            events.send(event(2, "other")).await.unwrap();
+            let (_, body) = answer(&listener, "204 Good").await;
+            assert_eq!(serde_json::from_str::<Head>(&body).unwrap().id, "b-2");
+            stream.write_all(b"HTTP/1.1 204 Good\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            drop(events);
+        };
+        tokio::join!(served, tested);
+        assert_eq!(seen.lost.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
