@@ -142,6 +142,9 @@ enum Command {
     },
     /// Print how the running gateway stands, as JSON
     Status {
+        /// As it is in any case
+        #[arg(long)]
+        json: bool,
         /// Its control socket, instead of [control] socket
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,
@@ -317,7 +320,7 @@ fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let said = |_: &_| "draining: new calls are refused, and the gateway ends with its last one\n".to_owned();
             shown(&ask(file, socket, &command)?, json, said)
         }
-        Some(Command::Status { socket }) => shown(&ask(file, socket, "status")?, true, |_| String::new()),
+        Some(Command::Status { socket, json: _ }) => shown(&ask(file, socket, "status")?, true, |_| String::new()),
         Some(Command::Trunks { json, socket }) => shown(&ask(file, socket, "trunks")?, json, show::trunks),
         Some(Command::Users { user, json, socket }) => {
             let command = user.map_or_else(|| "users".to_owned(), |user| format!("users {user}"));

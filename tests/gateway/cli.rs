@@ -31,8 +31,13 @@ fn trunk(address: &str) -> String {
 fn help_and_version_say_what_there_is() {
     let (code, out, _) = output(&["--help"]);
     assert_eq!(code, Some(0));
-    for word in ["run", "check", "route", "token", "schema", "--config"] {
+    for word in ["run", "schema", "openapi", "dashboard", "--config"] {
         assert!(out.contains(word), "{word} is not in the help:\n{out}");
+    }
+    for command in "check route calls call trace trunks users limits hangup reload drain doctor token status".split(' ') {
+        let (code, help, _) = output(&[command, "--help"]);
+        assert!(code == Some(0) && help.contains("--json"), "{command}:\n{help}");
+        assert!(out.contains(&format!("  {command} ")), "{command} is not in the help:\n{out}");
     }
     assert_eq!(output(&["--version"]), (Some(0), format!("ringback {}\n", env!("CARGO_PKG_VERSION")), String::new()));
     let (code, _, err) = output(&["dance"]);
