@@ -446,7 +446,7 @@ impl Core {
     }
 
     /// The kinds of the parties that there are, and the codecs towards them.
-    fn present(&self) -> (Parties, Codecs) {
+    fn composition(&self) -> (Parties, Codecs) {
         let kind = |side| self.party(side).map(Party::kind);
         let codec = |side| Some(self.party(side)?.leg().media()?.send().codec.name().to_owned());
         (Parties { a: kind(Side::A), b: kind(Side::B) }, Codecs { a: codec(Side::A), b: codec(Side::B) })
@@ -455,7 +455,7 @@ impl Core {
     /// The record so far, with what the parties and those who are called would add to it.
     pub(super) fn standing(&self, hunt: Option<&Hunt>) -> Cdr {
         let mut record = self.record.clone();
-        (record.parties, record.codecs) = self.present();
+        (record.parties, record.codecs) = self.composition();
         let parties = [&self.a, &self.b].into_iter().flatten().chain(self.leavers.iter().map(|(party, _)| party));
         let legs: Vec<&TrunkLeg> = parties.filter_map(Party::sip).collect();
         let tried = self.tried.iter().chain(hunt.into_iter().flat_map(Hunt::tried));
@@ -473,7 +473,7 @@ impl Core {
             let result = cause.sip.map_or_else(|| "ended".to_owned(), |status| status.to_string());
             self.record.trunk_result(result, cx.now.unix_ms);
         }
-        (self.record.parties, self.record.codecs) = self.present();
+        (self.record.parties, self.record.codecs) = self.composition();
         for side in [Side::A, Side::B] {
             let mut party = self.place(side).take();
             if let Some(party) = &mut party {

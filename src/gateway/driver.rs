@@ -146,7 +146,11 @@ impl Driver {
         let left = std::mem::take(&mut self.unwritten);
         let lost = left.iter().filter(|(_, record)| record.is_lost()).count();
         if !left.is_empty() {
-            tracing::warn!(lost, records = left.len(), "a gateway was killed here: the records of its calls are written");
+            tracing::warn!(
+                lost,
+                records = left.len(),
+                "a gateway was killed here: the records of its calls are written"
+            );
         }
         for (receipt, record) in left {
             if record.is_lost() {
@@ -394,12 +398,16 @@ impl Driver {
 
     /// How everything stands, the shell's part with it.
     fn status(&self) -> Status {
-        let Stores { cdr, store } = self.stores();
-        Status { cdr, store, ..self.switch.status(now()) }
+        let Stores { cdr, store, journal } = self.stores();
+        Status { cdr, store, journal, ..self.switch.status(now()) }
     }
 
     fn stores(&self) -> Stores {
-        Stores { cdr: self.cdr.status(), store: self.store.as_ref().map(Store::status) }
+        Stores {
+            cdr: self.cdr.status(),
+            store: self.store.as_ref().map(Store::status),
+            journal: self.journal.as_ref().map(Journal::status),
+        }
     }
 
     fn input(&mut self, input: Input) {

@@ -13,7 +13,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use super::{GatewayError, driver};
 use crate::call::Cdr;
 use crate::sip::SessionId;
-use crate::switch::Left;
+use crate::switch::{Left, StoreStatus};
 
 /// Lines that may wait for the disk. What is lost beyond it costs a BYE or a record at the next start, or sends one in vain.
 const QUEUE: usize = 10_000;
@@ -99,6 +99,7 @@ pub(super) struct Journal {
     thread: JoinHandle<()>,
     done: oneshot::Receiver<()>,
     lost: u64,
+    status: Arc<Mutex<StoreStatus>>,
 }
 
 /// For the thread: a line by its id, or that nothing of that id stands any more.
@@ -121,7 +122,9 @@ impl Journal {
         };
         file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
         let Kept { dialogs, records, lines, alive } = read;
-        let mut book = Book { path: path.to_owned(), file, lines, alive, written: 0, live: 0, broken: false };
+        let status = Arc::<Mutex<StoreStatus>>::default();
+        let path = path.to_owned();
+        let mut book = Book { path, file, lines, alive, written: 0, live: 0, broken: false, status: status.clone() };
         if let Err(error) = book.write_anew() {
             book.unwritten(&error);
         }
@@ -137,7 +140,12 @@ impl Journal {
                 let _ = written.send(()); // nobody waits any more: the time was up
             })
             .map_err(failed)?;
-        Ok((Journal { run: now, queue, thread, done, lost: 0 }, Standing { dialogs, records }))
+        Ok((Journal { run: now, queue, thread, done, lost: 0, status }, Standing { dialogs, records }))
+    }
+
+    /// How it stands.
+    pub(super) fn status(&self) -> StoreStatus {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A dialog of this run stands, or is over.
@@ -201,6 +209,8 @@ struct Book {
     live: usize,
     /// The last write has failed, perhaps in the middle of a line.
     broken: bool,
+    /// For others to see.
+    status: Arc<Mutex<StoreStatus>>,
 }
 
 impl Book {
@@ -222,6 +232,7 @@ impl Book {
             if let Err(error) = written {
                 self.unwritten(&error);
             } else if std::mem::replace(&mut self.broken, false) {
+                self.show(StoreStatus::default());
                 tracing::info!("the journal is written again");
             }
         }
@@ -258,9 +269,14 @@ impl Book {
     /// Says so once; the next note tries again, or the next second.
     fn unwritten(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.broken, true) {
+            self.show(StoreStatus { failing_since: Some(driver::now().unix_ms), error: Some(error.to_string()) });
             tracing::error!(%error, path = %self.path.display(), "the journal cannot be written: calls left behind by a \
                 crash would not be ended");
         }
+    }
+
+    fn show(&self, status: StoreStatus) {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
 
     fn take(&mut self, (id, line): Note) -> io::Result<()> {
@@ -597,8 +613,14 @@ mod tests {
         std::fs::create_dir(&in_the_way).unwrap();
         let (mut journal, found) = Journal::open(&path, NOW + 1, LONGEST_CALL).unwrap();
         assert_eq!(calls(&found), ["a"]);
+        assert!(journal.status().failing_since.is_some());
         std::fs::remove_dir(&in_the_way).unwrap();
         journal.note(NOW + 1, SessionId(1), Some(left("b")));
+        let begun = Instant::now();
+        while journal.status().failing_since.is_some() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it is not written again");
+            std::thread::yield_now();
+        }
         journal.finish().await;
         let (journal, found) = Journal::open(&path, NOW + 2, LONGEST_CALL).unwrap();
         assert_eq!(calls(&found), ["a", "b"]);
@@ -610,7 +632,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         let file = open(&path).unwrap();
-        let mut book = Book { path: path.clone(), file, lines: BTreeMap::new(), alive: 0, written: 0, live: 0, broken: false };
+        let (path_of_it, lines, status) = (path.clone(), BTreeMap::new(), Arc::default());
+        let mut book = Book { path: path_of_it, file, lines, alive: 0, written: 0, live: 0, broken: false, status };
         let line = |id: &str| {
             let line = Line { id: id.into(), at: Some(NOW / 1000), dialog: Some(left(id)), ..Line::default() };
             serde_json::to_string(&line).unwrap()

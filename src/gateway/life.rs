@@ -42,6 +42,8 @@ pub(super) enum Warning {
     StoreFailing,
     /// The media threads have as much to do as they can: new calls are refused, but to emergency numbers.
     Busy,
+    /// Calls that stand cannot be noted: a crash would leave them without end and record.
+    JournalFailing,
 }
 
 /// How what is written down stands.
@@ -49,16 +51,19 @@ pub(super) enum Warning {
 pub(super) struct Stores {
     pub(super) cdr: Vec<CdrStatus>,
     pub(super) store: Option<StoreStatus>,
+    pub(super) journal: Option<StoreStatus>,
 }
 
 impl Stores {
     /// What should be seen to of it.
     pub(super) fn warnings(&self) -> Vec<Warning> {
         let any = |is: fn(&CdrStatus) -> bool| self.cdr.iter().any(is);
+        let fails = |store: &Option<StoreStatus>| store.as_ref().is_some_and(|store| store.failing_since.is_some());
         let found = [
             (any(|place| place.failing_since.is_some()), Warning::CdrFailing),
             (any(|place| place.waiting >= place.room), Warning::CdrFull),
-            (self.store.as_ref().is_some_and(|store| store.failing_since.is_some()), Warning::StoreFailing),
+            (fails(&self.store), Warning::StoreFailing),
+            (fails(&self.journal), Warning::JournalFailing),
         ];
         found.into_iter().filter_map(|(is, warning)| is.then_some(warning)).collect()
     }
@@ -170,6 +175,7 @@ fn warned(warnings: &[Warning]) -> String {
         Warning::CdrFull => "; call records stand in the LOG ALONE",
         Warning::StoreFailing => "; what limits count is NOT WRITTEN",
         Warning::Busy => "; the media threads are BUSY: new calls are refused",
+        Warning::JournalFailing => "; calls that stand are NOT NOTED",
     };
     warnings.iter().map(word).collect()
 }

@@ -36,9 +36,11 @@ pub struct Status {
     pub cdr: Vec<CdrStatus>,
     /// The database of what the limits have counted, where there is one.
     pub store: Option<StoreStatus>,
+    /// The journal of calls that stand, where there is one.
+    pub journal: Option<StoreStatus>,
 }
 
-/// How `[store]` stands. The shell says it.
+/// How `[store]` stands, or `[journal]`. The shell says it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StoreStatus {
     /// Since when it cannot be written, Unix milliseconds; absent while it can.
@@ -195,6 +197,7 @@ impl Switch {
             limits: self.ledger.status(now),
             cdr: Vec::new(),
             store: None,
+            journal: None,
         }
     }
 }

@@ -21,7 +21,7 @@ fn limits_sound_and_a_full_disk() {
     let good = Uas::udp();
     let sections = format!(
         "[limits]\ncalls = 10\nsockets = 2\ncalls_per_socket = 9\n[limits.user]\ncalls = 8\ncalls_per_minute = 1000\n\
-         [store]\npath = \"small/limits.db\"\n[trunk.good]\naddress = \"{}\"\noptions = 0\ncalls = 9\n\
+         [store]\npath = \"small/limits.db\"\n[journal]\nfile = \"small/calls.journal\"\n[trunk.good]\naddress = \"{}\"\noptions = 0\ncalls = 9\n\
          [trunk.failing]\naddress = \"{0}\"\noptions = 0\n",
         good.address
     );
@@ -54,8 +54,9 @@ fn limits_sound_and_a_full_disk() {
     for alert in ["TrunkLimit", "CallsNearLimit", "SessionsNearLimit", "PortsNearLimit", "NoAudio"] {
         prometheus.fires(&format!("Ringback{alert}"));
     }
-    // That they have called cannot be written down.
+    // That they have called, and that they talk, cannot be written down.
     prometheus.fires("RingbackStoreFailing");
+    prometheus.fires("RingbackJournalFailing");
     let poor = PoorLines::to((0..9).map(|_| audio_port(&good.request("INVITE"))).collect());
     prometheus.fires("RingbackPoorSound");
     drop(poor);

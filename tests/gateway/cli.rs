@@ -34,7 +34,8 @@ fn help_and_version_say_what_there_is() {
     for word in ["run", "schema", "openapi", "dashboard", "--config"] {
         assert!(out.contains(word), "{word} is not in the help:\n{out}");
     }
-    for command in "check route calls call trace trunks users limits hangup reload drain doctor token status".split(' ') {
+    for command in "check route calls call trace trunks users limits hangup reload drain doctor token status".split(' ')
+    {
         let (code, help, _) = output(&[command, "--help"]);
         assert!(code == Some(0) && help.contains("--json"), "{command}:\n{help}");
         assert!(out.contains(&format!("  {command} ")), "{command} is not in the help:\n{out}");

@@ -146,11 +146,14 @@ fn records_of_killed_calls_are_written_once_however_often_the_next_gateway_is_ki
         until("a record", || moment < 2 || !lines().is_empty());
     }
     until("the end of it", || journalled(&journal, "cdr").is_empty());
-    let mut calls: Vec<String> = lines().lines().map(|line| {
-        let cdr: Value = serde_json::from_str(line).unwrap();
-        assert_eq!((&cdr["cause"], cdr["answer"].is_u64()), (&"gateway-lost".into(), true), "{cdr}");
-        cdr["call"].as_str().unwrap().to_owned()
-    }).collect();
+    let mut calls: Vec<String> = lines()
+        .lines()
+        .map(|line| {
+            let cdr: Value = serde_json::from_str(line).unwrap();
+            assert_eq!((&cdr["cause"], cdr["answer"].is_u64()), (&"gateway-lost".into(), true), "{cdr}");
+            cdr["call"].as_str().unwrap().to_owned()
+        })
+        .collect();
     calls.sort_unstable();
     let database = Connection::open(dir.path().join("cdr.sqlite")).unwrap();
     let mut select = database.prepare("SELECT call FROM cdr WHERE cause = 'gateway-lost' ORDER BY call").unwrap();

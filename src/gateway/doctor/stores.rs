@@ -20,12 +20,16 @@ pub(super) async fn examine(config: &Config, running: Option<&Running>) -> Vec<F
 /// As the running gateway says.
 fn known(status: &Value) -> Vec<Finding> {
     let mut findings: Vec<Finding> = status["cdr"].as_array().into_iter().flatten().map(place).collect();
-    if let Some(store) = status.get("store").filter(|store| !store.is_null()) {
+    for (name, subject, loss) in [
+        ("store", "[store] path", "what limits count stands in memory alone"),
+        ("journal", "[journal] file", "calls that a crash would leave behind have neither end nor record"),
+    ] {
+        let Some(store) = status.get(name).filter(|store| !store.is_null()) else { continue };
         findings.push(match store["error"].as_str() {
-            None => Finding::ok("[store] path", "is written"),
+            None => Finding::ok(subject, "is written"),
             Some(error) => {
-                let text = format!("cannot be written, what limits count stands in memory alone: {error}");
-                Finding::fail("[store] path", text, "make room on its disk; it is tried again by itself")
+                let text = format!("cannot be written, {loss}: {error}");
+                Finding::fail(subject, text, "make room on its disk; it is tried again by itself")
             }
         });
     }
@@ -108,6 +112,7 @@ mod tests {
         let bad = json!({"cdr": [place(3, 0, Some("full")), place(0, 2, None)], "store": store(Some("full"))});
         assert_eq!(verdicts(bad), [Verdict::Fail, Verdict::Warn, Verdict::Fail]);
         assert_eq!(verdicts(json!({"cdr": [], "store": store(None)})), [Verdict::Ok]);
+        assert_eq!(verdicts(json!({"cdr": [], "store": null, "journal": store(Some("full"))})), [Verdict::Fail]);
         assert!(known(&json!({"error": "busy"})).is_empty());
     }
 

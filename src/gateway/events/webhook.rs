@@ -160,7 +160,10 @@ async fn serve_at(
     }
     report(&spool, &url);
     if let Some(before) = before {
-        tracing::error!(server = server(&url), "the spool has not moved as a whole: the rest waits for a start with the old one");
+        tracing::error!(
+            server = server(&url),
+            "the spool has not moved as a whole: the rest waits for a start with the old one"
+        );
         report(&before, &url);
     }
 }

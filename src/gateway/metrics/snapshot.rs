@@ -295,6 +295,10 @@ impl Snapshot {
             let failing = flag(store.failing_since.is_some());
             show.gauge("store_failing", "1: what the limits count cannot be written", failing);
         }
+        if let Some(journal) = &self.status.journal {
+            let failing = flag(journal.failing_since.is_some());
+            show.gauge("journal_failing", "1: calls that stand cannot be noted", failing);
+        }
     }
 
     fn certificates(&self, show: &mut Show) {
