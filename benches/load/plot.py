@@ -1,4 +1,4 @@
-"""A plot of processor time and delay over calls, as SVG, of what benches/load/run has measured."""
+"""Plots, as SVG, of what benches/load/run has measured."""
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP = 420, 300, 56, 34, 44, 30
 COLOURS = {"ringback": "#0b6e4f", "rtpengine": "#b3541e"}
@@ -7,6 +7,7 @@ TITLES = ("CPU-ms a call-second", "delay up, ms: p50 and p99")
 
 def steps(most):
     """Round numbers from 0 to at least `most`, five or so."""
+    most = max(most, 0.5)
     for unit in (0.5, 1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000):
         if most <= 5 * unit:
             return [unit * n for n in range(int(-(-most // unit)) + 1)]
@@ -39,19 +40,41 @@ def panel(x, title, lines, unit):
     return out
 
 
-def plot(rows, path):
-    """`rows`: of each gateway's name the rows of its measurement; writes both drawings side by side."""
-    cpu, delay, legend = [], [], []
-    for number, (name, found) in enumerate(rows.items()):
-        colour = COLOURS[name]
-        cpu.append((colour, "", [(row["calls"], row["cpu_ms_per_call_second"]) for row in found]))
+def drawing(title, panels, legend=()):
+    """Panels, (title, lines), side by side; `legend`: (colour, name)."""
+    kept = [(name, lines, unit) for name, lines, unit in panels if lines]
+    parts = []
+    for number, (name, lines, unit) in enumerate(kept):
+        parts += panel(number * (WIDTH + GAP), name, lines, unit)
+    for number, (colour, name) in enumerate(legend):
+        parts.append(f'<text x="{LEFT + 200 + 90 * number}" y="{TOP - 14}" fill="{colour}">{name}</text>')
+    width = max(1, len(kept)) * (WIDTH + GAP) - GAP
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" font-family="sans-serif" font-size="12" role="img">'
+    back = f'<rect width="{width}" height="{HEIGHT}" fill="white"/>'
+    return "\n".join([head, f"<title>{title}</title>", back, *parts, "</svg>", ""])
+
+
+def over_calls(rows):
+    """`rows`: of each gateway's name the rows of its measurement."""
+    cpu, delay = [], []
+    for name, found in rows.items():
+        points = [(row["calls"], row["cpu_ms_per_call_second"]) for row in found if row["cpu_ms_per_call_second"] is not None]
+        if points:
+            cpu.append((COLOURS[name], "", points))
         heard = [row for row in found if row["up"]["delay_ms"]]
         for dash, part in (("", "p50"), ("5 4", "p99")):
-            delay.append((colour, dash, [(row["calls"], row["up"]["delay_ms"][part]) for row in heard]))
-        legend.append(f'<text x="{LEFT + 200 + 90 * number}" y="{TOP - 14}" fill="{colour}">{name}</text>')
-    second = WIDTH + GAP
-    parts = panel(0, TITLES[0], cpu, "calls") + legend + panel(second, TITLES[1], [line for line in delay if line[2]], "calls")
-    size = f"0 0 {second + WIDTH} {HEIGHT}"
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}" font-family="sans-serif" font-size="12" role="img">'
-    back = f'<rect width="{second + WIDTH}" height="{HEIGHT}" fill="white"/>'
-    path.write_text("\n".join([head, f"<title>{'; '.join(TITLES)}</title>", back, *parts, "</svg>", ""]))
+            if heard:
+                delay.append((COLOURS[name], dash, [(row["calls"], row["up"]["delay_ms"][part]) for row in heard]))
+    panels = [(title, lines, "calls") for title, lines in zip(TITLES, (cpu, delay))]
+    return drawing("; ".join(TITLES), panels, [(COLOURS[name], name) for name in rows])
+
+
+def over_time(samples):
+    """The samples of a soak; those that are void have memory alone."""
+    colour, panels = COLOURS["ringback"], []
+    for key, title, valid in (
+        ("mib", "memory, MiB", False), ("lateness_p99_ms", "lateness p99, ms", True), ("cpu_ms_per_call_second", TITLES[0], True),
+    ):  # fmt: skip
+        points = [(sample["minute"], sample[key]) for sample in samples if sample[key] is not None and not (valid and sample["void"])]
+        panels.append((title, [(colour, "", points)] if points else [], "minutes"))
+    return drawing("memory, lateness and processor time over time", panels)

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Calls set up in a second: SIPp calls a registered SIPp through the gateway, which has one processor to itself.
 
-    benches/load/setups.py [--rate 500] [--seconds 60] [--program target/release/ringback] [--json]
+    benches/load/setups.py [--rate 500] [--seconds 120] [--program target/release/ringback] [--json | --page docs/performance.md]
 
-Each call is INVITE, 100, 180, 200, ACK, BYE, 200 on both sides, with a description and RTP ports but no media. It fails if
-one call does. Told: calls that went well, the processor time of one, set-up time, and the memory before, with the load, and
-when all that a call leaves for a while (transactions of 32 s) is over.
+Each call is INVITE, 100, 180, 200, ACK, BYE, 200 on both sides, with a description and RTP ports but no media. Told: calls that
+went well, the rate that was reached, the processor time of a call, set-up time, and the memory before, with the load, and when
+all that a call leaves for a while (transactions of 32 s) is over. It fails if one call does, if the rate is less by 2 %, or if
+memory grows (`growth`). With --page it writes its part of that page.
 """
 
 import argparse
@@ -15,12 +16,15 @@ import json
 import os
 import pathlib
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+import page
+
+ROOT = page.ROOT
 SCENARIOS = ROOT / "tests/sipp/scenarios"
 PLAN = """
 [plan]
@@ -58,7 +62,8 @@ number_format = "as-dialled"
 options = 0
 [registrar]
 realm = "setups"
-calls_per_user = {calls}
+# As many as there may be; at 500 a second a hundred stand at once.
+calls_per_user = 1000
 [registrar.users.desk]
 ha1 = "{ha1}"
 [log]
@@ -70,6 +75,37 @@ HA1 = hashlib.md5(f"desk:setups:{PASSWORD}".encode()).hexdigest()
 PORTS = {"sip": 15060, "caller": 15061, "phone": 15062}
 # What is kept of a call after its end: timers of 32 s (RFC 3261, 17.2.1), and some time to spare.
 AFTERWARDS = 45
+# Until so many seconds of load have passed what is kept becomes more; of what follows a third has so many samples at least.
+WARM_UP = AFTERWARDS
+LEAST = 3
+# What the last third may be more than the first: 5 % and 4 MiB.
+SHARE, SLACK_MIB = 0.05, 4
+# The rate that is reached may be so much less than what was asked for.
+RATE_SHARE = 0.98
+
+
+def growth(samples):
+    """Of (seconds, MiB) the medians of the first and last third after the warm-up, and the most that the last may be.
+
+    None where the load was too short for a verdict.
+    """
+    after = [mib for second, mib in samples if second >= WARM_UP]
+    third = len(after) // 3
+    if third < LEAST:
+        return None
+    first, last = statistics.median(after[:third]), statistics.median(after[-third:])
+    return {"first": first, "last": last, "most": first * (1 + SHARE) + SLACK_MIB}
+
+
+def faults(found):
+    """What is wrong; nothing where all is well."""
+    if found["failed"] or found["good"] != found["calls"]:
+        yield f"{found['calls'] - found['good']} of {found['calls']} calls did not go well"
+    if found["per_second"] < RATE_SHARE * found["rate"]:
+        yield f"{found['per_second']:.0f} calls a second were reached, and {found['rate']} were asked for"
+    grown = found["growth"]
+    if grown and grown["last"] > grown["most"]:
+        yield f"memory grows: {grown['first']:.1f} MiB at first, {grown['last']:.1f} at last"
 
 
 def scenario(name, folder, words):
@@ -148,16 +184,18 @@ def measure(options, folder):
         calls = options.rate * options.seconds
         load = ("-m", calls, "-r", options.rate, "-l", 10 * options.rate, "-timeout", 4 * options.seconds, "-trace_stat", "-fd", 1)
         caller = sipp(folder, "soak-caller", PORTS["caller"], to, {"TO": "250", "FROM": "+15550100"}, *load)
-        most = before
+        samples = [(0, before)]
         while caller.poll() is None:
-            most = max(most, gateway.memory())
+            samples.append((time.monotonic() - begun, gateway.memory()))
             time.sleep(0.5)
         took, busy, after = time.monotonic() - begun, gateway.processor() - busy, gateway.memory()
         row = results(folder)
         good, bad = int(row["SuccessfulCall(C)"]), int(row["FailedCall(C)"])
-        time.sleep(AFTERWARDS)
+        time.sleep(options.afterwards)
+        most = max(mib for _, mib in samples)
         return {
-            "calls": calls, "good": good, "failed": bad, "per_second": good / took, "cpu_ms_per_call": 1000 * busy / max(1, good),
+            "rate": options.rate, "seconds": options.seconds, "calls": calls, "good": good, "failed": bad,
+            "per_second": float(row["CallRate(C)"]), "growth": growth(samples), "cpu_ms_per_call": 1000 * busy / max(1, good),
             "processor": busy / took, "retransmissions": int(row["Retransmissions(C)"]), "call_length": row["CallLength(C)"],
             "mib": {"before": before, "most": most, "at_the_end": after, "afterwards": gateway.memory()},
         }
@@ -171,20 +209,55 @@ def measure(options, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=int, default=500)
-    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--seconds", type=int, default=120)
+    parser.add_argument("--afterwards", type=int, default=AFTERWARDS, help="seconds until what is kept of calls is gone")
     parser.add_argument("--program", default=str(ROOT / "target/release/ringback"))
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--page", help="the page whose part is written")
     options = parser.parse_args()
+    subprocess.run([ROOT / "tests/support/install", "sip-tester"], check=True, stdout=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         found = measure(options, pathlib.Path(folder))
+    found["versions"] = versions(options.program)
     if options.json:
         print(json.dumps(found, indent=1))
+    elif options.page:
+        page.write(options.page, "setups", part(found))
     else:
-        mib = found["mib"]
-        print(f"{found['good']} of {found['calls']} calls went well, {found['failed']} failed, {found['per_second']:.0f} a second; {found['retransmissions']} retransmissions")
-        print(f"{found['cpu_ms_per_call']:.2f} CPU-ms a call, {100 * found['processor']:.0f} % of one processor; a call took {found['call_length']}")
-        print(f"MiB: {mib['before']:.1f} before, {mib['most']:.1f} at most, {mib['at_the_end']:.1f} at the end, {mib['afterwards']:.1f} after {AFTERWARDS} s")
-    return 0 if found["good"] == found["calls"] and found["failed"] == 0 else 1
+        print(part(found))
+    wrong = list(faults(found))
+    for fault in wrong:
+        print(f"FAILED {fault}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def versions(program):
+    """Of the gateway and of SIPp, which ends with an error when it tells its own."""
+    said = [subprocess.run(command, capture_output=True, text=True).stdout for command in ([program, "--version"], ["sipp", "-v"])]
+    ours, theirs = said[0].strip(), re.search(r"SIPp v\S+", said[1])
+    return f"{ours}, {theirs.group(0).rstrip('.') if theirs else 'SIPp'}"
+
+
+def part(found):
+    """What the page says of it."""
+    mib, grown, wrong = found["mib"], found["growth"], list(faults(found))
+    if grown is None:
+        flat = "not judged, the load was too short"
+    else:
+        flat = f"{grown['first']:.1f} MiB at first, {grown['last']:.1f} at last, where {grown['most']:.1f} may be"
+    rows = [
+        ("calls a second: reached, asked for", f"{found['per_second']:.0f}, {found['rate']}"),
+        ("calls: well, failed", f"{found['good']} of {found['calls']}, {found['failed']}"),
+        ("retransmissions of the caller", f"{found['retransmissions']}"),
+        ("CPU-ms a call", f"{found['cpu_ms_per_call']:.2f}"),
+        ("of one processor", f"{100 * found['processor']:.0f} %"),
+        ("a call took, with 100 ms between answer and end", found["call_length"]),
+        ("MiB before, at most, at the end, when all is forgotten", ", ".join(f"{mib[when]:.1f}" for when in ("before", "most", "at_the_end", "afterwards"))),
+        ("memory, last third against first", flat),
+        ("well", "**no**: " + "; ".join(wrong) if wrong else "yes"),
+    ]
+    head = f"Measured {page.today()} at commit {page.commit()} on {page.machine()}; {found['versions']}; {found['seconds']} s.\n\n"
+    return head + "| | |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows)
 
 
 if __name__ == "__main__":

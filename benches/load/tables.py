@@ -1,25 +1,27 @@
 """The tables of docs/performance.md, of what benches/load/run has measured.
 
-    tables.py --speech FOLDER OUT.wav           joins the 8 kHz clips of tests/quality into one file
-    tables.py --page PAGE FOLDER --commit ID    writes the tables between the page's marks, and a plot beside the page
+    tables.py --speech FOLDER OUT.wav                joins the 8 kHz clips of tests/quality into one file
+    tables.py --score RUN.json SPEECH RECORDINGS     puts the PESQ of the recordings into the rows of a run (wants QUALITY_PYTHON)
+    tables.py --part tables|limit|soak PAGE FOLDER   writes that part of the page, and the plots beside it
 """
 
 import argparse
 import json
 import pathlib
-import re
 import statistics
-import subprocess
+import sys
 import wave
 
+import bars
+import page
 import plot
 
-BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
-KINDS = {
+TITLES = {
     "narrow": "Opus <-> PCMU, the browser sends narrowband as it is asked",
     "full-band": "Opus <-> PCMU, the browser sends full band all the same",
     "relay": "PCMU <-> PCMU, relayed",
 }
+GATEWAYS = ("ringback", "rtpengine")
 
 
 def join(folder, out):
@@ -35,21 +37,49 @@ def join(folder, out):
             joined.writeframes(clip.read_bytes())
 
 
+def score(run, speech, recordings):
+    """Each row gets the mean PESQ of what was heard in it, by the scorer of tests/quality."""
+    sys.path.insert(0, str(page.ROOT / "tests/quality"))
+    import score as scorer
+
+    path, found = pathlib.Path(run), {}
+    for result in scorer.scored(pathlib.Path(speech), pathlib.Path(recordings)):
+        found.setdefault(result["row"], []).append(result["pesq"])
+    run = json.loads(path.read_text())
+    for row in run["rows"]:
+        scores = {way: found.get(f"{row['calls']}-{way}") for way in ("up", "down")}
+        row["pesq"] = {way: statistics.fmean(heard) if heard else None for way, heard in scores.items()}
+    path.write_text(json.dumps(run, indent=1))
+
+
 def medians(rows):
-    """One row of the medians of several rounds' rows."""
-    first = rows[0]
-    if isinstance(first, dict):
-        return {key: medians([row[key] for row in rows if row is not None]) for key in first}
-    numbers = [row for row in rows if isinstance(row, (int, float))]
+    """One row of the medians of several rounds' rows; of words there is none."""
+    known = [row for row in rows if row is not None]
+    if known and isinstance(known[0], dict):
+        keys = dict.fromkeys(key for row in known for key in row)
+        return {key: medians([row.get(key) for row in known]) for key in keys}
+    numbers = [row for row in known if isinstance(row, (int, float))]
     return statistics.median(numbers) if numbers else None
+
+
+def gathered(runs):
+    """Of several runs' rows: by the number of calls the medians of those that are not void, and how many of how many they are."""
+    by_calls = {}
+    for run in runs:
+        for row in run["rows"]:
+            by_calls.setdefault(row["calls"], []).append(row)
+    found = {}
+    for calls, rows in sorted(by_calls.items()):
+        valid = [row for row in rows if not row.get("void")]
+        found[calls] = (medians(valid) | {"calls": calls} if valid else None, len(valid), len(rows))
+    return found
 
 
 def figure(value, digits=1):
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def delay(way):
-    found = way["delay_ms"]
+def three(found):
     return "-" if found is None else f"{found['p50']:.0f} / {found['p95']:.0f} / {found['p99']:.0f}"
 
 
@@ -57,94 +87,172 @@ def lost(way):
     return 100.0 * way["lost"] / max(1, way["packets"] + way["lost"])
 
 
+def heard(row):
+    scores = row.get("pesq") or {}
+    return f"{figure(scores.get('up'), 2)} / {figure(scores.get('down'), 2)}"
+
+
 HEAD = (
-    "| | calls | CPU-ms a call-second | of the driver | MiB a call | delay up, p50 / p95 / p99 ms | delay down | lost, % "
-    "| lateness p99, ms | offer to answer p50 / p95, ms |\n|---|---|---|---|---|---|---|---|---|---|\n"
+    "| | calls | CPU-ms a call-second | of the driver | MiB a call | PESQ up / down | delay up, p50 / p95 / p99 ms | delay down "
+    "| lost, % | lateness p99, ms | offer to answer p50 / p95, ms | runs |\n|" + "---|" * 12 + "\n"
 )
 
 
-def line(name, row):
+def line(name, calls, row, runs):
+    if row is None:
+        return f"| {name} | {calls} | void" + " |" * 9 + f" {runs} |\n"
     answer = row["set_up"]["answer_ms"]
     answer = "-" if answer is None else f"{answer['p50']:.1f} / {answer['p95']:.1f}"
     cells = [
         name,
-        f"{row['calls']:.0f}",
+        f"{calls}",
         figure(row["cpu_ms_per_call_second"], 2),
         figure(row["driver_cpu_ms_per_call_second"]),
         figure(row["mib_per_call"], 2),
-        delay(row["up"]),
-        delay(row["down"]),
+        heard(row),
+        three(row["up"]["delay_ms"]),
+        three(row["down"]["delay_ms"]),
         figure(max(lost(row["up"]), lost(row["down"])), 2),
         figure(row["lateness_p99_ms"], 0),
         answer,
+        runs,
     ]
     return "| " + " | ".join(cells) + " |\n"
 
 
-def beside(found):
-    """How many times as much processor time the other gateway needs, at each number of calls."""
-    ours, theirs = found.get("ringback", []), found.get("rtpengine", [])
-    times = [
-        f"{other['cpu_ms_per_call_second'] / our['cpu_ms_per_call_second']:.1f} at {our['calls']:.0f} calls"
-        for our, other in zip(ours, theirs)
-        if our["cpu_ms_per_call_second"] and other["cpu_ms_per_call_second"]
-    ]
-    return f"Processor time of rtpengine, in ours: {', '.join(times)}.\n\n" if times else ""
+BESIDE = (
+    "| calls | CPU-ms, ours | rtpengine's | times cheaper | MiB a call, ours | rtpengine's | times less | PESQ up, ours / rtpengine's "
+    f"| PESQ down | at least {bars.CHEAPER:g} times cheaper at equal or better PESQ |\n|" + "---|" * 10 + "\n"
+)
 
 
-def tables(folder, commit, drawing):
-    folder, text, machine, rounds = pathlib.Path(folder), "", None, set()
-    for kind, title in KINDS.items():
-        found = {}
-        for name in ("ringback", "rtpengine"):
-            runs = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{kind}-{name}-*.json"))]
-            if runs:
-                rounds.add(len(runs))
-                machine = runs[-1]["machine"]
-                found[name] = [medians(list(same)) for same in zip(*(run["rows"] for run in runs))]
-        lines = "".join(line(name, row) for name, rows in found.items() for row in rows)
+def beside(ours, theirs, wanted):
+    """Both gateways in one row, at each number of calls that both have."""
+    rows = ""
+    for calls in sorted(set(ours) & set(theirs)):
+        our, their = ours[calls], theirs[calls]
+        cpu, mib = ([row[key] for row in (our, their)] for key in ("cpu_ms_per_call_second", "mib_per_call"))
+        pesq = {way: [(row.get("pesq") or {}).get(way) for row in (our, their)] for way in ("up", "down")}
+        cells = [
+            f"{calls}",
+            *(figure(value, 2) for value in cpu),
+            figure(bars.ratio(cpu[1], cpu[0]), 1),
+            *(figure(value, 2) for value in mib),
+            figure(bars.ratio(mib[1], mib[0]), 1),
+            *(" / ".join(figure(value, 2) for value in pesq[way]) for way in ("up", "down")),
+            bars.verdict(bars.cheaper(our, their)) if wanted else "no bar",
+        ]
+        rows += "| " + " | ".join(cells) + " |\n"
+    return f"{BESIDE}{rows}\n" if rows else ""
+
+
+def runs_of(folder, pattern):
+    return [json.loads(path.read_text()) for path in sorted(folder.glob(pattern))]
+
+
+def made(folder, machine, rest):
+    versions, measured = folder / "versions", folder / "measured"
+    others = versions.read_text().strip().replace("\n", ", ") if versions.exists() and versions.read_text().strip() else "nobody beside it"
+    # The commit is that of the measurement, not of a later look at its files.
+    when, commit = measured.read_text().strip().split(" ", 1) if measured.exists() else (page.today(), page.commit())
+    return f"Measured {when} at commit {commit} on {machine}; {others}; {rest}\n\n"
+
+
+def tables(folder):
+    text, machine, most, found = "", None, 0, {}
+    for kind, title in TITLES.items():
+        lines, found[kind] = "", {}
+        for name in GATEWAYS:
+            runs = runs_of(folder, f"{kind}-{name}-*.json")
+            most, machine = max(most, len(runs)), runs[-1]["machine"] if runs else machine
+            rows = gathered(runs)
+            lines += "".join(line(name, calls, row, f"{valid} of {all}") for calls, (row, valid, all) in rows.items())
+            found[kind][name] = {calls: row for calls, (row, _, _) in rows.items() if row}
         if lines:
-            text += f"### {title}\n\n{HEAD}{lines}\n{beside(found)}"
-        if kind == "narrow" and found:
-            plot.plot(found, drawing)
-            text += f"![Processor time and delay over calls]({drawing.name})\n\n"
-    limit = folder / "limit-ringback.json"
-    if limit.exists():
-        run = json.loads(limit.read_text())
-        machine = run["machine"]
-        text += "### Until it is too much\n\n" + HEAD + "".join(line("ringback", row) for row in run["rows"])
-        most = run["most_calls"]
-        text += f"\nNo call suffers up to {most}.\n\n" if most else "\nThe end was not found.\n\n"
+            text += f"### {title}\n\n{HEAD}{lines}\n{beside(found[kind]['ringback'], found[kind]['rtpengine'], kind != 'relay')}"
     if not text:
         raise SystemExit(f"nothing was measured in {folder}")
-    versions = folder / "versions"
-    others = versions.read_text().strip().replace("\n", ", ") if versions.exists() else "nobody beside it"
-    made = subprocess.run(["date", "-u", "+%F"], capture_output=True, text=True, check=True).stdout.strip()
-    many = " or ".join(str(number) for number in sorted(rounds)) or "1"
-    return f"Measured {made} at commit {commit} on {machine}; {others}; medians of {many} rounds.\n\n{text}"
+    verdicts = "".join(f"| {what} | {bar} | {value} | {bars.verdict(met)} |\n" for what, bar, value, met in bars.judged(found))
+    text += f"### Bars\n\n| | bar | measured | met |\n|---|---|---|---|\n{verdicts}"
+    return made(folder, machine, f"medians of {most} rounds, order alternated, without what was void.") + text
 
 
-def write(page, text):
-    page = pathlib.Path(page)
-    old = page.read_text()
-    marked = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.S)
-    if not marked.search(old):
-        raise SystemExit(f"{page} has no place for the tables: {BEGIN} and {END}")
-    page.write_text(marked.sub(lambda _: f"{BEGIN}\n{text}{END}", old))
-    print(text)
+def limit(folder, drawing):
+    text, drawn, machine = "", {}, None
+    for name in GATEWAYS:
+        for run in runs_of(folder, f"limit-{name}.json"):
+            machine, drawn[name] = run["machine"], [row for row in run["rows"] if not row["void"]]
+            text += HEAD + "".join(line(name, row["calls"], None if row["void"] else row, "1") for row in run["rows"])
+            ended, most = run["ended"], run["most_calls"]
+            text += f"\n{name}: " + (f"no call suffers up to {most}" if most else "the end was not found")
+            text += (f"; no more calls: {ended}" if ended else "") + ".\n\n"
+    drawn = {name: rows for name, rows in drawn.items() if rows}
+    if not text:
+        raise SystemExit(f"no limit was measured in {folder}")
+    if drawn:
+        drawing.write_text(plot.over_calls(drawn))
+        text += f"![Processor time and delay over calls]({drawing.name})\n"
+    return made(folder, machine, "one run.") + text
+
+
+def growth(name, unit, found):
+    if found is None:
+        return f"{name} was not judged: too few samples are valid"
+    medians = found["medians"]
+    verdict = "grows" if found["grows"] else "does not grow"
+    return f"{name} {verdict}: {medians['first']:.1f} {unit} at first, {medians['last']:.1f} at last, where {medians['most']:.1f} may be"
+
+
+def soak(folder, drawing):
+    (run,) = runs_of(folder, "soak.json") or [None]
+    if run is None:
+        raise SystemExit(f"no soak was measured in {folder}")
+    soak = run["soak"]
+    samples = soak["samples"]
+    valid = [sample for sample in samples if not sample["void"]]
+    middle = medians(valid) if valid else {}
+    drawing.write_text(plot.over_time(samples))
+    most = f", 80 % of the {run['most_calls']} that were found to be the most" if run["most_calls"] else ""
+    cells = [
+        f"{soak['minutes']}",
+        f"{soak['calls']}",
+        f"{soak['begun']}",
+        f"{soak['lost_calls']}",
+        figure(soak["lost_packets_pct"], 4),
+        figure(middle.get("cpu_ms_per_call_second"), 2),
+        figure(middle.get("lateness_p99_ms"), 0),
+        three(middle.get("delay_up_ms")),
+        three(middle.get("delay_down_ms")),
+        f"{len(valid)} of {len(samples)}",
+        "yes" if soak["well"] else "**no**",
+    ]
+    head = (
+        "| minutes | calls at once | in all | lost | packets lost, % | CPU-ms a call-second | lateness p99, ms | delay up, p50 / p95 / p99 ms "
+        "| delay down | valid samples | well |\n|" + "---|" * 11 + "\n"
+    )
+    verdicts = f"{growth('Memory', 'MiB', soak['memory'])}; {growth('lateness p99', 'ms', soak['lateness'])}."
+    text = f"{head}| {' | '.join(cells)} |\n\n{verdicts}\n\n![Memory, lateness and processor time over the soak]({drawing.name})\n"
+    return made(folder, run["machine"], f"{soak['calls']} calls at once{most}; medians of the samples.") + text
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--speech", nargs=2, metavar=("FOLDER", "OUT"))
-    parser.add_argument("--page", nargs=2, metavar=("PAGE", "FOLDER"))
-    parser.add_argument("--commit", default="unknown")
+    parser.add_argument("--score", nargs=3, metavar=("RUN", "SPEECH", "RECORDINGS"))
+    parser.add_argument("--part", nargs=3, metavar=("PART", "PAGE", "FOLDER"))
     asked = parser.parse_args()
     if asked.speech:
         join(*asked.speech)
-    if asked.page:
-        page, folder = asked.page
-        write(page, tables(folder, asked.commit, pathlib.Path(page).with_suffix(".svg")))
+    if asked.score:
+        score(*asked.score)
+    if asked.part:
+        part, where, folder = asked.part[0], pathlib.Path(asked.part[1]), pathlib.Path(asked.part[2])
+        writes = {
+            "tables": lambda: tables(folder),
+            "limit": lambda: limit(folder, where.with_suffix(".svg")),
+            "soak": lambda: soak(folder, where.with_name(f"{where.stem}-soak.svg")),
+        }
+        page.write(where, part, writes[part]())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 //! What was measured, in figures.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -122,11 +123,55 @@ impl SetUp {
     }
 }
 
+/// The driver's own packets may be so late at p99, in milliseconds: half a frame. A later driver measures itself.
+pub const DRIVER_LATE_MS: f64 = 10.0;
+/// So much of one processor, in percent, may have been stolen or others' while it was measured.
+pub const TAKEN_PCT: f64 = 10.0;
+
+/// Why a measurement is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Void {
+    /// The driver itself was late ([`DRIVER_LATE_MS`]).
+    DriverLate,
+    /// The machine was somebody else's ([`TAKEN_PCT`]).
+    MachineTaken,
+}
+
+impl Void {
+    /// Whether what was measured meanwhile is void: by the p99 of the driver's lateness, by what others had and what was stolen.
+    pub fn of(driver_late_ms: Option<f64>, (others_pct, stolen_pct): (f64, f64)) -> Option<Void> {
+        // A machine that is taken makes a driver late, too.
+        match driver_late_ms {
+            _ if others_pct + stolen_pct > TAKEN_PCT => Some(Void::MachineTaken),
+            Some(ms) if ms > DRIVER_LATE_MS => Some(Void::DriverLate),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Void {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Void::DriverLate => "the driver itself was late",
+            Void::MachineTaken => "the machine was taken",
+        })
+    }
+}
+
 /// One row: so many calls at once.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Figures {
     /// Calls at once.
     pub calls: usize,
+    /// Why it is no measurement.
+    pub void: Option<Void>,
+    /// How often it was measured, until it was one.
+    pub tries: u32,
+    /// What other programs had of one processor, in percent.
+    pub others_pct: f64,
+    /// What the host took of one processor, in percent.
+    pub stolen_pct: f64,
     /// For how long they were measured.
     pub seconds: f64,
     /// Processor time of the gateway, in milliseconds for each call and second; 10 are one hundredth of a core.
@@ -155,9 +200,10 @@ pub struct Figures {
 pub const TOO_LATE_MS: f64 = 20.0;
 
 impl Figures {
-    /// Whether it was too much: workers late, or sound missing.
+    /// Whether it was too much: workers late, or sound missing. What is void says nothing of it.
     pub fn too_much(&self) -> bool {
-        self.lateness_p99_ms.is_some_and(|ms| ms > TOO_LATE_MS) || self.up.suffers() || self.down.suffers()
+        let late = self.lateness_p99_ms.is_some_and(|ms| ms > TOO_LATE_MS);
+        self.void.is_none() && (late || self.up.suffers() || self.down.suffers())
     }
 
     /// For a person.
@@ -179,10 +225,11 @@ impl Figures {
             )
         };
         let SetUp { answer_ms, answered_ms, connected_ms, first_sound_ms } = self.set_up;
+        let void = self.void.map_or_else(String::new, |why| format!("  VOID, in {} tries: {why}\n", self.tries));
         format!(
             "{} calls, {:.0} s: {} CPU-ms a call-second (driver {:.2}), {} MiB a call (of {})\n{}{}  \
-             lateness p99 {} ms (driver {}), datagrams dropped {}\n  \
-             set-up: answer {}, answered {}, ICE and DTLS {}, first sound {}\n",
+             lateness p99 {} ms (driver {}), datagrams dropped {}, of one processor others {:.1} %, stolen {:.1} %\n  \
+             set-up: answer {}, answered {}, ICE and DTLS {}, first sound {}\n{void}",
             self.calls,
             self.seconds,
             number(self.cpu_ms_per_call_second),
@@ -194,6 +241,8 @@ impl Figures {
             number(self.lateness_p99_ms),
             three(self.driver_late_ms),
             self.dropped_datagrams,
+            self.others_pct,
+            self.stolen_pct,
             three(answer_ms),
             three(answered_ms),
             three(connected_ms),
@@ -221,6 +270,15 @@ mod tests {
         assert!(Way { lost: 3, ..good.clone() }.suffers());
         assert!(Way { marks_heard: 90, ..good.clone() }.suffers());
         assert!(Way { silent_calls: 1, ..good }.suffers());
+    }
+
+    #[test]
+    fn a_late_driver_and_a_taken_machine_measure_nothing() {
+        assert_eq!(Void::of(Some(10.0), (6.0, 4.0)), None);
+        assert_eq!(Void::of(None, (0.0, 0.0)), None);
+        assert_eq!(Void::of(Some(10.1), (0.0, 0.0)), Some(Void::DriverLate));
+        assert_eq!(Void::of(Some(1.0), (6.0, 4.1)), Some(Void::MachineTaken));
+        assert_eq!(Void::of(Some(90.0), (80.0, 0.0)), Some(Void::MachineTaken));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Arrival {
     pub at: Instant,
     /// Its number.
     pub sequence: u16,
+    /// The time of its first sample, by the stream's clock.
+    pub timestamp: u32,
     /// Where its payload ends among the bytes of all.
     pub end: usize,
 }
@@ -36,13 +38,41 @@ pub struct Heard {
     pub late_ms: Vec<f64>,
     /// Whether the payloads are Opus; otherwise they are PCMU.
     pub opus: bool,
+    /// When the end said the first packet of its clip.
+    pub clip_said: Option<Instant>,
+    /// What came over its whole life, within the window or not.
+    pub life: Life,
+}
+
+/// The packets that came to an end since it is there.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// Packets that came.
+    pub came: u64,
+    /// The first number and the highest, counted on beyond 65,535.
+    range: Option<(i64, i64)>,
+}
+
+impl Life {
+    /// Notes a packet.
+    pub fn add(&mut self, sequence: u16) {
+        self.came += 1;
+        let (first, highest) = self.range.unwrap_or((sequence.into(), sequence.into()));
+        let ahead = i64::from(sequence.wrapping_sub(highest as u16).cast_signed());
+        self.range = Some((first, highest.max(highest + ahead)));
+    }
+
+    /// Packets that did not come although a later one did.
+    pub fn lost(&self) -> u64 {
+        self.range.map_or(0, |(first, highest)| (highest - first + 1).unsigned_abs().saturating_sub(self.came))
+    }
 }
 
 impl Heard {
     /// Notes a packet.
-    pub fn add(&mut self, at: Instant, sequence: u16, payload: &[u8]) {
+    pub fn add(&mut self, at: Instant, (sequence, timestamp): (u16, u32), payload: &[u8]) {
         self.bytes.extend_from_slice(payload);
-        self.arrivals.push(Arrival { at, sequence, end: self.bytes.len() });
+        self.arrivals.push(Arrival { at, sequence, timestamp, end: self.bytes.len() });
     }
 
     /// Packets that came, and those that did not although a later one did.
@@ -100,6 +130,45 @@ impl Heard {
         (sound, starts)
     }
 
+    /// `length` samples of what came from `since` on, at 8 kHz, as one hears it who waits for every packet: each at the place of
+    /// its timestamp; what is missing is concealed by the decoder (Opus), or silent.
+    pub fn played(&self, since: Instant, length: usize) -> Vec<i16> {
+        let mut decoder = self.opus.then(|| Decoder::new(RATE as u32, Channels::Mono).ok()).flatten();
+        let Some(first) = self.arrivals.first() else { return Vec::new() };
+        let per_sample = if self.opus { 6 } else { 1 };
+        let place =
+            |arrival: &Arrival| i64::from(arrival.timestamp.wrapping_sub(first.timestamp).cast_signed()) / per_sample;
+        let begins = [0].into_iter().chain(self.arrivals.iter().map(|arrival| arrival.end));
+        let mut packets: Vec<_> =
+            self.arrivals.iter().zip(begins).map(|(arrival, begin)| (place(arrival), arrival, begin)).collect();
+        packets.sort_by_key(|(place, ..)| *place);
+        let from = self.arrivals.iter().find(|arrival| arrival.at >= since).map_or(0, place);
+        let (mut sound, mut pcm, end) = (Vec::new(), [0; 6 * FRAME], from + length as i64);
+        for (place, arrival, begin) in packets {
+            // An old packet again has no place any more.
+            if place < sound.len() as i64 || place > end {
+                continue;
+            }
+            while (sound.len() as i64) < place {
+                let missing = FRAME.min((place - sound.len() as i64) as usize);
+                let concealed = decoder.as_mut().and_then(|opus| opus.decode(&[], pcm.get_mut(..missing)?, false).ok());
+                if concealed.is_none() {
+                    pcm.fill(0);
+                }
+                sound.extend(pcm.iter().take(missing));
+            }
+            let payload = self.bytes.get(begin..arrival.end).unwrap_or_default();
+            match &mut decoder {
+                Some(decoder) => {
+                    let len = decoder.decode(payload, &mut pcm, false).unwrap_or(0);
+                    sound.extend(pcm.iter().take(len));
+                }
+                None => sound.extend(payload.iter().map(|&code| from_ulaw(code))),
+            }
+        }
+        sound.into_iter().skip(usize::try_from(from).unwrap_or(0)).take(length).collect()
+    }
+
     fn find(&self, sound: &[f32], starts: &[usize], mark: &[f32; MARK], said: Instant) -> Option<f64> {
         let first = self.arrivals.partition_point(|arrival| arrival.at < said);
         let end = self.arrivals.partition_point(|arrival| arrival.at < said + LONGEST);
@@ -128,11 +197,11 @@ impl Heard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sound::{Coding, prepare, speech};
+    use crate::sound::{Coding, prepare, speech, with_marks};
 
     /// Hears the speech in packets that take 40 ms, but for those of the numbers in `lost`.
     fn heard(coding: Coding, lost: &[u16]) -> (Heard, Vec<Instant>) {
-        let prepared = prepare(&speech(None).unwrap(), coding).unwrap();
+        let prepared = prepare(&with_marks(speech(None).unwrap()), coding, true).unwrap();
         let begin = Instant::now();
         let (mut heard, mut said) = (Heard { opus: coding.is_opus(), ..Heard::default() }, Vec::new());
         for (n, payload) in prepared.payloads.iter().enumerate() {
@@ -140,7 +209,8 @@ mod tests {
             said.extend(prepared.marks[n].map(|ms| sent - Duration::from_secs_f64((20.0 - ms) / 1_000.0)));
             let sequence = 65_500_u16.wrapping_add(n as u16);
             if !lost.contains(&(n as u16)) {
-                heard.add(sent + Duration::from_millis(40), sequence, payload);
+                let timestamp = 0xffff_ff00_u32.wrapping_add(n as u32 * coding.step());
+                heard.add(sent + Duration::from_millis(40), (sequence, timestamp), payload);
             }
         }
         (heard, said)
@@ -169,11 +239,47 @@ mod tests {
     }
 
     #[test]
+    fn of_a_whole_life_packets_are_counted_beyond_the_last_number() {
+        let mut life = Life::default();
+        assert_eq!((life.came, life.lost()), (0, 0));
+        for sequence in [65_534, 65_535, 1, 0, 3] {
+            life.add(sequence);
+        }
+        assert_eq!((life.came, life.lost()), (5, 1));
+    }
+
+    #[test]
+    fn what_is_played_is_what_was_said_whatever_order_it_came_in() {
+        let said = speech(None).unwrap();
+        let prepared = prepare(&said, Coding::Pcmu, false).unwrap();
+        let begin = Instant::now();
+        let mut heard = Heard::default();
+        for n in [0, 1, 3, 2, 4, 6, 7, 7] {
+            let at = begin + Duration::from_millis(n as u64 * 20);
+            heard.add(at, (n as u16, 160 * n as u32), &prepared.payloads[n]);
+        }
+        let played = heard.played(begin + Duration::from_millis(20), 6 * FRAME);
+        let expected: Vec<i16> = prepared.payloads[1..7].concat().iter().map(|&code| from_ulaw(code)).collect();
+        assert_eq!((played.len(), &played[..4 * FRAME]), (6 * FRAME, &expected[..4 * FRAME]));
+        assert_eq!((&played[4 * FRAME..5 * FRAME], &played[5 * FRAME..]), (&[0; FRAME][..], &expected[5 * FRAME..]));
+    }
+
+    #[test]
+    fn opus_is_played_at_its_own_time_with_losses_concealed() {
+        let (heard, _) = heard(Coding::Opus, &[30]);
+        let since = heard.arrivals[10].at;
+        let (all, later) = (heard.played(heard.arrivals[0].at, 8_000), heard.played(since, 3_000));
+        assert_eq!(later, all[10 * FRAME..10 * FRAME + 3_000]);
+        assert!(all[30 * FRAME..31 * FRAME].iter().any(|&sample| sample != 0), "the loss is no hole");
+    }
+
+    #[test]
     fn silence_has_no_marks() {
         let mut heard = Heard::default();
         assert_eq!((heard.packets(), heard.delays_ms(&[Instant::now()])), ((0, 0), vec![None]));
         let begin = Instant::now();
-        (0..100).for_each(|n| heard.add(begin + Duration::from_millis(n * 20), n as u16, &[0xff; 160]));
+        (0..100)
+            .for_each(|n| heard.add(begin + Duration::from_millis(n * 20), (n as u16, 160 * n as u32), &[0xff; 160]));
         assert_eq!(heard.delays_ms(&[begin]), vec![None]);
     }
 }

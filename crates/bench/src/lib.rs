@@ -16,6 +16,7 @@
 pub mod description;
 pub mod figures;
 pub mod gateway;
+pub mod growth;
 pub mod heard;
 pub mod media;
 pub mod middle;
@@ -23,13 +24,19 @@ pub mod middle;
 pub mod ng;
 pub mod options;
 pub mod process;
+pub mod recordings;
+pub mod report;
 pub mod rtp;
 pub mod run;
 pub mod scrape;
 pub mod session;
+pub mod soak;
 pub mod sound;
 pub mod trunk;
 
 pub use figures::{Figures, Way};
+pub use growth::Growth;
 pub use options::Options;
-pub use run::{Report, run};
+pub use report::Report;
+pub use run::run;
+pub use soak::Soak;

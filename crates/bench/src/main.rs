@@ -13,7 +13,7 @@ fn main() -> ExitCode {
                 true => println!("{:#}", report.json()),
                 false => print!("{}", report.text()),
             }
-            ExitCode::SUCCESS
+            if report.well() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             eprintln!("ringback-bench: {error:#}");

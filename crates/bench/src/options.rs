@@ -12,13 +12,13 @@ use clap::Parser;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "ringback-bench", version)]
 pub struct Options {
-    /// Calls at once; several numbers, rising: each is measured in turn
-    #[arg(long, value_delimiter = ',', default_value = "20")]
+    /// Calls at once (20); several numbers: each is measured in turn, with calls begun or ended between
+    #[arg(long, value_delimiter = ',')]
     pub calls: Vec<usize>,
     /// Seconds that each number of calls is measured for
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: u64,
-    /// Seconds that calls speak before they are measured
+    /// Seconds that calls speak before they are measured: after 25 our encoder's redundancy has followed the reports
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=600))]
     pub settle: u64,
     /// Calls that are begun in a second
@@ -27,6 +27,23 @@ pub struct Options {
     /// Go on, so many calls more each time, until p99 of the workers' lateness exceeds 20 ms or sound is lost
     #[arg(long, value_name = "CALLS")]
     pub until_late: Option<usize>,
+    /// So many minutes with calls that come and go, at --calls, or at 80 % of what is found to be the most; fails if the
+    /// gateway's memory or lateness grows, or a call is lost
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(1..=10_080))]
+    pub soak: Option<u64>,
+    /// Seconds that a call of --soak lasts
+    #[arg(long, value_name = "LEAST-MOST", default_value = "20-60", value_parser = lasting)]
+    pub lasting: (u64, u64),
+    /// Seconds from one sample of --soak to the next
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub every: u64,
+    /// What chooses how long calls of --soak last
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Keep what both ends of four of the first calls heard of clips without marks, for tests/quality/score.py; --speech has
+    /// the clips, of 8 seconds
+    #[arg(long, value_name = "FOLDER", requires = "speech")]
+    pub recordings: Option<PathBuf>,
     /// The browsers speak PCMU, which a gateway may pass on as it is
     #[arg(long)]
     pub relay: bool,
@@ -66,4 +83,25 @@ pub struct Options {
     /// Print what is found as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `LEAST-MOST`: a call of less than five seconds has no time to be measured.
+fn lasting(words: &str) -> Result<(u64, u64), String> {
+    let range = words.split_once('-').and_then(|(least, most)| Some((least.parse().ok()?, most.parse().ok()?)));
+    range
+        .filter(|(least, most)| (5..=*most).contains(least))
+        .ok_or_else(|| "two numbers of seconds from 5 up are wanted, such as 20-60".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lasting;
+
+    #[test]
+    fn how_long_calls_last_is_a_range() {
+        assert_eq!(lasting("20-60"), Ok((20, 60)));
+        for wrong in ["", "20", "4-9", "30-20", "5-x"] {
+            assert!(lasting(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -50,6 +50,38 @@ fn dropped(snmp: &str) -> Option<u64> {
     lines.next()?.split(' ').nth(place)?.parse().ok()
 }
 
+/// What the processors of this machine have done since it started, all together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Processors {
+    /// For programs, in user and system mode; without interrupts.
+    pub programs: Duration,
+    /// Not there: others on the same host had them.
+    pub stolen: Duration,
+}
+
+impl Processors {
+    /// By `/proc/stat`; nothing where there is none.
+    pub fn now() -> Processors {
+        Processors::parse(&std::fs::read_to_string("/proc/stat").unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// The first line: user, nice, system, idle, iowait, irq, softirq, steal.
+    fn parse(stat: &str) -> Option<Processors> {
+        let line = stat.lines().next()?.strip_prefix("cpu ")?;
+        let ticks: Vec<u64> = line.split_whitespace().map_while(|ticks| ticks.parse().ok()).collect();
+        let time = |ticks: u64| Duration::from_secs_f64(ticks as f64 / TICKS_PER_SECOND);
+        let &[user, nice, system, _, _, _, _, steal, ..] = ticks.as_slice() else { return None };
+        Some(Processors { programs: time(user + nice + system), stolen: time(steal) })
+    }
+
+    /// Since `before`, in percent of one processor: what programs had besides `known` of it, and what was stolen.
+    pub fn taken_pct(&self, before: &Processors, known: Duration, took: Duration) -> (f64, f64) {
+        let pct = |time: Duration| 100.0 * time.as_secs_f64() / took.as_secs_f64().max(0.001);
+        let others = self.programs.saturating_sub(before.programs).saturating_sub(known);
+        (pct(others), pct(self.stolen.saturating_sub(before.stolen)))
+    }
+}
+
 /// The machine: processor, how many of them, kernel.
 pub fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
@@ -76,6 +108,16 @@ mod tests {
         let text = "Tcp: InSegs\nTcp: 3\nUdp: InDatagrams RcvbufErrors SndbufErrors\nUdp: 9 7 5\nUdpLite: RcvbufErrors\nUdpLite: 1\n";
         assert_eq!(dropped(text), Some(7));
         assert_eq!(dropped("Udp: InDatagrams\nUdp: 9\n"), None);
+    }
+
+    #[test]
+    fn what_others_had_is_what_nobody_known_had() {
+        let at = |stat| Processors::parse(stat).unwrap();
+        let before = at("cpu  1000 0 500 9000 5 0 40 100 0 0\ncpu0 1 2 3 4 5 6 7 8\n");
+        let then = at("cpu  1500 100 900 9900 5 0 90 120 0 0\n");
+        let (others, stolen) = then.taken_pct(&before, Duration::from_secs(8), Duration::from_secs(10));
+        assert!((others - 20.0).abs() < 0.01 && (stolen - 2.0).abs() < 0.01, "{others} {stolen}");
+        assert_eq!(Processors::parse("cpu0 1 2 3\n"), None);
     }
 
     #[test]

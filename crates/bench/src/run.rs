@@ -4,65 +4,35 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use crate::Options;
-use crate::figures::{Began, Figures, Quantiles, SetUp, Way};
-use crate::heard::{Heard, LONGEST};
-use crate::media::{Happened, Media, Mouth, Offering, Phone, PhoneSockets, Window};
+use crate::figures::{Began, Figures, Quantiles, SetUp, Void, Way};
+use crate::heard::LONGEST;
+use crate::media::{Both, Happened, Media, Mouth, Offering, Phone, PhoneSockets, Window};
 use crate::middle::{Line, Middle};
-use crate::process::{dropped_datagrams, machine, memory, processor_time};
-use crate::sound::{Coding, Prepared, prepare, speech};
+use crate::process::{Processors, dropped_datagrams, machine, memory, processor_time};
+use crate::recordings::{self, Clips};
+use crate::report::{Report, most_calls};
+use crate::sound::{Coding, Prepared, prepare, speech, with_marks};
 
 /// How long a browser may take to connect.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// `--until-late` ends with so many calls in any case.
 const MOST_CALLS: usize = 5_000;
-
-/// What a run has found.
-#[derive(Debug)]
-pub struct Report {
-    /// What was measured: `ringback` or `rtpengine`.
-    pub what: &'static str,
-    /// How the browsers spoke.
-    pub coding: Coding,
-    /// The machine.
-    pub machine: String,
-    /// One for each number of calls.
-    pub rows: Vec<Figures>,
-}
-
-impl Report {
-    /// The most calls of which none suffered, where that was looked for or found.
-    pub fn most_calls(&self) -> Option<usize> {
-        let good = self.rows.iter().take_while(|row| !row.too_much()).last();
-        good.filter(|_| self.rows.iter().any(Figures::too_much)).map(|row| row.calls)
-    }
-
-    /// For a person.
-    pub fn text(&self) -> String {
-        let coding = match self.coding {
-            Coding::Opus => "Opus narrowband <-> PCMU",
-            Coding::FullBand => "Opus full band <-> PCMU",
-            Coding::Pcmu => "PCMU <-> PCMU",
-        };
-        let rows: String = self.rows.iter().map(Figures::text).collect();
-        let most = self.most_calls().map_or_else(String::new, |calls| format!("no call suffers up to {calls}\n"));
-        format!("{}, {coding}, on {}\n{rows}{most}", self.what, self.machine)
-    }
-
-    /// For a program.
-    pub fn json(&self) -> Value {
-        json!({
-            "what": self.what,
-            "coding": match self.coding { Coding::Opus => "opus", Coding::FullBand => "opus-full-band", Coding::Pcmu => "pcmu" },
-            "machine": self.machine,
-            "rows": self.rows,
-            "most_calls": self.most_calls(),
-        })
-    }
-}
+/// As many calls more each time where `--soak` looks for the most itself, and the share of those that it has.
+const STEP: usize = 25;
+const SOAK_SHARE: f64 = 0.8;
+/// Calls, where nobody says how many.
+const CALLS: [usize; 1] = [20];
+/// A measurement that is void is made so often at most, so long after each other.
+const TRIES: u32 = 3;
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long the first call speaks, or what stays after others have ended, until memory and turns are theirs.
+const SHORT_SETTLE: Duration = Duration::from_secs(2);
+/// The shortest window that has a whole clip.
+const CLIP_WINDOW_S: u64 = 9;
 
 /// Does what `options` say, with threads of its own.
 ///
@@ -74,19 +44,20 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
 }
 
 async fn measure(options: &Options) -> anyhow::Result<Report> {
-    ensure!(options.calls.is_sorted() && !options.calls.contains(&0), "--calls wants rising numbers above 0");
+    ensure!(!options.calls.contains(&0), "--calls wants numbers above 0");
+    let clips_fit = options.recordings.is_none() || options.seconds >= CLIP_WINDOW_S;
+    ensure!(clips_fit, "--recordings wants --seconds {CLIP_WINDOW_S} at least");
     ensure!((0.01..=1_000.0).contains(&options.ramp), "--ramp wants calls per second, 0.01 to 1000");
     ensure!(options.until_late != Some(0), "--until-late wants how many calls more each time");
     let (coding, most) = (coding(options), most(options));
     let (middle, media) = (Middle::start(options, most).await?, Media::start()?);
     let run = Run::new(options, coding, middle, media)?;
-    let (rows, middle, media) = run.all().await;
+    let (report, middle, media) = run.all().await;
     media.stop()?;
-    let what = middle.name();
     let stopped = middle.stop().await;
-    let rows = rows?;
+    let report = report?;
     stopped?;
-    Ok(Report { what, coding, machine: machine(), rows })
+    Ok(report)
 }
 
 fn coding(options: &Options) -> Coding {
@@ -99,20 +70,43 @@ fn coding(options: &Options) -> Coding {
 
 /// The most calls that there will be.
 fn most(options: &Options) -> usize {
-    let asked = options.calls.last().copied().unwrap_or(1);
-    if options.until_late.is_some() { MOST_CALLS } else { asked }
+    match (options.calls.iter().max(), options.until_late, options.soak) {
+        (_, Some(_), _) | (None, _, Some(_)) => MOST_CALLS,
+        // The ports of those that ended rest for a while.
+        (Some(calls), None, Some(_)) => 2 * calls,
+        (asked, None, None) => asked.copied().unwrap_or(CALLS[0]),
+    }
 }
 
-struct Run<'a> {
-    options: &'a Options,
-    middle: Middle,
-    media: Media,
+/// What both kinds of ends say.
+struct Said {
     pages: Arc<Prepared>,
     phones: Arc<Prepared>,
-    /// The calls that stand.
-    lines: Vec<Line>,
-    began: Vec<Began>,
-    pid: Option<u32>,
+}
+
+impl Said {
+    fn prepare(samples: &[i16], coding: Coding, marked: bool) -> anyhow::Result<Said> {
+        let pages = prepare(samples, coding, marked)?.into();
+        Ok(Said { pages, phones: prepare(samples, Coding::Pcmu, marked)?.into() })
+    }
+}
+
+/// The calls and what they go through.
+pub(crate) struct Run<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) middle: Middle,
+    pub(crate) media: Media,
+    coding: Coding,
+    marked: Said,
+    /// What the calls say that are recorded.
+    clips: Option<Said>,
+    entries: Vec<Value>,
+    /// The calls that stand, by their numbers.
+    lines: Vec<(usize, Line)>,
+    /// All calls that were begun.
+    pub(crate) began: Vec<Began>,
+    most: usize,
+    pub(crate) pid: Option<u32>,
     /// Its memory with the first call, which brings what all calls share: code, pools, caches.
     with_one: Option<u64>,
 }
@@ -120,47 +114,81 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(options: &'a Options, coding: Coding, middle: Middle, media: Media) -> anyhow::Result<Run<'a>> {
         let said = speech(options.speech.as_deref())?;
-        let (pages, phones) = (prepare(&said, coding)?.into(), prepare(&said, Coding::Pcmu)?.into());
+        let clips = options.recordings.as_ref().map(|_| Said::prepare(&said, coding, false)).transpose()?;
+        let marked = Said::prepare(&with_marks(said), coding, true)?;
+        let (lines, began, entries) = (Vec::new(), Vec::new(), Vec::new());
         let pid = options.pid.or_else(|| middle.pid());
-        Ok(Run { options, middle, media, pages, phones, lines: Vec::new(), began: Vec::new(), pid, with_one: None })
+        Ok(Run { options, middle, media, coding, marked, clips, entries, lines, began, most: 0, pid, with_one: None })
     }
 
-    /// All rows; the calls are ended, however it went.
-    async fn all(mut self) -> (anyhow::Result<Vec<Figures>>, Middle, Media) {
-        let mut rows = self.rows().await;
-        for line in std::mem::take(&mut self.lines) {
-            let ended = self.middle.hang_up(line).await;
-            if let (Err(error), Ok(_)) = (ended, &rows) {
-                rows = Err(error);
-            }
+    /// All that was asked for; the calls are ended, however it went.
+    async fn all(mut self) -> (anyhow::Result<Report>, Middle, Media) {
+        let mut report = self.report().await;
+        if let (Err(error), Ok(_)) = (self.end_all(0).await, &report) {
+            report = Err(error);
         }
-        (rows, self.middle, self.media)
+        (report, self.middle, self.media)
     }
 
-    async fn rows(&mut self) -> anyhow::Result<Vec<Figures>> {
-        let mut rows = Vec::new();
-        for &calls in &self.options.calls {
-            rows.push(self.row(calls).await?);
-        }
-        if let Some(step) = self.options.until_late {
-            while !rows.last().is_some_and(Figures::too_much) && self.lines.len() + step <= MOST_CALLS {
-                rows.push(self.row(self.lines.len() + step).await?);
+    async fn report(&mut self) -> anyhow::Result<Report> {
+        let asked = &self.options.calls;
+        let (what, coding) = (self.middle.name(), self.coding);
+        let mut report = Report { what, coding, machine: machine(), rows: Vec::new(), ended: None, soak: None };
+        let looks_for_most = self.options.soak.is_some() && asked.is_empty();
+        if self.options.soak.is_none() || looks_for_most {
+            for &calls in if asked.is_empty() { &CALLS[..] } else { asked } {
+                report.rows.push(self.row(calls).await?);
             }
         }
-        Ok(rows)
+        if let Some(step) = self.options.until_late.or(looks_for_most.then_some(STEP)) {
+            report.ended = self.until_late(step, &mut report.rows).await;
+        }
+        if let Some(minutes) = self.options.soak {
+            let share = |most: usize| ((most as f64 * SOAK_SHARE) as usize).max(1);
+            let found = most_calls(&report.rows, report.ended.as_deref()).map(share);
+            let calls =
+                asked.last().copied().or(found).context("the most calls were not found: --calls says how many")?;
+            self.end_all(0).await?;
+            report.soak = Some(self.soak(calls, minutes).await?);
+        }
+        if let Some(folder) = &self.options.recordings {
+            std::fs::write(folder.join("recordings.json"), serde_json::to_string_pretty(&self.entries)?)?;
+        }
+        Ok(report)
+    }
+
+    /// More calls, until it is too much; tells what else has ended it.
+    async fn until_late(&mut self, step: usize, rows: &mut Vec<Figures>) -> Option<String> {
+        while self.lines.len() + step <= MOST_CALLS {
+            match rows.last() {
+                Some(row) if row.too_much() => return None,
+                Some(row) if row.void == Some(Void::DriverLate) => {
+                    return Some(format!("the driver itself was late at {}", row.calls));
+                }
+                _ => {}
+            }
+            let calls = self.lines.len() + step;
+            match self.row(calls).await {
+                Ok(row) => rows.push(row),
+                // A gateway may refuse calls before those that stand suffer.
+                Err(error) => return Some(format!("at {} of {calls}: {error:#}", self.lines.len())),
+            }
+        }
+        None
     }
 
     async fn row(&mut self, calls: usize) -> anyhow::Result<Figures> {
-        let first = self.lines.len();
+        let (first, fewer) = (self.began.len(), self.lines.len() > calls);
+        self.end_all(calls).await?;
         let mut pace = interval(Duration::from_secs_f64(1.0 / self.options.ramp));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.lines.len() < calls {
             pace.tick().await;
-            let call = self.lines.len();
-            self.begin(call).await.with_context(|| format!("call {}", call + 1))?;
+            let call = self.began.len();
+            self.begin().await.with_context(|| format!("call {}", call + 1))?;
             if call == 0 && calls > 1 {
                 self.connected().await?;
-                sleep(Duration::from_secs(self.options.settle)).await;
+                sleep(SHORT_SETTLE).await;
                 self.with_one = self.pid.map(memory).transpose()?;
             }
             while let Ok(happened) = self.media.happened.try_recv() {
@@ -168,22 +196,55 @@ impl<'a> Run<'a> {
             }
         }
         self.connected().await?;
-        self.window(first).await
+        self.most = self.most.max(calls);
+        // Those that stay have settled before.
+        let settle = Duration::from_secs(self.options.settle);
+        self.window(first, if fewer { settle.min(SHORT_SETTLE) } else { settle }).await
     }
 
-    /// Begins one call.
-    async fn begin(&mut self, call: usize) -> anyhow::Result<()> {
-        let Run { options, middle, media, pages, phones, .. } = self;
-        let (offering, offer) = Offering::new(options.address, pages.coding)?;
+    /// Begins one call, whose number is that of the calls before.
+    pub(crate) async fn begin(&mut self) -> anyhow::Result<()> {
+        let call = self.began.len();
+        let (page_says, phone_says) = self.mouths(call);
+        let Run { options, middle, media, coding, .. } = self;
+        let (offering, offer) = Offering::new(options.address, *coding)?;
         let sockets = PhoneSockets::bind(options.address)?;
         let (page_address, phone_address, placed) = (offering.address, sockets.address, Instant::now());
-        let answered = |sdp: &str| media.add_page(offering.answered(call, sdp, Mouth::new(Arc::clone(pages), call))?);
+        let answered = |sdp: &str| media.add_page(offering.answered(call, sdp, page_says)?);
         let agreed = middle.place(call, (&offer, page_address), phone_address, answered).await?;
-        media.add_phone(Phone::new(call, sockets, agreed.phone, Mouth::new(Arc::clone(phones), call + 3)))?;
+        media.add_phone(Phone::new(call, sockets, agreed.phone, phone_says))?;
         let (answer_after, answered_after) = (agreed.answer_after, agreed.answered_after);
-        self.lines.push(agreed.line);
+        self.lines.push((call, agreed.line));
         self.began.push(Began { placed, answer_after, answered_after, connected: None, first_sound: None });
         Ok(())
+    }
+
+    fn mouths(&self, call: usize) -> (Mouth, Mouth) {
+        let mouth = |said: &Arc<Prepared>, call| Mouth::new(Arc::clone(said), call);
+        let Some((said, place)) = self.clips.as_ref().zip(recordings::place(call)) else {
+            return (mouth(&self.marked.pages, call), mouth(&self.marked.phones, call + 3));
+        };
+        let (page, phone) = Clips::of(said.pages.payloads.len()).said(place);
+        let first = Clips::first_packet;
+        (mouth(&said.pages, call).with_clip(first(page)), mouth(&said.phones, call + 3).with_clip(first(phone)))
+    }
+
+    /// Ends call number `call`.
+    pub(crate) async fn end(&mut self, call: usize) -> anyhow::Result<()> {
+        let Some(place) = self.lines.iter().position(|(known, _)| *known == call) else { return Ok(()) };
+        let (_, line) = self.lines.swap_remove(place);
+        let ended = self.middle.hang_up(line).await;
+        self.media.remove(call)?;
+        ended
+    }
+
+    /// Ends all calls but the first `but`; one that had ended by itself is told when all are over.
+    async fn end_all(&mut self, but: usize) -> anyhow::Result<()> {
+        let mut all = Ok(());
+        while let Some(&(call, _)) = self.lines.get(but..).and_then(<[_]>::last) {
+            all = all.and(self.end(call).await);
+        }
+        all
     }
 
     /// Waits until all browsers hear something.
@@ -200,7 +261,7 @@ impl<'a> Run<'a> {
         done.with_context(|| format!("{deaf} of {} browsers hear nothing", self.began.len()))?
     }
 
-    fn happened(&mut self, happened: Happened) -> anyhow::Result<()> {
+    pub(crate) fn happened(&mut self, happened: Happened) -> anyhow::Result<()> {
         match happened {
             Happened::Connected(call, at) => self.note(call, |began| began.connected = Some(at)),
             Happened::FirstSound(call, at) => self.note(call, |began| began.first_sound = Some(at)),
@@ -215,34 +276,54 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Measures the calls that stand; `first` is the first of those that are new.
-    async fn window(&mut self, first: usize) -> anyhow::Result<Figures> {
+    /// Measures the calls that stand, again where that was void; `first` is the first of those that are new.
+    async fn window(&mut self, first: usize, settle: Duration) -> anyhow::Result<Figures> {
+        let mut figures = self.measured(first, settle).await?;
+        while let Some(why) = figures.void.filter(|_| figures.tries < TRIES) {
+            eprintln!("{} calls: void, {why}: again", figures.calls);
+            figures = Figures { tries: figures.tries + 1, ..self.measured(first, AGAIN_AFTER).await? };
+        }
+        Ok(figures)
+    }
+
+    async fn measured(&mut self, first: usize, settle: Duration) -> anyhow::Result<Figures> {
         let own = std::process::id();
         let used = |pid: Option<u32>| pid.map(processor_time).transpose();
-        let begin = Instant::now() + Duration::from_secs(self.options.settle);
+        let begin = Instant::now() + settle;
         let time = Duration::from_secs(self.options.seconds);
-        self.media.listen(Window { begin, end: begin + time })?;
+        self.media.listen(None, Window { begin, end: begin + time })?;
         sleep_until(begin.into()).await;
-        let (late, dropped) = (self.middle.lateness().await, dropped_datagrams());
+        let (late, dropped, machine) = (self.middle.lateness().await, dropped_datagrams(), Processors::now());
         let (theirs, ours, measured) = (used(self.pid)?, processor_time(own)?, Instant::now());
         sleep_until((begin + time).into()).await;
         let (theirs_then, ours_then, took) = (used(self.pid)?, processor_time(own)?, measured.elapsed());
+        let machine_then = Processors::now();
         let (late_then, dropped_then) = (self.middle.lateness().await, dropped_datagrams());
         let memory = self.pid.map(memory).transpose()?;
-        // What was said last is still on its way.
-        sleep_until((begin + time + LONGEST).into()).await;
-        let heard = self.media.heard().await?;
+        // What was said at the end is still on its way.
+        sleep(LONGEST).await;
+        let heard = self.media.heard(None).await?;
         let calls = self.lines.len();
+        self.record(calls, &heard)?;
         let each = |time: Duration| time.as_secs_f64() * 1_000.0 / took.as_secs_f64() / calls as f64;
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let (up, down, driver_late_ms) = ways(heard, time).await?;
         let lateness = late_then.zip(late).and_then(|(then, before)| then.p99_ms(&before));
+        let theirs = theirs_then.zip(theirs).map(|(then, before)| then.saturating_sub(before));
+        let ours = ours_then.saturating_sub(ours);
+        let taken = machine_then.taken_pct(&machine, theirs.unwrap_or_default() + ours, took);
+        // Memory of calls that have ended says nothing of those that stay.
+        let grown = memory.zip(self.with_one).filter(|_| calls == self.most);
         Ok(Figures {
             calls,
+            void: Void::of(driver_late_ms.map(|late| late.p99), taken),
+            tries: 1,
+            others_pct: taken.0,
+            stolen_pct: taken.1,
             seconds: time.as_secs_f64(),
-            cpu_ms_per_call_second: theirs_then.zip(theirs).map(|(then, before)| each(then.saturating_sub(before))),
-            driver_cpu_ms_per_call_second: each(ours_then.saturating_sub(ours)),
-            mib_per_call: memory.zip(self.with_one).map(|(now, one)| mib(now.saturating_sub(one)) / (calls - 1) as f64),
+            cpu_ms_per_call_second: theirs.map(each),
+            driver_cpu_ms_per_call_second: each(ours),
+            mib_per_call: grown.map(|(now, one)| mib(now.saturating_sub(one)) / (calls - 1) as f64),
             mib: memory.map(mib),
             up,
             down,
@@ -252,15 +333,24 @@ impl<'a> Run<'a> {
             set_up: SetUp::of(self.began.get(first..).filter(|new| !new.is_empty()).unwrap_or(&self.began)),
         })
     }
+
+    /// Keeps what the recorded calls sounded like, in place of what a void measurement before had of them.
+    fn record(&mut self, calls: usize, heard: &[Both]) -> anyhow::Result<()> {
+        let (Some(folder), Some(said)) = (&self.options.recordings, &self.clips) else { return Ok(()) };
+        let new = recordings::keep(folder, calls, Clips::of(said.pages.payloads.len()), heard)?;
+        self.entries.retain(|old| new.iter().all(|entry| entry["file"] != old["file"]));
+        self.entries.extend(new);
+        Ok(())
+    }
 }
 
-/// Both directions, and the driver's own lateness. The ends are in order: a page, its phone, and so on.
-async fn ways(heard: Vec<Heard>, time: Duration) -> anyhow::Result<(Way, Way, Option<Quantiles>)> {
+/// Both directions, and the driver's own lateness.
+async fn ways(heard: Vec<Both>, time: Duration) -> anyhow::Result<(Way, Way, Option<Quantiles>)> {
     let judged = tokio::task::spawn_blocking(move || {
-        let pairs = || heard.chunks_exact(2).filter_map(|pair| Some((pair.first()?, pair.last()?)));
-        let up = Way::of(pairs(), time);
-        let down = Way::of(pairs().map(|(page, phone)| (phone, page)), time);
-        let late = heard.iter().flat_map(|heard| heard.late_ms.iter().copied()).collect();
+        let up = Way::of(heard.iter().map(|both| (&both.page, &both.phone)), time);
+        let down = Way::of(heard.iter().map(|both| (&both.phone, &both.page)), time);
+        let ends = heard.iter().flat_map(|both| [&both.page, &both.phone]);
+        let late = ends.flat_map(|end| end.late_ms.iter().copied()).collect();
         (up, down, Quantiles::of(late))
     });
     judged.await.context("the judgement of what was heard")

@@ -74,7 +74,6 @@ pub fn speech(file: Option<&Path>) -> anyhow::Result<Vec<i16>> {
         None => made_up(20),
     };
     samples.truncate(samples.len() / MARK_EVERY * MARK_EVERY);
-    with_marks(&mut samples);
     Ok(samples)
 }
 
@@ -119,7 +118,7 @@ fn made_up(seconds: usize) -> Vec<i16> {
 }
 
 /// Puts a mark amid quiet into the middle of each second.
-fn with_marks(samples: &mut [i16]) {
+pub fn with_marks(mut samples: Vec<i16>) -> Vec<i16> {
     let mark = mark();
     for second in samples.chunks_exact_mut(MARK_EVERY) {
         let begin = MARK_EVERY / 2;
@@ -130,17 +129,18 @@ fn with_marks(samples: &mut [i16]) {
             *sample = (12_000.0 * level) as i16;
         }
     }
+    samples
 }
 
-/// Encodes `samples`, of whole seconds.
+/// Encodes `samples`, of whole seconds; `marked`: there is a mark in each.
 ///
 /// # Errors
 /// What libopus says.
-pub fn prepare(samples: &[i16], coding: Coding) -> anyhow::Result<Prepared> {
+pub fn prepare(samples: &[i16], coding: Coding, marked: bool) -> anyhow::Result<Prepared> {
     let frames = samples.chunks_exact(FRAME);
     let starts = frames.clone().enumerate().map(|(n, _)| {
         let into = (MARK_EVERY / 2 + MARK_EVERY - n * FRAME % MARK_EVERY) % MARK_EVERY;
-        (into < FRAME).then(|| into as f64 * 1_000.0 / RATE as f64)
+        (marked && into < FRAME).then(|| into as f64 * 1_000.0 / RATE as f64)
     });
     let marks = starts.collect();
     let payloads = match coding {
@@ -178,9 +178,9 @@ mod tests {
 
     #[test]
     fn each_second_has_one_mark_and_its_packet_is_known() {
-        let samples = speech(None).unwrap();
+        let samples = with_marks(speech(None).unwrap());
         for coding in [Coding::Pcmu, Coding::Opus, Coding::FullBand] {
-            let prepared = prepare(&samples, coding).unwrap();
+            let prepared = prepare(&samples, coding, true).unwrap();
             assert_eq!(prepared.payloads.len(), samples.len() / FRAME);
             assert!(prepared.payloads.iter().all(|payload| !payload.is_empty()));
             let marked: Vec<usize> = (0..prepared.marks.len()).filter(|&n| prepared.marks[n].is_some()).collect();

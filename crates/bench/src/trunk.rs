@@ -69,7 +69,7 @@ async fn serve(socket: UdpSocket, own: SocketAddr, expected: Arc<Mutex<VecDeque<
             media = taken.get(&call).copied();
             if media.is_none()
                 && let Some(gateway) = where_audio_is(&request)
-                && let Some((phone, tell)) = expected.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+                && let Some((phone, tell)) = next(&expected)
             {
                 // Whoever placed the call may have given up.
                 let _ = tell.send(gateway);
@@ -77,9 +77,18 @@ async fn serve(socket: UdpSocket, own: SocketAddr, expected: Arc<Mutex<VecDeque<
                 media = Some(phone);
             }
         }
+        if method == "BYE" {
+            taken.remove(field(&request, "Call-ID").unwrap_or_default());
+        }
         let status = if method == "INVITE" && media.is_none() { "486 Busy Here" } else { "200 OK" };
         let _ = socket.send_to(response(&request, status, own, media).as_bytes(), source).await;
     }
+}
+
+/// The next that is expected still: whoever placed a call that was refused has given up.
+fn next(expected: &Mutex<VecDeque<Expected>>) -> Option<Expected> {
+    let mut expected = expected.lock().unwrap_or_else(PoisonError::into_inner);
+    std::iter::from_fn(|| expected.pop_front()).find(|(_, tell)| !tell.is_closed())
 }
 
 /// A header field's value.
@@ -130,6 +139,7 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         socket.connect(trunk.address).await.unwrap();
         assert!(asked(&socket, INVITE).await.starts_with("SIP/2.0 486 "), "nobody expects a call");
+        drop(trunk.expect("127.0.0.1:6000".parse().unwrap()));
         let gateway = trunk.expect("127.0.0.1:7000".parse().unwrap());
         let answer = asked(&socket, INVITE).await;
         assert!(answer.starts_with("SIP/2.0 200 ") && answer.contains("m=audio 7000 "), "{answer}");

@@ -14,6 +14,8 @@ use crate::sound::Prepared;
 
 /// From packet to packet.
 const FRAME: Duration = Duration::from_millis(20);
+/// A clip is said so long after the window's begin.
+pub(super) const CLIP_AFTER: Duration = Duration::from_millis(500);
 
 /// An end of a call.
 pub(super) enum Leg {
@@ -41,6 +43,16 @@ impl Leg {
             Leg::Page(page) => &mut page.ear,
             Leg::Phone(phone) => &mut phone.ear,
         }
+    }
+
+    /// Keeps what it hears in a window, and says its clip there, where it has one.
+    pub(super) fn listen(&mut self, window: Window) {
+        let mouth = match self {
+            Leg::Page(page) => &mut page.mouth,
+            Leg::Phone(phone) => &mut phone.mouth,
+        };
+        mouth.aim(window.begin + CLIP_AFTER);
+        self.ear().listen(window);
     }
 
     /// When it wants to be woken.
@@ -78,13 +90,30 @@ pub struct Mouth {
     due: Instant,
     /// How long after its begin it speaks first.
     phase: Duration,
+    /// The first packet of the clip that is said in a window.
+    clip: Option<usize>,
 }
 
 impl Mouth {
     /// The one of call number `call`: neither what the calls say nor their beat is the same.
     pub fn new(prepared: Arc<Prepared>, call: usize) -> Mouth {
         let phase = Duration::from_micros(call as u64 * 7_300 % 20_000);
-        Mouth { prepared, frame: call * 37, said: 0, due: Instant::now() + phase, phase }
+        Mouth { prepared, frame: call * 37, said: 0, due: Instant::now() + phase, phase, clip: None }
+    }
+
+    /// It says what begins with packet `first` in each window, half a second after its begin.
+    pub fn with_clip(self, first: usize) -> Mouth {
+        Mouth { clip: Some(first), ..self }
+    }
+
+    /// Goes on at another place, so that the clip begins at `at`.
+    fn aim(&mut self, at: Instant) {
+        let Some(first) = self.clip else { return };
+        let (packets, all) = (
+            at.saturating_duration_since(self.due).as_micros().div_ceil(FRAME.as_micros()),
+            self.prepared.payloads.len().max(1),
+        );
+        self.frame = first + all - packets as usize % all;
     }
 
     pub(super) fn due(&self) -> Instant {
@@ -109,6 +138,9 @@ impl Mouth {
         let place = self.frame % self.prepared.payloads.len().max(1);
         let mark = self.prepared.marks.get(place).copied().flatten();
         ear.said(now, now - self.due, mark);
+        if self.clip == Some(place) {
+            ear.clip_begins(now);
+        }
         let n = self.said;
         self.frame += 1;
         self.said += 1;
@@ -153,14 +185,22 @@ impl Ear {
             late_ms: Vec::with_capacity(packets),
             marks_said: Vec::with_capacity(packets / 50 + 1),
             opus,
+            clip_said: None,
+            life: self.heard.life,
         };
         self.window = Some(window);
     }
 
     pub(super) fn tell(&mut self) -> Heard {
         self.window = None;
-        let opus = self.heard.opus;
-        std::mem::replace(&mut self.heard, Heard { opus, ..Heard::default() })
+        let Heard { opus, life, .. } = self.heard;
+        std::mem::replace(&mut self.heard, Heard { opus, life, ..Heard::default() })
+    }
+
+    fn clip_begins(&mut self, now: Instant) {
+        if self.window.is_some_and(|window| window.begin <= now) {
+            self.heard.clip_said.get_or_insert(now);
+        }
     }
 
     fn said(&mut self, now: Instant, late: Duration, mark: Option<f64>) {
@@ -172,9 +212,10 @@ impl Ear {
         }
     }
 
-    pub(super) fn hear(&mut self, now: Instant, sequence: u16, payload: &[u8]) {
+    pub(super) fn hear(&mut self, now: Instant, (sequence, timestamp): (u16, u32), payload: &[u8]) {
+        self.heard.life.add(sequence);
         if self.window.is_some_and(|window| window.begin <= now && now < window.end + LONGEST) {
-            self.heard.add(now, sequence, payload);
+            self.heard.add(now, (sequence, timestamp), payload);
         }
     }
 }

@@ -5,7 +5,7 @@ mod page;
 mod phone;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -38,10 +38,25 @@ pub enum Happened {
     Failed(usize),
 }
 
+/// What both ends of a call have heard.
+#[derive(Debug)]
+pub struct Both {
+    /// The call's number.
+    pub call: usize,
+    /// What the browser heard.
+    pub page: Heard,
+    /// What the phone heard.
+    pub phone: Heard,
+}
+
+/// Which calls are meant: one, or all.
+type Which = Option<usize>;
+
 enum Order {
     Add(Box<Leg>),
-    Listen(Window),
-    Tell(oneshot::Sender<Vec<Heard>>),
+    Listen(Which, Window),
+    Tell(Which, oneshot::Sender<Vec<Both>>),
+    Remove(usize),
     Stop,
 }
 
@@ -91,21 +106,29 @@ impl Media {
         self.order(Order::Add(Box::new(Leg::Phone(phone))))
     }
 
-    /// Has all ends keep what they hear in a window; what they kept before is forgotten.
+    /// Has the ends of one call, or of all, keep what they hear in a window; what they kept before is forgotten.
     ///
     /// # Errors
     /// See [`add_page`](Self::add_page).
-    pub fn listen(&self, window: Window) -> anyhow::Result<()> {
-        self.order(Order::Listen(window))
+    pub fn listen(&self, which: Option<usize>, window: Window) -> anyhow::Result<()> {
+        self.order(Order::Listen(which, window))
     }
 
-    /// What all ends have heard, in the order in which they were added.
+    /// Ends both ends of a call.
     ///
     /// # Errors
     /// See [`add_page`](Self::add_page).
-    pub async fn heard(&self) -> anyhow::Result<Vec<Heard>> {
+    pub fn remove(&self, call: usize) -> anyhow::Result<()> {
+        self.order(Order::Remove(call))
+    }
+
+    /// What the ends of one call have heard, or those of all, in the order of their numbers.
+    ///
+    /// # Errors
+    /// See [`add_page`](Self::add_page).
+    pub async fn heard(&self, which: Option<usize>) -> anyhow::Result<Vec<Both>> {
         let (tell, told) = oneshot::channel();
-        self.order(Order::Tell(tell))?;
+        self.order(Order::Tell(which, tell))?;
         told.await.context("the driver's media thread has ended")
     }
 
@@ -124,8 +147,9 @@ struct Running {
     poll: Poll,
     inbox: Receiver<Order>,
     tell: mpsc::Sender<Happened>,
-    /// The ends, each with the time at which it is woken: an entry of `due` with another time was overtaken.
-    legs: Vec<(Leg, Instant)>,
+    /// The ends, each with the time at which it is woken: an entry of `due` with another time was overtaken. Places of ends that are
+    /// gone are taken again.
+    legs: Vec<Option<(Leg, Instant)>>,
     due: BinaryHeap<Reverse<(Instant, usize)>>,
 }
 
@@ -154,27 +178,56 @@ impl Running {
         loop {
             match self.inbox.try_recv() {
                 Ok(Order::Add(leg)) => self.add(*leg),
-                Ok(Order::Listen(window)) => self.legs.iter_mut().for_each(|(leg, _)| leg.ear().listen(window)),
+                Ok(Order::Listen(which, window)) => self.those(which).for_each(|leg| leg.listen(window)),
                 // Whoever asked may have given up.
-                Ok(Order::Tell(to)) => drop(to.send(self.legs.iter_mut().map(|(leg, _)| leg.ear().tell()).collect())),
+                Ok(Order::Tell(which, to)) => drop(to.send(self.tell(which))),
+                Ok(Order::Remove(call)) => self.remove(call),
                 Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return true,
                 Err(TryRecvError::Empty) => return false,
             }
         }
     }
 
+    fn those(&mut self, which: Which) -> impl Iterator<Item = &mut Leg> {
+        let legs = self.legs.iter_mut().flatten().map(|(leg, _)| leg);
+        legs.filter(move |leg| which.is_none_or(|call| leg.call() == call))
+    }
+
+    fn tell(&mut self, which: Which) -> Vec<Both> {
+        let (mut pages, mut phones) = (BTreeMap::new(), BTreeMap::new());
+        for leg in self.those(which) {
+            let of = if matches!(leg, Leg::Page(_)) { &mut pages } else { &mut phones };
+            of.insert(leg.call(), leg.ear().tell());
+        }
+        let both = pages.into_iter().filter_map(|(call, page)| Some(Both { call, page, phone: phones.remove(&call)? }));
+        both.collect()
+    }
+
+    fn remove(&mut self, call: usize) {
+        for place in &mut self.legs {
+            if let Some((mut leg, _)) = place.take_if(|(leg, _)| leg.call() == call) {
+                // The system forgets a socket that is closed, which it is here in any case.
+                let _ = self.poll.registry().deregister(leg.socket());
+            }
+        }
+    }
+
     fn add(&mut self, mut leg: Leg) {
-        let (place, now) = (self.legs.len(), Instant::now());
+        let now = Instant::now();
+        let place = self.legs.iter().position(Option::is_none).unwrap_or(self.legs.len());
         let registered = self.poll.registry().register(leg.socket(), Token(place + 1), Interest::READABLE);
         if registered.is_err() {
             let _ = self.tell.try_send(Happened::Failed(leg.call()));
         }
-        self.legs.push((leg, now));
+        match self.legs.get_mut(place) {
+            Some(free) => *free = Some((leg, now)),
+            None => self.legs.push(Some((leg, now))),
+        }
         self.due.push(Reverse((now, place)));
     }
 
     fn readable(&mut self, place: usize) {
-        let Some((leg, armed)) = self.legs.get_mut(place) else { return };
+        let Some((leg, armed)) = self.legs.get_mut(place).and_then(Option::as_mut) else { return };
         leg.read(&self.tell);
         let wake = leg.wake();
         if wake < *armed {
@@ -187,7 +240,8 @@ impl Running {
         let now = Instant::now();
         while let Some(Reverse((at, place))) = self.due.peek().copied().filter(|Reverse((at, _))| *at <= now) {
             self.due.pop();
-            let Some((leg, armed)) = self.legs.get_mut(place).filter(|(_, armed)| *armed == at) else { continue };
+            let leg = self.legs.get_mut(place).and_then(Option::as_mut).filter(|(_, armed)| *armed == at);
+            let Some((leg, armed)) = leg else { continue };
             if leg.wake() <= now {
                 leg.due(now, &self.tell);
             }

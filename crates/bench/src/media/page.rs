@@ -86,7 +86,7 @@ pub struct Page {
     local: SocketAddr,
     mid: Mid,
     payload_type: u8,
-    mouth: Mouth,
+    pub(super) mouth: Mouth,
     pub(super) ear: Ear,
     /// When the media engine wants to be woken.
     next: Instant,
@@ -164,7 +164,8 @@ impl Page {
                         self.state = State::Hearing;
                         let _ = tell.try_send(Happened::FirstSound(self.call, now));
                     }
-                    self.ear.hear(now, packet.header.sequence_number, &packet.payload);
+                    let stamp = (packet.header.sequence_number, packet.header.timestamp);
+                    self.ear.hear(now, stamp, &packet.payload);
                 }
                 Output::Event(_) => {}
             }

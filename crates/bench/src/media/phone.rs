@@ -65,7 +65,7 @@ impl Phone {
             match self.socket.recv_from(&mut buffer) {
                 Ok((len, _)) => {
                     if let Some(packet) = buffer.get(..len).and_then(Packet::parse) {
-                        self.ear.hear(Instant::now(), packet.sequence, packet.payload);
+                        self.ear.hear(Instant::now(), (packet.sequence, packet.timestamp), packet.payload);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
