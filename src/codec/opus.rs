@@ -5,6 +5,7 @@
 
 use super::deep::Speaker;
 use super::{CodecError, Rate};
+use arrayvec::ArrayVec;
 use opus::{Application, Bandwidth, Bitrate, Channels};
 
 /// The configurations below this one are SILK at 8 or 12 kHz (RFC 6716 section 3.1).
@@ -20,6 +21,13 @@ const LEAST_BITRATE: u32 = 6_000;
 /// The first milliseconds of a loss that SILK conceals itself, and how long it takes to go over to deep PLC.
 const SILK_MS: usize = 20;
 const CROSSING_MS: usize = 5;
+/// Samples that are all alike are silence up to this value: the least that A-law has.
+const FAINTEST: u16 = 8;
+/// Packets of silence that are encoded before the last of them stands for those that follow: the sound before them has died away
+/// by then, in the encoder as in any decoder (docs/decisions/0012-no-silence-suppression.md).
+const SETTLED: u8 = 10;
+/// The longest packet of silence that is kept.
+const LONGEST_SILENCE: usize = 64;
 
 /// A mono decoder of any Opus stream.
 ///
@@ -272,6 +280,40 @@ pub struct OpusEncoder {
     inner: opus::Encoder,
     rate: Rate,
     settings: OpusSettings,
+    silence: Silence,
+}
+
+/// Silence that goes on, and the packet that stands for more of it.
+#[derive(Default)]
+struct Silence {
+    /// The value of all its samples, and how many a packet has; `None` in the midst of sound.
+    like: Option<(i16, usize)>,
+    packets: u8,
+    packet: ArrayVec<u8, LONGEST_SILENCE>,
+}
+
+impl Silence {
+    /// Takes the sound of the next packet; yields the packet that stands for it, where there is one.
+    fn again(&mut self, pcm: &[i16]) -> Option<&[u8]> {
+        let level = pcm.first().copied().filter(|first| first.unsigned_abs() <= FAINTEST);
+        let like = level.filter(|level| pcm.iter().all(|sample| sample == level)).map(|level| (level, pcm.len()));
+        if like != self.like {
+            *self = Self { like, ..Self::default() };
+        }
+        (!self.packet.is_empty()).then_some(&self.packet)
+    }
+
+    /// Takes the packet that the sound of before was encoded to.
+    fn encoded(&mut self, packet: &[u8]) {
+        if self.like.is_none() || self.packets == SETTLED {
+            return;
+        }
+        self.packets += 1;
+        if self.packets == SETTLED {
+            // One that is too long is not kept, and silence is encoded as all else is.
+            self.packet = packet.try_into().unwrap_or_default();
+        }
+    }
 }
 
 impl OpusEncoder {
@@ -282,14 +324,21 @@ impl OpusEncoder {
             Rate::Narrow => Bandwidth::Narrowband,
             Rate::Wide => Bandwidth::Wideband,
         })?;
-        let mut encoder = Self { inner, rate, settings };
+        let mut encoder = Self { inner, rate, settings, silence: Silence::default() };
         encoder.apply()?;
         Ok(encoder)
     }
 
-    /// Encodes one frame of 2.5 to 60 ms into `out`; returns the number of bytes.
+    /// Encodes one frame of 2.5 to 60 ms into `out`; returns the number of bytes. Silence that lasts is encoded once: packets of
+    /// it do not differ.
     pub fn encode(&mut self, pcm: &[i16], out: &mut [u8]) -> Result<usize, CodecError> {
-        Ok(self.inner.encode(pcm, out)?)
+        if let Some(again) = self.silence.again(pcm) {
+            out.get_mut(..again.len()).ok_or(CodecError::BufferSize)?.copy_from_slice(again);
+            return Ok(again.len());
+        }
+        let len = self.inner.encode(pcm, out)?;
+        self.silence.encoded(out.get(..len).unwrap_or_default());
+        Ok(len)
     }
 
     /// The rate of the sound it takes.
@@ -418,6 +467,71 @@ mod tests {
         assert_eq!(with.decode_fec(&packets[lost + 1], &mut recovered), Ok(160));
         assert_eq!(without.conceal(&mut guessed), Ok(160));
         assert!(rms(&recovered) > 2_000.0 && rms(&guessed) < 200.0, "{} {}", rms(&recovered), rms(&guessed));
+    }
+
+    fn packet_of(encode: &mut dyn FnMut(&[i16], &mut [u8]) -> usize, pcm: &[i16]) -> Vec<u8> {
+        let mut packet = vec![0; 400];
+        let len = encode(pcm, &mut packet);
+        packet.truncate(len);
+        packet
+    }
+
+    #[test]
+    fn silence_that_lasts_is_encoded_once_and_stays_silent() {
+        for (rate, level) in [(Rate::Narrow, 0), (Rate::Narrow, 8), (Rate::Narrow, -8), (Rate::Wide, 0)] {
+            for (fec, ms) in [(None, 20), (Some(10), 20), (Some(15), 60)] {
+                let mut encoder = OpusEncoder::new(rate, OpusSettings { fec, ..OpusSettings::of(rate) }).unwrap();
+                let mut decoder = OpusDecoder::new(rate).unwrap();
+                let mut encode = |pcm: &[i16], out: &mut [u8]| encoder.encode(pcm, out).unwrap();
+                let (len, mut pcm) = (rate.samples(ms), [0; 1_920]);
+                for n in 0..10 {
+                    let packet = packet_of(&mut encode, &sine(440.0, rate.hz() as f32, 8_000.0, n * len, len));
+                    assert_eq!(decoder.decode(&packet, &mut pcm), Ok(len));
+                }
+                let packets: Vec<_> = (0..50).map(|_| packet_of(&mut encode, &vec![level; len])).collect();
+                let (first, later) = packets.split_at(usize::from(SETTLED) - 1);
+                assert!(first.windows(2).any(|pair| pair[0] != pair[1]), "{rate:?}, {level}");
+                assert!(later.iter().all(|packet| packet == &later[0] && !is_dtx(packet) && !has_redundancy(packet)));
+                for (n, packet) in packets.iter().enumerate() {
+                    assert_eq!(decoder.decode(packet, &mut pcm), Ok(len));
+                    assert!(n < 5 || rms(&pcm[..len]) < 3.0, "{rate:?}, {level}: {} at {n}", rms(&pcm[..len]));
+                }
+                // The least of sound is encoded, and silence of another level or length is another silence.
+                let faint: Vec<i16> = (0..len as i16).map(|n| n % 2 * 8).collect();
+                assert_ne!(packet_of(&mut encode, &faint), packet_of(&mut encode, &faint));
+                assert_ne!(packet_of(&mut encode, &vec![level; len]), later[0]);
+                let other = rate.samples(if ms == 20 { 10 } else { 20 });
+                assert_ne!(packet_of(&mut encode, &vec![level; other]).first(), later[0].first());
+            }
+        }
+        let mut encoder = OpusEncoder::new(Rate::Narrow, OpusSettings::default()).unwrap();
+        (0..20).for_each(|_| assert!(encoder.encode(&[0; 160], &mut [0; 400]).is_ok()));
+        assert_eq!(encoder.encode(&[0; 160], &mut [0; 1]), Err(CodecError::BufferSize));
+    }
+
+    #[test]
+    fn sound_after_a_long_silence_is_as_if_that_had_been_encoded() {
+        let mut frames: Vec<Vec<i16>> = (0..10).map(|n| sine(440.0, 8_000.0, 8_000.0, n * 160, 160)).collect();
+        frames.extend((0..150).map(|_| vec![0; 160]));
+        frames.extend((160..190).map(|n| sine(300.0, 8_000.0, 8_000.0, n * 160, 160)));
+        let new = || OpusEncoder::new(Rate::Narrow, OpusSettings { fec: Some(10), ..OpusSettings::default() }).unwrap();
+        let (mut ours, mut plain) = (new(), new());
+        let heard = |encode: &mut dyn FnMut(&[i16], &mut [u8]) -> usize| {
+            let (mut decoder, mut pcm, mut heard) = (OpusDecoder::new(Rate::Narrow).unwrap(), [0; 160], Vec::new());
+            for frame in &frames {
+                decoder.decode(&packet_of(encode, frame), &mut pcm).unwrap();
+                heard.extend_from_slice(&pcm);
+            }
+            heard.split_off(158 * 160)
+        };
+        let with = heard(&mut |pcm, out| ours.encode(pcm, out).unwrap());
+        let without = heard(&mut |pcm, out| plain.inner.encode(pcm, out).unwrap());
+        for (n, (with, without)) in with.chunks(80).zip(without.chunks(80)).enumerate() {
+            let (with, without) = (rms(with), rms(without));
+            assert!((with - without).abs() <= 3.0 + 0.1 * without, "{with} for {without}, 10 ms after 10 ms: {n}");
+        }
+        let steepest = |pcm: &[i16]| pcm.windows(2).map(|pair| pair[0].abs_diff(pair[1])).max().unwrap();
+        assert!(steepest(&with) <= steepest(&without) / 10 * 11, "{} for {}", steepest(&with), steepest(&without));
     }
 
     #[test]

@@ -177,3 +177,30 @@ fn comfort_noise_is_heard_as_noise_and_is_no_loss() {
     assert!(amplitude(&lab.browser_pcm()[1_600..6_400], 8_000, 1_000.0) > 6_500.0);
     assert_eq!(lab.bridge.stats().b.concealed_ms, 0);
 }
+
+#[test]
+fn a_trunks_silence_is_sent_to_a_browser_and_not_encoded_anew() {
+    let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
+    let silent = 50..150;
+    for n in 0..200 {
+        lab.run_to(n as u64 * 20 + 3);
+        let pcm = if silent.contains(&n) { vec![0; 160] } else { sine(1_000.0, n * 160, 160) };
+        lab.trunk_says(0, n as u16, n as u32 * 160, &companded(Law::Mu, &pcm));
+    }
+    assert_exact_time_line(&lab.to_browser, 48);
+    assert!(lab.to_browser.len() >= 199 && lab.to_browser.iter().skip(1).all(|packet| !packet.header.marker));
+    let of = |from: u64, to: u64| {
+        let time = Duration::from_millis(from)..Duration::from_millis(to);
+        lab.to_browser.iter().filter(|packet| time.contains(&packet.at)).collect::<Vec<_>>()
+    };
+    let silence = of(1_300, 2_980);
+    assert_eq!(silence.len(), 84);
+    assert!(silence.windows(2).all(|pair| pair[0].payload == pair[1].payload));
+    assert!(of(200, 980).windows(2).all(|pair| pair[0].payload != pair[1].payload));
+    let pcm = lab.browser_pcm();
+    assert!(rms(&pcm[1_300 * 8..2_900 * 8]) < 2.0);
+    for sounds in [200 * 8..900 * 8, 3_100 * 8..3_900 * 8] {
+        let level = amplitude(&pcm[sounds], 8_000, 1_000.0);
+        assert!((6_500.0..9_500.0).contains(&level), "{level}");
+    }
+}
