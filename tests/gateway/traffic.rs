@@ -69,17 +69,17 @@ async fn calls_hear_nothing_of_a_full_disk_a_lost_database_and_limits_that_trip(
     let folder = Folder::new(phones.address(), "", 28_000).with("[trunk.testphone]", &sections);
     let gateway = Gateway::on_a_small_disk(&folder.file(), &folder.dir.path().join("small"));
     let seen = |name: &str| gateway.sees(&folder.dir.path().join("small").join(name));
+    // Before the first call: else a file's last page has room for the notes of some.
+    fill(&seen("filler"));
     let mut line = phones.answer(&gateway).await;
     let mut talks = line.talks(pages(&gateway, 0..CALLS).await, 0).await;
     let mut calls = usize::from(CALLS);
     let mut bare = Bare::of(&gateway, "bare");
 
-    fill(&seen("filler"));
     passes(&mut line, pages(&gateway, PASSING..PASSING + 1).await.remove(0), PASSING).await;
     calls += 1;
     let file = folder.file();
     let fails = |kind: &str| !place(&file, kind)["failing_since"].is_null();
-    // A file's last page has room for some more.
     while !(fails("file") && fails("sqlite")) {
         refused(&mut bare, &format!("disk{calls}"));
         calls += 1;
