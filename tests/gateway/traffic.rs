@@ -85,7 +85,7 @@ async fn calls_hear_nothing_of_a_full_disk_a_lost_database_and_limits_that_trip(
         calls += 1;
         assert!(calls < 1000, "the disk is not full");
     }
-    until("both warnings", || is_ready(&gateway, &["cdr_failing", "store_failing"]));
+    until("all warnings", || is_ready(&gateway, &["cdr_failing", "store_failing", "journal_failing"]));
     until("the journal's trouble", || gateway.has_logged("the journal cannot be written"));
     all_hear("while the disk was full", &mut talks, &witness);
     fs::remove_file(seen("filler")).unwrap();
