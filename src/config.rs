@@ -309,11 +309,7 @@ impl Config {
     /// [`LoadError`] with file and line.
     pub fn load(path: &Path) -> Result<Config, LoadError> {
         let text = std::fs::read_to_string(path).map_err(|e| whole_file(path, Problem::Unreadable(e)))?;
-        let raw: raw::File = toml::from_str(&text).map_err(|e| ConfigError {
-            file: path.display().to_string(),
-            place: e.span().map(|span| error::place(&text, span.start)),
-            problem: Problem::Toml(e.message().to_owned()),
-        })?;
+        let raw: raw::File = toml::from_str(&text).map_err(|e| error::toml(path, &text, &e))?;
         Reader { path, text: &text }.config(raw)
     }
 }

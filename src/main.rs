@@ -112,6 +112,12 @@ enum Command {
         /// The caller's number
         #[arg(long)]
         caller_id: Option<String>,
+        /// The user's class in the dial plan
+        #[arg(long)]
+        class: Option<String>,
+        /// Seconds that a call may last at most
+        #[arg(long, value_name = "SECONDS")]
+        max_duration: Option<u32>,
         /// Good for one call
         #[arg(long)]
         once: bool,
@@ -352,11 +358,11 @@ fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let question = RouteQuestion { caller, number, trunk, at, answer };
             route(&load(file)?, &question, json)
         }
-        Some(Command::Token { user, expires, destinations, caller_id, once, json }) => {
+        Some(Command::Token { user, expires, destinations, caller_id, class, max_duration, once, json }) => {
             let exp = unix_now().saturating_add(expires);
             let jti = once.then(token_name).transpose()?;
             let destinations = (!destinations.is_empty()).then_some(destinations);
-            let claims = Claims { sub: user, destinations, caller_id, jti, once, exp, ..Claims::default() };
+            let claims = Claims { sub: user, destinations, caller_id, max_duration, class, jti, once, exp, nbf: None };
             token(&load(file)?, &claims, json)
         }
         Some(Command::Schema) => {

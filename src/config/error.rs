@@ -259,6 +259,21 @@ pub enum LoadError {
     Plan(Vec<crate::dialplan::PlanError>),
 }
 
+/// What the reader of TOML finds wrong with `text`, in its words; of a value of the wrong type without the value, which may be a secret.
+pub(super) fn toml(file: &std::path::Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let message = error.message();
+    let found = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    let shown = found.and_then(|found| found.rsplit_once(", expected ")).map(|(found, expected)| {
+        let kind = found.split(['`', '"']).next().unwrap_or_default().trim_end();
+        format!("invalid type: {kind}, expected {expected}")
+    });
+    ConfigError {
+        file: file.display().to_string(),
+        place: error.span().map(|span| place(text, span.start)),
+        problem: Problem::Toml(shown.unwrap_or_else(|| message.to_owned())),
+    }
+}
+
 /// Line and column, both from 1, of byte `offset` in `text`.
 pub(super) fn place(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);

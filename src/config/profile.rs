@@ -44,11 +44,7 @@ pub(super) struct Profile {
 
 /// Reads a profile's text; `file` is for errors.
 fn read(name: &str, file: &Path, text: &str) -> Result<Profile, ConfigError> {
-    let raw: raw::Profile = toml::from_str(text).map_err(|e| ConfigError {
-        file: file.display().to_string(),
-        place: e.span().map(|span| error::place(text, span.start)),
-        problem: Problem::Toml(e.message().to_owned()),
-    })?;
+    let raw: raw::Profile = toml::from_str(text).map_err(|e| error::toml(file, text, &e))?;
     let raw::Profile { title, verified, source, needs, trunk } = raw;
     Ok(Profile { note: ProfileNote { name: name.to_owned(), title, verified, source, needs }, trunk })
 }

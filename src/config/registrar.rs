@@ -62,11 +62,8 @@ impl Reader<'_> {
     ) -> Result<BTreeMap<String, (Secret, PhoneRights)>, ConfigError> {
         let path = self.beside(name.get_ref());
         let text = std::fs::read_to_string(&path).map_err(|e| self.unreadable(name, &path, e))?;
-        let users: BTreeMap<String, Spanned<raw::PhoneUser>> = toml::from_str(&text).map_err(|e| ConfigError {
-            file: path.display().to_string(),
-            place: e.span().map(|span| error::place(&text, span.start)),
-            problem: Problem::Toml(e.message().to_owned()),
-        })?;
+        let users: BTreeMap<String, Spanned<raw::PhoneUser>> =
+            toml::from_str(&text).map_err(|e| error::toml(&path, &text, &e))?;
         let reader = Reader { path: &path, text: &text };
         users.iter().map(|(name, user)| Ok((name.clone(), reader.phone_user(name, user, realm)?))).collect()
     }

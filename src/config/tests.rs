@@ -511,3 +511,24 @@ fn a_database_on_another_machine_is_reached_by_tls_alone_and_its_password_is_sho
     let error = load(&whole("[cdr]\npostgres_password_file = \"x\"")).unwrap_err();
     assert!(error.contains("which [cdr] does not have"), "{error}");
 }
+
+#[test]
+fn a_secret_of_the_wrong_type_is_not_told() {
+    for (files, sections) in [
+        (&[][..], "[registrar]\nrealm = \"lab\"\n[registrar.users]\nalice = \"canary, expected 48151623\"\n"),
+        (&[], "[registrar]\nrealm = \"lab\"\n[registrar.users.alice]\npassword = 48151623\n"),
+        (&[("users.toml", "alice = \"canary\"\n")], "[registrar]\nrealm = \"lab\"\nusers_file = \"users.toml\"\n"),
+        (
+            &[("users.toml", "[alice]\npassword = 4815.1623\n")],
+            "[registrar]\nrealm = \"lab\"\nusers_file = \"users.toml\"\n",
+        ),
+        (&[], "[turn]\nurls = [\"turn:192.0.2.1\"]\nsecret = 48151623\n"),
+        (&[], "[otlp]\nendpoint = \"http://127.0.0.1:4318\"\nheaders = \"Basic canary\"\n"),
+        (&[], "[hep]\naddress = \"127.0.0.1:9060\"\npassword = [\"canary\"]\n"),
+        (&[], "[trunk.other]\naddress = \"192.0.2.1\"\nuser = \"us\"\npassword = 48151623\n"),
+    ] {
+        let error = with_sections(files, sections).unwrap_err();
+        assert!(error.contains("invalid type") && error.contains(", expected "), "{sections}: {error}");
+        assert!(!["canary", "4815"].iter().any(|secret| error.contains(secret)), "{sections}: {error}");
+    }
+}

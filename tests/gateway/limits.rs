@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::support::{Browser, Gateway, PATIENCE, output};
 use crate::uas::Uas;
 
-const PLAN: &str = "[plan]\nname = \"out\"\ndefault = \"deny\"\n[numbering]\ncountry = \"44\"\n\
+const PLAN: &str = "[plan]\nname = \"out\"\ndefault = \"deny\"\ndefault_class = \"visitor\"\n[numbering]\ncountry = \"44\"\n[class.visitor]\nallow = [\"world\"]\n\
     [[out]]\nname = \"world\"\nprefix = \"+\"\ntiers = [[\"carrier\"]]\n";
 
 /// A folder with a configuration of one trunk that answers everything.
@@ -99,6 +99,58 @@ fn countries_and_one_time_tokens_are_remembered_over_a_kill() {
     assert_eq!(end_of(&mut again, "c2", "+441632960000"), (json!("normal"), Value::Null));
     let cdrs: Vec<Value> = (0..3).map(|_| gateway.cdr()["cause"].clone()).collect();
     assert_eq!(cdrs, ["token-used", "limit-reached", "normal"]);
+}
+
+/// The whole gateway, a class, what calls from one address, and a token: each has had its call, and the alarm is told.
+#[test]
+fn a_second_call_goes_over_the_limit_of_each_account() {
+    let uas = Uas::udp();
+    for (n, (scope, section)) in [
+        ("gateway", "[limits.gateway]\n"),
+        ("class", "[limits.class.visitor]\n"),
+        ("address", "[limits.class.visitor.address]\n"),
+        ("token", "[limits.token]\n"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let section = format!("{section}calls = 1\n[control]\nsocket = \"control.sock\"\n");
+        let (_dir, file) = folder(&uas, 28_200 + 100 * u16::try_from(n).unwrap(), &section);
+        let token = token(&file, &["--class", "visitor"]);
+        let gateway = Gateway::configured(&file);
+        let (mut first, mut second) = (hello(&gateway, &token), hello(&gateway, &token));
+        first.call("c1", "+442079460000");
+        first.expect("answered");
+        assert_eq!(end_of(&mut second, "c1", "+442079460001"), (json!("limit-reached"), json!(503)), "{scope}");
+        let (code, out, err) = output(&["--config", file.to_str().unwrap(), "limits", "--json"]);
+        assert_eq!(code, Some(0), "{err}");
+        let told: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(told["tripped"], json!([{"scope": scope, "limit": "calls", "times": 1}]), "{told}");
+        first.send(&json!({"type": "hangup", "call": "c1"}));
+        first.expect("ended");
+        assert_eq!(end_of(&mut second, "c2", "+442079460001"), (json!("normal"), Value::Null), "{scope}");
+    }
+}
+
+/// The longest call: of a token, of its class' users, and of everybody.
+#[test]
+fn a_call_ends_that_has_lasted_as_long_as_it_may() {
+    let uas = Uas::udp();
+    for (n, (section, more)) in [
+        ("", &["--max-duration", "1"][..]),
+        ("[limits.class.visitor.user]\nlongest_call = 1\n", &["--class", "visitor"]),
+        ("[limits.gateway]\nlongest_call = 1\n", &[]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (_dir, file) = folder(&uas, 28_600 + 100 * u16::try_from(n).unwrap(), section);
+        let gateway = Gateway::configured(&file);
+        let mut alice = hello(&gateway, &token(&file, more));
+        alice.call("c1", "+442079460000");
+        alice.expect("answered");
+        assert_eq!(alice.expect("ended")["cause"], "max-duration", "{section}{more:?}");
+    }
 }
 
 #[test]
