@@ -172,7 +172,7 @@ impl Switch {
             }
         };
         let user = session.user;
-        let refused = self.refused_now(emergency.then_some(user.as_str()));
+        let refused = self.refused_to_begin(emergency.then_some(user.as_str()));
         let request = OutboundRequest { socket, name: name.clone(), to, offer, from, params, rights, refused };
         let id = self.new_call_id();
         if let Some(entry) = self.sessions.get_mut(socket) {
@@ -182,19 +182,32 @@ impl Switch {
         self.begin(now, id, Origination::Browser(request));
     }
 
-    /// Why no new call may be at present. A user's emergency call has a room of its own while the gateway takes calls at
-    /// all.
-    pub(super) fn refused_now(&mut self, emergency_of: Option<&str>) -> Option<Cause> {
+    /// Why no new call may begin at present: as in [`refused_now`](Self::refused_now), or since the media threads have as much to
+    /// do as they can, which is counted.
+    pub(super) fn refused_to_begin(&mut self, emergency_of: Option<&str>) -> Option<Cause> {
+        let refused = self.refused_now(emergency_of);
+        if refused.is_some() || emergency_of.is_some() {
+            return refused;
+        }
+        let busy = self.refused_busy();
+        self.calls_refused_busy += u64::from(busy.is_some());
+        busy
+    }
+
+    /// Why no call may be at present, those among them that belong to one that stands. A user's emergency call has a room of its own
+    /// while the gateway takes calls at all.
+    pub(super) fn refused_now(&self, emergency_of: Option<&str>) -> Option<Cause> {
         if self.draining {
             return Some(Cause::special(Origin::Gateway, Special::Draining));
         }
-        if self.busy && emergency_of.is_none() {
-            self.refused_busy += 1;
-            let cause = Cause::special(Origin::Gateway, Special::TooManyCalls);
-            return Some(cause.in_words("The gateway has as much to do as it can"));
-        }
         let room = emergency_of.map_or_else(|| self.has_room(), |user| self.has_emergency_room(user));
         (!room).then(|| Cause::special(Origin::Gateway, Special::TooManyCalls))
+    }
+
+    /// Why nothing may be that needs more of the media threads than they do already.
+    pub(super) fn refused_busy(&self) -> Option<Cause> {
+        let cause = || Cause::special(Origin::Gateway, Special::TooManyCalls);
+        self.busy.then(|| cause().in_words("The gateway has as much to do as it can"))
     }
 
     /// A call that begins takes its place among those to emergency numbers, if it is one.

@@ -174,7 +174,9 @@ impl Switch {
             Effect::Notice(notice) => notice.is_recorded(),
             _ => false,
         });
-        if let Some(call) = self.calls.get(&id).filter(|call| is_more && !call.is_over()) {
+        // Once it has ended, its own record comes.
+        let stands = |call: &&Call| is_more && call.record().cause.is_empty() && !call.is_over();
+        if let Some(call) = self.calls.get(&id).filter(stands) {
             self.output.push_back(Output::Standing(Box::new(call.standing())));
         }
     }

@@ -46,7 +46,7 @@ impl Switch {
         let contact = Uri::sip(Some("canary"), Host::from(phone.ip()), Some(phone.port()));
         let contact = contact.map_err(|_| bad("our own phone has no address"))?;
         let flow = Flow { transport: Transport::Udp, local, remote: phone, id: 0 };
-        let refused = self.refused_now(None);
+        let refused = self.refused_now(None).or_else(|| self.refused_busy());
         let id = self.new_call_id();
         let phone = Phone { contact, flow };
         let request = CanaryRequest { trunk, dialled: to, number, from, phone, ring_for: RING_FOR, refused };

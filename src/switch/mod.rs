@@ -90,7 +90,7 @@ pub struct Switch {
     draining: bool,
     /// What [`Input::Busy`] said last, and how many calls were refused for it.
     busy: bool,
-    refused_busy: u64,
+    calls_refused_busy: u64,
     idle_told: bool,
     dropped_sip: u64,
     left: left::LeftBehind,
@@ -192,7 +192,7 @@ impl Switch {
             output: VecDeque::new(),
             draining: false,
             busy: false,
-            refused_busy: 0,
+            calls_refused_busy: 0,
             idle_told: false,
             dropped_sip: 0,
             left: left::LeftBehind::default(),
@@ -301,7 +301,7 @@ impl Switch {
             sip_transactions: self.ua.transaction_count(),
             timers: self.timers.len(),
             dropped_sip: self.dropped_sip,
-            refused_busy: self.refused_busy,
+            refused_busy: self.calls_refused_busy,
         }
     }
 

@@ -234,7 +234,7 @@ impl Switch {
         }
         let rights = self.known_rights(now, &user);
         let emergency = self.settings.plan.is_emergency(&rights.caller, &to);
-        let refused = self.refused_now(emergency.then_some(user.as_str()));
+        let refused = self.refused_to_begin(emergency.then_some(user.as_str()));
         let ring_for = ring_for.map(|seconds| Duration::from_secs(u64::from(seconds)));
         let id = self.new_call_id();
         self.note_emergency(id, emergency && refused.is_none(), user);

@@ -281,7 +281,11 @@ impl Switch {
                 }
             };
         let user = rights.caller.user.clone();
-        let refused = self.refused_now(emergency.then_some(user.as_str()));
+        let emergency_of = emergency.then_some(user.as_str());
+        let refused = match replaces {
+            Some(_) => self.refused_now(emergency_of),
+            None => self.refused_to_begin(emergency_of),
+        };
         let trunk = self.settings.phones.clone();
         if let Err(error) = self.ua.configure(now.instant, session, trunk.options.clone()) {
             tracing::info!(%error, "a phone's call does not suit the phones' options");

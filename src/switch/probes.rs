@@ -26,7 +26,7 @@ impl Switch {
         if let Some((code, text)) = refusal {
             return self.error(socket, ClientKind::Probe, code, text, Some(name));
         }
-        if let Some(cause) = self.refused_now(None) {
+        if let Some(cause) = self.refused_now(None).or_else(|| self.refused_busy()) {
             return self.tell(socket, &ended(&name, &cause, false));
         }
         let offer = match BrowserOffer::read(sdp) {

@@ -75,7 +75,7 @@ impl Switch {
         }
         self.trunk_alive(now, &trunk.name);
         self.trunks.began(session, &trunk.name);
-        let refused = self.refused_now(None);
+        let refused = if replaces.is_some() { self.refused_now(None) } else { self.refused_to_begin(None) };
         let request = InboundRequest { trunk, session, request, flow, rights: None, refused };
         if let Some(old) = replaces {
             return self.replace(now, old, request);

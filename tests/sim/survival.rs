@@ -224,12 +224,17 @@ fn a_restart_keeps_what_the_connection_has_and_another_connection_begins_anew() 
     world.finish();
 }
 
+/// Codecs that we do not have.
+fn offer_of_nothing_common() -> String {
+    another_offer().replace("opus/48000/2", "speex/16000").replace("PCM", "XXX").replace("G722", "XXX")
+}
+
 #[test]
 fn a_restart_that_cannot_be_is_one_error_and_changes_nothing() {
     let (mut world, alice) = answered();
     let plans = browser_plans(&world).len();
     world.say(alice, &restart("c1", "v=0\r\n"));
-    world.say(alice, &restart("c1", &another_offer().replace("opus/48000/2", "speex/16000").replace("PCM", "XXX")));
+    world.say(alice, &restart("c1", &offer_of_nothing_common()));
     world.say(alice, &restart("c9", &another_offer()));
     let codes: Vec<ErrorCode> = world.page(alice).heard.iter().filter_map(code_of).collect();
     assert_eq!(codes, [ErrorCode::BadSdp, ErrorCode::BadSdp, ErrorCode::UnknownCall]);
@@ -521,7 +526,7 @@ fn a_restart_that_is_refused_leaves_the_media_its_time() {
     let (mut world, alice) = answered();
     let id = world.call_id();
     world.connected(id, Side::A);
-    world.say(alice, &restart("c1", &another_offer().replace("opus/48000/2", "speex/16000").replace("PCM", "XXX")));
+    world.say(alice, &restart("c1", &offer_of_nothing_common()));
     assert_eq!(world.page(alice).errors(), 1);
     world.lost(id, Side::A, MediaLoss::ConsentExpired);
     world.run(10_000);

@@ -5,7 +5,7 @@ use ringback::dialplan::{Plan, PlanFile};
 use ringback::sdp::{Direction, Hears, Side, Tone};
 use ringback::signal::{Holder, Party, ServerMessage, TransferState};
 use ringback::sip::{Invite, ReferTo, Replaces, SessionId, SessionOptions};
-use ringback::switch::{Command, Refer, ReferIn, Reply, Transfer};
+use ringback::switch::{Command, Input, Refer, ReferIn, Reply, Transfer};
 use serde_json::json;
 
 use crate::people::{hears, plan_of};
@@ -848,9 +848,12 @@ fn an_invite_with_replaces_takes_the_place_and_the_sound_goes_on() {
     let before = plan_of(&world, id).leg(Side::A).cloned().unwrap();
     let old = world.one().only();
     let named = replaces(&mut world, old);
+    // However much there is to do: it is no call more.
+    world.input(Input::Busy(true));
     let new = invite(&mut world, "600", SessionOptions { replaces: Some(named), ..SessionOptions::default() });
     world.run(500);
     assert!(world.one().sessions[&new].answered);
+    assert_eq!(world.switch.stats().refused_busy, 0);
     assert_eq!(remotes(&mut world, alice), ["+447700900555"]);
     let plan = plan_of(&world, id);
     assert_eq!(plan.leg(Side::A).unwrap(), &before);

@@ -517,20 +517,22 @@ impl World {
         }
     }
 
-    /// Of a call that was answered all that matters was told before its end.
+    /// Of a call that was answered all that matters was told before its end. (A party that another call has taken over has taken
+    /// its trunk along, and what is tried at the very end is tried in vain.)
     fn is_known_before(&mut self, cdr: &Cdr) {
         let standing = self.standing.remove(&cdr.call);
         if cdr.answer.is_none() {
             return;
         }
         let known = |cdr: &Cdr| {
-            let trunks: Vec<String> = cdr.trunks.iter().map(|tried| tried.trunk.clone()).collect();
             let numbers = [&cdr.number, &cdr.from, &cdr.rule].map(Clone::clone);
-            (cdr.user.clone(), numbers, trunks, cdr.start, cdr.ringing, cdr.answer, cdr.transfers.clone())
+            (cdr.user.clone(), numbers, cdr.start, cdr.ringing, cdr.answer)
         };
         let standing = standing.expect("a record of the call while it stood");
         assert!(standing.cause.is_empty(), "{standing:?}");
         assert_eq!(known(&standing), known(cdr));
+        let first = |cdr: &Cdr| cdr.trunks.first().map(|tried| tried.trunk.clone());
+        assert!(first(cdr).is_none_or(|trunk| first(&standing) == Some(trunk)), "{standing:?}, {cdr:?}");
     }
 
     fn hear(&mut self, socket: SocketId, text: &str) {
