@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::peer::{Browser, Codecs};
-use crate::reload::Folder;
-use crate::support::Gateway;
+use crate::reload::{Folder, get};
+use crate::support::{Gateway, PATIENCE};
 use crate::talk::{Line, Phones, Talk, door};
 
 /// A gateway, and phones that answer one after another.
@@ -76,7 +76,8 @@ async fn a_call_without_a_port_is_refused_and_the_next_one_has_that_of_a_call_th
     end(first).await;
     // Its port rests for five seconds, so that nobody hears the late packets of another; the other call is heard meanwhile.
     let over = Instant::now();
-    while over.elapsed() < Duration::from_secs(6) {
+    while !get(stage.gateway.port(), "/metrics").1.contains("ringback_rtp_ports{state=\"free\"} 1.0") {
+        assert!(over.elapsed() < PATIENCE, "the port does not come back");
         second.goes_on().await;
     }
     let third = stage.talk(late, 2).await;
