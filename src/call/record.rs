@@ -280,15 +280,10 @@ impl Cdr {
     pub(crate) fn lose(&mut self, unix_ms: u64) {
         let tried = self.trunks.iter().map(|tried| tried.at.saturating_add(tried.ms.unwrap_or(0)));
         let known = [self.ringing, self.answer].into_iter().flatten().chain(tried).fold(self.start, u64::max);
-        self.finish(&lost(), unix_ms.max(known));
+        self.finish(&Cause::special(Origin::Gateway, Special::GatewayLost), unix_ms.max(known));
         if self.direction == Direction::Inbound && self.answer.is_none() {
             self.trunk_result("ended", self.end);
         }
-    }
-
-    /// Whether that is how it ended.
-    pub(crate) fn is_lost(&self) -> bool {
-        self.cause == lost().word
     }
 
     /// Whether its end is written down.
@@ -302,8 +297,4 @@ impl Cdr {
             tried.finish(result, unix_ms);
         }
     }
-}
-
-fn lost() -> Cause {
-    Cause::special(Origin::Gateway, Special::GatewayLost)
 }

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::cdr::{self, Prepared, Records};
 use super::events::Events;
 use super::hooks::Hooks;
-use super::journal::{Journal, Receipt};
+use super::journal::{Journal, Unwritten};
 use super::lately::Lately;
 use super::left::LeftCalls;
 use super::life::{Found, Reason, Stores, Teller, Warning};
@@ -63,7 +63,7 @@ pub(super) struct Driver {
     /// The dialogs that an earlier gateway has left behind.
     pub(super) left: LeftCalls,
     /// The records that it has left, until they are put to be written.
-    pub(super) unwritten: Vec<(Receipt, Cdr)>,
+    pub(super) unwritten: Vec<Unwritten>,
     /// Those who watch.
     pub(super) events: Events,
     /// Who controls calls from outside and waits for an answer, by the command's number.
@@ -141,10 +141,11 @@ impl Driver {
         }
     }
 
-    /// Writes the records that a gateway before this one has left. Of a call that stood its end is news to all who count.
+    /// Writes the records that a gateway before this one has left. Of a call that stood its end is news to all who count,
+    /// once: a gateway that was killed in between has told those that it found.
     fn write_left(&mut self) {
         let left = std::mem::take(&mut self.unwritten);
-        let lost = left.iter().filter(|(_, record)| record.is_lost()).count();
+        let lost = left.iter().filter(|record| record.stood).count();
         if !left.is_empty() {
             tracing::warn!(
                 lost,
@@ -152,12 +153,12 @@ impl Driver {
                 "a gateway was killed here: the records of its calls are written"
             );
         }
-        for (receipt, record) in left {
-            if record.is_lost() {
-                self.ended(&record);
-                self.publish(Notice::Ended { call: record.call.clone(), cdr: Box::new(record.clone()) });
+        for Unwritten { receipt, cdr, stood } in left {
+            if stood {
+                self.ended(&cdr);
+                self.publish(Notice::Ended { call: cdr.call.clone(), cdr: Box::new(cdr.clone()) });
             }
-            self.cdr.write_again(record, receipt);
+            self.cdr.write_again(cdr, receipt);
         }
     }
 

@@ -7,9 +7,11 @@
 //! `{"id":"alive","at":..}` a second says that the gateway lives. When what is over outweighs what stands, the file is written
 //! anew beside itself and renamed. A thread of its own writes, and forces it to the disk once a second.
 
+mod read;
+
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -20,6 +22,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use self::read::Kept;
 use super::{GatewayError, driver};
 use crate::call::Cdr;
 use crate::sip::SessionId;
@@ -29,17 +32,12 @@ use crate::switch::{Left, StoreStatus};
 const QUEUE: usize = 10_000;
 /// The file is written anew when it has so much that is over, and four times of what stands.
 const SLACK: usize = 256 * 1024;
-/// More than this of a file is not read: no journal of ours is so long.
-const LONGEST: u64 = 256 * 1024 * 1024;
 /// How long the last lines may take to be written at the end.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 /// How often it is said that the gateway lives, and a file that could not be written is tried again.
 const BEAT: Duration = Duration::from_secs(1);
 /// The id of the lines that say so.
 const ALIVE: &str = "alive";
-
-/// How every line begins, also an only one that a crash has cut.
-const BEGINNING: &[u8] = b"{\"id\":";
 
 /// One line.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -60,8 +58,18 @@ struct Line {
 #[derive(Debug, Default)]
 pub(super) struct Standing {
     pub(super) dialogs: Vec<Found>,
-    /// Records that did not reach every place, each with its end; of calls that stood that is the gateway's.
-    pub(super) records: Vec<(Receipt, Cdr)>,
+    /// Records that did not reach every place.
+    pub(super) records: Vec<Unwritten>,
+}
+
+/// A record that an earlier gateway noted and did not bring to every place.
+#[derive(Debug)]
+pub(super) struct Unwritten {
+    pub(super) receipt: Receipt,
+    /// It has its end; of a call that stood that is the gateway's.
+    pub(super) cdr: Cdr,
+    /// The call stood until now, as far as the journal knows: nobody was told its end.
+    pub(super) stood: bool,
 }
 
 /// A dialog that an earlier gateway noted and did not end.
@@ -108,30 +116,28 @@ type Note = (String, Option<String>);
 impl Journal {
     /// Takes the file, alone, and gives what stands in it. `now` in Unix milliseconds; what is older than `longest`, the
     /// longest call, cannot stand any more. A disk that is full does not stop the start: it is tried again
-    /// with each note, and every second.
+    /// every second.
     pub(super) fn open(path: &Path, now: u64, longest: Duration) -> Result<(Journal, Standing), GatewayError> {
         let failed = |source| GatewayError::Journal { path: path.to_owned(), source };
         let file = open(path).map_err(failed)?;
-        let read = match read(&file, now / 1000, longest) {
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(failed(error)),
-            Err(error) => {
-                tracing::error!(%error, path = %path.display(), "the journal cannot be read: calls left behind are not ended");
-                Kept::default()
-            }
-        };
+        let Kept { dialogs, records, lines, unread, alive } =
+            read::taken_up(path, &file, now / 1000, longest).map_err(failed)?;
         file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
-        let Kept { dialogs, records, lines, alive } = read;
+        for line in unread {
+            tracing::error!(cdr = line, "a record of the journal cannot be read: it stands in this log only");
+        }
         let status = Arc::<Mutex<StoreStatus>>::default();
         let path = path.to_owned();
-        let mut book = Book { path, file, lines, alive, written: 0, live: 0, broken: false, status: status.clone() };
+        let live = lines.values().map(|line| line.len() + 1).sum();
+        let mut book = Book { path, file, lines, alive, written: 0, live, broken: false, status: status.clone() };
         if let Err(error) = book.write_anew() {
             book.unwritten(&error);
         }
         let (queue, notes) = sync_channel(QUEUE);
         let queue = Arc::new(queue);
-        let records = records.into_iter();
-        let records = records.map(|(id, cdr)| (Receipt { id, journal: Arc::downgrade(&queue) }, cdr)).collect();
+        let unwritten =
+            |(id, (cdr, stood))| Unwritten { receipt: Receipt { id, journal: Arc::downgrade(&queue) }, cdr, stood };
+        let records = records.into_iter().map(unwritten).collect();
         let (written, done) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("journal".into())
@@ -145,7 +151,12 @@ impl Journal {
 
     /// How it stands.
     pub(super) fn status(&self) -> StoreStatus {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.thread.is_finished() {
+            status.failing_since.get_or_insert_with(|| driver::now().unix_ms);
+            status.error = Some("its writer has ended by a fault of its own".to_owned());
+        }
+        status.clone()
     }
 
     /// A dialog of this run stands, or is over.
@@ -231,9 +242,6 @@ impl Book {
             }
             if let Err(error) = written {
                 self.unwritten(&error);
-            } else if std::mem::replace(&mut self.broken, false) {
-                self.show(StoreStatus::default());
-                tracing::info!("the journal is written again");
             }
         }
         if let Err(error) = self.write_anew() {
@@ -266,7 +274,7 @@ impl Book {
         format!("{{\"id\":\"{ALIVE}\",\"at\":{}}}\n", self.alive)
     }
 
-    /// Says so once; the next note tries again, or the next second.
+    /// Says so once; the next beat tries again, and until then what stands is in memory.
     fn unwritten(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.broken, true) {
             self.show(StoreStatus { failing_since: Some(driver::now().unix_ms), error: Some(error.to_string()) });
@@ -285,13 +293,13 @@ impl Book {
                 self.live += line.len() + 1;
                 let text = format!("{line}\n");
                 let before = self.lines.insert(id, line);
-                self.live -= before.map_or(0, |line| line.len() + 1);
+                self.live = self.live.saturating_sub(before.map_or(0, |line| line.len() + 1));
                 text
             }
             None => {
                 // A line of which nothing stands need not be taken back.
                 let Some(before) = self.lines.remove(&id) else { return Ok(()) };
-                self.live -= before.len() + 1;
+                self.live = self.live.saturating_sub(before.len() + 1);
                 let over = Line { id, over: true, ..Line::default() };
                 serde_json::to_string(&over).map_err(io::Error::other)? + "\n"
             }
@@ -299,32 +307,54 @@ impl Book {
         self.append(&text)
     }
 
-    /// Adds lines for what stands.
+    /// Adds lines for what stands. While the file is broken a beat alone writes it: on a full disk each note would write it
+    /// anew in vain.
     fn append(&mut self, text: &str) -> io::Result<()> {
+        if self.broken {
+            return Ok(());
+        }
         self.written += text.len();
-        if self.broken || self.written > SLACK + self.live * 5 {
+        if self.written > SLACK + self.live * 5 {
             return self.write_anew();
         }
         self.file.write_all(text.as_bytes())
     }
 
-    /// Writes what stands to a new file and puts it in the place of the old one.
+    /// Writes what stands to a new file and puts it in the place of the old one: it is broken no more.
     fn write_anew(&mut self) -> io::Result<()> {
-        let mut beside = self.path.clone().into_os_string();
-        beside.push(".new"); // after the whole name: another file may have the name with another ending
-        let beside = PathBuf::from(beside);
+        let beside = beside(&self.path, "new");
         let _ = std::fs::remove_file(&beside); // of an attempt that was cut short
-        let mut file = open(&beside)?;
         let mut text: String = self.lines.values().flat_map(|line| [line.as_str(), "\n"]).collect();
         if !text.is_empty() {
             text.push_str(&self.alive_line());
         }
-        file.write_all(text.as_bytes())?;
-        file.sync_data()?;
-        std::fs::rename(&beside, &self.path)?;
-        (self.file, self.written, self.live) = (file, text.len(), text.len());
+        self.file = replace(&self.path, &beside, &text).inspect_err(|_| {
+            let _ = std::fs::remove_file(&beside); // its room may be what is wanted elsewhere
+        })?;
+        self.written = text.len();
+        if std::mem::replace(&mut self.broken, false) {
+            self.show(StoreStatus::default());
+            tracing::info!("the journal is written again");
+        }
         Ok(())
     }
+}
+
+/// Writes `text` to the file `beside` and puts it in the place of another.
+fn replace(path: &Path, beside: &Path, text: &str) -> io::Result<File> {
+    let mut file = open(beside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_data()?;
+    std::fs::rename(beside, path)?;
+    Ok(file)
+}
+
+/// The ending comes after the whole name: another file may have the name with another ending.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(".");
+    name.push(ending);
+    name.into()
 }
 
 /// For appending, for its owner's eyes, and for one process alone.
@@ -337,84 +367,6 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// What stands in a file.
-#[derive(Default)]
-struct Kept {
-    dialogs: Vec<Found>,
-    /// By their ids; each has its end.
-    records: Vec<(String, Cdr)>,
-    /// What it comes to in the file.
-    lines: BTreeMap<String, String>,
-    /// When its gateway is known to have lived last, Unix seconds.
-    alive: u64,
-}
-
-/// Reads it. A line that cannot be read, such as the last of a full disk, is passed over.
-///
-/// # Errors
-/// `InvalidData`: the file is somebody else's, and would be emptied.
-fn read(mut file: &File, now: u64, longest: Duration) -> io::Result<Kept> {
-    let mut bytes = Vec::new();
-    Read::by_ref(&mut file).take(LONGEST).read_to_end(&mut bytes)?;
-    if !is_ours(&bytes) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "it is no journal of ours, and is left alone: name another file",
-        ));
-    }
-    let (mut dialogs, mut records, mut alive) = (BTreeMap::new(), BTreeMap::new(), 0);
-    for text in String::from_utf8_lossy(&bytes).lines() {
-        let Ok(line) = serde_json::from_str::<Line>(text) else { continue };
-        alive = alive.max(line.at.unwrap_or(0));
-        match line {
-            Line { id, over: true, .. } => {
-                dialogs.remove(&id);
-                records.remove(&id);
-            }
-            Line { id, at: Some(at), dialog: Some(left), .. } => drop(dialogs.insert(id, (at, left, text.to_owned()))),
-            Line { id, cdr: Some(cdr), .. } => drop(records.insert(id, *cdr)),
-            _ => {}
-        }
-    }
-    let mut kept = Kept { alive, ..Kept::default() };
-    let mut stale = 0;
-    for (id, (at, left, text)) in dialogs {
-        match longest.checked_sub(Duration::from_secs(now.saturating_sub(at))) {
-            Some(holds) => {
-                kept.lines.insert(id.clone(), text);
-                kept.dialogs.push(Found { id, holds, left });
-            }
-            None => stale += 1,
-        }
-    }
-    if stale > 0 {
-        tracing::info!(stale, "dialogs of the journal are older than any call can be: dropped");
-    }
-    for (id, mut cdr) in records {
-        // Its end is in the file from now on: another start, should this one be cut short, finds it as it is.
-        if !cdr.is_over() {
-            cdr.lose(alive.saturating_mul(1000));
-        }
-        let line = Line { id: id.clone(), cdr: Some(Box::new(cdr.clone())), ..Line::default() };
-        kept.lines.insert(id.clone(), serde_json::to_string(&line).map_err(io::Error::other)?);
-        kept.records.push((id, cdr));
-    }
-    Ok(kept)
-}
-
-/// Whether a journal was written there, whatever became of it: a machine that lost its power may leave zeros, or a line that
-/// is cut anywhere, and another version's lines may tell of a dialog in other words.
-fn is_ours(bytes: &[u8]) -> bool {
-    let written: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != 0).collect();
-    let text = written.trim_ascii();
-    let line = |line: &[u8]| {
-        let has = |words: &[u8]| line.windows(words.len()).any(|part| part == words);
-        line.starts_with(BEGINNING) && (has(b"\"dialog\":") || has(b"\"cdr\":") || has(b"\"over\":true"))
-    };
-    let cut = BEGINNING.starts_with(text) || text.starts_with(BEGINNING) && !text.contains(&b'\n');
-    cut || text.split(|byte| *byte == b'\n').any(line)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -423,8 +375,8 @@ mod tests {
     use crate::call::{CallId, Cause, Direction, Origin, Special};
     use crate::sip::LeftDialog;
 
-    const LONGEST_CALL: Duration = Duration::from_secs(43_200);
-    const NOW: u64 = 1_800_000_000_000;
+    pub(super) const LONGEST_CALL: Duration = Duration::from_secs(43_200);
+    pub(super) const NOW: u64 = 1_800_000_000_000;
 
     fn left(call: &str) -> Left {
         let dialog = LeftDialog {
@@ -439,6 +391,17 @@ mod tests {
             to: "192.0.2.9:5060".parse().unwrap(),
         };
         Left { trunk: Some("one".into()), dialog }
+    }
+
+    /// That a dialog of that id stands.
+    pub(super) fn line(id: &str) -> String {
+        let line = Line { id: id.into(), at: Some(NOW / 1000), dialog: Some(left(id)), ..Line::default() };
+        serde_json::to_string(&line).unwrap()
+    }
+
+    fn book(path: &Path) -> Book {
+        let (path, file, lines, status) = (path.to_owned(), open(path).unwrap(), BTreeMap::new(), Arc::default());
+        Book { path, file, lines, alive: 0, written: 0, live: 0, broken: false, status }
     }
 
     fn calls(found: &Standing) -> Vec<&str> {
@@ -475,7 +438,7 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
     }
 
-    fn call(number: u64) -> Cdr {
+    pub(super) fn call(number: u64) -> Cdr {
         Cdr::begin(CallId(number), Direction::Outbound, "alice", "600", NOW)
     }
 
@@ -499,9 +462,11 @@ mod tests {
         // The last one comes after the longest call: a dialog would be dropped, a record is not.
         for later in [10_000, 60_000, 2 * u64::try_from(LONGEST_CALL.as_millis()).unwrap()] {
             let (journal, found) = Journal::open(&path, NOW + later, LONGEST_CALL).unwrap();
-            let records: Vec<Cdr> = found.records.iter().map(|(_, record)| record.clone()).collect();
+            let records: Vec<Cdr> = found.records.iter().map(|record| record.cdr.clone()).collect();
             let [lost, whole] = records.as_slice() else { panic!("{records:?}") };
-            assert_eq!((lost.is_lost(), lost.cause.as_str(), lost.q850), (true, "gateway-lost", 41));
+            let stood: Vec<bool> = found.records.iter().map(|record| record.stood).collect();
+            assert_eq!(stood, [before.is_none(), false], "its end is news to the first start alone");
+            assert_eq!((lost.cause.as_str(), lost.q850), ("gateway-lost", 41));
             assert!(lost.end >= NOW + 5_000, "the last note is a sign of life: {}", lost.end);
             assert_eq!((lost.answer, lost.user.as_str()), (answered.answer, "alice"));
             assert_eq!(*whole, over);
@@ -509,7 +474,7 @@ mod tests {
             journal.finish().await;
         }
         let (journal, found) = Journal::open(&path, NOW, LONGEST_CALL).unwrap();
-        found.records.iter().for_each(|(receipt, _)| receipt.sign());
+        found.records.iter().for_each(|record| record.receipt.sign());
         journal.finish().await;
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
     }
@@ -532,7 +497,7 @@ mod tests {
         ] {
             std::fs::write(&path, text).unwrap();
             let (journal, found) = Journal::open(&path, NOW + 100_000, LONGEST_CALL).unwrap();
-            assert_eq!(found.records[0].1.end, end);
+            assert_eq!(found.records[0].cdr.end, end);
             journal.finish().await;
         }
     }
@@ -627,17 +592,70 @@ mod tests {
         journal.finish().await;
     }
 
+    /// What is over while the disk is full is over for the next start, and costs nothing but that.
+    #[tokio::test]
+    async fn what_stood_can_be_over_before_the_journal_can_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        std::fs::write(&path, format!("{}\n{}\n", line("a"), line("b"))).unwrap();
+        let in_the_way = folder.path().join("journal.new");
+        std::fs::create_dir(&in_the_way).unwrap();
+        let (mut journal, found) = Journal::open(&path, NOW, LONGEST_CALL).unwrap();
+        journal.over(found.dialogs[0].id.clone());
+        std::fs::remove_dir(&in_the_way).unwrap();
+        let begun = Instant::now();
+        while journal.status().failing_since.is_some() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", journal.status());
+            std::thread::yield_now();
+        }
+        journal.finish().await;
+        let (journal, found) = Journal::open(&path, NOW, LONGEST_CALL).unwrap();
+        assert_eq!(calls(&found), ["b"]);
+        journal.finish().await;
+    }
+
+    #[test]
+    fn what_a_disk_does_not_take_waits_in_memory_for_the_beat() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let mut book = book(&path);
+        book.take(("a".into(), Some(line("a")))).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let error = book.write_anew().unwrap_err();
+        book.unwritten(&error);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing half-written is left");
+        std::fs::remove_dir(&path).unwrap();
+        for (id, text) in [("b", Some(line("b"))), ("a", None), ("nobody", None)] {
+            book.take((id.into(), text)).unwrap();
+            assert!(book.broken && book.status.lock().unwrap().failing_since.is_some() && !path.exists(), "{id}");
+        }
+        book.beat().unwrap();
+        assert!(!book.broken && book.status.lock().unwrap().failing_since.is_none());
+        let again = read::read(File::open(&path).unwrap(), NOW / 1000, LONGEST_CALL).unwrap();
+        assert_eq!(again.lines.into_values().collect::<Vec<_>>(), [line("b")]);
+    }
+
+    #[test]
+    fn a_writer_that_is_gone_is_seen() {
+        let (queue, _notes) = sync_channel(1);
+        let (_written, done) = oneshot::channel();
+        let (thread, status) = (std::thread::Builder::new().spawn(|| ()).unwrap(), Arc::default());
+        let journal = Journal { run: NOW, queue: Arc::new(queue), thread, done, lost: 0, status };
+        let begun = Instant::now();
+        while journal.status() == StoreStatus::default() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it is not seen");
+            std::thread::yield_now();
+        }
+        let status = journal.status();
+        assert!(status.failing_since.is_some() && status.error.is_some(), "{status:?}");
+    }
+
     #[test]
     fn the_file_has_a_bound() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
-        let file = open(&path).unwrap();
-        let (path_of_it, lines, status) = (path.clone(), BTreeMap::new(), Arc::default());
-        let mut book = Book { path: path_of_it, file, lines, alive: 0, written: 0, live: 0, broken: false, status };
-        let line = |id: &str| {
-            let line = Line { id: id.into(), at: Some(NOW / 1000), dialog: Some(left(id)), ..Line::default() };
-            serde_json::to_string(&line).unwrap()
-        };
+        let mut book = book(&path);
         let mut longest = 0;
         for n in 0..5_000 {
             let id = format!("{n}");
@@ -648,7 +666,7 @@ mod tests {
             longest = longest.max(std::fs::metadata(&path).unwrap().len());
         }
         assert!(longest < 300_000, "{longest}");
-        let again = read(&File::open(&path).unwrap(), NOW / 1000, LONGEST_CALL).unwrap();
+        let again = read::read(File::open(&path).unwrap(), NOW / 1000, LONGEST_CALL).unwrap();
         assert_eq!(again.dialogs.len(), 10);
     }
 }
