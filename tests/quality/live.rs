@@ -241,6 +241,7 @@ fn anew(track: &mut Track, line: &TimeLine, opus: bool, script: &Script) -> Vec<
 impl Call {
     fn entries(mut self, row: &Row, script: &Script, options: &Options, ours: bool) -> Vec<Value> {
         let (held_up, longest) = self.held_up(ours);
+        let stood = self.held_up(false).1;
         let ms = script.ms() + 500;
         let up = self.at_phone.play(false, self.phone_path.line.zero(), ms);
         let down = self.at_browser.play(true, self.browser_path.line.zero(), ms);
@@ -260,6 +261,7 @@ impl Call {
             entry["timestamps_wrong"] = to.line.wrong.into();
             entry["packets_in_10_s"] = json!(to.line.in_ten_seconds());
             (entry["held_up"], entry["held_up_ms"]) = (held_up.into(), longest.into());
+            entry["stood_ms"] = stood.into();
             entry
         };
         let (browser, phone) = (&self.browser_path, &self.phone_path);

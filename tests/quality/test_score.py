@@ -61,6 +61,14 @@ class Judgement(unittest.TestCase):
         self.assertEqual(judged(spoilt(timestamps_wrong=1)), (False, "1 passed, 1 failed"))
         self.assertEqual(judged(spoilt(pesq=1.2)), (False, "1 passed, 1 failed"))
 
+    def test_a_machine_that_stood_still_is_no_fault_of_the_gateway(self):
+        stood = lambda **more: row("up-1", **({"pesq": 1.1, "held_up_ms": 900, "timestamps_wrong": 9, "stood_ms": 700} | more))
+        self.assertEqual(judged([row("up-0", held_up_ms=5), stood()]), (True, "1 passed, 0 failed"))
+        self.assertEqual(judged([row("up-0", held_up_ms=5), stood(stood_ms=5)]), (False, "1 passed, 1 failed"))
+        self.assertTrue(judged([stood(), stood(row="down-1")])[0], "another run may judge them")
+        self.assertFalse(judged([stood(), stood(row="down-1", stood_ms=5)])[0])
+        self.assertFalse(judged([stood()], full=True)[0])
+
     def test_a_reduced_run_is_none_whose_calls_are_all_spoilt(self):
         both = lambda held_up_ms: [row("up-1", held_up_ms=held_up_ms), row("down-1", held_up_ms=held_up_ms)]
         self.assertEqual(judged(both(90)), (False, "0 passed, 1 failed"))
