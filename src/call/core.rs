@@ -456,7 +456,8 @@ impl Core {
     pub(super) fn standing(&self, hunt: Option<&Hunt>) -> Cdr {
         let mut record = self.record.clone();
         (record.parties, record.codecs) = self.composition();
-        let parties = [&self.a, &self.b].into_iter().flatten().chain(self.leavers.iter().map(|(party, _)| party));
+        // Who leaves was there before those who came in his place.
+        let parties = self.leavers.iter().map(|(party, _)| party).chain([&self.a, &self.b].into_iter().flatten());
         let legs: Vec<&TrunkLeg> = parties.filter_map(Party::sip).collect();
         let tried = self.tried.iter().chain(hunt.into_iter().flat_map(Hunt::tried));
         record.trunks.extend(tried.chain(legs.iter().flat_map(|leg| leg.tried())).cloned());
