@@ -25,8 +25,8 @@ impl Stage {
     /// With these RTP ports, for so many calls that are answered.
     async fn open(ports: &str, calls: u16) -> Stage {
         let phones = Phones::new(calls).await;
-        let folder = Folder::new(phones.address(), "", 25_700)
-            .with("25700-25799", ports)
+        let folder = Folder::new(phones.address(), "", 27_800)
+            .with("27800-27899", ports)
             .with("[trunk.testphone]", "[trunk.testphone]\noptions = 0");
         let gateway = Gateway::configured(&folder.file());
         let line = phones.answer(&gateway).await;
@@ -66,7 +66,7 @@ impl Stage {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_without_a_port_is_refused_and_the_next_one_has_that_of_a_call_that_is_over() {
-    let mut stage = Stage::open("25700-25703", 3).await;
+    let mut stage = Stage::open("27800-27803", 3).await;
     let first = stage.talk(stage.browser("first").await, 0).await;
     let second = stage.talk(stage.browser("second").await, 1).await;
     let mut late = stage.browser("late").await;
@@ -89,7 +89,7 @@ async fn a_call_without_a_port_is_refused_and_the_next_one_has_that_of_a_call_th
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_without_a_descriptor_is_refused_and_the_next_one_is_not() {
-    let mut stage = Stage::open("25900-25999", 2).await;
+    let mut stage = Stage::open("27900-27999", 2).await;
     let first = stage.talk(stage.browser("first").await, 0).await;
     let mut late = stage.browser("late").await;
     let before = stage.limit_of();
