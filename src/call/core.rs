@@ -456,7 +456,6 @@ impl Core {
     pub(super) fn standing(&self, hunt: Option<&Hunt>) -> Cdr {
         let mut record = self.record.clone();
         (record.parties, record.codecs) = self.composition();
-        // Who leaves was there before those who came in his place.
         let parties = self.leavers.iter().map(|(party, _)| party).chain([&self.a, &self.b].into_iter().flatten());
         let legs: Vec<&TrunkLeg> = parties.filter_map(Party::sip).collect();
         let tried = self.tried.iter().chain(hunt.into_iter().flat_map(Hunt::tried));
@@ -475,17 +474,19 @@ impl Core {
             self.record.trunk_result(result, cx.now.unix_ms);
         }
         (self.record.parties, self.record.codecs) = self.composition();
-        for side in [Side::A, Side::B] {
+        let ended = [Side::A, Side::B].map(|side| {
             let mut party = self.place(side).take();
             if let Some(party) = &mut party {
                 party.leg_mut().end(cx, cause, by == Some(side));
             }
-            self.remember(party);
-        }
+            party
+        });
+        // Who leaves was there before those who came in his place.
         for (mut party, _) in std::mem::take(&mut self.leavers) {
             party.leg_mut().end(cx, &Cause::special(Origin::Browser, Special::Transferred), false);
             self.remember(Some(party));
         }
+        ended.into_iter().for_each(|party| self.remember(party));
         self.record.trunks.append(&mut self.tried);
         if self.plan.is_some() {
             cx.media(MediaCommand::Stop);
