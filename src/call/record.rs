@@ -277,7 +277,7 @@ impl Cdr {
     }
 
     /// Writes down that the gateway was lost while the call stood, which was known to live at `unix_ms` last.
-    pub(crate) fn lose(&mut self, unix_ms: u64) {
+    pub fn lose(&mut self, unix_ms: u64) {
         let tried = self.trunks.iter().map(|tried| tried.at.saturating_add(tried.ms.unwrap_or(0)));
         let known = [self.ringing, self.answer].into_iter().flatten().chain(tried).fold(self.start, u64::max);
         self.finish(&Cause::special(Origin::Gateway, Special::GatewayLost), unix_ms.max(known));
@@ -287,7 +287,7 @@ impl Cdr {
     }
 
     /// Whether its end is written down.
-    pub(crate) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         !self.cause.is_empty()
     }
 
