@@ -8,7 +8,7 @@ use crate::broken::BROKEN;
 use crate::peer::{Browser, Codecs};
 use crate::reload::{Folder, PLAN, get, until};
 use crate::support::{Gateway, journalled, output};
-use crate::talk::{MOST as CALLS, Phones, Witness, all_hear, door, pages};
+use crate::talk::{MOST as CALLS, Phones, Witness, all_hear, all_leave, door, pages};
 
 fn status(gateway: &Gateway) -> Value {
     serde_json::from_str(&get(gateway.port(), "/status").1).unwrap()
@@ -48,13 +48,7 @@ async fn twenty_calls_hear_nothing_of_reloads() {
     talks[0].goes_on().await;
     all_hear("while reloads were taken", &mut talks, &witness);
     assert_eq!(status(&gateway)["established"], CALLS);
-    for talk in &mut talks {
-        talk.hang_up().await;
-    }
-    line.sipp.finish().await;
-    for talk in talks {
-        talk.leave().await;
-    }
+    all_leave(line, talks).await;
 }
 
 /// Two media threads: browsers reach both by one port, whichever of them reads what they send.
@@ -83,13 +77,7 @@ async fn calls_of_two_media_threads_come_by_one_port() {
     for worker in 0..2 {
         assert!(metrics.contains(&format!("ringback_worker_calls{{worker=\"{worker}\"}} 6")), "{metrics}");
     }
-    for talk in &mut talks {
-        talk.hang_up().await;
-    }
-    line.sipp.finish().await;
-    for talk in talks {
-        talk.leave().await;
-    }
+    all_leave(line, talks).await;
 }
 
 /// A drain lets every call talk to its end, and takes none more; the gateway ends with the last.

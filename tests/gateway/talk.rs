@@ -202,3 +202,14 @@ pub fn all_hear(what: &str, talks: &mut [Talk], witness: &Witness) {
     let wrong: Vec<String> = talks.iter_mut().filter_map(|talk| talk.look(witness).err()).collect();
     assert!(wrong.is_empty(), "{what}, {} ms allowed: {wrong:#?}", witness.longest_gap_ms());
 }
+
+/// They hang up, one after another, and go.
+pub async fn all_leave(line: Line, mut talks: Vec<Talk>) {
+    for talk in &mut talks {
+        talk.hang_up().await;
+    }
+    line.sipp.finish().await;
+    for talk in talks {
+        talk.leave().await;
+    }
+}

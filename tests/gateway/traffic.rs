@@ -15,7 +15,7 @@ use crate::peer::{Browser, Codecs};
 use crate::reload::{Folder, any_certificate, connect, get, until};
 use crate::sipp::Setup;
 use crate::support::{Browser as Bare, Gateway, PATIENCE, fill};
-use crate::talk::{Line, Phones, Talk, Witness, all_hear, door, pages};
+use crate::talk::{Line, Phones, Witness, all_hear, all_leave, door, pages};
 
 /// Calls that talk all the time.
 const CALLS: u16 = 4;
@@ -27,16 +27,6 @@ async fn passes(line: &mut Line, page: Browser, n: u16) {
     let mut talk = line.talk(page, n).await;
     talk.hang_up().await;
     talk.leave().await;
-}
-
-async fn all_leave(line: Line, mut talks: Vec<Talk>) {
-    for talk in &mut talks {
-        talk.hang_up().await;
-    }
-    line.sipp.finish().await;
-    for talk in talks {
-        talk.leave().await;
-    }
 }
 
 fn is_ready(gateway: &Gateway, warnings: &[&str]) -> bool {
