@@ -17,7 +17,8 @@ fn threads_descriptors_and_the_process() {
         "[trunk.good]\naddress = \"{}\"\noptions = 0\n[trunk.failing]\naddress = \"{0}\"\noptions = 0\n",
         good.address
     );
-    let setup = Setup { ports: "24740-24759", sip: "", media: "workers = 2", sections: &sections };
+    // Pairs for every call that is lost, as each rests a while.
+    let setup = Setup { ports: "24740-24939", sip: "", media: "workers = 2", sections: &sections };
     let mut site = Site::open(&setup, |_| {}, Gateway::configured);
     let prometheus = &site.prometheus;
     assert_eq!(prometheus.firing().get("RingbackDown"), None);

@@ -275,9 +275,10 @@ impl Browser {
         self.send(&json!({"type": "call", "call": id, "to": to, "sdp": OFFER}));
     }
 
-    /// The next message, or the close code.
+    /// The next message, or the close code. The gateway's pings are not what is waited for, however many there are.
     pub fn next(&mut self) -> Result<Value, Option<u16>> {
-        loop {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
             match self.socket.read() {
                 Ok(Message::Text(text)) => return Ok(serde_json::from_str(&text).expect("JSON")),
                 Ok(Message::Close(frame)) => return Err(frame.map(|f| f.code.into())),
@@ -288,26 +289,30 @@ impl Browser {
                 Err(error) => panic!("{error}"),
             }
         }
+        Err(None)
     }
 
     /// The next message of that type; others before it are passed over.
     pub fn expect(&mut self, kind: &str) -> Value {
-        let mut seen = Vec::new();
+        let (begun, mut seen) = (Instant::now(), Vec::new());
         loop {
             match self.next() {
                 Ok(message) if message["type"] == kind => return message,
                 Ok(message) => seen.push(message.to_string()),
-                Err(code) => panic!("closed ({code:?}) while waiting for {kind}; seen: {seen:?}"),
+                Err(code) => panic!("closed or silent ({code:?}) while waiting for {kind}; seen: {seen:?}"),
             }
+            assert!(begun.elapsed() < 2 * PATIENCE, "no {kind}; seen: {seen:?}");
         }
     }
 
     /// Reads until the socket is closed; the close code.
     pub fn closed(&mut self) -> Option<u16> {
+        let begun = Instant::now();
         loop {
             if let Err(code) = self.next() {
                 return code;
             }
+            assert!(begun.elapsed() < 2 * PATIENCE, "the socket stays open");
         }
     }
 }

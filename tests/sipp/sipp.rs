@@ -140,7 +140,9 @@ impl Setup {
     /// So many calls, begun at this rate, so many at once; SIPp waits where that is too much for the machine.
     pub fn load(mut self, calls: u32, rate: u32, at_once: u32) -> Setup {
         self.within = 60 + 4 * u64::from(calls / rate);
-        self.calls(calls).argument(&["-r", &rate.to_string(), "-l", &at_once.to_string()])
+        // SIPp's own buffers hold some fifty messages: less than comes while a slow machine stands still for a second.
+        let buffer = (4 * 1024 * 1024).to_string();
+        self.calls(calls).argument(&["-r", &rate.to_string(), "-l", &at_once.to_string(), "-buff_size", &buffer])
     }
 
     /// `[field0]` in the scenario is one of these numbers after another.
