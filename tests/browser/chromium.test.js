@@ -59,6 +59,14 @@ describe('Chromium and the test phone', () => {
     await page.press('Escape');
   });
 
+  test('narrowband is sent to a side that has G.711, for that is what is asked for', async (t) => {
+    const page = await opener(t)(gateway.url);
+    const asked = await page.page.evaluate(sentFrames, true);
+    assert.deepEqual([...new Set(asked.map(bandwidth))], ['narrowband']);
+    const unasked = await page.page.evaluate(sentFrames, false);
+    assert.ok(!unasked.map(bandwidth).includes('narrowband'), 'what it sends by itself costs more to decode');
+  });
+
   test('603 is busy, and the page says so', (t) => cases.busy(opener(t), gateway, 'chromium'));
 
   test('604 rings until the page hangs up', async (t) => {
@@ -407,6 +415,43 @@ async function outboundCodecs() {
   const stats = [...(await globalThis.ringbackTest.connection.getStats()).values()];
   const sent = stats.filter(({ type }) => type === 'outbound-rtp').map(({ codecId }) => codecId);
   return stats.filter(({ id }) => sent.includes(id)).map(({ mimeType }) => mimeType).join();
+}
+
+/** Calls the echo by WHIP: the first bytes (TOC) of the Opus frames that this browser sends, as it is asked to or as it would by itself. */
+async function sentFrames(asAsked) {
+  const connection = new RTCPeerConnection({ encodedInsertableStreams: true });
+  const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+  const sender = connection.addTrack(stream.getAudioTracks()[0], stream);
+  const frames = sender.createEncodedStreams();
+  const sent = [];
+  const enough = new Promise((resolve) => {
+    const look = new TransformStream({
+      transform(frame, controller) {
+        if (sent.push(new Uint8Array(frame.data)[0]) === 100) resolve();
+        controller.enqueue(frame);
+      },
+    });
+    frames.readable.pipeThrough(look).pipeTo(frames.writable);
+  });
+  await connection.setLocalDescription();
+  const headers = { 'Content-Type': 'application/sdp' };
+  const made = await fetch('/whip/call?to=600', { method: 'POST', headers, body: connection.localDescription.sdp });
+  const answer = await made.text();
+  await connection.setRemoteDescription({ type: 'answer', sdp: asAsked ? answer : answer.replace(/^a=fmtp:111 .*\r\n/m, '') });
+  await enough;
+  await fetch(made.headers.get('Location'), { method: 'DELETE' });
+  connection.close();
+  stream.getTracks()[0].stop();
+  // The encoder's first decision may come before the answer's parameters.
+  return sent.slice(10);
+}
+
+/** By the configuration in a TOC byte (RFC 6716 section 3.1). */
+function bandwidth(toc) {
+  const configuration = toc >> 3;
+  if (configuration < 12) return ['narrowband', 'mediumband', 'wideband'][configuration >> 2];
+  if (configuration < 16) return configuration < 14 ? 'super-wideband' : 'fullband';
+  return ['narrowband', 'wideband', 'super-wideband', 'fullband'][(configuration - 16) >> 2];
 }
 
 function insertDtmf(digits) {

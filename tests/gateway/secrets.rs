@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::sip_websocket::{open, request, until};
 use crate::support::{Browser, Gateway, OFFER, PATIENCE, http_request, output, reply};
+use crate::whip;
 
 const TRUNK: &str = "canary-of-the-trunk";
 const PHONE: &str = "canary-of-the-phone";
@@ -23,11 +24,16 @@ const TURN: &str = "canary-of-turn-0123456789abcdef";
 const SESSIONS: &str = "canary-of-the-sessions-0123456789abcdef";
 const COLLECTOR: &str = "canary-of-hep";
 const SPANS: &str = "canary-of-otlp";
+const SPANS_FILE: &str = "canary-of-the-file-for-otlp";
 const DATABASE: &str = "canary-of-the-database";
+/// What the trunk wants in each INVITE.
+const TENANT: &str = "canary-of-the-tenant";
 /// A browser's password for ICE, as in the offer.
 const ICE: &str = "2/1muCWoOi3uLifh0NuRHlIz";
 /// The trunk's own key.
 const KEY: &str = "WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz";
+/// The key with which it offers a call.
+const OFFERED_KEY: &str = "d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj";
 
 /// Who calls, whose name is a number; whom he calls; who calls him; and whose password is guessed at.
 const USER: &str = "did:+442079460142";
@@ -141,6 +147,8 @@ struct Scene {
     trunk: UdpSocket,
     sip: u16,
     api: u16,
+    /// Of the certificate, in PEM.
+    private_key: String,
     /// The gateway's keys for the trunk's calls.
     keys: Heap,
     events: Heap,
@@ -162,20 +170,32 @@ impl Scene {
              tiers = [[\"carrier\"]]\n[[in]]\nname = \"direct\"\ndid = \"any\"\nuser = \"did:{number}\"\n",
         )
         .unwrap();
-        for (name, secret) in [("token", TOKEN), ("database", DATABASE), ("sessions", SESSIONS)] {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let private_key = made.signing_key.serialize_pem();
+        let spans_file = format!("x-second-key: {SPANS_FILE}\n");
+        for (name, secret) in [
+            ("token", TOKEN),
+            ("database", DATABASE),
+            ("sessions", SESSIONS),
+            ("headers", &spans_file),
+            ("cert.pem", &made.cert.pem()),
+            ("key.pem", &private_key),
+        ] {
             fs::write(dir.path().join(name), secret).unwrap();
         }
         let config = format!(
-            "[sip]\nudp = [\"127.0.0.1:{sip}\"]\n[media]\nbrowser = \"127.0.0.1:0\"\nrtp_address = \"127.0.0.1\"\n\
+            "[sip]\nudp = [\"127.0.0.1:{sip}\"]\ntls = [\"127.0.0.1:0\"]\ntls_certificate = \"cert.pem\"\ntls_key = \"key.pem\"\n\
+             [media]\nbrowser = \"127.0.0.1:0\"\nrtp_address = \"127.0.0.1\"\n\
              rtp_ports = \"23600-23699\"\n[auth]\nhs256_secret_file = \"sessions\"\n[control]\nsocket = \"control.sock\"\n\
              [turn]\nurls = [\"turn:127.0.0.1:9\"]\nsecret = \"{TURN}\"\n\
              [trunk.carrier]\naddress = \"{}\"\noptions = 0\nuser = \"us\"\npassword = \"{TRUNK}\"\nsrtp = \"required\"\n\
+             headers = {{ \"X-Tenant-Token\" = \"{TENANT}\" }}\n\
              [registrar]\nrealm = \"lab\"\n[registrar.users.desk]\npassword = \"{PHONE}\"\n[limits.user]\ncalls = 1\n\
              [cdr]\nfile = \"-\"\npostgres = \"postgres://ringback@127.0.0.1:9/calls\"\npostgres_password_file = \"database\"\n\
              waiting = \"waiting\"\n\
              [[webhook]]\nurl = \"http://{hook}/canary-of-the-path\"\nsecret = \"{HOOK}\"\n\
              [hep]\naddress = \"{hep}\"\npassword = \"{COLLECTOR}\"\ncapture_id = 77\n\
-             [otlp]\nendpoint = \"http://{otlp}\"\nheaders = {{ x-api-key = \"{SPANS}\" }}\n\
+             [otlp]\nendpoint = \"http://{otlp}\"\nheaders = {{ x-api-key = \"{SPANS}\" }}\nheaders_file = \"headers\"\n\
              [api]\nlisten = \"127.0.0.1:{api}\"\n\
              [[api.token]]\nname = \"reader\"\ntoken_file = \"token\"\nscopes = [\"read\", \"trace\"]\n",
             trunk.local_addr().unwrap()
@@ -186,7 +206,7 @@ impl Scene {
         let ours = Arc::clone(&keys);
         std::thread::spawn(move || answer_with_keys(&socket, &ours));
         let gateway = Gateway::managed(&file, &[("RUST_LOG", "trace")]);
-        Scene { dir, gateway, trunk, sip, api, keys, events, spans, packets }
+        Scene { dir, gateway, trunk, sip, api, private_key, keys, events, spans, packets }
     }
 
     /// What a command of the program says of it.
@@ -206,13 +226,54 @@ impl Scene {
         browser
     }
 
+    /// A call by WHIP with this token, and its end: what the browser is told, which has a password for ICE in it.
+    fn calls_by_whip(&self, token: &str) -> String {
+        let path = format!("/whip/call?to={}", DIALLED.replace('+', "%2B"));
+        let bearer = format!("Bearer {token}");
+        let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/sdp")];
+        let made = whip::request(&self.gateway, "POST", &path, &headers, OFFER);
+        assert_eq!(made.status, 201, "{}", made.body);
+        let ended = whip::request(&self.gateway, "DELETE", made.header("location"), &headers[..1], "");
+        assert_eq!(ended.status, 200, "{}", ended.body);
+        made.body
+    }
+
+    /// A configuration whose secrets are of no type that a secret can have, nor where one can be, is refused by the gateway and
+    /// by `check`: what they say of it.
+    fn refuses_broken_secrets(&self) -> String {
+        let file = self.dir.path().join("ringback.toml");
+        let whole = fs::read_to_string(&file).unwrap();
+        let mut said = String::new();
+        for (right, wrong) in [
+            (format!("password = \"{TRUNK}\""), format!("password = [\"{TRUNK}\"]")),
+            (format!("secret = \"{HOOK}\""), format!("secret = {{ is = \"{HOOK}\" }}")),
+            (format!("secret = \"{TURN}\""), format!("secret = \"{TURN}")),
+            (format!("password = \"{COLLECTOR}\""), format!("pasword = \"{COLLECTOR}\"")),
+        ] {
+            assert!(whole.contains(&right), "{right}");
+            fs::write(&file, whole.replace(&right, &wrong)).unwrap();
+            for command in ["reload", "check"] {
+                let (code, out, err) = output(&["--config", file.to_str().unwrap(), command]);
+                assert!(code != Some(0) && err.contains("ringback.toml:"), "{wrong}: {code:?} {out}{err}");
+                said += &(out + &err);
+            }
+        }
+        fs::write(&file, whole).unwrap();
+        said
+    }
+
     /// The trunk brings a call for the user.
     fn called(&self, browser: &mut Browser) {
         let (ours, dialled) = (self.trunk.local_addr().unwrap(), USER.trim_start_matches("did:"));
+        let offer = format!(
+            "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 19996 RTP/SAVP 0\r\n\
+             a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{OFFERED_KEY}\r\n"
+        );
         let invite = format!(
             "INVITE sip:{dialled}@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP {ours};branch=z9hG4bKin\r\nMax-Forwards: 69\r\n\
              From: \"A\" <sip:{CALLER}@carrier.example>;tag=a\r\nTo: <sip:{dialled}@127.0.0.1>\r\nCall-ID: in\r\n\
-             CSeq: 1 INVITE\r\nContact: <sip:a@{ours}>\r\nContent-Length: 0\r\n\r\n"
+             CSeq: 1 INVITE\r\nContact: <sip:a@{ours}>\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{offer}",
+            offer.len()
         );
         self.trunk.send_to(invite.as_bytes(), ("127.0.0.1", self.sip)).unwrap();
         let call = browser.expect("incoming")["call"].clone();
@@ -289,13 +350,20 @@ fn planted_secrets_come_out_nowhere_and_planted_numbers_are_not_in_the_log() {
     assert!(wrong.contains(" 401 "), "{wrong}");
     let paths = ["/v1/calls", "/v1/status", "/v1/limits", "/metrics"];
     let shown: String = paths.iter().map(|path| get(scene.api, path, TOKEN)).collect();
-    let told = ["calls", "trunks", "users", "limits"].map(|what| scene.command(&[what, "--json"])).concat();
+    let mut told = ["calls", "trunks", "users", "limits"].map(|what| scene.command(&[what, "--json"])).concat();
+    let page = scene.command(&["dashboard"]);
+    let page_key = page.trim().split("#key=").nth(1).expect("an address with a key");
+    let shown = shown + &get(scene.gateway.port(), "/v1/status", page_key);
+    told += &scene.refuses_broken_secrets();
     alice.send(&json!({"type": "feedback", "id": id, "score": 5}));
     alice.send(&json!({"type": "hangup", "call": "c1"}));
     alice.expect("ended");
-    let traces = scene.traces(id);
+    let bearer = scene.command(&["token", "page"]).trim().to_owned();
+    let whip = scene.calls_by_whip(&bearer);
+    let cdrs = [(); 5].map(|()| scene.gateway.cdr());
+    let traces: String = cdrs.iter().map(|cdr| scene.traces(cdr["id"].as_str().unwrap())).collect();
     assert!(traces.contains("a=crypto:") && traces.contains("a=ice-pwd:"), "{traces}");
-    let cdrs: String = (0..4).map(|_| scene.gateway.cdr().to_string() + "\n").collect();
+    let cdrs: String = cdrs.iter().map(|cdr| cdr.to_string() + "\n").collect();
     assert!(cdrs.contains(DIALLED) && cdrs.contains(CALLER), "{cdrs}");
     let events = gathered(&scene.events, "limit.tripped") + &gathered(&scene.events, "\"call.ended\"");
     let packets = gathered(&scene.packets, "BYE sip:");
@@ -310,9 +378,27 @@ fn planted_secrets_come_out_nowhere_and_planted_numbers_are_not_in_the_log() {
     }
 
     let keys = heap(&scene.keys);
-    let signature = token.rsplit('.').next().unwrap();
-    let ours = [attribute(answer, "a=ice-pwd:"), signature, &token];
-    let planted = [TRUNK, PHONE, TOKEN, HOOK, TURN, SESSIONS, COLLECTOR, SPANS, DATABASE, ICE, KEY, "canary"];
+    let [signature, other] = [&token, &bearer].map(|token| token.rsplit('.').next().unwrap());
+    let of_ice = [answer, &whip].map(|sdp| attribute(sdp, "a=ice-pwd:"));
+    let ours = of_ice.into_iter().chain([signature, &token, other, &bearer, page_key]);
+    let planted = [
+        TRUNK,
+        PHONE,
+        TOKEN,
+        HOOK,
+        TURN,
+        SESSIONS,
+        COLLECTOR,
+        SPANS,
+        SPANS_FILE,
+        DATABASE,
+        TENANT,
+        ICE,
+        KEY,
+        OFFERED_KEY,
+        "canary",
+    ];
+    let private = scene.private_key.lines().filter(|line| !line.starts_with('-'));
     let metrics = get_metrics(&shown);
     let places = [
         ("log", &log),
@@ -324,7 +410,7 @@ fn planted_secrets_come_out_nowhere_and_planted_numbers_are_not_in_the_log() {
         ("spans", &spans),
         ("packets", &packets.replace(COLLECTOR, "")),
     ];
-    for secret in planted.into_iter().chain(ours).chain(keys.lines()) {
+    for secret in planted.into_iter().chain(ours).chain(private).chain(keys.lines()) {
         for (place, text) in places {
             let line = text.lines().find(|line| line.contains(secret));
             assert_eq!(line, None, "{secret} is in the {place}");

@@ -16,10 +16,10 @@ const TRICKLE: &str = "a=ice-ufrag:4ZcD\r\na=ice-pwd:2/1muCWoOi3uLifh0NuRHlIz\r\
     a=end-of-candidates\r\n";
 
 /// A response.
-struct Answer {
-    status: u16,
+pub struct Answer {
+    pub status: u16,
     head: String,
-    body: String,
+    pub body: String,
 }
 
 impl Answer {
@@ -29,7 +29,7 @@ impl Answer {
         lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
     }
 
-    fn header(&self, name: &str) -> &str {
+    pub fn header(&self, name: &str) -> &str {
         self.all(name).first().copied().unwrap_or_default()
     }
 
@@ -39,7 +39,7 @@ impl Answer {
 }
 
 /// One request on a connection of its own.
-fn request(gateway: &Gateway, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+pub fn request(gateway: &Gateway, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let mut stream = TcpStream::connect(("127.0.0.1", gateway.port())).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();

@@ -7,12 +7,14 @@
 
 pub mod browser;
 pub mod gateway;
+pub mod machine;
 pub mod phone;
 pub mod rtp;
 pub mod sound;
 
 pub use browser::{Browser, Codecs};
 pub use gateway::Gateway;
+pub use machine::Machine;
 pub use phone::{OPUS, Phone};
 pub use sound::Sound;
 

@@ -29,6 +29,9 @@ const OUR_SSRC: u32 = 0x0a0b_0c0d;
 pub const BROWSER_HZ: f32 = 440.0;
 pub const TRUNK_HZ: f32 = 1_000.0;
 
+/// The payloads of what a browser says, by the numbers of their 20 ms.
+pub type Says = Box<dyn FnMut(u64) -> Vec<u8>>;
+
 /// The call.
 pub struct Call {
     pub bridge: Bridge,
@@ -39,7 +42,8 @@ pub struct Call {
     gateway: SocketAddr,
     trunk: SocketAddr,
     codec: Codec,
-    encoder: Encoder,
+    says: Says,
+    trunk_hz: f32,
     frame: u64,
     /// Datagrams that the browser has sent and the bridge has not got yet.
     from_browser: Vec<Vec<u8>>,
@@ -59,6 +63,25 @@ impl Call {
 
     /// The same with a trunk whose G.711 is passed on as it comes, or not.
     pub fn connected_as(codec: Codec, pass: Pass) -> Self {
+        let settings = OpusSettings { fec: Some(10), ..OpusSettings::default() };
+        let mut encoder = Encoder::new(codec, Rate::Narrow, settings).expect("an encoder");
+        let says = move |frame| {
+            let mut payload = vec![0; 400];
+            let len = encoder.encode(&sine(BROWSER_HZ, frame), &mut payload).expect("a packet");
+            payload.truncate(len);
+            payload
+        };
+        Self::connected_saying(codec, pass, Box::new(says))
+    }
+
+    /// The trunk sends silence.
+    pub fn with_silent_trunk(mut self) -> Self {
+        self.trunk_hz = 0.0;
+        self
+    }
+
+    /// The same with what the browser says.
+    pub fn connected_saying(codec: Codec, pass: Pass, says: Says) -> Self {
         let now = Instant::now();
         let identity = Identity::generate().expect("a certificate");
         let [browser, gateway, trunk] =
@@ -71,8 +94,6 @@ impl Call {
         };
         let means = Means { identity: Some(identity), music: None };
         let bridge = Bridge::new(now, plan, &means, [3; 32]).expect("a bridge");
-        let encoder = Encoder::new(codec, Rate::Narrow, OpusSettings { fec: Some(10), ..OpusSettings::default() })
-            .expect("an encoder");
         let mut call = Self {
             bridge,
             now,
@@ -82,7 +103,8 @@ impl Call {
             gateway,
             trunk,
             codec,
-            encoder,
+            says,
+            trunk_hz: TRUNK_HZ,
             frame: 0,
             from_browser: Vec::new(),
             step: Vec::new(),
@@ -113,12 +135,11 @@ impl Call {
         let n = self.frame;
         self.frame += 1;
         let clock = u64::from(self.codec.clock_rate() / 50);
-        let mut payload = vec![0; 400];
-        let len = self.encoder.encode(&sine(BROWSER_HZ, n), &mut payload).expect("an Opus packet");
+        let payload = (self.says)(n);
         let number = self.codec.static_payload_type().unwrap_or(111);
         let mut direct = self.rtc.direct_api();
         let stream = direct.stream_tx(&Ssrc::from(BROWSER_SSRC)).expect("a stream");
-        let write = RtpWrite::new(number.into(), (n + 100).into(), (n * clock) as u32, self.now, &payload[..len]);
+        let write = RtpWrite::new(number.into(), (n + 100).into(), (n * clock) as u32, self.now, &payload[..]);
         stream.write_rtp(write);
         self.drain_browser();
         for bytes in std::mem::take(&mut self.from_browser) {
@@ -132,7 +153,7 @@ impl Call {
             RtpHeader { payload_type: 0, sequence: n as u16, timestamp: n as u32 * 160, ssrc: 7, marker: n == 0 };
         let mut bytes = vec![0; 172];
         header.write(&mut bytes).expect("room");
-        let samples = sine(TRUNK_HZ, n);
+        let samples = sine(self.trunk_hz, n);
         ringback::codec::g711::Law::Mu.encode(&samples, &mut bytes[12..]);
         self.step.push((Port::Rtp(RtpSlot(0)), self.trunk, bytes));
     }
