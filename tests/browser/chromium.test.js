@@ -419,6 +419,15 @@ async function outboundCodecs() {
 
 /** Calls the echo by WHIP: the first bytes (TOC) of the Opus frames that this browser sends, as it is asked to or as it would by itself. */
 async function sentFrames(asAsked) {
+  const RED = 63;
+  // The newest of several in one packet, behind their headers (RFC 2198 section 3).
+  const toc = (frame) => {
+    const data = new Uint8Array(frame.data);
+    if (frame.getMetadata().payloadType !== RED) return data[0];
+    let [header, older] = [0, 0];
+    for (; data[header] & 0x80; header += 4) older += (data[header + 2] & 3) << 8 | data[header + 3];
+    return data[header + 1 + older];
+  };
   const connection = new RTCPeerConnection({ encodedInsertableStreams: true });
   const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
   const sender = connection.addTrack(stream.getAudioTracks()[0], stream);
@@ -427,7 +436,7 @@ async function sentFrames(asAsked) {
   const enough = new Promise((resolve) => {
     const look = new TransformStream({
       transform(frame, controller) {
-        if (sent.push(new Uint8Array(frame.data)[0]) === 100) resolve();
+        if (sent.push(toc(frame)) === 100) resolve();
         controller.enqueue(frame);
       },
     });
