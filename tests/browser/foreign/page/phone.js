@@ -44,17 +44,23 @@ export function awaitSound(track) {
   look();
 }
 
-/** How long a burst into the microphone is, and how long after one the next comes, in seconds. */
+/** How long a burst into the microphone is, and how long after one the next comes, in seconds: longer than any way there and back. */
 const BURST = 0.05;
-const EVERY = 0.6;
-/** Says bursts of 1 kHz and tells after how many ms each is heard, by the clock of the sound. */
+const EVERY = 1.2;
+/**
+ * Says bursts of 1 kHz and tells after how many ms each is heard, by the clock of the sound; nothing of one that is said while the
+ * last is still heard.
+ */
 const ECHO_METER = `registerProcessor('echo-meter', class extends AudioWorkletProcessor {
+  still = 0;
   process([[heard]], [[said]]) {
     for (let i = 0; i < said.length; i++) {
       const at = (currentFrame + i) / sampleRate % ${EVERY};
       said[i] = at < ${BURST} ? 0.5 * Math.sin(2000 * Math.PI * at) : 0;
-      if (at < 0.001) this.waits = true;
-      if (this.waits && Math.abs(heard?.[i] ?? 0) > 0.1) {
+      const loud = Math.abs(heard?.[i] ?? 0) > 0.1;
+      this.still = loud ? 0 : this.still + 1;
+      if (at < 0.001) this.waits = this.still > ${BURST} * sampleRate;
+      if (this.waits && loud) {
         this.waits = false;
         this.port.postMessage(1000 * at);
       }
