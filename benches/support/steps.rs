@@ -50,8 +50,11 @@ pub trait Step {
     fn work(&mut self);
 }
 
-/// The steps by name, and how to make them ready.
-pub const STEPS: [(&str, fn() -> Box<dyn Step>); 18] = [
+/// Makes a step ready.
+pub type Make = fn() -> Box<dyn Step>;
+
+/// The steps by name.
+pub const STEPS: [(&str, Make); 18] = [
     ("opus-decode", || opus_decode(None)),
     ("opus-decode-with-redundancy", || opus_decode(Some(10))),
     ("opus-decode-full-band", opus_decode_full_band),
