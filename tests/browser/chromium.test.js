@@ -424,7 +424,8 @@ async function sentFrames(asAsked) {
   const toc = (frame) => {
     const data = new Uint8Array(frame.data);
     if (frame.getMetadata().payloadType !== RED) return data[0];
-    let [header, older] = [0, 0];
+    let header = 0;
+    let older = 0;
     for (; data[header] & 0x80; header += 4) older += (data[header + 2] & 3) << 8 | data[header + 3];
     return data[header + 1 + older];
   };
@@ -447,7 +448,7 @@ async function sentFrames(asAsked) {
   const made = await fetch('/whip/call?to=600', { method: 'POST', headers, body: connection.localDescription.sdp });
   const answer = await made.text();
   await connection.setRemoteDescription({ type: 'answer', sdp: asAsked ? answer : answer.replace(/^a=fmtp:111 .*\r\n/m, '') });
-  await enough;
+  await Promise.race([enough, new Promise((_, fail) => { setTimeout(fail, 30_000, new Error('no frames')); })]);
   await fetch(made.headers.get('Location'), { method: 'DELETE' });
   connection.close();
   stream.getTracks()[0].stop();
@@ -457,6 +458,7 @@ async function sentFrames(asAsked) {
 
 /** By the configuration in a TOC byte (RFC 6716 section 3.1). */
 function bandwidth(toc) {
+  if (toc === undefined) return 'an empty frame';
   const configuration = toc >> 3;
   if (configuration < 12) return ['narrowband', 'mediumband', 'wideband'][configuration >> 2];
   if (configuration < 16) return configuration < 14 ? 'super-wideband' : 'fullband';

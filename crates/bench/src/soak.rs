@@ -90,11 +90,15 @@ impl Soak {
         Growth::of(&self.samples.iter().map(valid).collect::<Vec<_>>(), LATENESS_MS)
     }
 
-    /// Whether nothing grows and no call is lost. What could not be judged is well in a short soak, on whatever machine it runs;
-    /// one of half an hour is to show it.
+    /// Whether nothing grows and no call is lost. Of what was measured too little may be valid to judge it: that is well in a short
+    /// soak, on whatever machine it runs; one of half an hour is to show it.
     pub fn well(&self) -> bool {
-        let flat = |growth: Option<Growth>| growth.map_or(self.minutes < TO_SHOW_MINUTES, |growth| !growth.grows());
-        flat(self.memory()) && flat(self.lateness()) && self.lost_calls == 0
+        let flat = |growth: Option<Growth>, known: fn(&Sample) -> Option<f64>| match growth {
+            Some(growth) => !growth.grows(),
+            None => self.minutes < TO_SHOW_MINUTES || self.samples.iter().all(|sample| known(sample).is_none()),
+        };
+        let lateness = flat(self.lateness(), |sample| sample.lateness_p99_ms);
+        flat(self.memory(), |sample| sample.mib) && lateness && self.lost_calls == 0
     }
 
     /// The share of packets lost, in percent.
