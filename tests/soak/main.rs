@@ -74,8 +74,10 @@ impl Load {
         (self.taken + self.refused + self.cancelled + self.to_phone + self.out) as usize
     }
 
-    /// All of them, beside each other; each must go as its scenario says.
-    async fn run(&self, gateway: &Gateway, phone: &Phone) {
+    /// All of them, beside each other; each must go as its scenario says. The trunk's and the registered phone have that port.
+    async fn run(&self, gateway: &Gateway, phone: &Phone, port: u16) {
+        let callee = Setup::new("soak-phone").media(phone).port(port).load(self.out + self.to_phone, 20, 1000);
+        let callee = callee.phone(gateway.sip).await;
         let caller = |scenario, numbers, calls, rate| {
             let setup = Setup::calling(scenario, "[field0]").in_turn(numbers).media(phone);
             setup.load(calls, rate, 60).caller(gateway.sip)
@@ -97,6 +99,7 @@ impl Load {
         while let Some(done) = browsers.join_next().await {
             done.expect("a browser whose calls all go well");
         }
+        callee.finish().await;
     }
 }
 
@@ -146,19 +149,17 @@ async fn ten_thousand_calls_leave_nothing_behind() {
     let phone = Phone::start("127.0.0.1").await;
     let warm_up = Load { taken: 800, refused: 200, cancelled: 200, to_phone: 600, out: 200 };
     let load = Load { taken: 4000, refused: 1000, cancelled: 1000, to_phone: 3000, out: 1000 };
-    let callee = Setup::new("soak-phone").media(&phone);
-    let registers = Setup::new("register").port(callee.port).word("USER", "desk").word("PASSWORD", "correct-horse");
+    let callee = Setup::new("soak-phone");
+    let (port, address) = (callee.port, callee.address());
+    let registers = Setup::new("register").port(port).word("USER", "desk").word("PASSWORD", "correct-horse");
     let trunks = format!(
-        "[trunk.out]\naddress = \"{}\"\nnumber_format = \"as-dialled\"\noptions = 0\n[limits]\ncalls_per_socket = 1000\n\
-         [registrar]\nrealm = \"soak\"\ncalls_per_user = 1000\n[registrar.users.desk]\nha1 = \"{HA1}\"\n",
-        callee.address()
+        "[trunk.out]\naddress = \"{address}\"\nnumber_format = \"as-dialled\"\noptions = 0\n[limits]\ncalls_per_socket = 1000\n\
+         [registrar]\nrealm = \"soak\"\ncalls_per_user = 1000\n[registrar.users.desk]\nha1 = \"{HA1}\"\n"
     );
     // Many fewer ports than calls: one kept by each call would soon be one too many.
     let setup = gateway::Setup { rtp_ports: 2000, log: "warn", ..gateway::Setup::new(&trunks, PLAN) };
     let gateway = Gateway::start(setup).await;
     registers.caller(gateway.sip).finish().await;
-    let answered = warm_up.out + warm_up.to_phone + load.out + load.to_phone;
-    let callee = callee.load(answered, 20, 1000).phone(gateway.sip).await;
     let mut pages = Vec::new();
     for number in 210..250 {
         let habit = match number {
@@ -169,18 +170,27 @@ async fn ten_thousand_calls_leave_nothing_behind() {
         pages.push(Page::open(gateway.http, &format!("page-{number}")).await.serve(habit));
     }
 
-    warm_up.run(&gateway, &phone).await;
-    recorded(&gateway, warm_up.total()).await;
-    let before = settled(&gateway, None).await;
-    load.run(&gateway, &phone).await;
-    recorded(&gateway, warm_up.total() + load.total()).await;
-    let after = settled(&gateway, Some(before)).await;
-    println!("{} calls: before {before:?}, after {after:?}", load.total());
+    warm_up.run(&gateway, &phone, port).await;
+    let mut calls = warm_up.total();
+    recorded(&gateway, calls).await;
+    let mut before = settled(&gateway, None).await;
+    // On a machine that stands still there are more calls at once than in the warm-up, and more memory for them: what a call leaves
+    // behind is left behind by as many calls again, too.
+    for last in [false, true] {
+        load.run(&gateway, &phone, port).await;
+        calls += load.total();
+        recorded(&gateway, calls).await;
+        let after = settled(&gateway, Some(before)).await;
+        println!("{} calls: before {before:?}, after {after:?}", load.total());
+        if after.memory_kb <= before.memory_kb + MARGIN_KB {
+            break;
+        }
+        assert!(!last, "memory grows: before {before:?}, after {after:?}");
+        before = after;
+    }
 
-    assert!(after.memory_kb <= before.memory_kb + MARGIN_KB, "memory: before {before:?}, after {after:?}");
     let taken = gateway.rtp_ports.clone().filter(|port| UdpSocket::bind((Ipv4Addr::LOCALHOST, *port)).is_err());
     assert_eq!(taken.collect::<Vec<u16>>(), Vec::<u16>::new(), "RTP ports that are still open");
-    callee.finish().await;
     for page in pages {
         page.abort();
     }
