@@ -57,17 +57,6 @@ fn four_calls_are_heard_at_both_ends_and_then_six() {
     assert!(report.text().contains("6 calls, 4 s: "), "{}", report.text());
 }
 
-/// `ringback bench --json` prints one JSON document and nothing else: its program is the one beside it (tests/load/setup).
-#[test]
-fn the_command_line_tells_it_as_json() {
-    let words = ["bench", "--json", "--calls", "1", "--seconds", "3", "--settle", "2"];
-    let told = Command::new(env!("CARGO_BIN_EXE_ringback")).args(words).output().expect("ringback");
-    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
-    let json: serde_json::Value = serde_json::from_slice(&told.stdout).expect("one JSON document");
-    assert_eq!((&json["what"], &json["rows"][0]["calls"]), (&"ringback".into(), &1.into()), "{json:#}");
-    assert!(json["rows"][0]["cpu_ms_per_call_second"].as_f64().is_some_and(|ms| ms > 0.0), "{json:#}");
-}
-
 #[test]
 fn calls_whose_browsers_speak_pcmu_are_relayed() {
     let report = driven(&["--relay", "--calls", "2", "--seconds", "3", "--settle", "2"]);
