@@ -108,7 +108,7 @@ impl Gauge {
         let (expected, lost, gaps) = (stats.expected().max(1) as f32, stats.lost() as f32, stats.gaps().max(1) as f32);
         let loss = (lost / expected).min(1.0);
         let missed = (inbound.concealed_ms() as f32 / (expected * PACKET_MS)).clamp(loss, 1.0);
-        let buffer = inbound.delay_ms(now);
+        let buffer = inbound.delay_ms();
         let round_trip = self.rtt_ms().unwrap_or(0.0);
         let burst_ratio = lost / gaps * (1.0 - loss);
         let heard = Impairment::new(codec, missed, burst_ratio, 0.0);
@@ -163,7 +163,7 @@ impl Gauge {
         let share = lost as f32 / expected.max(1) as f32;
         // Chance alone makes runs of 1 / (1 - share) packets.
         let burst_ratio = if gaps > 0 { lost as f32 / gaps as f32 * (1.0 - share) } else { 1.0 };
-        let delay = one_way + PACKET_MS + inbound.delay_ms(now) as f32;
+        let delay = one_way + PACKET_MS + inbound.delay_ms() as f32;
         let impairment = Impairment::new(codec, concealed / elapsed, burst_ratio, delay);
         let flow = FlowQuality {
             codec,

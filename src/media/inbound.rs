@@ -66,6 +66,8 @@ pub(super) struct Inbound {
     types: ArrayVec<PayloadType, TYPES>,
     playout: Playout,
     sound: Sound,
+    /// How long after the fastest packet's arrival the last frame was played, in microseconds.
+    delay_us: i64,
     /// A codec that carries wideband was received.
     heard_wideband: bool,
     /// The stream is passed on: nothing of it is in the playout. And how many packets of it were.
@@ -131,6 +133,7 @@ impl Inbound {
             types: ArrayVec::new(),
             playout: Playout::new(FRAME_MS),
             sound: Sound::new(seed),
+            delay_us: 0,
             heard_wideband: false,
             passing: false,
             passed: 0,
@@ -230,9 +233,9 @@ impl Inbound {
         (self.playout.target_us(now).max(0) / 1_000) as u32
     }
 
-    /// The delay that playout adds to that of the fastest packet, in milliseconds.
-    pub fn delay_ms(&self, now: Instant) -> u32 {
-        (self.playout.delay_us(now, self.sound.ready_us()).clamp(0, 10_000_000) / 1_000) as u32
+    /// The delay that playout added to that of the fastest packet in the last frame, in milliseconds; of what is passed on, none.
+    pub fn delay_ms(&self) -> u32 {
+        (self.delay_us.clamp(0, 10_000_000) / 1_000) as u32
     }
 
     fn meaning(&self, now: Instant, number: u8) -> Option<Meaning> {
@@ -306,6 +309,7 @@ impl Inbound {
         if !std::mem::replace(&mut self.passing, true) {
             self.playout.reset();
             self.sound.forget();
+            self.delay_us = 0;
         }
         self.passed = self.passed.wrapping_add(1);
         let turn = self.passed % if sounded { LISTEN_EVERY } else { LISTEN_FIRST_EVERY };
@@ -497,6 +501,7 @@ impl Inbound {
         while self.sound.ready() < frame.len().min(LONGEST_FRAME) {
             self.step(now);
         }
+        self.delay_us = self.playout.delay_us(now, self.sound.ready_us());
         self.sound.pop(frame);
         if let Some(tones) = &mut self.tones {
             let listen = if self.echo_until.is_some_and(|until| now < until) {

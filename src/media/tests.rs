@@ -12,6 +12,7 @@ mod redundant;
 mod relay;
 mod sides;
 mod sound;
+mod transport;
 mod verdict;
 mod wideband;
 

@@ -305,8 +305,12 @@ impl Transport {
         }
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout) next; `None` once the transport is over.
+    /// When to call [`handle_timeout`](Self::handle_timeout) next; `None` once the transport is over. At once where an event waits:
+    /// taking what there is to send may have brought it about.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if !self.events.is_empty() {
+            return Some(self.now);
+        }
         if matches!(self.state, State::Failed) {
             return None;
         }

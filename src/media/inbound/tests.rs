@@ -49,7 +49,7 @@ impl Bench {
     fn survey(&mut self, ms: u64) {
         let now = self.at(ms);
         assert!(self.inbound.buffered_ms() <= 10_100);
-        assert!(self.inbound.delay_ms(now) <= 10_000 && self.inbound.target_ms(now) <= 10_000);
+        assert!(self.inbound.delay_ms() <= 10_000 && self.inbound.target_ms(now) <= 10_000);
         assert!(self.inbound.due(now).is_none_or(|due| due <= now + Duration::from_secs(1)));
         let _ = (self.inbound.sound(), self.inbound.stats.report(now), self.inbound.stats.jitter_ms());
     }

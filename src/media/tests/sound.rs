@@ -68,6 +68,18 @@ fn the_first_sound_goes_to_a_browser_when_it_is_there_and_no_silence_before_it()
     assert_eq!(lab.to_trunk[0].at, Duration::ZERO, "a telephone behind NAT waits for our first packet");
 }
 
+/// It used to be up to 20 ms more or less, by when in a frame's time it was asked for.
+#[test]
+fn the_delay_that_is_told_is_that_of_the_sound_that_was_played() {
+    for from in 53..73 {
+        let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));
+        telephone_speaks(&mut lab, from, 2_500);
+        let told = lab.qualities.last().unwrap().b.inbound.unwrap().delay_ms;
+        // A packet, and what it waits for one that may be late.
+        assert_eq!(told, 26, "{from}");
+    }
+}
+
 #[test]
 fn what_was_said_just_before_a_browsers_way_is_up_is_its_first_sound() {
     let mut lab = Lab::new(plan(Codec::Opus, Codec::Pcmu));

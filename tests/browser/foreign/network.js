@@ -17,14 +17,14 @@ tiers = [["elsewhere"]]
 `;
 
 export class OpenNetwork extends Network {
-  /** `origin` is the pages', `within` the gateway's namespace; `certificate` as of every network. */
-  static async start({ origin, within, certificate }) {
+  /** `origin` is the pages', `within` the gateway's namespace; `certificate` and further lines of the `trunk` as of every network. */
+  static async start({ origin, within, certificate, trunk = '' }) {
     const elsewhere = await freeUdpPort();
     const users = Object.entries(PASSWORDS).map(([user, password]) => `${user} = { password = "${password}" }`).join('\n');
     const network = await super.start({
       within, certificate, origins: [origin],
       // Transfers are ours to do: these phones know no REFER.
-      trunk: 'refer = "never"',
+      trunk: `refer = "never"\n${trunk}`,
       sections: `
 [trunk.elsewhere]
 options = 0

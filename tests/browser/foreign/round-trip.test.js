@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { Chromium } from '../lib/chromium.js';
-import { RtpPhone } from '../lib/rtp.js';
+import { freeUdpPair } from '../lib/processes.js';
 import { Sipp } from '../lib/sipp.js';
 import { OUT, OUTSIDE, stage } from '../lib/stage.js';
 import * as cases from './cases.js';
@@ -22,13 +22,17 @@ const ASTERISK = 'ws://127.0.0.1:20088/ws';
 const ASTERISK_TRUNK = 20090;
 const account = (user) => ({ socket: ASTERISK, uri: `sip:${user}@127.0.0.1`, password: `the password of ${user}` });
 
-const scene = stage(Chromium, Pages, OpenNetwork);
+/** Its trunk has what both sides speak passed on as it comes. */
+class PassingNetwork extends OpenNetwork {
+  static start(options) { return super.start({ ...options, trunk: 'pass = "cost"' }); }
+}
 
-/** Calls a phone that echoes, and gives the ms of each burst. */
+const scene = stage(Chromium, Pages, PassingNetwork);
+
+/** Calls a phone that echoes (SIPp's own echo waits for nothing else), and gives the ms of each burst. */
 async function roundTrips({ phone, target, port }, n) {
-  const rtp = await RtpPhone.open();
-  rtp.echoes = true;
-  const sipp = await Sipp.start({ scenario: 'callee-at-once', port, out: OUT, keys: { rtp_port: rtp.port } });
+  const rtp = await freeUdpPair();
+  const sipp = await Sipp.start({ scenario: 'callee-at-once', port, out: OUT, keys: { rtp_port: rtp }, args: ['-rtp_echo', '-mp', String(rtp)] });
   try {
     const before = (await phone.seen()).roundTrips.length;
     await phone.do('call', target);
@@ -39,7 +43,6 @@ async function roundTrips({ phone, target, port }, n) {
     await sipp.done();
     return all.slice(before + BURSTS.unheeded);
   } finally {
-    rtp.close();
     await sipp.end();
   }
 }

@@ -14,8 +14,6 @@ const EVENTS = '0123456789*#ABCD';
 export class RtpPhone {
   /** The keys that came as telephone-events (RFC 4733). */
   digits = '';
-  /** Says what it hears, at once, in place of a speech. */
-  echoes = false;
   packets = 0;
   sources = new Set();
   #heardSource = null; #socket; #samples = []; #first = null; #last = null; #lastEvent = null; #peer = null; #speaking = null;
@@ -34,7 +32,7 @@ export class RtpPhone {
   }
 
   close() {
-    clearInterval(this.#speaking);
+    clearTimeout(this.#speaking);
     this.#socket.close();
   }
 
@@ -86,7 +84,6 @@ export class RtpPhone {
     if (this.#speech && (another || !this.#speaking)) this.#speak();
     if (type === DIGITS_TYPE) return this.#receiveEvent(timestamp, payload);
     if (type !== PCMU) return;
-    if (this.echoes) this.#send(payload);
     const source = packet.readUInt32BE(8);
     if (source !== this.#heardSource) this.#first = (timestamp - this.#samples.length) >>> 0; // another stream goes on where the last ended
     this.#heardSource = source;
@@ -104,15 +101,15 @@ export class RtpPhone {
 
   /** Speaks from this moment on. */
   #speak() {
-    clearInterval(this.#speaking);
+    clearTimeout(this.#speaking);
     this.#started = performance.now();
     this.#sent = 0;
     // Paced by the clock, not by the timer, so that a late timer does not slow the speech.
     const due = () => {
       while (this.#sent * PACKET_MS <= performance.now() - this.#started) this.#sendPacket();
+      this.#speaking = setTimeout(due, this.#sent * PACKET_MS - (performance.now() - this.#started));
     };
     due();
-    this.#speaking = setInterval(due, PACKET_MS / 2);
   }
 
   #sendPacket() {

@@ -16,6 +16,12 @@ phone.start = async ({ door, token, options }) => {
   register('registered');
 };
 
+const { measureEcho } = phone;
+phone.measureEcho = async () => {
+  await measureEcho();
+  await ours.audio.useInput(null); // the one that is warm is another
+};
+
 /** What a page does when the pointer comes near its button. */
 phone.prepare = () => ours.warmUp();
 
