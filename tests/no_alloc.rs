@@ -259,6 +259,81 @@ fn an_encrypted_call_from_trunk_to_trunk_allocates_nothing_per_packet() {
     assert_eq!((stats.a.packets_in, stats.b.packets_in, stats.a.rejected, stats.b.rejected), (1_000, 1_000, 0, 0));
 }
 
+/// Two RTP legs in wideband, or one of them: G.722 is transcoded, Opus on both sides goes on as it is.
+#[test]
+fn a_call_in_wideband_allocates_nothing_per_packet() {
+    for codecs in
+        [[Codec::G722, Codec::Pcmu], [Codec::G722, Codec::G722], [Codec::G722, Codec::Opus], [Codec::Opus, Codec::Opus]]
+    {
+        no_allocation_between(codecs);
+    }
+}
+
+fn no_allocation_between(codecs: [Codec; 2]) {
+    let start = Instant::now();
+    let address = |slot: usize| SocketAddr::from(([192, 0, 2, slot as u8], 4_000));
+    let rate = |codec: Codec| if codec.is_wideband() { Rate::Wide } else { Rate::Narrow };
+    let number = |codec: Codec| codec.static_payload_type().unwrap_or(111);
+    let leg = |slot: usize| {
+        let send = AcceptedCodec { payload_type: number(codecs[slot]), codec: codecs[slot] };
+        let media = RtpMedia { slot: RtpSlot(slot as u8), ..RtpMedia::new(address(slot), send, slot as u32 + 1) };
+        Some(LegPlan { media: LegMedia::Rtp(media), hears: Hears::Peer })
+    };
+    let plan = MediaPlan { a: leg(0), b: leg(1) };
+    let mut bridge = Bridge::new(start, plan, &Means::default(), [1; 32]).expect("a bridge");
+    let mut mouths = codecs.map(|codec| {
+        let rate = rate(codec);
+        Encoder::new(codec, rate, OpusSettings::of(rate)).expect("an encoder")
+    });
+    let mut ears = codecs.map(|codec| Decoder::new(codec, rate(codec)).expect("a decoder"));
+    let (mut allocations, mut sent, mut loudest) = (0, [0; 2], [0; 2]);
+    let mut buf = [0; 1_500];
+    for n in 0..1_000_u16 {
+        let now = start + Duration::from_millis(u64::from(n) * 20);
+        for slot in 0..2 {
+            let (codec, frame) = (codecs[slot], rate(codecs[slot]).frame());
+            let tone = |i| ((usize::from(n) * frame + i) as f32 * 0.3).sin() * 8_000.0;
+            let pcm: Vec<i16> = (0..frame).map(|i| tone(i) as i16).collect();
+            let mut packet = [0; 500];
+            let len = mouths[slot].encode(&pcm, &mut packet[12..]).expect("room");
+            let (payload_type, timestamp) = (number(codec), u32::from(n) * codec.clock_rate() / 50);
+            let header = RtpHeader { payload_type, sequence: n, timestamp, ssrc: 9, ..RtpHeader::default() };
+            header.write(&mut packet).expect("room");
+            let mut work = || {
+                let packet = &mut packet[..12 + len];
+                bridge.handle_datagram(now, Port::Rtp(RtpSlot(slot as u8)), address(slot), packet);
+                while bridge.poll_timeout().is_some_and(|at| at <= now) {
+                    bridge.handle_timeout(now);
+                }
+            };
+            if n < 100 {
+                work(); // buffers find their size
+            } else {
+                allocations += allocation_counter::measure(work).count_total;
+            }
+            loop {
+                let mut polled = None;
+                let work = || polled = bridge.poll_transmit(&mut buf);
+                allocations += allocation_counter::measure(work).count_total;
+                let Some(transmit) = polled else { break };
+                if let Port::Rtp(RtpSlot(slot)) = transmit.port {
+                    let (ear, mut pcm) = (&mut ears[usize::from(slot)], [0; MAX_PACKET_SAMPLES]);
+                    let len = ear.decode(&buf[12..transmit.len], &mut pcm).expect("sound");
+                    let peak = pcm[..len].iter().map(|sample| sample.unsigned_abs()).max();
+                    loudest[usize::from(slot)] = peak.unwrap_or_default();
+                    sent[usize::from(slot)] += 1;
+                }
+            }
+        }
+        while bridge.poll_report().is_some() {}
+    }
+    assert_eq!(allocations, 0, "{codecs:?}");
+    assert!(sent.iter().all(|sent| (990..=1_005).contains(sent)), "{codecs:?}: {sent:?}");
+    assert!(loudest.iter().all(|peak| (6_000..10_000).contains(peak)), "{codecs:?}: {loudest:?}");
+    let stats = bridge.stats();
+    assert_eq!((stats.a.packets_in, stats.b.packets_in, stats.a.rejected, stats.b.rejected), (1_000, 1_000, 0, 0));
+}
+
 /// Packets of Opus that hold the one before, too, of which each seventh is lost and heard from the next.
 #[test]
 fn redundancy_that_repairs_allocates_nothing_per_packet() {

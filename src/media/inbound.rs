@@ -11,7 +11,7 @@ use crate::codec::{Codec, CodecError, MAX_PACKET_SAMPLES, Rate};
 use crate::rtp::event::{EventReceiver, EventUpdate, EventUpdates};
 use crate::rtp::jitter::Kind;
 use crate::rtp::packet::RtpPacket;
-use crate::rtp::playout::{Arrival, Incoming, Playout};
+use crate::rtp::playout::{Arrival, Incoming, Playout, Step};
 use crate::rtp::receive::ReceiveStats;
 use crate::rtp::red::{self, Earlier};
 use crate::sdp::{AcceptedCodec, InBand, TelephoneEvent};
@@ -66,7 +66,7 @@ pub(super) struct Inbound {
     types: ArrayVec<PayloadType, TYPES>,
     playout: Playout,
     sound: Sound,
-    /// How long after the fastest packet's arrival the last frame was played, in microseconds.
+    /// How long after the fastest packet's arrival the last packet is played, in microseconds.
     delay_us: i64,
     /// A codec that carries wideband was received.
     heard_wideband: bool,
@@ -233,7 +233,8 @@ impl Inbound {
         (self.playout.target_us(now).max(0) / 1_000) as u32
     }
 
-    /// The delay that playout added to that of the fastest packet in the last frame, in milliseconds; of what is passed on, none.
+    /// The delay that playout adds to that of the fastest packet, in milliseconds, as it was of the last packet played; of what is
+    /// passed on, none.
     pub fn delay_ms(&self) -> u32 {
         (self.delay_us.clamp(0, 10_000_000) / 1_000) as u32
     }
@@ -309,8 +310,8 @@ impl Inbound {
         if !std::mem::replace(&mut self.passing, true) {
             self.playout.reset();
             self.sound.forget();
-            self.delay_us = 0;
         }
+        self.delay_us = 0;
         self.passed = self.passed.wrapping_add(1);
         let turn = self.passed % if sounded { LISTEN_EVERY } else { LISTEN_FIRST_EVERY };
         if turn < 2 {
@@ -501,7 +502,6 @@ impl Inbound {
         while self.sound.ready() < frame.len().min(LONGEST_FRAME) {
             self.step(now);
         }
-        self.delay_us = self.playout.delay_us(now, self.sound.ready_us());
         self.sound.pop(frame);
         if let Some(tones) = &mut self.tones {
             let listen = if self.echo_until.is_some_and(|until| now < until) {
@@ -519,15 +519,22 @@ impl Inbound {
     }
 
     fn step(&mut self, now: Instant) {
-        let Self { playout, sound, types, events, .. } = self;
-        let clock_rate = playout.clock_rate();
-        let step = playout.next(now, sound.ready_us());
+        let Self { playout, sound, types, events, delay_us, .. } = self;
+        let (clock_rate, ready_us) = (playout.clock_rate(), sound.ready_us());
+        let step = playout.next(now, ready_us);
+        let played = match step {
+            Step::Packet { duration, .. } => Some(i64::from(duration) * 1_000_000 / i64::from(clock_rate)),
+            _ => None,
+        };
         let codec = |number| match types.iter().find(|t| t.number == number)?.meaning {
             Meaning::Audio(codec) => Some(codec),
             _ => None,
         };
         // While a digit is pressed there is no sound to miss.
         sound.render(step, clock_rate, codec, !events.active());
+        if let Some(length_us) = played {
+            *delay_us = playout.delay_us(now, ready_us).saturating_add(length_us);
+        }
     }
 }
 

@@ -139,6 +139,7 @@ fn a_pause_is_a_pause_and_a_long_silence_is_filled() {
     assert_eq!(lab.to_trunk.iter().rev().take(29).filter(|packet| which(packet).is_some()).count(), 29);
     assert_sound(&lab.to_trunk);
     assert!(early_ms(&lab.to_trunk[1..]).iter().all(|early| early.abs() <= 40), "true to time all along");
+    assert_eq!(lab.qualities.last().unwrap().a.inbound.unwrap().delay_ms, 20, "a packet, and nothing of a playout");
 }
 
 #[test]
