@@ -350,18 +350,21 @@ impl Cause {
     /// phrase that says more than the standard one.
     pub fn from_refusal(status: u16, phrase: &str, reason: Option<&str>) -> Cause {
         let mut cause = Cause::from_status(Origin::Trunk, status);
-        let said = reason.map(ReasonHeader::read).unwrap_or_default();
-        if let Some(value) = said.q850 {
+        if let Some(value) = reason.and_then(|reason| ReasonHeader::read(reason).q850) {
             cause.q850 = value;
         }
-        let words = said.text.unwrap_or_else(|| plain_text(phrase));
         // "603+": the network's analytics, not the person, refused (ATIS-1000099); RFC 8688 has 608 for it.
-        let lower = words.to_ascii_lowercase();
+        let lower = Self::refusal_words(phrase, reason).to_ascii_lowercase();
         if status == 603 && (lower.contains("network blocked") || lower.contains("analytics")) {
             let row = by_status(608);
             (cause.word, cause.reason) = (row.word, row.text.to_owned());
         }
         cause
+    }
+
+    /// What a refusal says for people: the text of its Reason header, or the phrase beside its status.
+    pub fn refusal_words(phrase: &str, reason: Option<&str>) -> String {
+        reason.and_then(|reason| ReasonHeader::read(reason).text).unwrap_or_else(|| plain_text(phrase))
     }
 
     /// The cause of a hang-up by the trunk: normal, unless its Reason header says otherwise.

@@ -103,6 +103,13 @@ pub struct TrunkTried {
     /// What came of it: `answered`, `abandoned`, or the SIP status of its refusal (also `408` for silence and `503`
     /// for an unreachable one).
     pub result: String,
+    /// Why it failed, in one of the words of the call's own `cause`: an unreachable one is `trunk-unreachable`, one that has no
+    /// room `congestion`. Absent where it did not fail, or was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// The same for people: what it said itself (its Reason, or the phrase beside its status), or a sentence of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
     /// When it was tried, Unix milliseconds.
     #[serde(default)]
     pub at: u64,
@@ -225,13 +232,20 @@ impl TrunkTried {
     /// A trunk that is tried now, of which nothing has come yet.
     pub(crate) fn begin(trunk: &str, unix_ms: u64) -> TrunkTried {
         let (trunk, result) = (trunk.to_owned(), "abandoned".to_owned());
-        TrunkTried { trunk, result, at: unix_ms, ms: None, redirected: Vec::new() }
+        TrunkTried { trunk, result, cause: None, text: None, at: unix_ms, ms: None, redirected: Vec::new() }
     }
 
     /// Writes down what came of it.
     pub(crate) fn finish(&mut self, result: impl Into<String>, unix_ms: u64) {
         self.result = result.into();
         self.ms = Some(unix_ms.saturating_sub(self.at));
+    }
+
+    /// Writes down that it failed, and why.
+    pub(crate) fn fail(&mut self, result: impl Into<String>, cause: &Cause, unix_ms: u64) {
+        self.finish(result, unix_ms);
+        self.cause = Some(cause.word.to_owned());
+        self.text = Some(cause.reason.clone()).filter(|text| !text.is_empty());
     }
 }
 

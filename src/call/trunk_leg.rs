@@ -338,12 +338,16 @@ impl TrunkLeg {
     fn failed(&mut self, cx: &mut Context, status: u16, reason: &str, why: Failure, headers: &Headers) -> Happened {
         self.session = None;
         self.silent_until = None;
-        self.result(cx, status.to_string());
         let cause = match why {
             Failure::Timeout => Cause::from_status(Origin::Network, 408),
             Failure::Transport => Cause::special(Origin::Network, Special::TrunkUnreachable),
             _ => Cause::from_refusal(status, reason, headers.get("Reason")),
         };
+        let said = match why {
+            Failure::Timeout | Failure::Transport => String::new(),
+            _ => Cause::refusal_words(reason, headers.get("Reason")),
+        };
+        self.tried_in_vain(cx, status, &cause.clone().in_words(&said));
         let unanswered = matches!(why, Failure::Timeout | Failure::Transport);
         let overloaded = why == Failure::Rejected && status == 503;
         if unanswered || overloaded {
@@ -438,8 +442,9 @@ impl TrunkLeg {
                 Happened::Answered
             }
             None => {
-                self.result(cx, "488");
-                Happened::Over(Cause::special(Origin::Trunk, Special::BadTrunkMedia))
+                let cause = Cause::special(Origin::Trunk, Special::BadTrunkMedia);
+                self.tried_in_vain(cx, 488, &cause);
+                Happened::Over(cause)
             }
         }
     }
@@ -508,6 +513,12 @@ impl TrunkLeg {
         }
     }
 
+    fn tried_in_vain(&mut self, cx: &Context, status: u16, cause: &Cause) {
+        if let Some(tried) = self.tried.last_mut() {
+            tried.fail(status.to_string(), cause, cx.now.unix_ms);
+        }
+    }
+
     fn next_trunk(&mut self, cx: &mut Context, cause: Cause) -> Happened {
         match self.invite(cx, cause) {
             Ok(()) => Happened::Nothing,
@@ -548,7 +559,7 @@ impl TrunkLeg {
             let mut description = match self.describe(cx, &loan, &trunk, flow.remote) {
                 Ok(description) => description,
                 Err(none) => {
-                    self.result(cx, "488");
+                    self.tried_in_vain(cx, 488, &none);
                     cause = none;
                     continue;
                 }
@@ -556,8 +567,9 @@ impl TrunkLeg {
             let offer = description.offer();
             self.description = Some(description);
             let Some(invite) = self.request(cx, &hop, flow, offer) else {
-                self.result(cx, "484");
-                return Err(Cause::special(Origin::Gateway, Special::InvalidNumber));
+                let cause = Cause::special(Origin::Gateway, Special::InvalidNumber);
+                self.tried_in_vain(cx, 484, &cause);
+                return Err(cause);
             };
             match cx.ua.invite(cx.now.instant, invite) {
                 Ok(session) => {
@@ -574,8 +586,8 @@ impl TrunkLeg {
                 }
                 Err(error) => {
                     tracing::warn!(call = %self.call, trunk = trunk.name, %error, "INVITE");
-                    self.result(cx, "503");
                     cause = Cause::special(Origin::Gateway, Special::NoResources);
+                    self.tried_in_vain(cx, 503, &cause);
                 }
             }
         }
@@ -806,8 +818,9 @@ impl Leg for TrunkLeg {
                 cx.ua.hangup(cx.now.instant, session, None);
             }
             self.target_failed(cx, None);
-            self.result(cx, "408");
-            return self.next_trunk(cx, Cause::from_status(Origin::Network, 408));
+            let cause = Cause::from_status(Origin::Network, 408);
+            self.tried_in_vain(cx, 408, &cause);
+            return self.next_trunk(cx, cause);
         }
         Happened::Nothing
     }

@@ -19,6 +19,11 @@ fn tried(world: &World) -> Vec<(String, String)> {
     world.cdr().trunks.iter().map(|tried| (tried.trunk.clone(), tried.result.clone())).collect()
 }
 
+/// Why each failed, in a word and in its own.
+fn why(world: &World) -> Vec<Option<(String, String)>> {
+    world.cdr().trunks.iter().map(|tried| tried.cause.clone().zip(tried.text.clone())).collect()
+}
+
 fn pair(trunk: &str, result: &str) -> (String, String) {
     (trunk.into(), result.into())
 }
@@ -115,6 +120,18 @@ fn a_trunk_out_of_reach_is_left_at_once() {
     world.tell(alice, "hangup", "c1");
     world.finish();
     assert_eq!(tried(&world), [pair("one", "503"), pair("two", "answered")]);
+    // Nobody said 503: that nobody is there is told apart from a trunk that has no room.
+    assert_eq!(why(&world), [Some(("trunk-unreachable".into(), "The trunk cannot be reached".into())), None]);
+}
+
+#[test]
+fn why_a_trunk_failed_stands_in_the_record_in_its_own_words() {
+    let mut world = World::where_one(Habits { refuse_after: Some((10, 503)), ..Habits::default() });
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", TIERS));
+    world.finish();
+    assert_eq!(tried(&world)[0], pair("one", "503"));
+    assert_eq!(why(&world)[0], Some(("congestion".into(), "Service Unavailable".into())));
 }
 
 #[test]

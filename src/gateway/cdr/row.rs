@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 
-use crate::call::{CallId, Cdr, Direction, LegRecord, Origin};
+use crate::call::{CallId, Cdr, Direction, LegRecord, Origin, TrunkTried};
 use crate::gateway::journal::Receipt;
 
 /// A record that waits to be written.
@@ -88,7 +88,7 @@ pub(super) fn columns(record: &Record) -> Vec<Column> {
         ("sent", words(cdr.sent.as_deref())),
         ("rule", words(cdr.rule.as_deref())),
         ("trunk", words(trunk.map(|tried| tried.trunk.as_str()))),
-        ("trunks", list(cdr.trunks.iter().map(|tried| format!("{}={}", tried.trunk, tried.result)))),
+        ("trunks", list(cdr.trunks.iter().map(tried))),
         ("cause", text(&cdr.cause)),
         ("ended_by", text(origin(cdr.by))),
         ("sip", maybe(cdr.sip)),
@@ -143,6 +143,11 @@ fn text(value: &str) -> Cell {
 
 fn words(value: Option<&str>) -> Cell {
     value.map_or(Cell::Text(None), text)
+}
+
+/// A trunk, what came of it, and why it failed: `carrier=503 congestion`.
+fn tried(TrunkTried { trunk, result, cause, .. }: &TrunkTried) -> String {
+    cause.as_ref().map_or_else(|| format!("{trunk}={result}"), |cause| format!("{trunk}={result} {cause}"))
 }
 
 /// Several values in one text, by commas; null where there are none.

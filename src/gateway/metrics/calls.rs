@@ -10,7 +10,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::call::canary::CANARY;
 use crate::call::cause::by_status;
-use crate::call::{Cdr, LegKind, LegRecord};
+use crate::call::{Cdr, LegKind, LegRecord, TrunkTried};
 use crate::sdp::NoAudio;
 use crate::switch::{Direction, NOTICES, Notice};
 
@@ -180,7 +180,7 @@ impl Calls {
         self.ended.get_or_create(&labels).inc();
         for tried in cdr.trunks.iter().skip(usize::from(inbound)) {
             let trunk = self.trunk(&tried.trunk);
-            self.attempts.get_or_create(&[("trunk", trunk), ("result", result(&tried.result))]).inc();
+            self.attempts.get_or_create(&[("trunk", trunk), ("result", result(tried))]).inc();
         }
         let by_trunk = [("direction", direction.clone()), ("trunk", trunk)];
         if let Some(rang) = cdr.ringing.or(cdr.answer) {
@@ -254,11 +254,12 @@ fn word(direction: Direction) -> Cow<'static, str> {
     })
 }
 
-/// What came of a trunk: a status becomes its cause's word, of which there are few.
-fn result(result: &str) -> Cow<'static, str> {
-    match result.parse::<u16>() {
-        Ok(status) => Cow::Borrowed(by_status(status).word),
-        Err(_) => Cow::Owned(result.to_owned()),
+/// What came of a trunk: why it failed, in one of few words; a status alone becomes its cause's.
+fn result(tried: &TrunkTried) -> Cow<'static, str> {
+    match (&tried.cause, tried.result.parse::<u16>()) {
+        (Some(cause), _) => Cow::Owned(cause.clone()),
+        (None, Ok(status)) => Cow::Borrowed(by_status(status).word),
+        (None, Err(_)) => Cow::Owned(tried.result.clone()),
     }
 }
 

@@ -109,6 +109,7 @@ impl Tree {
         let mut span = self.span(Some(up), format!("trunk {}", tried.trunk), CLIENT, tried.at, to);
         span.attributes.extend(text("ringback.trunk", Some(&tried.trunk)));
         span.attributes.extend(text("ringback.result", Some(&tried.result)));
+        span.attributes.extend(text("ringback.cause", tried.cause.as_deref()));
         if numbers && !tried.redirected.is_empty() {
             span.attributes.extend(text("ringback.redirected", Some(&tried.redirected.join(","))));
         }
