@@ -239,17 +239,10 @@ fn an_encrypted_call_from_trunk_to_trunk_allocates_nothing_per_packet() {
                 }
             };
             allocations += allocation_counter::measure(work).count_total;
-            loop {
-                let mut polled = None;
-                let work = || polled = bridge.poll_transmit(&mut buf);
-                allocations += allocation_counter::measure(work).count_total;
-                let Some(transmit) = polled else { break };
-                if let Port::Rtp(RtpSlot(slot)) = transmit.port {
-                    let packet = &mut buf[..transmit.len];
-                    ears[usize::from(slot)].unprotect_rtp(packet).expect("an authentic packet");
-                    sent[usize::from(slot)] += 1;
-                }
-            }
+            allocations += taken(&mut bridge, &mut buf, |slot, packet| {
+                ears[slot].unprotect_rtp(packet).expect("an authentic packet");
+                sent[slot] += 1;
+            });
         }
         while bridge.poll_report().is_some() {}
     }
@@ -257,6 +250,19 @@ fn an_encrypted_call_from_trunk_to_trunk_allocates_nothing_per_packet() {
     assert!(sent.iter().all(|sent| (995..=1_005).contains(sent)), "{sent:?}");
     let stats = bridge.stats();
     assert_eq!((stats.a.packets_in, stats.b.packets_in, stats.a.rejected, stats.b.rejected), (1_000, 1_000, 0, 0));
+}
+
+/// Takes what a bridge sends, and tells of its RTP by which slot it goes; gives the allocations of the bridge.
+fn taken(bridge: &mut Bridge, buf: &mut [u8], mut heard: impl FnMut(usize, &mut [u8])) -> u64 {
+    let mut allocations = 0;
+    loop {
+        let mut polled = None;
+        allocations += allocation_counter::measure(|| polled = bridge.poll_transmit(buf)).count_total;
+        let Some(transmit) = polled else { return allocations };
+        if let Port::Rtp(RtpSlot(slot)) = transmit.port {
+            heard(usize::from(slot), &mut buf[..transmit.len]);
+        }
+    }
 }
 
 /// Two RTP legs in wideband, or one of them: G.722 is transcoded, Opus on both sides goes on as it is.
@@ -311,19 +317,12 @@ fn no_allocation_between(codecs: [Codec; 2]) {
             } else {
                 allocations += allocation_counter::measure(work).count_total;
             }
-            loop {
-                let mut polled = None;
-                let work = || polled = bridge.poll_transmit(&mut buf);
-                allocations += allocation_counter::measure(work).count_total;
-                let Some(transmit) = polled else { break };
-                if let Port::Rtp(RtpSlot(slot)) = transmit.port {
-                    let (ear, mut pcm) = (&mut ears[usize::from(slot)], [0; MAX_PACKET_SAMPLES]);
-                    let len = ear.decode(&buf[12..transmit.len], &mut pcm).expect("sound");
-                    let peak = pcm[..len].iter().map(|sample| sample.unsigned_abs()).max();
-                    loudest[usize::from(slot)] = peak.unwrap_or_default();
-                    sent[usize::from(slot)] += 1;
-                }
-            }
+            allocations += taken(&mut bridge, &mut buf, |slot, packet| {
+                let mut pcm = [0; MAX_PACKET_SAMPLES];
+                let len = ears[slot].decode(&packet[12..], &mut pcm).expect("sound");
+                loudest[slot] = pcm[..len].iter().map(|sample| sample.unsigned_abs()).max().unwrap_or_default();
+                sent[slot] += 1;
+            });
         }
         while bridge.poll_report().is_some() {}
     }
