@@ -173,10 +173,12 @@ impl Spool {
         true
     }
 
-    /// Takes the next event over that waits in another spool, lane by lane in order; `false`: there is none. Files for which
-    /// there is no room stay where they are, for a start with that folder; what was set aside stays there too.
+    /// Takes the next event over that waits in another spool, each lane in order and the shortest lane first, so that what
+    /// has waited least is not held up by the rest; `false`: there is none. Files for which there is no room stay where they
+    /// are, for a start with that folder; what was set aside stays there too.
     pub(super) async fn take_over(&mut self, other: &mut Spool) -> bool {
-        let Some(lane) = (0..LANES).find(|lane| other.has(*lane)) else {
+        let waits = other.lanes.iter().enumerate().filter(|(_, lane)| !lane.is_empty());
+        let Some((lane, _)) = waits.min_by_key(|(_, lane)| lane.len()) else {
             self.lost += std::mem::take(&mut other.lost);
             return false;
         };
