@@ -16,11 +16,22 @@ export function opener(t, { browser, pages, network }) {
     const bench = await Bench.open(browser, pages, page);
     t.after(async () => {
       await bench.close();
-      assert.deepEqual(bench.problems ?? [], [], 'errors in the page');
+      assert.deepEqual(bench.problems, [], 'errors in the page');
     });
     if (user) await bench.start({ ...network.options(user), ...options }, { again });
     return bench;
   };
+}
+
+/** What every case is judged by at its end: a page that throws, leaves a promise uncaught or breaks its policy is known for it. */
+export async function noticed({ browser, pages }, t) {
+  pages.put('/broken.html', '<!doctype html><meta charset="utf-8"><title>broken</title><script>document.title = "inline";</script><script type="module" src="/broken.js"></script>');
+  pages.put('/broken.js', "Promise.reject(new Error('nobody caught this')); throw new Error('this was thrown');");
+  const page = await browser.open(`${pages.origin}/broken.html`, { name: 'the broken page' });
+  t.after(() => page.close());
+  const wanted = [/Content Security Policy/, /nobody caught this/, /this was thrown/];
+  await until(() => wanted.every((text) => page.problems.some((problem) => text.test(problem))), () => `all that is wrong to be told; told was ${page.problems.join('\n')}`);
+  assert.equal(await page.driver.evaluate(() => document.title), 'broken', 'the policy holds');
 }
 
 export async function outbound(open, network, t) {

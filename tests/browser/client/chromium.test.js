@@ -42,3 +42,5 @@ describe('the client in Chromium', () => {
   holds('ends with its page, where no other comes', cases.closed);
   holds('finds another path for its sound', cases.iceRestart);
 });
+
+test('what is wrong in a page is noticed', (t) => cases.noticed(scene, t));

@@ -18,3 +18,5 @@ describe('the client in Firefox', () => {
   holds('outlives its page', cases.reload);
   holds('finds another path for its sound', cases.iceRestart);
 });
+
+test('what is wrong in a page is noticed', (t) => cases.noticed(scene, t));

@@ -16,7 +16,7 @@ export function opener(t, { browser, pages, network }, library) {
     t.after(async () => {
       await page.page.goto('about:blank'); // ends its calls now: of a page closed with its process the gateway learns late
       await page.close();
-      assert.deepEqual(page.problems ?? [], [], 'errors in the page');
+      assert.deepEqual(page.problems, [], 'errors in the page');
     });
     return ForeignPhone.registered(page, network.account(user, account));
   };

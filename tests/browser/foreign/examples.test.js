@@ -32,7 +32,7 @@ describe('the examples for foreign libraries', () => {
       t.after(async () => {
         await page.page.goto('about:blank');
         await page.close();
-        assert.deepEqual(page.problems ?? [], [], 'errors in the page');
+        assert.deepEqual(page.problems, [], 'errors in the page');
       });
       const { sipp, rtp } = await scene.network.callee(t, 'callee-hangs-up');
       await page.driver.evaluate((bearer) => globalThis.example(bearer, document.querySelector('audio')), token);

@@ -15,7 +15,7 @@ export function opener(t, browser) {
     const page = await browser().open(url, options);
     t.after(async () => {
       await page.close();
-      assert.deepEqual(page.problems ?? [], [], 'errors in the page');
+      assert.deepEqual(page.problems, [], 'errors in the page');
     });
     await page.ready();
     return page;

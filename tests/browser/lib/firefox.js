@@ -2,7 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import puppeteer from 'puppeteer-core';
-import { instrument } from './in-page.js';
+import { instrument, tellViolations } from './in-page.js';
 import { Softphone } from './softphone.js';
 
 const EXECUTABLE = process.env.FIREFOX_BIN ?? '/usr/bin/firefox-esr';
@@ -15,6 +15,9 @@ const PREFERENCES = {
   'media.peerconnection.ice.obfuscate_host_addresses': false,
 };
 
+/** What Firefox says of a network that fails, in the same breath as errors of a page's script. */
+const BROWSERS_OWN = /^WebRTC: ICE failed/;
+
 export class Firefox {
   static async launch({ microphone }) {
     const firefox = new Firefox();
@@ -25,7 +28,11 @@ export class Firefox {
 
   async open(url, { name = 'the page' } = {}) {
     const page = await this.browser.newPage();
+    const problems = [];
+    page.on('pageerror', (error) => { if (!BROWSERS_OWN.test(error.message)) problems.push(String(error)); });
+    page.on('console', (message) => { if (/Content Security Policy/.test(message.text())) problems.push(message.text()); });
     await page.evaluateOnNewDocument(instrument, this.speech);
+    await page.evaluateOnNewDocument(tellViolations);
     await page.goto(url);
     const softphone = new Softphone({
       evaluate: (fn, ...args) => page.evaluate(`(${fn})(...${JSON.stringify(args)})`),
@@ -40,6 +47,7 @@ export class Firefox {
       close: () => page.close(),
     }, name);
     softphone.page = page;
+    softphone.problems = problems;
     return softphone;
   }
 

@@ -64,7 +64,7 @@ export function instrument(speech) {
     return { rate, base64: btoa(bytes) };
   };
 
-  if (!speech) return;
+  if (!speech || !navigator.mediaDevices) return; // about:blank has no microphones
   // Decoded before it is asked for, as a microphone is there before it is opened.
   const microphone = (async () => {
     const context = new AudioContext();
@@ -77,4 +77,28 @@ export function instrument(speech) {
     return destination.stream;
   })();
   navigator.mediaDevices.getUserMedia = async () => (await microphone).clone();
+}
+
+/** Runs in the page, before its own scripts: `ringbackTest.network(false)` breaks all WebSockets, and those to come. */
+export function breakable() {
+  const sockets = new Set();
+  let up = true;
+  const Original = globalThis.WebSocket;
+  globalThis.WebSocket = class extends Original {
+    constructor(url, protocols) {
+      super(up ? url : 'ws://127.0.0.1:9/', protocols); // where nobody listens
+      sockets.add(this);
+    }
+  };
+  globalThis.ringbackTest.network = (on) => {
+    up = on;
+    for (const socket of sockets) if (!on) socket.close(4999);
+  };
+}
+
+/** Put into the pages of a browser that tells a test nothing of what a Content Security Policy forbade: its console has it then. */
+export function tellViolations() {
+  addEventListener('securitypolicyviolation', ({ effectiveDirective, blockedURI, sourceFile, lineNumber }) => {
+    console.error(`Content Security Policy: ${effectiveDirective} forbids ${blockedURI} (${sourceFile}:${lineNumber})`);
+  });
 }
