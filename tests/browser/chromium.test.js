@@ -2,13 +2,14 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { ClientNetwork, ELSEWHERE } from './client/network.js';
 import { level, likeness } from './lib/audio.js';
 import * as cases from './lib/cases.js';
 import { Chromium } from './lib/chromium.js';
 import { Gateway } from './lib/gateway.js';
 import { look } from './lib/looks.js';
 import { goThrough, Lossy } from './lib/lossy.js';
-import { freeTcpPort, until } from './lib/processes.js';
+import { freeTcpPort, freeUdpPort, until } from './lib/processes.js';
 import { ALICE, hears, narrow, Network, OUT, OUTSIDE, PREMIUM, speech } from './lib/stage.js';
 
 /** Louder than this there is sound, quieter than that there is none. */
@@ -392,6 +393,80 @@ describe('Chromium and SIPp', () => {
     const record = own.gateway.records.at(-1);
     assert.ok(record, 'a call record was written');
     await page.shows('#status[data-state="reconnecting"]');
+    await sipp.done();
+  });
+});
+
+describe('Chromium and two phones', () => {
+  let network;
+  before(async () => { network = await ClientNetwork.start(); });
+  after(() => network?.end());
+
+  /** What connects the other side with a number at once. */
+  const transfers = {
+    keyboard: async (page) => {
+      await page.press('t');
+      await page.page.keyboard.type(ELSEWHERE);
+      await page.shows('#transfer-hint.good');
+      await page.press('Enter');
+    },
+    mouse: async (page) => {
+      await page.click('#transfer-open');
+      await page.driver.fill('#transfer-to', ELSEWHERE);
+      await page.shows('#transfer-hint.good');
+      await page.click('#transfer');
+    },
+  };
+
+  /** A page in a call with the first phone. */
+  async function talking(t, scenario) {
+    const page = await opener(t)(network.url('alice'));
+    const phone = await network.callee(t, scenario);
+    await page.dial(OUTSIDE);
+    await page.inCall();
+    await Promise.all([hears(phone.rtp, 'caller', 'the first phone'), hears(page, 'callee', 'the page')]);
+    return { page, phone };
+  }
+
+  for (const [means, transfer] of Object.entries(transfers)) {
+    test(`a call is transferred at once, by ${means}: the phones hear each other, and the page has left`, async (t) => {
+      const { page, phone } = await talking(t, 'callee-hangs-up');
+      const other = await network.callee(t, 'callee', { says: 'other', port: network.elsewherePort });
+      await transfer(page);
+      await Promise.all([hears(phone.rtp, 'other', 'the first phone, transferred'), hears(other.rtp, 'callee', 'the new phone')]);
+      const { code, title } = await page.outcome();
+      assert.deepEqual({ code, title }, { code: 'transferred', title: 'Transferred.' });
+      await page.shows('#number');
+      await phone.sipp.hangUp();
+      await other.sipp.done();
+      await phone.sipp.done();
+    });
+  }
+
+  test('a transfer that the new phone refuses is told, and the call goes on', async (t) => {
+    const { page, phone } = await talking(t);
+    const other = await network.callee(t, 'callee-declines', { port: network.elsewherePort });
+    await transfers.keyboard(page);
+    assert.equal((await page.outcome()).code, 'transfer-failed');
+    await other.sipp.done();
+    await page.inCall();
+    await Promise.all([hears(phone.rtp, 'caller', 'the first phone, still'), hears(page, 'callee', 'the page, still')]);
+    await page.press('Escape');
+    await phone.sipp.done();
+  });
+
+  test('a call that waits is taken in place of the one that is up', async (t) => {
+    const { page, phone } = await talking(t);
+    const { sipp, rtp } = await network.caller(t, 'caller', { says: 'other', port: await freeUdpPort() });
+    await page.shows('#incoming[data-waiting]');
+    await page.click('#end-answer');
+    await phone.sipp.message(/^BYE /);
+    await phone.sipp.done();
+    await until(async () => /Ada Lovelace/.test(await page.text('#remote')), 'who waited to be on the screen');
+    await page.inCall();
+    await Promise.all([hears(rtp, 'caller', 'the phone that waited'), hears(page, 'other', 'the page')]);
+    assert.ok(await page.driver.evaluate(() => document.querySelector('#other-line').hidden), 'nobody else is there');
+    await page.press('Escape');
     await sipp.done();
   });
 });

@@ -1,14 +1,17 @@
 /** The softphone page, in Chromium against the built-in test phone: how each state looks, and what can be done in it. */
 
 import assert from 'node:assert/strict';
+import { mkdtempSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
+import { Pages } from './client/pages.js';
 import * as cases from './lib/cases.js';
 import { Chromium } from './lib/chromium.js';
 import { Gateway } from './lib/gateway.js';
+import { breakable } from './lib/in-page.js';
 import { look } from './lib/looks.js';
 import { until } from './lib/processes.js';
-import { speech } from './lib/stage.js';
+import { hears, OUT, speech } from './lib/stage.js';
 
 /** An ended call that lasted so long is asked how it sounded. */
 const RATED_MS = 5500;
@@ -34,6 +37,7 @@ async function inCall(t, number, options) {
   return page;
 }
 
+const numberOf = (page) => page.driver.evaluate(() => document.querySelector('#number').value);
 const recents = (page) => page.driver.evaluate(() => [...document.querySelectorAll('#recents > li')].map((li) => li.innerText.replace(/\s+/g, ' ')));
 
 describe('Every state of the page is accessible, and has in view what it needs: ', () => {
@@ -212,6 +216,79 @@ describe('What can be done on the page: ', () => {
     assert.deepEqual(await recents(page), []);
   });
 
+  test('what was typed is erased, by button and by key', async (t) => {
+    const page = await opener(t)(gateway.url);
+    assert.ok(await page.driver.evaluate(() => document.querySelector('#erase').hidden), 'nothing to erase');
+    for (const key of '6005') await page.click(`[data-key="${key}"]`);
+    assert.equal(await numberOf(page), '6005');
+    await page.click('#erase');
+    assert.equal(await numberOf(page), '600');
+    await until(async () => (await page.text('#number-hint')).includes('Will dial 600'), 'what is left to be checked');
+    await page.driver.evaluate(() => document.activeElement.blur());
+    await page.press('Backspace');
+    assert.equal(await numberOf(page), '60');
+    for (let digit = 0; digit < 2; digit++) await page.click('#erase');
+    const left = await page.driver.evaluate(() => ['number', 'erase', 'dial'].map((id) => document.getElementById(id)).map(({ value, hidden, disabled }) => ({ value, hidden, disabled })));
+    assert.deepEqual([left[0].value, left[1].hidden, left[2].disabled], ['', true, true]);
+  });
+
+  test('a call that came to nothing is made again with one press', async (t) => {
+    const page = await opener(t)(gateway.url);
+    await page.dial('603');
+    const first = await page.outcome();
+    await page.click('#again');
+    const second = await until(async () => {
+      const outcome = await page.outcome();
+      return outcome.callId !== first.callId && outcome;
+    }, 'the end of another call');
+    assert.deepEqual([first.code, second.code], ['busy', 'busy']);
+    assert.match(second.callId, /^[0-9a-f]{16}$/);
+    await page.click('[data-go="recents"]');
+    assert.equal((await recents(page)).filter((row) => row.startsWith('603 Outgoing')).length, 2);
+  });
+
+  test('a call that the browser forbade is made again, by keyboard, when it may be', async (t) => {
+    const page = await opener(t)(gateway.url, { microphone: false });
+    await page.dial('600');
+    assert.equal((await page.outcome()).code, 'microphone-denied');
+    await page.page.context().grantPermissions(['microphone']);
+    await page.page.focus('#again');
+    await page.press('Enter');
+    await page.inCall();
+    await hears(page, 'caller', 'the page, of its own echo');
+  });
+
+  test('keys of one character do nothing where they are switched off', async (t) => {
+    const page = await inCall(t, '600');
+    page.page.on('dialog', (dialog) => dialog.accept());
+    const pressed = async () => {
+      for (const key of 'mk5ta') await page.press(key);
+      return page.driver.evaluate(() => ({
+        muted: document.querySelector('#mute').ariaPressed, sent: document.querySelector('#digits-sent').textContent, view: document.body.dataset.view,
+        shown: ['keypad', 'transfer-form', 'controls'].filter((id) => !document.getElementById(id).hidden),
+      }));
+    };
+    const switched = async (on) => {
+      await page.click('#audio');
+      await page.click('#shortcuts');
+      await page.shows(`#shortcuts[aria-checked="${on}"]`);
+    };
+    const NOTHING = { muted: 'false', sent: '', view: 'call', shown: ['controls'] };
+    await switched(false);
+    assert.deepEqual(await pressed(), NOTHING);
+    await page.page.reload();
+    await page.inCall();
+    await page.click('#audio');
+    await page.shows('#shortcuts[aria-checked="false"]');
+    assert.deepEqual(await pressed(), NOTHING, 'it is remembered');
+    await switched(true);
+    assert.deepEqual(await pressed(), { muted: 'true', sent: '5', view: 'call', shown: ['transfer-form'] });
+    await page.press('Escape');
+    await switched(false);
+    await page.press('Escape');
+    assert.equal((await page.outcome()).title, 'You hung up.', 'other keys are for everybody');
+  });
+
   test('a call goes on over a reload of the page', async (t) => {
     const page = await inCall(t, '600');
     const id = await page.callId();
@@ -264,7 +341,7 @@ describe('What can be done on the page: ', () => {
   test('a number is pasted as it was copied, at the cursor', async (t) => {
     const page = await opener(t)(gateway.url);
     await page.page.context().grantPermissions(['clipboard-read', 'clipboard-write', 'microphone'], { origin: new URL(gateway.url).origin });
-    const value = () => page.driver.evaluate(() => document.querySelector('#number').value);
+    const value = () => numberOf(page);
     const paste = async (text) => {
       await page.driver.evaluate((words) => navigator.clipboard.writeText(words), text);
       await page.page.focus('#number');
@@ -353,7 +430,7 @@ describe('What can be done on the page: ', () => {
 
   test('a link of tel: fills in its number, and a score is taken', async (t) => {
     const page = await opener(t)(`${gateway.url}?to=${encodeURIComponent('tel:600;ext=1')}`);
-    assert.equal(await page.driver.evaluate(() => document.querySelector('#number').value), 'tel:600;ext=1');
+    assert.equal(await numberOf(page), 'tel:600;ext=1');
     await page.shows('#number-hint.good');
     await page.press('Enter');
     await page.inCall();
@@ -363,6 +440,29 @@ describe('What can be done on the page: ', () => {
     await page.click('#rate-scores button:nth-child(2)');
     await page.click('#rate-issues button:nth-child(2)');
     assert.match(await page.text('#rate'), /Thank you/);
+  });
+
+  test('links of tel: on other pages call here, where that was set up', async (t) => {
+    const pages = await Pages.start();
+    t.after(() => pages.close());
+    pages.put('/numbers.html', '<!doctype html><title>Numbers</title><a href="tel:600">Echo</a>');
+    // A private window keeps no such choice.
+    const browser = await Chromium.launch({ microphone: speech.caller.file, profile: mkdtempSync(`${OUT}profile-`) });
+    t.after(() => browser.close());
+    const page = await cases.opener(t, () => browser)(gateway.url);
+    const session = await page.page.context().newCDPSession(page.page);
+    await session.send('Page.setRPHRegistrationMode', { mode: 'autoAccept' }); // what its user would click
+    await page.click('[data-go="audio"]');
+    await page.click('#tel-links');
+    await page.page.goto(`${pages.origin}/numbers.html`);
+    await page.click('a');
+    await page.ready();
+    assert.equal(await numberOf(page), 'tel:600');
+    await page.shows('#number-hint.good');
+    await page.press('Enter');
+    await page.inCall();
+    assert.equal(await page.text('#remote'), '600');
+    await hears(page, 'caller', 'the page, of its own echo');
   });
 
   test('in the background a call is told by the system', async (t) => {
@@ -377,23 +477,6 @@ describe('What can be done on the page: ', () => {
     await until(() => page.page.evaluate(() => globalThis.ringbackTest.withdrawn === 1), 'the notification to go with the call');
   });
 });
-
-/** Runs in the page, before its own scripts: `ringbackTest.network(false)` breaks all WebSockets, and those to come. */
-function breakable() {
-  const sockets = new Set();
-  let up = true;
-  const Original = globalThis.WebSocket;
-  globalThis.WebSocket = class extends Original {
-    constructor(url, protocols) {
-      super(up ? url : 'ws://127.0.0.1:9/', protocols); // where nobody listens
-      sockets.add(this);
-    }
-  };
-  globalThis.ringbackTest.network = (on) => {
-    up = on;
-    for (const socket of sockets) if (!on) socket.close(4999);
-  };
-}
 
 /** Runs in the page, before its own scripts: hidden, and with notifications that can be read. */
 function inBackground() {

@@ -10,13 +10,19 @@ const QUIET = ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-bac
 // nowhere takes larger ones, and all that is heard is some 14 ms later.
 const ENVIRONMENT = { ...process.env, PULSE_SERVER: 'unix:/nowhere' };
 const MEDIA = ['--use-fake-device-for-media-stream', '--autoplay-policy=no-user-gesture-required', '--allow-loopback-in-peer-connection'];
+const VIEWPORT = { width: 1180, height: 860 };
 
 export class Chromium {
-  /** `trust`: a certificate that it takes though nobody known has signed it, and no other. */
-  static async launch({ microphone, trust }) {
+  /**
+   * `trust`: a certificate that it takes though nobody known has signed it, and no other. `profile`: a folder, where it shall
+   * do what browsers do not do in private windows; all its pages are of that one profile then.
+   */
+  static async launch({ microphone, trust, profile }) {
     const browser = new Chromium();
     const trusting = trust ? [`--ignore-certificate-errors-spki-list=${trust.fingerprint}`] : [];
-    browser.browser = await chromium.launch({ executablePath: EXECUTABLE, env: ENVIRONMENT, args: [...QUIET, ...MEDIA, ...trusting, `--use-file-for-fake-audio-capture=${microphone}`] });
+    const options = { executablePath: EXECUTABLE, env: ENVIRONMENT, args: [...QUIET, ...MEDIA, ...trusting, `--use-file-for-fake-audio-capture=${microphone}`] };
+    browser.kept = profile && await chromium.launchPersistentContext(profile, { ...options, viewport: VIEWPORT });
+    browser.browser = browser.kept ?? await chromium.launch(options);
     await browser.#warmUp();
     return browser;
   }
@@ -35,7 +41,7 @@ export class Chromium {
 
   /** A page in a profile of its own. `microphone: false` refuses it; `before` runs in the page before its own scripts. */
   async open(url, { name = 'the page', microphone = true, before, ...context } = {}) {
-    const profile = await this.browser.newContext({ viewport: { width: 1180, height: 860 }, ...context });
+    const profile = this.kept ?? await this.browser.newContext({ viewport: VIEWPORT, ...context });
     await profile.grantPermissions(microphone ? ['microphone'] : []); // what is not granted is denied
     const page = await profile.newPage();
     const problems = [];
@@ -50,7 +56,7 @@ export class Chromium {
       press: (key) => page.keyboard.press(key),
       click: (selector) => page.click(selector),
       screenshot: (file) => page.screenshot({ path: file }),
-      close: () => profile.close(),
+      close: () => (this.kept ? page : profile).close(),
     }, name);
     softphone.page = page;
     softphone.problems = problems;
