@@ -29,7 +29,7 @@ function make(name, properties, ...content) {
 }
 
 export class RingbackCall extends HTMLElement {
-  #phone = null; #call = null; #timer = null; #parts;
+  #phone = null; #call = null; #timer = null; #parts; #hadFocus = false;
 
   constructor() {
     super();
@@ -111,12 +111,17 @@ export class RingbackCall extends HTMLElement {
   #show(state, text) {
     const { button, mute, hangup, status } = this.#parts;
     const calling = state !== 'idle' && state !== 'failed';
-    const hadFocus = this.shadowRoot.activeElement !== null;
+    // Between the click and the call there is nothing to press: the focus waits, unless it has gone elsewhere meanwhile.
+    this.#hadFocus = this.shadowRoot.activeElement !== null || this.#hadFocus && document.activeElement === document.body;
     button.hidden = calling;
     mute.hidden = state !== 'active';
     hangup.hidden = !calling || !this.#call;
     status.textContent = text;
-    if (hadFocus) (calling ? hangup : button).focus();
+    const next = calling ? hangup : button;
+    if (this.#hadFocus && !next.hidden) {
+      next.focus();
+      this.#hadFocus = false;
+    }
     if (this.getAttribute('state') === state) return;
     this.setAttribute('state', state);
     this.dispatchEvent(new CustomEvent('ringback-state', { detail: state, bubbles: true, composed: true }));
