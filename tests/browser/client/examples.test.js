@@ -28,6 +28,12 @@ async function open(t, path) {
   return page;
 }
 
+/** What the pages' own server gives for a token in this test. */
+function answerTokens(t, answer) {
+  scene.pages.answer('/token', answer);
+  t.after(() => scene.pages.answer('/token', () => scene.network.token('alice')));
+}
+
 const shows = (page, text) => until(async () => (await page.text('body')).includes(text) || (await page.driver.evaluate(() => document.querySelector('output')?.value ?? '')).includes(text), async () => `${page.name} to show ${text}; it shows ${await page.text('body')}`, 15_000);
 
 describe('the examples', () => {
@@ -103,8 +109,7 @@ describe('the examples', () => {
   });
 
   test('<ringback-call> with a token for one destination', async (t) => {
-    scene.pages.answer('/token', ({ searchParams }) => visitorToken(scene.network.secret, OUTSIDE, searchParams.get('visitor')));
-    t.after(() => scene.pages.answer('/token', () => scene.network.token('alice')));
+    answerTokens(t, ({ searchParams }) => visitorToken(scene.network.secret, OUTSIDE, searchParams.get('visitor')));
     const page = await open(t, '/examples/click-to-call/index.html');
     const { sipp, rtp } = await scene.network.callee(t);
     await page.driver.evaluate(() => {
@@ -123,26 +128,51 @@ describe('the examples', () => {
     await page.driver.evaluate(() => document.querySelector('ringback-call').hangup());
     await page.shows('ringback-call[state="idle"]');
     await sipp.done();
-    await page.driver.evaluate((number) => document.querySelector('ringback-call').setAttribute('to', number), '+442079460111');
+    // It is the gateway that holds the visitor to the token: the page asks for another number.
+    await page.driver.evaluate((number) => {
+      const hotline = document.querySelector('ringback-call');
+      hotline.setAttribute('to', number);
+      hotline.addEventListener('ringback-end', ({ detail: { by, cause, sip } }) => { globalThis.ended = { by, cause, sip }; });
+    }, '+442079460111');
     await page.click('ringback-call');
     await page.shows('ringback-call[state="failed"]');
+    assert.deepEqual(await page.driver.evaluate(() => globalThis.ended), { by: 'gateway', cause: 'not-allowed', sip: 403 });
   });
 });
 
 describe('what the guide shows', () => {
-  const blocks = [...GUIDE.matchAll(/^```(html|js)\n([^]*?)^```$/gm)].map(([, language, text]) => ({ language, text }));
-  const here = (text) => text.replaceAll('https://gw.example/ringback.js', '/web/ringback.js').replaceAll('wss://gw.example/phone', scene.network.phoneUrl);
+  const blocks = (language) => [...GUIDE.matchAll(/^```(\w+)\n([^]*?)^```$/gm)].filter(([, name]) => name === language).map(([, , text]) => text);
+  const here = (text) => text.replaceAll('https://gw.example/', '/web/').replaceAll('wss://gw.example/phone', scene.network.phoneUrl);
+  const [first, button, ...more] = blocks('html');
+
+  test('has no page and no script that is not run here', () => {
+    assert.deepEqual(more, []);
+    assert.equal(blocks('html').length + blocks('js').length, GUIDE.match(/^```\w/gm).length, 'and nothing in another language');
+  });
 
   test('the first page calls', async (t) => {
-    const [first] = blocks;
-    const [, script] = first.text.match(/<script type="module">([^]*)<\/script>/);
+    const [, script] = first.match(/<script type="module">([^]*)<\/script>/);
     scene.pages.put('/guide.js', here(script));
-    scene.pages.put('/guide.html', first.text.replace(/<script type="module">[^]*<\/script>/, '<script type="module" src="/guide.js"></script>'));
+    scene.pages.put('/guide.html', first.replace(/<script type="module">[^]*<\/script>/, '<script type="module" src="/guide.js"></script>'));
     const page = await open(t, '/guide.html');
     const { sipp, rtp } = await scene.network.callee(t);
     await page.click('#call');
     await hears(rtp, 'caller', 'the phone');
     await page.close();
+    await sipp.done();
+  });
+
+  test('the button calls', async (t) => {
+    answerTokens(t, () => visitorToken(scene.network.secret, 'hotline', 'a visitor'));
+    scene.pages.put('/button.html', here(button));
+    const page = await open(t, '/button.html');
+    const { sipp, rtp } = await scene.network.callee(t);
+    assert.equal(await page.text('ringback-call'), 'Call our hotline');
+    await page.click('ringback-call');
+    await page.shows('ringback-call[state="active"]');
+    await Promise.all([hears(rtp, 'caller', 'the hotline'), hears(page, 'callee', 'the visitor')]);
+    await page.click('ringback-call [part="hangup"]');
+    await page.shows('ringback-call[state="idle"]');
     await sipp.done();
   });
 
@@ -157,9 +187,9 @@ describe('what the guide shows', () => {
       await new Promise((resolve) => { globalThis.call.on('quality', resolve); });
     }, scene.network.options('alice'), OUTSIDE);
     await rtp.hear(0.5);
-    const scripts = blocks.filter(({ language }) => language === 'js');
+    const scripts = blocks('js');
     assert.ok(scripts.length >= 5, 'examples in the guide');
-    for (const { text } of scripts) {
+    for (const text of scripts) {
       const failed = await page.page.evaluate(`(async () => {
         const { Phone, PhoneError } = globalThis.bench;
         const { phone, call } = globalThis;

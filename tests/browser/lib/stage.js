@@ -131,8 +131,9 @@ ${trunk}
   /** What tokens are signed with. */
   get secret() { return this.#secret; }
 
-  token(user, { secret = this.#secret, lasts = 3600, destinations = ['*'] } = {}) {
-    const claims = { sub: user, destinations, exp: Math.floor(Date.now() / 1000) + lasts };
+  /** `more` are further claims. */
+  token(user, { secret = this.#secret, lasts = 3600, destinations = ['*'], ...more } = {}) {
+    const claims = { sub: user, destinations, exp: Math.floor(Date.now() / 1000) + lasts, ...more };
     const signed = `${base64url('{"alg":"HS256","typ":"JWT"}')}.${base64url(JSON.stringify(claims))}`;
     return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
   }
