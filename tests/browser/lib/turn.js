@@ -11,17 +11,20 @@ import { freeTcpPort, Program, until } from './processes.js';
 const SECRET = 'what the gateway and coturn know';
 
 export class Turn extends Program {
-  static async start(out) {
+  /** `within` is the namespace to run in, where it is not the tests' own. */
+  static async start(out, { within } = {}) {
+    const host = within?.address ?? '127.0.0.1';
     const port = await freeTcpPort();
     const dir = mkdtempSync(path.join(out, 'turn-'));
     const turn = new Turn('turnserver', [
-      '-n', '--listening-ip=127.0.0.1', '--relay-ip=127.0.0.1', `--listening-port=${port}`, '--min-port=42000', '--max-port=42099',
+      '-n', `--listening-ip=${host}`, `--relay-ip=${host}`, `--listening-port=${port}`, '--min-port=42000', '--max-port=42099',
       '--use-auth-secret', `--static-auth-secret=${SECRET}`, '--realm=turn.example', '--allow-loopback-peers', '--no-cli', '--no-tls',
       '--no-dtls', '--fingerprint',
       // As docs/operations.md says: the gateway alone is reached through it.
-      '--denied-peer-ip=0.0.0.0-255.255.255.255', '--denied-peer-ip=::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff', '--allowed-peer-ip=127.0.0.1',
+      '--denied-peer-ip=0.0.0.0-255.255.255.255', '--denied-peer-ip=::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff', `--allowed-peer-ip=${host}`,
       '--verbose', '--log-file=stdout', `--pidfile=${path.join(dir, 'pid')}`, `--userdb=${path.join(dir, 'db')}`,
-    ]);
+    ], { within });
+    turn.host = host;
     turn.port = port;
     await turn.says(/TCP listener opened on/);
     return turn;
@@ -29,10 +32,11 @@ export class Turn extends Program {
 
   /** What it is, in a test's name. */
   static kind = 'coturn';
+  host = '127.0.0.1';
 
   /** `[turn]` of the gateway: this server over `transports`. */
   section(...transports) {
-    const urls = transports.map((transport) => `"turn:127.0.0.1:${this.port}?transport=${transport}"`);
+    const urls = transports.map((transport) => `"turn:${this.host}:${this.port}?transport=${transport}"`);
     return `\n[turn]\nurls = [${urls.join(', ')}]\nsecret = "${SECRET}"\nttl = 3600\n`;
   }
 
