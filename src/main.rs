@@ -313,30 +313,30 @@ fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Trunk { what: TrunkCommand::Test { trunk, number, from, json, socket } }) => {
             let words = ["trunk-test", &trunk, &number].into_iter().chain(from.as_deref());
             let command = words.map(one_word).collect::<anyhow::Result<Vec<_>>>()?.join(" ");
-            let answer = ask(file, socket, &command)?;
+            let answer = ask(file, socket, &command);
             let report: Option<Report> = serde_json::from_value(answer.clone()).ok();
             shown(&answer, json, |_| report.as_ref().map(show::report).unwrap_or_default())?;
             return Ok(code_of(report.map_or(Verdict::Fail, |report| report.verdict)));
         }
         None => run(file, None),
         Some(Command::Run { listen }) => run(file, listen),
-        Some(Command::Reload { json, socket }) => shown(&ask(file, socket, "reload")?, json, show::reloaded),
+        Some(Command::Reload { json, socket }) => shown(&ask(file, socket, "reload"), json, show::reloaded),
         Some(Command::Drain { grace, json, socket }) => {
             let command = grace.map_or_else(|| "drain".to_owned(), |seconds| format!("drain {seconds}"));
             let said = |_: &_| "draining: new calls are refused, and the gateway ends with its last one\n".to_owned();
-            shown(&ask(file, socket, &command)?, json, said)
+            shown(&ask(file, socket, &command), json, said)
         }
-        Some(Command::Status { socket, json: _ }) => shown(&ask(file, socket, "status")?, true, |_| String::new()),
-        Some(Command::Trunks { json, socket }) => shown(&ask(file, socket, "trunks")?, json, show::trunks),
+        Some(Command::Status { socket, json: _ }) => shown(&ask(file, socket, "status"), true, |_| String::new()),
+        Some(Command::Trunks { json, socket }) => shown(&ask(file, socket, "trunks"), json, show::trunks),
         Some(Command::Users { user, json, socket }) => {
             let command = user.map_or_else(|| "users".to_owned(), |user| format!("users {user}"));
-            shown(&ask(file, socket, &command)?, json, show::users)
+            shown(&ask(file, socket, &command), json, show::users)
         }
-        Some(Command::Limits { json, socket }) => shown(&ask(file, socket, "limits")?, json, show::limits),
-        Some(Command::Calls { json, socket }) => shown(&ask(file, socket, "calls")?, json, show::calls),
-        Some(Command::Call { id, json, socket }) => shown(&ask(file, socket, &format!("call {id}"))?, json, show::call),
+        Some(Command::Limits { json, socket }) => shown(&ask(file, socket, "limits"), json, show::limits),
+        Some(Command::Calls { json, socket }) => shown(&ask(file, socket, "calls"), json, show::calls),
+        Some(Command::Call { id, json, socket }) => shown(&ask(file, socket, &format!("call {id}")), json, show::call),
         Some(Command::Hangup { id, json, socket }) => {
-            shown(&ask(file, socket, &format!("hangup {id}"))?, json, |_| "the call is ended\n".to_owned())
+            shown(&ask(file, socket, &format!("hangup {id}")), json, |_| "the call is ended\n".to_owned())
         }
         Some(Command::Trace { id, json, full, follow, pcap, socket }) => {
             let how = trace::How { json, full, follow, pcap };
@@ -345,7 +345,7 @@ fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Bench { arguments }) => Err(bench(arguments)),
         Some(Command::Dashboard { json, socket }) => {
             let url = |answer: &serde_json::Value| format!("{}\n", answer["url"].as_str().unwrap_or_default());
-            shown(&ask(file, socket, "dashboard")?, json, url)
+            shown(&ask(file, socket, "dashboard"), json, url)
         }
         Some(Command::Openapi) => {
             print!("{}", ringback::gateway::openapi());
@@ -356,14 +356,14 @@ fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let destinations = (!destinations.is_empty()).then_some(destinations);
             let caller = Caller { user, class, caller_id, destinations, ..Caller::default() };
             let question = RouteQuestion { caller, number, trunk, at, answer };
-            route(&load(file)?, &question, json)
+            route(&load_for(file, json)?, &question, json)
         }
         Some(Command::Token { user, expires, destinations, caller_id, class, max_duration, once, json }) => {
             let exp = unix_now().saturating_add(expires);
             let jti = once.then(token_name).transpose()?;
             let destinations = (!destinations.is_empty()).then_some(destinations);
             let claims = Claims { sub: user, destinations, caller_id, max_duration, class, jti, once, exp, nbf: None };
-            token(&load(file)?, &claims, json)
+            token(&load_for(file, json)?, &claims, json)
         }
         Some(Command::Schema) => {
             println!("{}", ringback::signal::json_schema());
@@ -441,6 +441,14 @@ fn load(file: Option<&Path>) -> anyhow::Result<Config> {
     Ok(configured(file, None)?)
 }
 
+/// The same for a command whose answer goes to a program, which is told of what is wrong too.
+fn load_for(file: Option<&Path>, json: bool) -> anyhow::Result<Config> {
+    load(file).or_else(|error| {
+        shown(&serde_json::json!({"error": told(&error)}), json, |_| String::new())?;
+        Err(error)
+    })
+}
+
 /// The control socket: the one given, the one that the configuration names (which may be wrong in all other respects), or
 /// the usual one.
 fn control_socket(file: Option<&Path>, socket: Option<PathBuf>) -> PathBuf {
@@ -453,12 +461,13 @@ fn control_socket(file: Option<&Path>, socket: Option<PathBuf>) -> PathBuf {
     socket.or_else(named).or_else(managed).unwrap_or_else(|| control::DEFAULT_SOCKET.into())
 }
 
-/// Asks the running gateway.
-fn ask(file: Option<&Path>, socket: Option<PathBuf>, command: &str) -> anyhow::Result<serde_json::Value> {
+/// Asks the running gateway. Where none answers, the answer says so as any other that says what is wrong.
+fn ask(file: Option<&Path>, socket: Option<PathBuf>, command: &str) -> serde_json::Value {
     let socket = control_socket(file, socket);
-    control::ask(&socket, command).with_context(|| {
+    let answer = control::ask(&socket, command).with_context(|| {
         format!("no gateway answers at {} (see [control] socket, or say --socket PATH)", socket.display())
-    })
+    });
+    answer.unwrap_or_else(|error| serde_json::json!({"error": told(&error)}))
 }
 
 /// `[control] socket` of a file that may be wrong in all other respects, and no TOML.

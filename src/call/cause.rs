@@ -347,24 +347,22 @@ impl Cause {
     }
 
     /// The cause in a trunk's final refusal: its status, refined by its Reason header (RFC 6432) and by a reason
-    /// phrase that says more than the standard one.
-    pub fn from_refusal(status: u16, phrase: &str, reason: Option<&str>) -> Cause {
+    /// phrase that says more than the standard one. With it what the trunk says for people: the text of its Reason header,
+    /// or the phrase beside its status.
+    pub fn from_refusal(status: u16, phrase: &str, reason: Option<&str>) -> (Cause, String) {
         let mut cause = Cause::from_status(Origin::Trunk, status);
-        if let Some(value) = reason.and_then(|reason| ReasonHeader::read(reason).q850) {
+        let given = reason.map(ReasonHeader::read).unwrap_or_default();
+        if let Some(value) = given.q850 {
             cause.q850 = value;
         }
+        let said = given.text.unwrap_or_else(|| plain_text(phrase));
         // "603+": the network's analytics, not the person, refused (ATIS-1000099); RFC 8688 has 608 for it.
-        let lower = Self::refusal_words(phrase, reason).to_ascii_lowercase();
+        let lower = said.to_ascii_lowercase();
         if status == 603 && (lower.contains("network blocked") || lower.contains("analytics")) {
             let row = by_status(608);
             (cause.word, cause.reason) = (row.word, row.text.to_owned());
         }
-        cause
-    }
-
-    /// What a refusal says for people: the text of its Reason header, or the phrase beside its status.
-    pub fn refusal_words(phrase: &str, reason: Option<&str>) -> String {
-        reason.and_then(|reason| ReasonHeader::read(reason).text).unwrap_or_else(|| plain_text(phrase))
+        (cause, said)
     }
 
     /// The cause of a hang-up by the trunk: normal, unless its Reason header says otherwise.
@@ -552,10 +550,13 @@ mod tests {
 
     #[test]
     fn analytics_are_not_the_users_decline() {
-        assert_eq!(Cause::from_refusal(603, "Decline", None).word, "declined");
-        assert_eq!(Cause::from_refusal(603, "Network Blocked", None).word, "blocked");
-        assert_eq!(Cause::from_refusal(603, "Decline", Some("SIP;cause=603;text=\"analytics-block\"")).word, "blocked");
-        assert_eq!(Cause::from_refusal(480, "x", Some("Q.850;cause=20")).q850, 20);
+        let word = |phrase, reason| Cause::from_refusal(603, phrase, reason).0.word;
+        assert_eq!(word("Decline", None), "declined");
+        assert_eq!(word("Network Blocked", None), "blocked");
+        assert_eq!(word("Decline", Some("SIP;cause=603;text=\"analytics-block\"")), "blocked");
+        let (cause, said) = Cause::from_refusal(480, "x", Some("Q.850;cause=20"));
+        assert_eq!((cause.q850, said.as_str()), (20, "x"));
+        assert_eq!(Cause::from_refusal(480, "x", Some("SIP;text=\"not here\"")).1, "not here");
     }
 
     #[test]

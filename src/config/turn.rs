@@ -10,7 +10,7 @@ use crate::signal::turn::valid_url;
 
 /// The shortest secret: it is what keeps strangers from relaying at the operator's cost.
 const MIN_SECRET: usize = 16;
-/// How long credentials are good unless told: a day, so that a page that stays open gets a call through.
+/// How long credentials are good unless told: a day, so that a page that sleeps for half of one gets a call through.
 const TTL: usize = 24 * 3600;
 
 impl Reader<'_> {

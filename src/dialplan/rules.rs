@@ -63,7 +63,7 @@ impl Matcher {
     }
 
     /// Whether this certainly matches all that `other` matches.
-    fn covers(&self, other: &Matcher) -> bool {
+    pub fn covers(&self, other: &Matcher) -> bool {
         match (self, other) {
             (Matcher::Any, _) => true,
             (own, Matcher::Number(number)) => own.matches(number),
@@ -94,11 +94,6 @@ impl Matcher {
             },
         }
     }
-}
-
-/// Whether earlier matchers leave nothing to the later ones.
-pub(super) fn all_covered(earlier: &[&Matcher], later: &[Matcher]) -> bool {
-    !later.is_empty() && later.iter().all(|matcher| earlier.iter().any(|own| own.covers(matcher)))
 }
 
 /// A text with places for the number: `{number}`, `{digits}` (the number without `+`), and the groups of a regex.
@@ -186,6 +181,22 @@ pub(super) struct Reject {
 pub(super) struct When {
     /// Schedules, and whether they must be closed (`"not office"`).
     pub any: Vec<(String, bool)>,
+}
+
+impl When {
+    /// Whether one of these holds whenever this one does. Schedules are taken for independent of one another.
+    pub fn is_within<'a>(&self, others: impl Iterator<Item = &'a When>) -> bool {
+        let mut taken: Vec<(&str, bool)> = Vec::new();
+        for other in others {
+            if other.any.is_empty() {
+                return true;
+            }
+            taken.extend(other.any.iter().map(|(name, closed)| (name.as_str(), *closed)));
+        }
+        let always = taken.iter().any(|(name, closed)| taken.contains(&(name, !closed)));
+        let each = || self.any.iter().all(|(name, closed)| taken.contains(&(name, *closed)));
+        always || (!self.any.is_empty() && each())
+    }
 }
 
 /// A rule for calls of browsers.

@@ -26,19 +26,23 @@ pub struct How {
 }
 
 /// Shows it; `ask` asks the gateway.
-pub fn run(id: Option<&str>, how: &How, ask: impl Fn(&str) -> anyhow::Result<Value>) -> anyhow::Result<()> {
+pub fn run(id: Option<&str>, how: &How, ask: impl Fn(&str) -> Value) -> anyhow::Result<()> {
     let Some(id) = id else {
-        let answer = ask("trace")?;
-        return crate::shown(&answer, how.json, ladder::list);
+        return crate::shown(&ask("trace"), how.json, ladder::list);
     };
     if how.follow {
         return follow(id, how, ask);
     }
-    let answer = ask(&format!("trace {id}"))?;
-    if let Some(file) = &how.pcap {
+    let answer = ask(&format!("trace {id}"));
+    if let Some(file) = how.pcap.as_ref().filter(|_| !is_wrong(&answer)) {
         return captured(&answer, file);
     }
     crate::shown(&answer, how.json, |answer| ladder::whole(answer, how.full))
+}
+
+/// Whether an answer says what is wrong, and nothing else.
+fn is_wrong(answer: &Value) -> bool {
+    answer["error"].is_string()
 }
 
 fn captured(answer: &Value, file: &Path) -> anyhow::Result<()> {
@@ -49,11 +53,14 @@ fn captured(answer: &Value, file: &Path) -> anyhow::Result<()> {
 }
 
 /// Shows each message as it comes, until the call is over.
-fn follow(id: &str, how: &How, ask: impl Fn(&str) -> anyhow::Result<Value>) -> anyhow::Result<()> {
+fn follow(id: &str, how: &How, ask: impl Fn(&str) -> Value) -> anyhow::Result<()> {
     let mut drawn = ladder::Ladder::default();
     let (mut since, mut quiet) = (0, 0);
     loop {
-        let answer = ask(&format!("trace {id} {since}"))?;
+        let answer = ask(&format!("trace {id} {since}"));
+        if is_wrong(&answer) {
+            return crate::shown(&answer, how.json, |_| String::new());
+        }
         let messages = answer["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
         let mut out = std::io::stdout().lock();
         for message in messages {

@@ -6,12 +6,11 @@ use std::net::SocketAddr;
 
 use sdp_types::{Media, Session};
 
+use super::keys::{DtlsRole, Fingerprint, IceCredentials};
 use super::offer_answer::{
     OWN_OPUS, OWN_RED, address, codec_lines, event_for, event_lines, in_common, preferred, red_lines, refused_line,
 };
-use super::plan::{
-    AcceptedCodec, Band, BrowserMedia, Direction, DtlsRole, Fingerprint, IceCredentials, TelephoneEvent,
-};
+use super::plan::{AcceptedCodec, Band, BrowserMedia, Direction, TelephoneEvent};
 use super::session::{AudioLine, SdpError, parse};
 use crate::codec::Codec;
 

@@ -2,7 +2,7 @@
 //! ([RFC 8840](https://www.rfc-editor.org/rfc/rfc8840#section-9) section 9), as WHIP uses it.
 
 use super::browser::ice_credentials;
-use super::plan::IceCredentials;
+use super::keys::IceCredentials;
 use super::session::{MAX_LINES, SdpError};
 
 /// A fragment that a peer sent.

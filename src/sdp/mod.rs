@@ -6,6 +6,7 @@
 
 pub mod browser;
 pub mod fragment;
+pub mod keys;
 pub mod network;
 pub mod offer_answer;
 pub mod plan;
@@ -18,12 +19,12 @@ pub mod trunk;
 pub use crate::codec::Codec;
 pub use browser::{BrowserLocal, BrowserOffer, CodecPolicy, Connection};
 pub use fragment::IceFragment;
+pub use keys::{DtlsRole, Fingerprint, FingerprintError, IceCredentials, SrtpKey, SrtpPlan, SrtpSuite};
 pub use network::{Network, NetworkError};
 pub use offer_answer::OwnDescription;
 pub use plan::{
-    AcceptedCodec, Band, BrowserMedia, Direction, DtlsRole, Fingerprint, FingerprintError, Hears, IceCredentials,
-    InBand, LegMedia, LegPlan, LegStats, MediaCommand, MediaLoss, MediaPlan, MediaReport, MediaStats, Pass, RtpMedia,
-    RtpSlot, Side, SrtpKey, SrtpPlan, SrtpSuite, TelephoneEvent, Tone, TransportName,
+    AcceptedCodec, Band, BrowserMedia, Direction, Hears, InBand, LegMedia, LegPlan, LegStats, MediaCommand, MediaLoss,
+    MediaPlan, MediaReport, MediaStats, Pass, RtpMedia, RtpSlot, Side, TelephoneEvent, Tone, TransportName,
 };
 pub use presses::Presses;
 pub use quality::{CallQuality, FlowQuality, Heard, LegQuality, Mos, NoAudio, Verdict};

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 
-use super::plan::{SrtpKey, SrtpPlan, SrtpSuite};
+use super::keys::{SrtpKey, SrtpPlan, SrtpSuite};
 use super::session::SdpError;
 
 /// Peers pad or do not (RFC 4568 section 6.1 leaves it to base64).

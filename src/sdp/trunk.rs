@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 
 use sdp_types::Session;
 
+use super::keys::SrtpPlan;
 use super::network::Network;
 use super::offer_answer::{
     OWN_OPUS, address, codec_lines, event_for, event_lines, in_common, in_common_wideband_first, refused_line,
 };
-use super::plan::{AcceptedCodec, Direction, InBand, Pass, RtpMedia, RtpSlot, SrtpPlan, TelephoneEvent};
+use super::plan::{AcceptedCodec, Direction, InBand, Pass, RtpMedia, RtpSlot, TelephoneEvent};
 use super::sdes::{SrtpAgreed, SrtpLocal, Transport};
 use super::session::{AudioLine, SdpError, parse};
 use crate::codec::Codec;

@@ -422,6 +422,12 @@ pub enum ServerMessage {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         n: Option<u64>,
     },
+    /// The servers of `welcome` anew, in time before their credentials run out or as they are others now: for the next call,
+    /// and the next ICE restart of a standing one.
+    IceServers {
+        /// All of them; none: the gateway is reached without.
+        ice_servers: Vec<IceServer>,
+    },
     /// The gateway is about to stop: it takes no new calls and lets the present ones end.
     Draining {},
 }
@@ -650,6 +656,7 @@ impl ServerMessage {
             | ServerMessage::Renewed { .. }
             | ServerMessage::Checked { .. }
             | ServerMessage::Pong { .. }
+            | ServerMessage::IceServers { .. }
             | ServerMessage::Draining {} => None,
         }
     }

@@ -12,7 +12,7 @@ use sha1::Sha1;
 use super::IceServer;
 
 /// The TURN servers that browsers are told of, and the secret that they share with us.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Turn {
     urls: Vec<String>,
     secret: Vec<u8>,
@@ -31,6 +31,12 @@ impl Turn {
     /// `ttl`.
     pub fn new(urls: Vec<String>, secret: Vec<u8>, ttl: Duration) -> Turn {
         Turn { urls, secret, ttl }
+    }
+
+    /// When those who stay are told anew: half of what their credentials are good for, so that a call that begins now, and a
+    /// restart of ICE in it, meet a server that still knows them.
+    pub fn renew_after(&self) -> Duration {
+        self.ttl / 2
     }
 
     /// What `user` is told at `unix_now` (seconds): STUN servers without credentials, then TURN servers with those of its

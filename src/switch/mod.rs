@@ -223,7 +223,10 @@ impl Switch {
             Input::Answered { call, answer } => self.call_event(now, call, Event::Answered(answer)),
             Input::Media { call, report } => self.call_event(now, call, Event::Media(report)),
             Input::Resolved { trunk, result, ttl } => self.resolved(now, &trunk, result, ttl),
-            Input::Start => self.start(now),
+            Input::Start => {
+                self.start(now);
+                self.renew_ice_servers(now);
+            }
             Input::LeftBehind { number, left } => self.end_left(now, number, &left),
             Input::Command { number, command } => self.command(now, number, command),
             Input::Reload(new) => self.reload(now, *new),
@@ -244,6 +247,7 @@ impl Switch {
                 Owner::Call(call) => self.call_event(now, call, Event::Tick),
                 Owner::Trunk(at) => self.keep(now, at),
                 Owner::Limits => self.limits_due(now),
+                Owner::Turn => self.tell_ice_servers(now),
             }
         }
         self.settle(now);
@@ -313,6 +317,22 @@ impl Switch {
     /// The STUN and TURN servers that a session of `user` is told of.
     fn ice_servers(&self, user: &str, now: Now) -> Vec<IceServer> {
         self.turn.as_ref().map(|turn| turn.ice_servers(user, now.unix_ms / 1000)).unwrap_or_default()
+    }
+
+    /// Everybody who is there is told of the servers anew; who comes back is told by his `welcome`.
+    fn tell_ice_servers(&mut self, now: Now) {
+        for socket in self.sessions.greeted() {
+            let session = self.sessions.get(socket).and_then(|entry| entry.session.as_ref());
+            let Some(user) = session.map(|session| session.user.clone()) else { continue };
+            let ice_servers = self.ice_servers(&user, now);
+            self.tell(socket, &ServerMessage::IceServers { ice_servers });
+        }
+        self.renew_ice_servers(now);
+    }
+
+    fn renew_ice_servers(&mut self, now: Now) {
+        let renew = self.turn.as_ref().and_then(|turn| now.instant.checked_add(turn.renew_after()));
+        self.timers.set(Owner::Turn, renew);
     }
 
     fn drain(&mut self, now: Now) {

@@ -78,7 +78,9 @@ impl Switch {
         self.settings.resume_within = limits.resume_within;
         self.limits = limits;
         self.auth = auth;
-        self.turn = turn;
+        if std::mem::replace(&mut self.turn, turn) != self.turn {
+            self.tell_ice_servers(now);
+        }
         self.reload_phones(phones);
         let changes = self.trunks.reload(trunks);
         self.keep_others(now, changes);

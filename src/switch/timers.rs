@@ -17,6 +17,8 @@ pub(super) enum Owner {
     Trunk(TrunkId),
     /// The limits against fraud.
     Limits,
+    /// The credentials of TURN.
+    Turn,
 }
 
 /// The deadlines of everything but the user agent, which keeps its own.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal::SIGKILL;
 use serde_json::{Value, json};
@@ -151,6 +151,43 @@ fn a_call_ends_that_has_lasted_as_long_as_it_may() {
         alice.expect("answered");
         assert_eq!(alice.expect("ended")["cause"], "max-duration", "{section}{more:?}");
     }
+}
+
+/// The minutes of a day are those of all a user's calls together: twelve at once have used one up in five seconds. All of them
+/// end then, no other is taken, and the next start knows.
+#[test]
+fn calls_end_when_the_minutes_of_the_day_are_used_up_and_a_kill_forgets_none() {
+    let uas = Uas::udp();
+    let (dir, file) = folder(&uas, 28_900, "[limits.user]\nminutes_per_day = 1\n");
+    let alice = token(&file, &[]);
+    let mut gateway = Gateway::configured(&file);
+    let mut pages: Vec<Browser> = (0..3).map(|_| hello(&gateway, &alice)).collect();
+    let names = ["c1", "c2", "c3", "c4"];
+    let begun = Instant::now();
+    for page in &mut pages {
+        for name in names {
+            page.call(name, "+442079460000");
+        }
+    }
+    for page in &mut pages {
+        for _ in names {
+            let ended = page.expect("ended");
+            assert_eq!((&ended["cause"], &ended["by"]), (&json!("limit-reached"), &json!("gateway")), "{ended}");
+        }
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(5), "sooner than the minute was talked");
+    let line = gateway.logged(|line| line.contains("a limit trips"));
+    assert!(line.contains("minutes_per_day") && line.contains("alice"), "{line}");
+    for _ in 0..12 {
+        let cdr = gateway.cdr();
+        assert!(cdr["cause"] == "limit-reached" && cdr["answer"].is_u64(), "{cdr}");
+    }
+    assert_eq!(end_of(&mut pages[0], "c5", "+442079460000"), (json!("limit-reached"), json!(403)));
+    until_stored(&dir, &["user:alice", "\"used_ms\":6"]);
+    gateway.signal(SIGKILL);
+    gateway.wait();
+    let gateway = Gateway::configured(&file);
+    assert_eq!(end_of(&mut hello(&gateway, &alice), "c1", "+442079460000"), (json!("limit-reached"), json!(403)));
 }
 
 #[test]

@@ -127,7 +127,50 @@ fn commands_answer_in_json() {
     let (code, out, err) = house.ask(&["call", "nonsense", "--json"]);
     assert_eq!((code, serde_json::from_str::<Value>(&out).unwrap()["error"].is_string()), (Some(1), true));
     assert!(err.contains("16 hexadecimal"), "{err}");
+    // The trace of a call that is none is no empty capture, and is not waited for.
+    let capture = house.file.with_extension("pcap");
+    for how in [&["--follow"][..], &["--follow", "--json"], &["--pcap", capture.to_str().unwrap()]] {
+        let (code, _, err) = house.ask(&[&["trace", "0123456789abcdef"], how].concat());
+        assert!(code == Some(1) && err.starts_with("ringback: "), "{how:?} {err}");
+    }
+    assert!(!capture.exists());
     assert_eq!(house.json(&["drain"])["draining"], true);
+}
+
+#[test]
+fn programs_are_told_that_no_gateway_answers() {
+    let dir = TempDir::new().unwrap();
+    let (nowhere, broken) = (dir.path().join("nowhere.sock"), dir.path().join("broken.toml"));
+    let socket = ["--socket", nowhere.to_str().unwrap()];
+    let commands: [&[&str]; 11] = [
+        &["reload"],
+        &["drain"],
+        &["trunks"],
+        &["users"],
+        &["limits"],
+        &["calls"],
+        &["dashboard"],
+        &["call", "0123456789abcdef"],
+        &["hangup", "0123456789abcdef"],
+        &["trace", "0123456789abcdef"],
+        &["trunk", "test", "carrier", "600"],
+    ];
+    for command in commands {
+        let (code, out, err) = output(&[command, &["--json"], &socket].concat());
+        let answer: Value =
+            serde_json::from_str(&out).unwrap_or_else(|error| panic!("{command:?} {error} {out} {err}"));
+        assert_eq!(code, Some(1), "{command:?}");
+        assert!(answer["error"].as_str().unwrap().starts_with("no gateway answers at "), "{command:?} {answer}");
+        assert!(err.contains("no gateway answers at "), "{command:?} {err}");
+        let (code, out, _) = output(&[command, &socket].concat());
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{command:?}");
+    }
+    fs::write(&broken, "[http\n").unwrap();
+    for command in [&["token", "alice", "--json"][..], &["route", "alice", "600", "--json"]] {
+        let (code, out, _) = ask(&broken, command);
+        let answer: Value = serde_json::from_str(&out).unwrap();
+        assert!(code == Some(1) && answer["error"].as_str().unwrap().contains("broken.toml:1"), "{answer}");
+    }
 }
 
 /// A token for programs: whose it is, and until when.

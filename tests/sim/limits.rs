@@ -75,6 +75,29 @@ fn calls_at_once_refuse_a_browser_before_anything_is_set_up_and_raise_one_alarm(
     world.finish();
 }
 
+/// The page that is told of the end may call again at once: the trunk's answer to our BYE is not waited for.
+#[test]
+fn a_call_that_is_over_leaves_room_before_its_bye_is_answered() {
+    let mut world = limited(each_user(Quota { calls: Some(1), ..Quota::default() }));
+    let alice = world.browser(1, "alice");
+    world.say(alice, &call("c1", UK));
+    world.until(alice, "c1", "answered");
+    world.tell(alice, "hangup", "c1");
+    assert_eq!(world.page(alice).ended("c1"), ended(Party::Us, "normal", None));
+    world.say(alice, &call("c2", UK));
+    world.until(alice, "c2", "answered");
+    world.tell(alice, "hangup", "c2");
+    // One that was given up as well.
+    world.say(alice, &call("c3", UK));
+    world.run(3);
+    assert_eq!(world.sent("192.0.2.1:5060", "INVITE"), 3, "it is out, and not answered");
+    world.tell(alice, "hangup", "c3");
+    world.say(alice, &call("c4", UK));
+    world.until(alice, "c4", "answered");
+    world.tell(alice, "hangup", "c4");
+    world.finish();
+}
+
 /// Both calls are asked about before either goes out: the second is refused then.
 #[test]
 fn two_calls_that_begin_together_are_not_both_taken() {

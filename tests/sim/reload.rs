@@ -1,9 +1,10 @@
 //! A new configuration while calls stand.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ringback::sdp::{MediaCommand, Side};
-use ringback::signal::{Party, ServerMessage};
+use ringback::signal::{IceServer, Party, ServerMessage, Turn};
 use ringback::switch::{Input, Reload, Room, SocketId, SwitchConfig, SwitchLimits, TrunkLimits};
 use serde_json::json;
 
@@ -171,6 +172,51 @@ fn limits_are_raised() {
     for name in ["c1", "c2", "c3"] {
         world.tell(alice, "hangup", name);
     }
+    world.input(Input::Drain);
+    world.finish();
+}
+
+/// Each list of servers that a page was told of, in order.
+fn servers(world: &mut World, socket: SocketId) -> Vec<Vec<IceServer>> {
+    let told = world.page(socket).heard.iter().filter_map(|message| match message {
+        ServerMessage::Welcome { ice_servers, .. } | ServerMessage::IceServers { ice_servers } => {
+            Some(ice_servers.clone())
+        }
+        _ => None,
+    });
+    told.collect()
+}
+
+/// The Unix second at which the credentials end.
+fn end_of(servers: &[IceServer]) -> u64 {
+    servers[0].username.as_deref().unwrap().split_once(':').unwrap().0.parse().unwrap()
+}
+
+#[test]
+fn turn_servers_are_told_anew_before_their_credentials_run_out_and_when_they_are_others() {
+    let with = |url: &str| {
+        let turn = Turn::new(vec![url.to_owned()], b"0123456789abcdef".to_vec(), Duration::from_secs(600));
+        SwitchConfig { turn: Some(turn), ..config(1) }
+    };
+    let mut world = World::with(with("turn:one.example"));
+    world.input(Input::Start);
+    world.run(100_000);
+    let alice = world.browser(1, "alice");
+    world.run(199_000);
+    assert_eq!(servers(&mut world, alice).len(), 1, "nothing new yet");
+    world.run(2_000);
+    let told = servers(&mut world, alice);
+    assert_eq!((told.len(), end_of(&told[1]) - end_of(&told[0])), (2, 200));
+    world.run(300_000);
+    assert_eq!(servers(&mut world, alice).len(), 3, "and so on");
+    world.input(reload(with("turn:one.example")));
+    assert_eq!(servers(&mut world, alice).len(), 3, "the same again is no news");
+    world.input(reload(with("turn:two.example")));
+    assert_eq!(servers(&mut world, alice)[3][0].urls, ["turn:two.example"]);
+    world.input(reload(config(1)));
+    assert_eq!(servers(&mut world, alice)[4], []);
+    world.run(1_000_000);
+    assert_eq!(servers(&mut world, alice).len(), 5, "there is nothing to renew");
     world.input(Input::Drain);
     world.finish();
 }

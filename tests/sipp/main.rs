@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // these tests are sockets, clocks and programs
 #![allow(missing_docs)]
 
+mod control;
 mod extensions;
 mod inbound;
 mod killed;

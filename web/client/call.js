@@ -353,7 +353,7 @@ export class Call extends Emitter {
     this.#restarting = true;
     this.#restartedAt = performance.now();
     try {
-      const sdp = await this.#sound.restart();
+      const sdp = await this.#sound.restart(await this.#phone._configuration());
       if (this.#away || this.#ended) return void (this.#restarting = false);
       this.#phone._send({ type: 'restart', call: this._key, sdp });
     } catch (error) {

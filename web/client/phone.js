@@ -335,9 +335,9 @@ export class Phone extends Emitter {
       case 'checked': return this.#onChecked(message);
       case 'renewed': return this.#onRenewed(message);
       case 'error': return this.#onError(message);
+      case 'ice-servers': this.#iceServers = message.iceServers; return;
       case 'draining': return this._emit('error', new PhoneError('draining'));
-      case 'pong': return;
-      default: return this.#calls.get(message.call)?._receive(message);
+      default: return this.#calls.get(message.call)?._receive(message); // a pong is nobody's
     }
   }
 
@@ -390,8 +390,8 @@ export class Phone extends Emitter {
     this._emit('incoming', call);
   }
 
-  #onChecked({ n, to, allowed, number, kind, cause, text }) {
-    this.#answered(n)?.resolve({ to, allowed, number, kind, cause, text });
+  #onChecked({ type, n, ...answer }) {
+    this.#answered(n)?.resolve(answer);
   }
 
   #onRenewed({ expires }) {

@@ -67,8 +67,9 @@ export class SoundPath {
     await this.pc.setLocalDescription();
   }
 
-  /** Another offer of the same connection, over whatever network there is now. */
-  async restart() {
+  /** Another offer of the same connection, over whatever network and servers there are now. */
+  async restart({ iceServers }) {
+    try { this.pc.setConfiguration({ ...this.pc.getConfiguration(), iceServers }); } catch { /* then those of before */ }
     this.pc.restartIce();
     await this.pc.setLocalDescription();
     return this.description;

@@ -15,26 +15,26 @@ const RESTARTED = 'It is being restarted.';
 const NETWORK_FAILED = 'The network changed or failed.';
 const BUSY_LINE = 'The network is busy, or its signal weak.';
 const BETTER_LINE = 'Use a cable, or move closer.';
-const LESS_LOAD = 'Stop downloads and video on the same line.';
+const LESS_LOAD = 'Stop downloads and videos.';
 const COMPARE_CODECS = 'Compare `codecs` of the trunk with what the provider supports.';
 
 /** code -> [what happened, causes, remedies]: codes of our own, and those of the gateway (docs/browser-protocol.md). */
 export const HELP = {
   // the browser
-  'unsupported': ['This browser cannot make calls.', ['It has no WebRTC or no WebSocket.'], ['Use a current browser.']],
+  'unsupported': ['This browser cannot make calls.', ['It has no WebRTC.'], ['Use a current browser.']],
   'insecure-page': ['The microphone is out of reach on this page.', ['It is not of https or localhost.'], ['Open the page with https://.']],
   'microphone-denied': ['The browser was not allowed to use the microphone.', ['You or the system blocked it.', 'The page is in a frame without allow="microphone".'], ['Click the icon left of the address and allow the microphone.', 'Look under Privacy in the system’s settings.']],
   'microphone-dismissed': ['The question for the microphone was not answered.', [], ['Call again and allow it.']],
   'microphone-missing': ['No microphone was found.', ['None is plugged in.'], ['Plug one in.']],
   'microphone-busy': ['The microphone could not be opened.', ['Another program is using it.'], ['Close that program, or choose another microphone.']],
-  'microphone-failed': ['The microphone could not be opened.', [], ['Reload the page, or restart the browser.']],
+  'microphone-failed': ['The microphone could not be opened.', [], ['Restart the browser.']],
   'microphone-unplugged': ['The microphone went away during the call.', ['It was unplugged, switched off or forbidden.'], ['Plug it in, or choose another microphone.']],
   'output-failed': ['The sound cannot be played there.', ['It was unplugged, or this browser cannot choose one.'], ['Choose another loudspeaker.']],
   'sound-blocked': ['The browser plays nothing before a click or a key.', [], ['Click anywhere on the page.']],
   // the way to the gateway
   'unreachable': ['The gateway does not answer.', ['It is not running, or its address is wrong.', 'A proxy or firewall blocks WebSocket connections.', 'The page’s origin is not on the gateway’s list.'], ['Check its address and its log.']],
   'connection-lost': ['The connection to the gateway was lost.', [NETWORK_FAILED, 'The gateway was stopped.'], ['Check the network.']],
-  'taken-over': ['This phone went on in another window.', ['The page was opened again.'], ['Go on there, or reload this page.']],
+  'taken-over': ['This phone went on in another window.', ['The page was opened again.'], ['Go on there, or reload.']],
   'unauthorized': ['The gateway refused the sign-in.', ['The token is missing, over or signed with another key.'], ['Sign in again for a new token.', 'Compare the key under [auth] with the one that signs.']],
   'token-unavailable': ['The page could not get a token.', ['Its server did not answer or refused.'], ['Sign in again.']],
   'draining': ['The gateway is shutting down.', [RESTARTED], [IN_A_MINUTE]],
@@ -61,7 +61,7 @@ export const HELP = {
   'not-authentic-them': ['You cannot hear them: their sound is under another key than was agreed.', ['A fault of the telephone network.'], ['Compare `srtp` of the trunk with what the provider supports.', TELL_PROVIDER]],
   'silent-us': ['They hear nothing but silence: your microphone gives no sound.', ['It is muted by a switch or in the system’s settings.', 'You speak into another one.'], ['Look for a mute switch, or choose another microphone.']],
   'silent-them': ['You hear nothing but silence: their microphone gives no sound.', ['They are muted, or nobody is there.'], ['Ask them to look for a mute switch.']],
-  'held-us': ['They cannot hear you: this browser sends no sound.', ['The page has stopped the sound of this call.'], [RELOAD]],
+  'held-us': ['They cannot hear you: this browser sends no sound.', ['The page has stopped it.'], [RELOAD]],
   'held-them': ['The other side holds the call.', ['They put you on hold.'], ['Wait until they take it back.']],
   'no-audio': ['There is no sound in one direction.', [], [CALL_AGAIN, TELL_OPERATOR]],
   // how good it is
@@ -91,12 +91,12 @@ export const HELP = {
   'no-common-media': ['The telephone network and the gateway share no codec.', [], [COMPARE_CODECS]],
   'media-lost': ['The sound path broke.', [NETWORK_FAILED, UDP_BLOCKED], ['Check the network.', OPEN_UDP, ADVERTISE]],
   'browser-gone': ['The connection to the gateway was lost.', [NETWORK_FAILED], ['Check the network.', CALL_AGAIN]],
-  'trunk-auth-failed': ['The telephone network refused the gateway’s sign-in.', ['User or password of the trunk are wrong.'], ['Check `user` and `password` of the trunk.']],
+  'trunk-auth-failed': ['The telephone network refused the gateway’s sign-in.', ['User or password are wrong.'], ['Check `user` and `password` of the trunk.']],
   'trunk-unreachable': ['The telephone network does not answer.', ['The trunk is down, or its address is wrong.'], [IN_A_MINUTE, 'Check `address` of the trunk.']],
   'timeout': ['The telephone network does not answer in time.', ['The trunk is down, or its address is wrong.'], [IN_A_MINUTE]],
   'congestion': ['The telephone network has no free line.', [], [IN_A_MINUTE]],
   'network-failure': ['The telephone network has a fault.', [], [IN_A_MINUTE]],
-  'refused-by-network': ['The telephone network refused the call.', ['It does not understand something in the call.'], [TELL_OPERATOR]],
+  'refused-by-network': ['The telephone network refused the call.', [], [TELL_OPERATOR]],
   'refused': ['The telephone network refused the call.', ['It asks for payment.'], ['Check the account with the provider.']],
   'loop': ['The call ran in a circle.', ['Two dial plans send it to each other.'], [TELL_OPERATOR]],
   'too-many-calls': ['All lines are taken.', ['The gateway or you have as many as may be.'], [IN_A_MINUTE]],

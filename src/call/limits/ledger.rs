@@ -236,7 +236,7 @@ impl Ledger {
         }
     }
 
-    /// It has closed.
+    /// It is over, by our word or the peer's; what comes of it later is nothing new.
     pub fn closed(&mut self, now: Now, session: SessionId) {
         let Some(Running { accounts, answered }) = self.sessions.remove(&session) else { return };
         for account in accounts {

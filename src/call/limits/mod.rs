@@ -1,7 +1,7 @@
 //! Limits against fraud: how much may be called out by trunks, where it costs money, by each user, token and class, by each
 //! trunk and in all.
 //!
-//! The [`Ledger`] decides, and is told of each session that goes out by a trunk: when it begins, is answered and closes. It
+//! The [`Ledger`] decides, and is told of each session that goes out by a trunk: when it begins, is answered and is over. It
 //! knows no clock and no disk; what is to outlive a restart it gives as [`Row`]s. Calls to emergency numbers never come here.
 
 mod account;

@@ -2,26 +2,58 @@
 
 use super::{Draft, Named, Place};
 use crate::dialplan::plan::PlanError;
-use crate::dialplan::rules::{Matcher, OutAction, Target, all_covered};
+use crate::dialplan::rules::{InRule, Matcher, OutAction, OutRule, Target, When};
 
 /// A rule as the search for unreachable ones sees it.
 struct Reach<'a> {
     name: &'a str,
     matchers: &'a [Matcher],
-    /// Whether it takes all that matches, at all times.
-    always: bool,
+    when: &'a When,
+    /// Of which trunks, and from which numbers; empty: all.
+    trunks: &'a [String],
+    from: &'a [Matcher],
+    /// It is asked before all others, wherever it stands.
+    first: bool,
     place: &'a Place,
+}
+
+impl Reach<'_> {
+    /// Whether rules before it leave it nothing: each of its numbers, by each of its trunks and from each of its callers, is
+    /// taken by some of them at all the times at which it holds.
+    fn is_covered_by(&self, earlier: &[Reach]) -> bool {
+        let each = |matcher: &Matcher| {
+            or_all(self.trunks).all(|trunk| or_all(self.from).all(|from| self.is_taken(matcher, trunk, from, earlier)))
+        };
+        !self.first && !self.matchers.is_empty() && self.matchers.iter().all(each)
+    }
+
+    /// `None`: all trunks, all callers.
+    fn is_taken(&self, number: &Matcher, trunk: Option<&String>, from: Option<&Matcher>, earlier: &[Reach]) -> bool {
+        let takes = earlier.iter().filter(|rule| {
+            rule.matchers.iter().any(|own| own.covers(number))
+                && (rule.trunks.is_empty() || trunk.is_some_and(|trunk| rule.trunks.contains(trunk)))
+                && (rule.from.is_empty() || from.is_some_and(|from| rule.from.iter().any(|own| own.covers(from))))
+        });
+        self.when.is_within(takes.map(|rule| rule.when))
+    }
+}
+
+/// Each of them; where there are none, which means all, nothing once.
+fn or_all<T>(some: &[T]) -> impl Iterator<Item = Option<&T>> {
+    some.iter().map(Some).chain(some.is_empty().then_some(None))
 }
 
 impl Draft<'_> {
     pub(super) fn check_whole(&self, errors: &mut Vec<PlanError>) {
+        let emergency = self.emergency_numbers();
         let out = self.plan.out_rules.iter().zip(&self.out_places).map(|(rule, place)| {
-            let always = rule.when.any.is_empty();
-            Reach { name: &rule.name, matchers: &rule.matchers, always, place }
+            let OutRule { name, matchers, when, .. } = rule;
+            let first = emergency.iter().any(|number| rule.names(number));
+            Reach { name, matchers, when, trunks: &[], from: &[], first, place }
         });
         let inward = self.plan.in_rules.iter().zip(&self.in_places).map(|(rule, place)| {
-            let always = rule.when.any.is_empty() && rule.trunks.is_empty() && rule.from.is_empty();
-            Reach { name: &rule.name, matchers: &rule.matchers, always, place }
+            let InRule { name, matchers, when, trunks, from, .. } = rule;
+            Reach { name, matchers, when, trunks, from, first: false, place }
         });
         check_rules(out, errors);
         check_rules(inward, errors);
@@ -31,6 +63,15 @@ impl Draft<'_> {
             self.check_emergency(errors);
             self.check_overflows(errors);
         }
+    }
+
+    /// Those of all countries of the plan, each once.
+    fn emergency_numbers(&self) -> Vec<&String> {
+        let numberings = std::iter::once(&self.plan.numbering).chain(self.plan.numberings.values());
+        let mut numbers: Vec<&String> = numberings.flat_map(|numbering| &numbering.emergency).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
     }
 
     fn check_names(&self, errors: &mut Vec<PlanError>) {
@@ -81,11 +122,7 @@ impl Draft<'_> {
     /// Each emergency number has a rule of its own, which calls it by trunks, at all times and without asking anybody.
     fn check_emergency(&self, errors: &mut Vec<PlanError>) {
         let plan = &self.plan;
-        let numberings = std::iter::once(&plan.numbering).chain(plan.numberings.values());
-        let mut numbers: Vec<&String> = numberings.flat_map(|numbering| &numbering.emergency).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        for number in numbers {
+        for number in self.emergency_numbers() {
             let own = plan.out_rules.iter().zip(&self.out_places).find(|(rule, _)| rule.names(number));
             let Some((rule, place)) = own else {
                 let place = self.emergency_place.as_ref();
@@ -119,18 +156,15 @@ impl Draft<'_> {
 
 /// Names that stand twice, and rules that no number can reach.
 fn check_rules<'a>(rules: impl Iterator<Item = Reach<'a>>, errors: &mut Vec<PlanError>) {
-    let (mut names, mut earlier): (Vec<&str>, Vec<&Matcher>) = (Vec::new(), Vec::new());
+    let mut earlier: Vec<Reach> = Vec::new();
     for rule in rules {
         let name = rule.name;
-        if names.contains(&name) {
+        if earlier.iter().any(|other| other.name == name) {
             errors.push(rule.place.error(format!("two rules have the name `{name}`")));
         }
-        if all_covered(&earlier, rule.matchers) {
+        if rule.is_covered_by(&earlier) {
             errors.push(rule.place.error(format!("rule `{name}` can never match: the rules above it take all of it")));
         }
-        names.push(name);
-        if rule.always {
-            earlier.extend(rule.matchers.iter());
-        }
+        earlier.push(rule);
     }
 }

@@ -404,6 +404,69 @@ fn each_mistake_is_told_with_its_line() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
+/// Rules in order, each as `WHEN TRUNKS FROM`, `-` where it has none; the last one is reached or not.
+#[test]
+fn a_rule_that_others_leave_nothing_is_found_with_its_times_trunks_and_callers() {
+    let table: &[(&[&str], bool)] = &[
+        (&["- - -", "office - -"], false),
+        (&["office - -", "- - -"], true),
+        (&["office - -", "office - -"], false),
+        (&["office - -", "not office - -"], true),
+        (&["office - -", "not office - -", "- - -"], false),
+        (&["office - -", "night - -", "- - -"], true),
+        (&["office,night - -", "night - -"], false),
+        (&["night - -", "office,night - -"], true),
+        (&["- pbx -", "- - -"], true),
+        (&["- - -", "- pbx -"], false),
+        (&["- pbx -", "office pbx -"], false),
+        (&["- carrier-a -", "- pbx -"], true),
+        (&["- carrier-a,pbx -", "- pbx -"], false),
+        (&["- carrier-a -", "- pbx -", "- carrier-a,pbx -"], false),
+        (&["office pbx -", "not office pbx -", "- pbx -"], false),
+        (&["office pbx -", "not office carrier-a -", "- pbx -"], true),
+        (&["- - +44.", "- - -"], true),
+        (&["- - +44.", "- - +442079460001"], false),
+        (&["- - +442079460001", "- - +44."], true),
+        (&["- - +1.,+44.", "- pbx +1."], false),
+        (&["- pbx +44.", "- - +44."], true),
+    ];
+    let list = |names: &str| names.split(',').map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+    for (rules, reached) in table {
+        let mut text = String::new();
+        for name in ["office", "night"] {
+            text += &format!("[[schedule]]\nname = '{name}'\nzone = 'UTC'\nopen = ['daily 09:00-17:00']\n");
+        }
+        for (n, rule) in rules.iter().enumerate() {
+            let mut words: Vec<&str> = rule.rsplitn(3, ' ').collect();
+            words.reverse();
+            text += &format!("[[in]]\nname = 'r{n}'\ndid = '+442079460000'\nuser = 'x'\n");
+            for (key, names) in ["when", "trunk", "from"].into_iter().zip(words).filter(|(_, names)| *names != "-") {
+                text += &format!("{key} = [{}]\n", list(names));
+            }
+        }
+        let wrong = load(&text).err().unwrap_or_default();
+        let found = wrong.iter().any(|error| error.contains(&format!("rule `r{}` can never match", rules.len() - 1)));
+        assert_eq!((wrong.len(), found), (usize::from(!reached), !reached), "{rules:?} {wrong:#?}");
+    }
+}
+
+#[test]
+fn the_rule_of_an_emergency_number_is_reached_wherever_it_stands() {
+    let out = |more: &str| format!("[[out]]\n{more}tiers = [['carrier-a']]\n");
+    for before in [vec!["when = 'office'\n", "when = 'not office'\n"], vec![""]] {
+        let mut text =
+            "[numbering]\nemergency = '112'\n[[schedule]]\nname = 'office'\nzone = 'UTC'\nopen = []\n".to_owned();
+        for (n, when) in before.iter().enumerate() {
+            text += &out(&format!("name = 'r{n}'\npattern = '1XX'\n{when}"));
+        }
+        text += &out("name = 'emergency'\nnumber = '112'\n");
+        load(&text).unwrap_or_else(|errors| panic!("{errors:#?}"));
+        let errors =
+            load(&text.replace("number = '112'\n", "number = '113'\n").replace("emergency = '112'\n", "")).unwrap_err();
+        assert!(errors[0].contains("rule `emergency` can never match"), "{errors:#?}");
+    }
+}
+
 #[test]
 fn all_mistakes_of_a_plan_are_told_at_once() {
     let errors = load("[plan]\nx = 1\n[[out]]\nname = 'a'\nnumber = '1'\ntiers = [['no']]\ny = 2\n").unwrap_err();

@@ -216,6 +216,7 @@ fn server_messages_are_as_the_protocol_says() {
             r#"{"type":"error","code":"unknown-call","text":"no such call","re":"hold","call":"c9"}"#,
         ),
         (ServerMessage::Digit { call: "c1".into(), digit: '#' }, r##"{"type":"digit","call":"c1","digit":"#"}"##),
+        (ServerMessage::IceServers { ice_servers: Vec::new() }, r#"{"type":"ice-servers","ice_servers":[]}"#),
         (ServerMessage::Draining {}, r#"{"type":"draining"}"#),
     ];
     for (message, json) in table {
@@ -278,6 +279,7 @@ fn the_guides_transcripts_are_true() {
                 "error",
                 "pong",
                 "draining",
+                "ice-servers",
             ]
             .map(|kind| format!("← {kind}")),
         )

@@ -43,7 +43,13 @@ export class Connection {
   restarts = 0;
   localDescription = { sdp: 'v=0\r\nours' };
   static async generateCertificate() { return { expires: Infinity }; }
-  constructor() { Connection.made.push(this); }
+  #configuration;
+  constructor(configuration) {
+    this.#configuration = configuration;
+    Connection.made.push(this);
+  }
+  getConfiguration() { return this.#configuration; }
+  setConfiguration(configuration) { this.#configuration = configuration; }
   restartIce() { this.restarts++; }
   becomes(state) {
     this.connectionState = state;

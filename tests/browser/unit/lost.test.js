@@ -47,6 +47,19 @@ test('a call outlives its socket: hello brings the secret, and the call is resta
   assert.equal(bench.phone.state, 'ready');
 });
 
+test('TURN servers that are told anew are those of the next restart, and of the next call', async () => {
+  const turn = (username) => [{ urls: ['turn:turn.example'], username, credential: 'c' }];
+  const used = (call) => call.peerConnection.getConfiguration().iceServers;
+  bench = await new Bench().start({ ...RESUMABLE, ice_servers: turn('1:alice') });
+  const call = await bench.active();
+  bench.hears({ type: 'ice-servers', ice_servers: turn('2:alice') });
+  assert.deepEqual([used(call), used(await bench.active())], [turn('1:alice'), turn('2:alice')]);
+  call.peerConnection.becomes('failed');
+  await settled();
+  assert.deepEqual([used(call), call.peerConnection.restarts], [turn('2:alice'), 1]);
+  assert.equal(call.peerConnection.getConfiguration().bundlePolicy, 'max-bundle', 'nothing else is another');
+});
+
 test('each loss uses the secret of the last welcome', async () => {
   bench = await new Bench().start(RESUMABLE);
   const call = await bench.active();
