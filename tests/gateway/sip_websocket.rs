@@ -1,5 +1,6 @@
 //! `/sip`: SIP over WebSocket (RFC 7118) on the wire of the running program.
 
+use std::io::{copy, sink};
 use std::net::TcpStream;
 
 use tokio_tungstenite::tungstenite::{Message, WebSocket};
@@ -86,4 +87,26 @@ fn a_browser_registers_and_calls_over_a_websocket() {
     socket.send(Message::text(own("BYE", 2))).unwrap();
     until(&mut socket, "SIP/2.0 200");
     assert_eq!(gateway.cdr()["user"], "alice");
+}
+
+/// RFC 7118 section 6, RFC 6455 section 5.5.2: both ends ping. A connection from which nothing comes, not even pongs, is closed;
+/// one that answers stays.
+#[test]
+fn a_socket_is_kept_by_pings_and_a_silent_one_is_closed() {
+    let gateway = Gateway::embedded();
+    let mut socket = open(&gateway);
+    // Read past the WebSocket's back, it answers no ping.
+    let mut silent = open(&gateway).get_ref().try_clone().unwrap();
+    let until = |socket: &mut WebSocket<TcpStream>, wanted: &dyn Fn(&Message) -> bool| {
+        while !wanted(&socket.read().expect("an open socket")) {}
+    };
+    socket.send(Message::Ping("are you there".into())).unwrap();
+    until(&mut socket, &|message| *message == Message::Pong("are you there".into()));
+    let closed = std::thread::spawn(move || copy(&mut silent, &mut sink()).expect("it ends within the patience"));
+    while !closed.is_finished() {
+        until(&mut socket, &|message| matches!(message, Message::Ping(_)));
+    }
+    assert!(closed.join().unwrap() > 0, "it was pinged before it was closed");
+    socket.send(Message::text("\r\n\r\n")).unwrap();
+    assert_eq!(heard(&mut socket), "\r\n");
 }
