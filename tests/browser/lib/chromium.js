@@ -6,9 +6,10 @@ import { Softphone } from './softphone.js';
 
 const EXECUTABLE = process.env.CHROMIUM_BIN ?? '/usr/bin/chromium';
 const QUIET = ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
-// Firefox's sound server is not for it: Chromium's own clock stands for a loudspeaker, in steps of 10 ms; the server's device that is
-// nowhere takes larger ones, and all that is heard is some 14 ms later.
-const ENVIRONMENT = { ...process.env, PULSE_SERVER: 'unix:/nowhere' };
+// Firefox's sound server is not for it where milliseconds are measured: Chromium's own clock stands for a loudspeaker then, in steps
+// of 10 ms; the server's device that is nowhere takes larger ones, and all that is heard is some 14 ms later. They carry it over
+// the moments in which a machine stands still, though.
+const ENVIRONMENT = process.env.RINGBACK_FULL ? { ...process.env, PULSE_SERVER: 'unix:/nowhere' } : process.env;
 const MEDIA = ['--use-fake-device-for-media-stream', '--autoplay-policy=no-user-gesture-required', '--allow-loopback-in-peer-connection'];
 const VIEWPORT = { width: 1180, height: 860 };
 
