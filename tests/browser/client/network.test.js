@@ -4,11 +4,10 @@
  */
 
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { after, before, describe, test } from 'node:test';
 import { Chromium } from '../lib/chromium.js';
 import { Firefox } from '../lib/firefox.js';
-import { Namespace } from '../lib/namespace.js';
+import { ip, Namespace } from '../lib/namespace.js';
 import { Network, OUT, OUTSIDE, speech } from '../lib/stage.js';
 import { Turn } from '../lib/turn.js';
 import { Bench } from './bench.js';
@@ -21,7 +20,6 @@ const [PASSED, BARRED] = ['10', '20'];
 let pages;
 let far;
 before(async () => {
-  execFileSync('ip', ['link', 'set', 'lo', 'up']);
   far = await Namespace.make(GATEWAY);
   far.cable('cable-1', 1);
   far.plug('cable-1', 1);
@@ -32,15 +30,13 @@ after(async () => {
   await far?.end();
 });
 
-const rule = (...words) => execFileSync('ip', ['rule', ...words], { stdio: ['ignore', 'ignore', 'pipe'] });
-
 /** A firewall that lets no UDP out to the gateway's machine, but to the port that is told; it goes with the test. */
 function barUdp(t, port) {
-  rule('add', 'to', GATEWAY, 'ipproto', 'udp', 'priority', BARRED, 'prohibit');
-  t.after(() => rule('del', 'priority', BARRED));
+  ip('rule', 'add', 'to', GATEWAY, 'ipproto', 'udp', 'priority', BARRED, 'prohibit');
+  t.after(() => ip('rule', 'del', 'priority', BARRED));
   if (!port) return;
-  rule('add', 'to', GATEWAY, 'ipproto', 'udp', 'dport', String(port), 'priority', PASSED, 'table', 'main');
-  t.after(() => rule('del', 'priority', PASSED));
+  ip('rule', 'add', 'to', GATEWAY, 'ipproto', 'udp', 'dport', String(port), 'priority', PASSED, 'table', 'main');
+  t.after(() => ip('rule', 'del', 'priority', PASSED));
 }
 
 async function started(t, sections = '') {

@@ -3,7 +3,6 @@
  * machine's network is left alone.
  */
 
-import { execFileSync } from 'node:child_process';
 import { after, before, describe, test } from 'node:test';
 import { Chromium } from '../lib/chromium.js';
 import { Firefox } from '../lib/firefox.js';
@@ -29,7 +28,6 @@ let pages;
 let far;
 let network;
 before(async () => {
-  execFileSync('ip', ['link', 'set', 'lo', 'up']);
   far = await Namespace.make(GATEWAY);
   far.cable('cable-1', 1);
   far.cable('cable-2', 2);

@@ -6,11 +6,12 @@
 import { execFileSync } from 'node:child_process';
 import { Program } from './processes.js';
 
-const ip = (...words) => execFileSync('ip', words, { stdio: ['ignore', 'pipe', 'pipe'] });
+export const ip = (...words) => execFileSync('ip', words, { stdio: ['ignore', 'pipe', 'pipe'] });
 
 export class Namespace {
-  /** `address` is where it is reached, whatever the cable. */
+  /** `address` is where it is reached, whatever the cable. Here, too, there is nothing before but a loopback that is down. */
   static async make(address) {
+    ip('link', 'set', 'lo', 'up');
     const made = new Namespace();
     made.address = address;
     // The namespace lasts as long as a process in it: one that waits for its standard input to end.
