@@ -448,6 +448,13 @@ impl TrunkLeg {
     }
 }
 
+/// Ends a session, with the value of a Reason header. Whoever is told of the end may call again at once: our limits do not wait
+/// for the peer's word on it.
+fn hang_up(cx: &mut Context, session: SessionId, reason: Option<&str>) {
+    cx.ua.hangup(cx.now.instant, session, reason);
+    cx.ledger.closed(cx.now, session);
+}
+
 /// The cause of a call that its caller gave up; RFC 3326 lets him say why.
 fn cancelled(reason: Option<&str>) -> Cause {
     let said = reason.map(super::cause::ReasonHeader::read).unwrap_or_default();
@@ -593,8 +600,7 @@ impl Leg for TrunkLeg {
         if self.silent_until.is_some_and(|due| due <= cx.now.instant) {
             self.silent_until = None;
             if let Some(session) = self.session.take() {
-                cx.ua.hangup(cx.now.instant, session, None);
-                cx.ledger.closed(cx.now, session);
+                hang_up(cx, session, None);
             }
             self.target_failed(cx, None);
             let cause = Cause::from_status(Origin::Network, 408);
@@ -626,8 +632,6 @@ impl Leg for TrunkLeg {
                 return;
             }
         }
-        cx.ua.hangup(now, session, Some(&header));
-        // Whoever is told of the end may call again at once: our limits do not wait for the peer's word on it.
-        cx.ledger.closed(cx.now, session);
+        hang_up(cx, session, Some(&header));
     }
 }

@@ -1,36 +1,20 @@
 //! A server of the operator's makes and changes calls by HTTP; what the parties hear is theirs.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-use super::peer::PATIENCE;
 use super::peer::gateway::free_port;
-use super::{Plot, Setup};
+use super::{Plot, Setup, http};
 
 const TOKEN: &str = "a token of 32 bytes for a server.";
 
 /// A request to call control at this port; gives the answer's JSON.
 async fn ask(port: u16, method: &str, path: &str, body: &Value, expected: u16) -> Value {
-    timeout(PATIENCE, asked(port, method, path, body, expected)).await.expect("an answer")
-}
-
-async fn asked(port: u16, method: &str, path: &str, body: &Value, expected: u16) -> Value {
-    let body = body.to_string();
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {TOKEN}\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
-    assert!(text.starts_with(&format!("HTTP/1.1 {expected} ")), "{method} {path}: {text}");
-    let (_, answer) = text.split_once("\r\n\r\n").unwrap();
-    serde_json::from_str(answer).unwrap_or(Value::Null)
+    let at = SocketAddr::from(([127, 0, 0, 1], port));
+    let token = format!("Authorization: Bearer {TOKEN}\r\n");
+    http::ask(at, method, path, &token, &body.to_string(), expected).await
 }
 
 /// The user is rung first, then the number; digits, hold and its end, and the hang-up come by HTTP too.

@@ -11,6 +11,7 @@
 
 mod control;
 mod extensions;
+mod http;
 mod inbound;
 mod killed;
 mod outbound;

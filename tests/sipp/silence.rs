@@ -5,14 +5,12 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::peer::browser::Fault as BrowserFault;
 use super::peer::phone::Fault as PhoneFault;
 use super::peer::{Codecs, Machine, PATIENCE, Sound};
 use super::scene::{PHONE_TONE, Scene};
-use super::{BROWSER_TONE, Plot, Setup};
+use super::{BROWSER_TONE, Plot, Setup, http};
 
 /// The first verdict that the browser is told: way, leg and cause.
 pub async fn is_told(scene: &mut Scene, expected: (&str, &str, &str)) {
@@ -148,18 +146,6 @@ async fn a_browser_with_another_certificate_than_announced() {
     scene.strike().await;
 }
 
-/// What this machine may read at the gateway's own door.
-async fn asked(scene: &Scene, path: &str) -> Value {
-    let mut stream = TcpStream::connect(scene.gateway.http).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200"), "{path}: {answer}");
-    serde_json::from_str(body).unwrap()
-}
-
 /// How much sound waited in a second in which sound came: some, and no more than playout holds.
 fn is_depth(depth: &Value) -> bool {
     depth.as_u64().is_some_and(|ms| (1..=600).contains(&ms))
@@ -208,17 +194,17 @@ async fn a_call_that_is_well_is_told_so() {
     scene.talk().await;
     comes(&mut scene, ("the page", PATIENCE), async |_, quality| ails(quality).map(str::to_owned)).await;
     comes(&mut scene, ("what an operator asks for", PATIENCE), async |scene, _| {
-        let calls = asked(scene, "/v1/calls").await;
+        let calls = http::get(scene.gateway.http, "/v1/calls").await;
         let call = &calls["calls"][0];
         let depth = |side: &str| is_depth(&call[side]["quality"]["inbound"]["buffer_ms"]);
         (!depth("a") || !depth("b")).then(|| calls.to_string())
     })
     .await;
     // A beginning on a busy machine is outweighed by what comes.
-    let id = asked(&scene, "/v1/calls").await["calls"][0]["call"].as_str().unwrap().to_owned();
+    let id = http::get(scene.gateway.http, "/v1/calls").await["calls"][0]["call"].as_str().unwrap().to_owned();
     let path = format!("/v1/calls/{id}/quality");
     comes(&mut scene, ("the call as a whole", 2 * PATIENCE), async |scene, _| {
-        let history = asked(scene, &path).await;
+        let history = http::get(scene.gateway.http, &path).await;
         (mean_heard(&history) <= 4.0).then(|| history.to_string())
     })
     .await;
@@ -226,7 +212,7 @@ async fn a_call_that_is_well_is_told_so() {
     assert!(!scene.browser.kinds().iter().any(|kind| kind == "no-audio"), "{:?}", scene.browser.kinds());
     let record = scene.gateway.record().await;
     assert!(record.get("no_audio").is_none() && record["call"] == id, "{record}");
-    let history = asked(&scene, &path).await;
+    let history = http::get(scene.gateway.http, &path).await;
     let mean = record["media"]["a"]["mos_heard"]["mean"].as_f64().unwrap();
     assert!((mean - mean_heard(&history)).abs() < 0.02, "{mean} of {history}");
     for side in ["a", "b"] {

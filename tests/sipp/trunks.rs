@@ -4,36 +4,20 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ringback::sip::{Credentials, Message, Method, Response, digest};
-use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
 use tokio::time::{interval, timeout};
 
 use super::peer::gateway::free_port;
 use super::peer::{Codecs, PATIENCE};
-use super::{Plot, Setup};
-
-/// `GET /status`.
-async fn status(http: SocketAddr) -> Value {
-    let mut stream = TcpStream::connect(http).await.unwrap();
-    stream
-        .write_all(format!("GET /status HTTP/1.1\r\nHost: {http}\r\nConnection: close\r\n\r\n").as_bytes())
-        .await
-        .unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
-    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
-    let start = text.find('{').unwrap();
-    serde_json::from_str(&text[start..=text.rfind('}').unwrap()]).unwrap()
-}
+use super::{Plot, Setup, http};
 
 /// Waits until a trunk is as it should be.
-async fn until_up(http: SocketAddr, trunk: &str, up: bool) {
+async fn until_up(at: SocketAddr, trunk: &str, up: bool) {
     let wait = timeout(PATIENCE, async {
         let mut tick = interval(Duration::from_millis(200));
         loop {
             tick.tick().await;
-            let status = status(http).await;
+            let status = http::get(at, "/status").await;
             let trunks = status["trunks"].as_array().unwrap();
             if trunks.iter().any(|entry| entry["name"] == trunk && entry["up"] == up) {
                 return;
@@ -50,8 +34,8 @@ async fn a_dead_trunk_is_skipped_until_it_answers() {
     let dead = format!("[trunk.dead]\naddress = \"127.0.0.1:{port}\"\noptions = 1\nnumber_format = \"as-dialled\"");
     let rule = "[[out]]\nname = \"tiers\"\nnumber = \"250\"\ntiers = [[\"dead\"], [\"lab\"]]\n";
     let mut scene = Plot::of(Setup::new("phone-answer")).config(&dead).rules(rule).start().await;
-    let http = scene.gateway.http;
-    until_up(http, "dead", false).await;
+    let at = scene.gateway.http;
+    until_up(at, "dead", false).await;
     let call = scene.dial_with("250", Codecs::All).await;
     scene.talk().await;
     scene.hang_up(&call).await;
@@ -59,7 +43,7 @@ async fn a_dead_trunk_is_skipped_until_it_answers() {
     assert_eq!(record["trunks"][0]["result"], "down", "{record}");
     assert_eq!(record["trunks"][1]["result"], "answered", "{record}");
     let alive = Setup::new("options").port(port).phone(scene.gateway.sip).await;
-    until_up(http, "dead", true).await;
+    until_up(at, "dead", true).await;
     alive.finish().await;
     scene.sipp_ends().await;
     scene.strike().await;
@@ -117,7 +101,7 @@ async fn strangers_get_silence_and_guessers_are_slowed() {
         assert_eq!(refusal.status, 401);
     }
     assert!(slowed_after.is_some_and(|guess| guess < 40), "{slowed_after:?}");
-    let registrar = &status(scene.gateway.http).await["registrar"];
+    let registrar = &http::get(scene.gateway.http, "/status").await["registrar"];
     assert!(registrar["failed"].as_u64() > Some(3) && registrar["slowed"].as_u64() > Some(0), "{registrar}");
     assert_eq!(registrar["bindings"], 0);
     scene.strike().await;
