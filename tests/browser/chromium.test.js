@@ -3,11 +3,12 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { ClientNetwork, ELSEWHERE } from './client/network.js';
-import { level, likeness } from './lib/audio.js';
+import { level } from './lib/audio.js';
 import * as cases from './lib/cases.js';
 import { Chromium } from './lib/chromium.js';
 import { Gateway } from './lib/gateway.js';
 import { look } from './lib/looks.js';
+import { likeness, UNLIKE } from './lib/likeness.js';
 import { goThrough, Lossy } from './lib/lossy.js';
 import { freeTcpPort, freeUdpPort, until } from './lib/processes.js';
 import { ALICE, hears, narrow, Network, OUT, OUTSIDE, PREMIUM, speech } from './lib/stage.js';
@@ -41,7 +42,7 @@ describe('Chromium and the test phone', () => {
     await page.inCall();
     const heard = await page.hear(4);
     assertSound(heard, 'the prompt');
-    assert.ok(likeness(heard, speech.caller) < 0.7, 'the prompt is not the caller’s own voice');
+    assert.ok(likeness(heard, speech.caller) < UNLIKE, 'the prompt is not the caller’s own voice');
     await page.click('#hangup');
     assert.equal((await page.outcome()).title, 'You hung up.');
   });

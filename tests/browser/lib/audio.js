@@ -88,41 +88,7 @@ export function muLawEncode(sample) {
   return ~((value < 0 ? 0x80 : 0) | (exponent << 4) | mantissa) & 0xff;
 }
 
-// ---- likeness ---------------------------------------------------------------------------------------------
-
-const STEP_MS = 10;
-
-/** Loudness in 10 ms steps, RMS to the power of 0.3, which is near to how loud speech feels. */
-export function envelope({ rate, samples }) {
-  const step = Math.round((rate * STEP_MS) / 1000);
-  const out = new Float32Array(Math.floor(samples.length / step));
-  for (let i = 0; i < out.length; i++) {
-    let sum = 0;
-    for (let j = i * step; j < (i + 1) * step; j++) sum += samples[j] * samples[j];
-    out[i] = Math.sqrt(sum / step) ** 0.3;
-  }
-  return out;
-}
-
-function pearson(a, b, offset) {
-  let [sa, sb, saa, sbb, sab] = [0, 0, 0, 0, 0];
-  for (let i = 0; i < a.length; i++) {
-    const [x, y] = [a[i], b[(i + offset) % b.length]];
-    sa += x; sb += y; saa += x * x; sbb += y * y; sab += x * y;
-  }
-  const n = a.length;
-  const spread = (n * saa - sa * sa) * (n * sbb - sb * sb);
-  return spread > 0 ? (n * sab - sa * sb) / Math.sqrt(spread) : 0;
-}
-
-/** How like a recording is to speech played in a loop, 1 at best: the best envelope correlation over all positions. */
-export function likeness(recording, looped) {
-  const heard = envelope(recording);
-  const said = envelope(looped);
-  let best = -1;
-  for (let offset = 0; offset < said.length; offset++) best = Math.max(best, pearson(heard, said, offset));
-  return best;
-}
+// ---- level ------------------------------------------------------------------------------------------------
 
 /** Level as RMS in dB relative to full scale. */
 export function level({ samples }) {

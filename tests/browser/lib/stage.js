@@ -5,8 +5,9 @@ import { createHmac, randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { after, before } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { downsample, likeness, makeSpeech, writeWav } from './audio.js';
+import { downsample, makeSpeech, writeWav } from './audio.js';
 import { Gateway } from './gateway.js';
+import { LIKE, likeness, UNLIKE } from './likeness.js';
 import { freeTcpPort, freeUdpPort, until } from './processes.js';
 import { RtpPhone } from './rtp.js';
 import { Sipp } from './sipp.js';
@@ -18,10 +19,8 @@ export const ALICE = '+442079460100';
 export const PREMIUM = '+449098790000';
 /** What a likeness is taken of: so much tells the speakers apart, and more does so better. */
 const HEARD_SECONDS = { least: 3, most: 5 };
-const LISTEN_EVERY_MS = 250;
+const LISTEN_EVERY_MS = 500;
 const SETTLE_MS = 30_000;
-const LIKE = 0.75;
-const UNLIKE = 0.6;
 
 mkdirSync(OUT, { recursive: true });
 export const speech = makeSpeech(`${OUT}speech`);
