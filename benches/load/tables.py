@@ -2,6 +2,7 @@
 
     tables.py --speech FOLDER OUT.wav                joins the 8 kHz clips of tests/quality into one file
     tables.py --score RUN.json SPEECH RECORDINGS     puts the PESQ of the recordings into the rows of a run (wants QUALITY_PYTHON)
+    tables.py --whole RUN.json CALLS                 fails unless the run has a row for each number of calls, such as 100,20
     tables.py --part tables|limit|soak PAGE FOLDER   writes that part of the page, and the plots beside it
 """
 
@@ -22,6 +23,8 @@ TITLES = {
     "relay": "PCMU <-> PCMU, relayed",
 }
 GATEWAYS = ("ringback", "rtpengine")
+# Rounds that a median wants, and the effort of a gateway that spares itself nothing (crates/bench, figures.rs).
+ENOUGH, FULL_EFFORT = 3, 2
 
 
 def join(folder, out):
@@ -62,16 +65,21 @@ def medians(rows):
     return statistics.median(numbers) if numbers else None
 
 
+def is_valid(row):
+    """Measured on a machine that was ours, of a gateway that did all that it does otherwise."""
+    return not row.get("void") and (row.get("effort") is None or row["effort"] >= FULL_EFFORT)
+
+
 def gathered(runs):
-    """Of several runs' rows: by the number of calls the medians of those that are not void, and how many of how many they are."""
+    """Of several runs' rows: by the number of calls the medians of those that are valid, and how many they are."""
     by_calls = {}
     for run in runs:
         for row in run["rows"]:
             by_calls.setdefault(row["calls"], []).append(row)
     found = {}
     for calls, rows in sorted(by_calls.items()):
-        valid = [row for row in rows if not row.get("void")]
-        found[calls] = (medians(valid) | {"calls": calls} if valid else None, len(valid), len(rows))
+        valid = [row for row in rows if is_valid(row)]
+        found[calls] = (medians(valid) | {"calls": calls} if valid else None, len(valid))
     return found
 
 
@@ -158,35 +166,54 @@ def made(folder, machine, rest):
     return f"Measured {when} at commit {commit} on {machine}; {others}; {rest}\n\n"
 
 
+def noted(folder, name, default):
+    path = folder / name
+    return path.read_text().split() if path.exists() else default
+
+
 def tables(folder):
-    text, machine, most, found = "", None, 0, {}
+    """The part, and what of it has too few valid rounds."""
+    rounds = int(noted(folder, "rounds", ["1"])[0])
+    text, machine, found, thin, faults = "", None, {}, [], []
     for kind, title in TITLES.items():
         lines, found[kind] = "", {}
-        for name in GATEWAYS:
+        for name in noted(folder, "gateways", GATEWAYS):
             runs = runs_of(folder, f"{kind}-{name}-*.json")
-            most, machine = max(most, len(runs)), runs[-1]["machine"] if runs else machine
+            machine = runs[-1]["machine"] if runs else machine
+            faults += [f"{name}, {kind}: {fault}" for run in runs for fault in run.get("faults", [])]
             rows = gathered(runs)
-            lines += "".join(line(name, calls, row, f"{valid} of {all}") for calls, (row, valid, all) in rows.items())
-            found[kind][name] = {calls: row for calls, (row, _, _) in rows.items() if row}
+            if not rows:
+                thin.append(f"{name}, {kind}: not measured")
+            for calls, (row, valid) in rows.items():
+                lines += line(name, calls, row, f"{valid} of {rounds}")
+                if valid < min(ENOUGH, rounds):
+                    thin.append(f"{name}, {kind}, {calls} calls: {valid} of {rounds} rounds valid")
+            found[kind][name] = {calls: row for calls, (row, _) in rows.items() if row}
         if lines:
-            text += f"### {title}\n\n{HEAD}{lines}\n{beside(found[kind]['ringback'], found[kind]['rtpengine'], kind != 'relay')}"
+            both = (found[kind].get(name, {}) for name in GATEWAYS)
+            text += f"### {title}\n\n{HEAD}{lines}\n{beside(*both, kind != 'relay')}"
     if not text:
         raise SystemExit(f"nothing was measured in {folder}")
     verdicts = "".join(f"| {what} | {bar} | {value} | {bars.verdict(met)} |\n" for what, bar, value, met in bars.judged(found))
     text += f"### Bars\n\n| | bar | measured | met |\n|---|---|---|---|\n{verdicts}"
-    return made(folder, machine, f"medians of {most} rounds, order alternated, without what was void.") + text
+    failed = [*thin, *faults]
+    text += "\nWhat failed:\n\n" + "".join(f"- {what}\n" for what in failed) if failed else ""
+    return made(folder, machine, f"medians of {rounds} rounds, order alternated, without what was void.") + text, thin
 
 
 def limit(folder, drawing):
     text, drawn, machine = "", {}, None
-    for name in GATEWAYS:
+    for name in ("ringback", "ringback-that-refuses", "rtpengine"):
         for run in runs_of(folder, f"limit-{name}.json"):
             machine, drawn[name] = run["machine"], [row for row in run["rows"] if not row["void"]]
-            text += HEAD + "".join(line(name, row["calls"], None if row["void"] else row, "1") for row in run["rows"])
+            runs = lambda row: "1" if row["void"] or is_valid(row) else f"1, effort {row['effort']}"
+            text += HEAD + "".join(line(name, row["calls"], None if row["void"] else row, runs(row)) for row in run["rows"])
             ended, most = run["ended"], run["most_calls"]
             text += f"\n{name}: " + (f"no call suffers up to {most}" if most else "the end was not found")
             text += (f"; no more calls: {ended}" if ended else "") + ".\n\n"
-    drawn = {name: rows for name, rows in drawn.items() if rows}
+            text += "".join(f"{name} failed: {fault}.\n\n" for fault in run.get("faults", []))
+    # What refuses is the same gateway up to there.
+    drawn = {name: rows for name, rows in drawn.items() if rows and name in GATEWAYS}
     if not text:
         raise SystemExit(f"no limit was measured in {folder}")
     if drawn:
@@ -205,8 +232,8 @@ def growth(name, unit, found):
 
 def soak(folder, drawing):
     (run,) = runs_of(folder, "soak.json") or [None]
-    if run is None:
-        raise SystemExit(f"no soak was measured in {folder}")
+    if run is None or run["soak"] is None:
+        raise SystemExit(f"no soak was measured in {folder}: {'; '.join((run or {}).get('faults', []))}")
     soak = run["soak"]
     samples = soak["samples"]
     valid = [sample for sample in samples if not sample["void"]]
@@ -239,20 +266,26 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--speech", nargs=2, metavar=("FOLDER", "OUT"))
     parser.add_argument("--score", nargs=3, metavar=("RUN", "SPEECH", "RECORDINGS"))
+    parser.add_argument("--whole", nargs=2, metavar=("RUN", "CALLS"))
     parser.add_argument("--part", nargs=3, metavar=("PART", "PAGE", "FOLDER"))
     asked = parser.parse_args()
     if asked.speech:
         join(*asked.speech)
     if asked.score:
         score(*asked.score)
+    if asked.whole:
+        rows = json.loads(pathlib.Path(asked.whole[0]).read_text())["rows"]
+        sys.exit({row["calls"] for row in rows} != {int(calls) for calls in asked.whole[1].split(",")})
     if asked.part:
         part, where, folder = asked.part[0], pathlib.Path(asked.part[1]), pathlib.Path(asked.part[2])
-        writes = {
-            "tables": lambda: tables(folder),
-            "limit": lambda: limit(folder, where.with_suffix(".svg")),
-            "soak": lambda: soak(folder, where.with_name(f"{where.stem}-soak.svg")),
-        }
-        page.write(where, part, writes[part]())
+        drawing, thin = (lambda name: where.with_name(f"{where.stem}{name}.svg")), []
+        if part == "tables":
+            text, thin = tables(folder)
+        else:
+            text = limit(folder, drawing("")) if part == "limit" else soak(folder, drawing("-soak"))
+        page.write(where, part, text)
+        if thin:
+            sys.exit("too few rounds are valid:\n" + "\n".join(thin))
 
 
 if __name__ == "__main__":

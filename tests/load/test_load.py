@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -33,17 +34,18 @@ def run(*rows, **more):
 
 
 class Medians(unittest.TestCase):
-    def test_a_void_row_has_no_part_in_them(self):
+    def test_a_void_row_and_one_of_less_effort_have_no_part_in_them(self):
         runs = [run(row(cpu=cpu)) for cpu in (4.0, 5.0, 6.0)] + [run(row(cpu=90.0, void="machine-taken"))]
-        ((median, valid, all_of_them),) = tables.gathered(runs).values()
-        self.assertEqual((median["cpu_ms_per_call_second"], median["up"]["delay_ms"]["p99"], valid, all_of_them), (5.0, 45.0, 3, 4))
+        runs.append(run(row(cpu=1.0, effort=1)))
+        ((median, valid),) = tables.gathered(runs).values()
+        self.assertEqual((median["cpu_ms_per_call_second"], median["up"]["delay_ms"]["p99"], valid), (5.0, 45.0, 3))
 
     def test_rows_are_those_of_a_number_of_calls_whatever_their_order(self):
         found = tables.gathered([run(row(100), row(20)), run(row(20, void="driver-late"), row(100))])
-        self.assertEqual([(calls, valid, of) for calls, (_, valid, of) in found.items()], [(20, 1, 2), (100, 2, 2)])
+        self.assertEqual([(calls, valid) for calls, (_, valid) in found.items()], [(20, 1), (100, 2)])
 
     def test_nothing_valid_is_no_row(self):
-        self.assertEqual(tables.gathered([run(row(void="driver-late"))])[20], (None, 0, 1))
+        self.assertEqual(tables.gathered([run(row(void="driver-late"))])[20], (None, 0))
 
 
 class Bars(unittest.TestCase):
@@ -88,13 +90,34 @@ class Pages(unittest.TestCase):
             (folder / "versions").write_text("ringback 1\nrtpengine-daemon 26\n")
             for name, cpu in (("ringback", 4.0), ("rtpengine", 11.0)):
                 (folder / f"narrow-{name}-1.json").write_text(json.dumps(run(row(100, cpu=cpu), row(20, cpu=cpu, void="driver-late"))))
-            text = tables.tables(folder)
+            text, thin = tables.tables(folder)
         self.assertIn("Measured 2026-01-02 at commit abc with changes on 2 x a processor; ringback 1, rtpengine-daemon 26; medians of 1", text)
         self.assertIn("| 100 | 4.00 | 11.00 | 2.8 | 0.20 | 0.20 | 1.0 | 4.10 / 4.10 | 4.20 / 4.20 | yes |", text)
         self.assertIn("| ringback | 20 | void |", text)
         self.assertIn("| CPU-ms a call-second, narrow, 20 calls | at most 5 | - | not measured |", text)
         columns = {line.count("|") for line in text.splitlines() if line.startswith(("| ringback", "| rtpengine"))}
         self.assertEqual(columns, {tables.HEAD.splitlines()[0].count("|")})
+
+    def test_what_was_not_measured_is_told(self):
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            (folder / "rounds").write_text("5\n")
+            (folder / "gateways").write_text("ringback\nrtpengine\n")
+            for number in range(1, 6):
+                rows = [row(100, void="machine-taken" if number > 2 else None), row(20)]
+                (folder / f"narrow-ringback-{number}.json").write_text(json.dumps(run(*rows, faults=["call 7: it has ended"] if number == 4 else [])))
+            text, thin = tables.tables(folder)
+        self.assertEqual(thin[:2], ["ringback, narrow, 100 calls: 2 of 5 rounds valid", "rtpengine, narrow: not measured"])
+        self.assertIn("- ringback, narrow: call 7: it has ended\n", text)
+        self.assertIn("| 2 of 5 |", text)
+
+    def test_a_run_that_ended_early_is_not_whole(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            file.write(json.dumps(run(row(100))))
+            file.flush()
+            for calls, code in (("100,20", 1), ("100", 0)):
+                words = [sys.executable, str(page.ROOT / "benches/load/tables.py"), "--whole", file.name, calls]
+                self.assertEqual(subprocess.run(words).returncode, code, calls)
 
     def test_the_limit_and_the_soak_are_drawn(self):
         sample = {
@@ -108,11 +131,14 @@ class Pages(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             folder = pathlib.Path(folder)
             (folder / "limit-ringback.json").write_text(json.dumps(run(row(50), row(75, void="driver-late"), ended="late", most_calls=50)))
+            (folder / "limit-ringback-that-refuses.json").write_text(json.dumps(run(row(50, effort=1), ended="full", faults=["a call"])))
             (folder / "soak.json").write_text(json.dumps(run(soak=soak)))
             limit = tables.limit(folder, folder / "limit.svg")
             soaked = tables.soak(folder, folder / "soak.svg")
             self.assertTrue(all((folder / name).read_text().count("<circle") for name in ("limit.svg", "soak.svg")))
         self.assertIn("ringback: no call suffers up to 50; no more calls: late.", limit)
+        self.assertIn("ringback-that-refuses: the end was not found; no more calls: full.\n\nringback-that-refuses failed: a call.", limit)
+        self.assertIn("| 1, effort 1 |", limit)
         self.assertIn("Memory does not grow: 30.0 MiB at first, 31.0 at last, where 35.5 may be; lateness p99 was not judged", soaked)
         self.assertIn("| 1 of 2 | yes |", soaked)
 

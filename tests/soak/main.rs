@@ -76,17 +76,17 @@ impl Load {
 
     /// All of them, beside each other; each must go as its scenario says. The trunk's and the registered phone have that port.
     async fn run(&self, gateway: &Gateway, phone: &Phone, port: u16) {
-        let callee = Setup::new("soak-phone").media(phone).port(port).load(self.out + self.to_phone, 20, 1000);
+        let callee = Setup::new("soak-phone").media(phone).port(port).load(self.out + self.to_phone, 40, 1000);
         let callee = callee.phone(gateway.sip).await;
         let caller = |scenario, numbers, calls, rate| {
             let setup = Setup::calling(scenario, "[field0]").in_turn(numbers).media(phone);
             setup.load(calls, rate, 60).caller(gateway.sip)
         };
         let callers = [
-            caller("soak-caller", 210..230, self.taken, 20),
-            caller("soak-refused", 230..240, self.refused, 5),
-            caller("soak-cancel", 240..250, self.cancelled, 5),
-            caller("soak-caller", 250..260, self.to_phone, 15),
+            caller("soak-caller", 210..230, self.taken, 40),
+            caller("soak-refused", 230..240, self.refused, 10),
+            caller("soak-cancel", 240..250, self.cancelled, 10),
+            caller("soak-caller", 250..260, self.to_phone, 30),
         ];
         let mut browsers = JoinSet::new();
         for at in 0..CALLERS {
@@ -157,7 +157,7 @@ async fn ten_thousand_calls_leave_nothing_behind() {
          [registrar]\nrealm = \"soak\"\ncalls_per_user = 1000\n[registrar.users.desk]\nha1 = \"{HA1}\"\n"
     );
     // Many fewer ports than calls: one kept by each call would soon be one too many.
-    let setup = gateway::Setup { rtp_ports: 2000, log: "warn", ..gateway::Setup::new(&trunks, PLAN) };
+    let setup = gateway::Setup { rtp_ports: 3000, log: "warn", ..gateway::Setup::new(&trunks, PLAN) };
     let gateway = Gateway::start(setup).await;
     registers.caller(gateway.sip).finish().await;
     let mut pages = Vec::new();

@@ -188,6 +188,8 @@ pub struct Figures {
     pub down: Way,
     /// What 99 of 100 timers of the workers kept, by the bounds of the histogram; 1000 is beyond all of them.
     pub lateness_p99_ms: Option<f64>,
+    /// The least effort of its workers, where it tells: 2 is all, less is what it spares itself when it is late.
+    pub effort: Option<u32>,
     /// By how much the driver's packets went out later than they were due.
     pub driver_late_ms: Option<Quantiles>,
     /// Datagrams that sockets of this machine had no room for.
@@ -196,6 +198,8 @@ pub struct Figures {
     pub set_up: SetUp,
 }
 
+/// The effort of a worker that spares itself nothing (`ringback_worker_effort`).
+pub const FULL_EFFORT: u32 = 2;
 /// A worker's lateness that calls may not exceed, in milliseconds: a frame.
 pub const TOO_LATE_MS: f64 = 20.0;
 
@@ -226,10 +230,12 @@ impl Figures {
         };
         let SetUp { answer_ms, answered_ms, connected_ms, first_sound_ms } = self.set_up;
         let void = self.void.map_or_else(String::new, |why| format!("  VOID, in {} tries: {why}\n", self.tries));
+        let eased = self.effort.filter(|effort| *effort < FULL_EFFORT);
+        let eased = eased.map_or_else(String::new, |effort| format!("  EASED: effort {effort} of {FULL_EFFORT}\n"));
         format!(
             "{} calls, {:.0} s: {} CPU-ms a call-second (driver {:.2}), {} MiB a call (of {})\n{}{}  \
              lateness p99 {} ms (driver {}), datagrams dropped {}, of one processor others {:.1} %, stolen {:.1} %\n  \
-             set-up: answer {}, answered {}, ICE and DTLS {}, first sound {}\n{void}",
+             set-up: answer {}, answered {}, ICE and DTLS {}, first sound {}\n{eased}{void}",
             self.calls,
             self.seconds,
             number(self.cpu_ms_per_call_second),
@@ -252,8 +258,32 @@ impl Figures {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A row that is well.
+    pub(crate) fn row(calls: usize) -> Figures {
+        let way = Way { packets: 1_000, marks_said: 100, marks_heard: 100, ..Way::default() };
+        Figures {
+            calls,
+            void: None,
+            tries: 1,
+            others_pct: 0.0,
+            stolen_pct: 0.0,
+            seconds: 10.0,
+            cpu_ms_per_call_second: Some(4.0),
+            driver_cpu_ms_per_call_second: 5.0,
+            mib_per_call: None,
+            mib: None,
+            up: way.clone(),
+            down: way,
+            lateness_p99_ms: Some(2.0),
+            effort: Some(FULL_EFFORT),
+            driver_late_ms: None,
+            dropped_datagrams: 0,
+            set_up: SetUp::default(),
+        }
+    }
 
     #[test]
     fn quantiles_are_values_that_were_there() {

@@ -66,6 +66,8 @@ pub struct Setup {
     pub calls: usize,
     /// Media workers.
     pub workers: usize,
+    /// Percent of a processor above which a worker takes no new calls; 0: it takes all.
+    pub busy_at: u8,
 }
 
 impl Gateway {
@@ -145,7 +147,7 @@ async fn read(stderr: ChildStderr, log: Log, ready: oneshot::Sender<SocketAddr>)
 }
 
 fn configuration(setup: &Setup) -> String {
-    let Setup { phones, calls, workers, .. } = setup;
+    let Setup { phones, calls, workers, busy_at, .. } = setup;
     // Another measurement beside this one has other ports, most likely; those that are taken are passed over.
     let first = 12_000 + std::process::id() % 8 * 500;
     let last = (first as usize + 2 * calls + 200).min(32_767);
@@ -160,7 +162,7 @@ browser = "127.0.0.1:0"
 rtp_address = "127.0.0.1"
 rtp_ports = "{first}-{last}"
 workers = {workers}
-busy_at = 0 # the calls that are too many are looked for
+busy_at = {busy_at}
 [auth]
 open = true
 [dialplan]

@@ -10,7 +10,7 @@ use crate::Options;
 use crate::description::{description, through, where_audio_is};
 use crate::gateway::{Gateway, Setup};
 use crate::ng::Orders;
-use crate::scrape::Lateness;
+use crate::scrape::Workers;
 use crate::session::{Session, Standing};
 use crate::trunk::Trunk;
 
@@ -79,8 +79,8 @@ impl Middle {
                 (url, http, None)
             }
             None => {
-                let (program, workers) = (options.program.clone(), options.workers);
-                let setup = Setup { program, phones: trunk.address, number: number.clone(), calls, workers };
+                let (program, workers, busy_at) = (options.program.clone(), options.workers, options.busy_at);
+                let setup = Setup { program, phones: trunk.address, number: number.clone(), calls, workers, busy_at };
                 let gateway = Gateway::start(&setup).await?;
                 (format!("ws://{}", gateway.http), Some(gateway.http), Some(Box::new(gateway)))
             }
@@ -104,10 +104,10 @@ impl Middle {
         }
     }
 
-    /// Its workers' lateness, where it tells.
-    pub async fn lateness(&self) -> Option<Lateness> {
+    /// What its workers say of themselves, where it tells.
+    pub async fn workers(&self) -> Option<Workers> {
         match self {
-            Middle::Ringback { http: Some(http), .. } => Lateness::read(*http).await.ok(),
+            Middle::Ringback { http: Some(http), .. } => Workers::read(*http).await.ok(),
             _ => None,
         }
     }

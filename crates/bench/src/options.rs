@@ -80,6 +80,9 @@ pub struct Options {
     /// Media workers of the gateway that is started
     #[arg(long, default_value_t = 1)]
     pub workers: usize,
+    /// Percent of a processor above which a worker of that gateway takes no new calls; 0: it takes those that are too many as well
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub busy_at: u8,
     /// Print what is found as JSON
     #[arg(long)]
     pub json: bool,

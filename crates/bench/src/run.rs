@@ -14,7 +14,8 @@ use crate::media::{Both, Happened, Media, Mouth, Offering, Phone, PhoneSockets, 
 use crate::middle::{Line, Middle};
 use crate::process::{Processors, dropped_datagrams, machine, memory, processor_time};
 use crate::recordings::{self, Clips};
-use crate::report::{Report, most_calls};
+use crate::report::{End, Report};
+use crate::session::Refused;
 use crate::sound::{Coding, Prepared, prepare, speech, with_marks};
 
 /// How long a browser may take to connect.
@@ -26,9 +27,12 @@ const STEP: usize = 25;
 const SOAK_SHARE: f64 = 0.8;
 /// Calls, where nobody says how many.
 const CALLS: [usize; 1] = [20];
-/// A measurement that is void is made so often at most, so long after each other.
+/// A measurement that is void is made so often at most, so long after each other; after a machine that was taken when it is ours
+/// again, as far as it is within the time.
 const TRIES: u32 = 3;
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+const QUIET_LOOK: Duration = Duration::from_secs(3);
+const QUIET_LOOKS: u32 = 20;
 /// How long the first call speaks, or what stays after others have ended, until memory and turns are theirs.
 const SHORT_SETTLE: Duration = Duration::from_secs(2);
 /// The shortest window that has a whole clip.
@@ -49,14 +53,38 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
     ensure!(clips_fit, "--recordings wants --seconds {CLIP_WINDOW_S} at least");
     ensure!((0.01..=1_000.0).contains(&options.ramp), "--ramp wants calls per second, 0.01 to 1000");
     ensure!(options.until_late != Some(0), "--until-late wants how many calls more each time");
+    if options.soak.is_none() || !options.calls.is_empty() {
+        return one_run(options).await;
+    }
+    let search = Options { soak: None, until_late: options.until_late.or(Some(STEP)), ..options.clone() };
+    let mut report = one_run(&search).await?;
+    let Some(most) = report.most_calls() else {
+        report.faults.push("the most calls were not found: --calls says how many".to_owned());
+        return Ok(report);
+    };
+    let calls = ((most as f64 * SOAK_SHARE) as usize).max(1);
+    // In a gateway of its own: memory that the search has left would hide what grows.
+    let soak = Options { calls: vec![calls], until_late: None, recordings: None, ..options.clone() };
+    match one_run(&soak).await {
+        Ok(soaked) => {
+            report.soak = soaked.soak;
+            report.faults.extend(soaked.faults);
+        }
+        Err(error) => report.faults.push(format!("the soak: {error:#}")),
+    }
+    Ok(report)
+}
+
+/// With one gateway. What was measured is kept, whatever fails then.
+async fn one_run(options: &Options) -> anyhow::Result<Report> {
     let (coding, most) = (coding(options), most(options));
     let (middle, media) = (Middle::start(options, most).await?, Media::start()?);
     let run = Run::new(options, coding, middle, media)?;
     let (report, middle, media) = run.all().await;
     media.stop()?;
     let stopped = middle.stop().await;
-    let report = report?;
-    stopped?;
+    let mut report = report?;
+    report.faults.extend(stopped.err().map(|error| format!("{error:#}")));
     Ok(report)
 }
 
@@ -71,10 +99,10 @@ fn coding(options: &Options) -> Coding {
 /// The most calls that there will be.
 fn most(options: &Options) -> usize {
     match (options.calls.iter().max(), options.until_late, options.soak) {
-        (_, Some(_), _) | (None, _, Some(_)) => MOST_CALLS,
+        (_, Some(_), _) => MOST_CALLS,
         // The ports of those that ended rest for a while.
         (Some(calls), None, Some(_)) => 2 * calls,
-        (asked, None, None) => asked.copied().unwrap_or(CALLS[0]),
+        (asked, None, _) => asked.copied().unwrap_or(CALLS[0]),
     }
 }
 
@@ -109,6 +137,8 @@ pub(crate) struct Run<'a> {
     pub(crate) pid: Option<u32>,
     /// Its memory with the first call, which brings what all calls share: code, pools, caches.
     with_one: Option<u64>,
+    /// What has failed beside what is measured.
+    faults: Vec<String>,
 }
 
 impl<'a> Run<'a> {
@@ -118,38 +148,41 @@ impl<'a> Run<'a> {
         let marked = Said::prepare(&with_marks(said), coding, true)?;
         let (lines, began, entries) = (Vec::new(), Vec::new(), Vec::new());
         let pid = options.pid.or_else(|| middle.pid());
-        Ok(Run { options, middle, media, coding, marked, clips, entries, lines, began, most: 0, pid, with_one: None })
+        let (most, with_one, faults) = (0, None, Vec::new());
+        Ok(Run { options, middle, media, coding, marked, clips, entries, lines, began, most, pid, with_one, faults })
     }
 
     /// All that was asked for; the calls are ended, however it went.
     async fn all(mut self) -> (anyhow::Result<Report>, Middle, Media) {
         let mut report = self.report().await;
-        if let (Err(error), Ok(_)) = (self.end_all(0).await, &report) {
-            report = Err(error);
+        self.end_all(0).await;
+        if let Ok(report) = &mut report {
+            report.faults = self.faults;
         }
         (report, self.middle, self.media)
     }
 
     async fn report(&mut self) -> anyhow::Result<Report> {
+        let (what, coding, faults) = (self.middle.name(), self.coding, Vec::new());
+        let mut report = Report { what, coding, machine: machine(), rows: Vec::new(), ended: None, soak: None, faults };
         let asked = &self.options.calls;
-        let (what, coding) = (self.middle.name(), self.coding);
-        let mut report = Report { what, coding, machine: machine(), rows: Vec::new(), ended: None, soak: None };
-        let looks_for_most = self.options.soak.is_some() && asked.is_empty();
-        if self.options.soak.is_none() || looks_for_most {
-            for &calls in if asked.is_empty() { &CALLS[..] } else { asked } {
-                report.rows.push(self.row(calls).await?);
+        if let Some(minutes) = self.options.soak {
+            let calls = asked.last().context("a soak wants --calls")?;
+            report.soak = Some(self.soak(*calls, minutes).await?);
+            return Ok(report);
+        }
+        for &calls in if asked.is_empty() { &CALLS[..] } else { asked } {
+            match self.row(calls).await {
+                Ok(row) => report.rows.push(row),
+                Err(error) if report.rows.is_empty() => return Err(error),
+                Err(error) => {
+                    self.faults.push(format!("{calls} calls: {error:#}"));
+                    break;
+                }
             }
         }
-        if let Some(step) = self.options.until_late.or(looks_for_most.then_some(STEP)) {
+        if let Some(step) = self.options.until_late {
             report.ended = self.until_late(step, &mut report.rows).await;
-        }
-        if let Some(minutes) = self.options.soak {
-            let share = |most: usize| ((most as f64 * SOAK_SHARE) as usize).max(1);
-            let found = most_calls(&report.rows, report.ended.as_deref()).map(share);
-            let calls =
-                asked.last().copied().or(found).context("the most calls were not found: --calls says how many")?;
-            self.end_all(0).await?;
-            report.soak = Some(self.soak(calls, minutes).await?);
         }
         if let Some(folder) = &self.options.recordings {
             std::fs::write(folder.join("recordings.json"), serde_json::to_string_pretty(&self.entries)?)?;
@@ -158,28 +191,42 @@ impl<'a> Run<'a> {
     }
 
     /// More calls, until it is too much; tells what else has ended it.
-    async fn until_late(&mut self, step: usize, rows: &mut Vec<Figures>) -> Option<String> {
+    async fn until_late(&mut self, step: usize, rows: &mut Vec<Figures>) -> Option<End> {
+        let end = |why: String, is_found| Some(End { why, is_found });
         while self.lines.len() + step <= MOST_CALLS {
-            match rows.last() {
-                Some(row) if row.too_much() => return None,
-                Some(row) if row.void == Some(Void::DriverLate) => {
-                    return Some(format!("the driver itself was late at {}", row.calls));
+            match rows.as_slice() {
+                [.., row] if row.too_much() => return None,
+                [.., row] if row.void == Some(Void::DriverLate) => {
+                    return end(format!("the driver itself was late at {}", row.calls), true);
+                }
+                [.., before, row] if before.void.is_some() && row.void.is_some() => {
+                    return end(format!("the machine was taken at {} and {}", before.calls, row.calls), false);
                 }
                 _ => {}
             }
             let calls = self.lines.len() + step;
-            match self.row(calls).await {
+            match self.row_twice(calls).await {
                 Ok(row) => rows.push(row),
                 // A gateway may refuse calls before those that stand suffer.
-                Err(error) => return Some(format!("at {} of {calls}: {error:#}", self.lines.len())),
+                Err(error) => {
+                    let is_refused = error.chain().any(|cause| cause.is::<Refused>());
+                    return end(format!("at {} of {calls}: {error:#}", self.lines.len()), is_refused);
+                }
             }
         }
         None
     }
 
+    /// A row; where it was too much, it is measured once more: a search does not end with one bad moment of the machine.
+    async fn row_twice(&mut self, calls: usize) -> anyhow::Result<Figures> {
+        let first = self.began.len();
+        let row = self.row(calls).await?;
+        if row.too_much() { self.window(first, AGAIN_AFTER).await } else { Ok(row) }
+    }
+
     async fn row(&mut self, calls: usize) -> anyhow::Result<Figures> {
         let (first, fewer) = (self.began.len(), self.lines.len() > calls);
-        self.end_all(calls).await?;
+        self.end_all(calls).await;
         let mut pace = interval(Duration::from_secs_f64(1.0 / self.options.ramp));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.lines.len() < calls {
@@ -238,13 +285,13 @@ impl<'a> Run<'a> {
         ended
     }
 
-    /// Ends all calls but the first `but`; one that had ended by itself is told when all are over.
-    async fn end_all(&mut self, but: usize) -> anyhow::Result<()> {
-        let mut all = Ok(());
+    /// Ends all calls but the first `but`; that one had ended by itself is a fault.
+    async fn end_all(&mut self, but: usize) {
         while let Some(&(call, _)) = self.lines.get(but..).and_then(<[_]>::last) {
-            all = all.and(self.end(call).await);
+            if let Err(error) = self.end(call).await {
+                self.faults.push(format!("call {}: {error:#}", call + 1));
+            }
         }
-        all
     }
 
     /// Waits until all browsers hear something.
@@ -281,9 +328,30 @@ impl<'a> Run<'a> {
         let mut figures = self.measured(first, settle).await?;
         while let Some(why) = figures.void.filter(|_| figures.tries < TRIES) {
             eprintln!("{} calls: void, {why}: again", figures.calls);
+            if why == Void::MachineTaken {
+                self.quiet().await?;
+            }
             figures = Figures { tries: figures.tries + 1, ..self.measured(first, AGAIN_AFTER).await? };
         }
         Ok(figures)
+    }
+
+    /// Waits until the machine is ours again, for a minute at most: what is measured before would be void again.
+    async fn quiet(&self) -> anyhow::Result<()> {
+        let used = || {
+            Ok::<_, anyhow::Error>(
+                self.pid.map_or(Ok(Duration::ZERO), processor_time)? + processor_time(std::process::id())?,
+            )
+        };
+        for _ in 0..QUIET_LOOKS {
+            let (known, machine, began) = (used()?, Processors::now(), Instant::now());
+            sleep(QUIET_LOOK).await;
+            let taken = Processors::now().taken_pct(&machine, used()?.saturating_sub(known), began.elapsed());
+            if Void::of(None, taken).is_none() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     async fn measured(&mut self, first: usize, settle: Duration) -> anyhow::Result<Figures> {
@@ -293,12 +361,12 @@ impl<'a> Run<'a> {
         let time = Duration::from_secs(self.options.seconds);
         self.media.listen(None, Window { begin, end: begin + time })?;
         sleep_until(begin.into()).await;
-        let (late, dropped, machine) = (self.middle.lateness().await, dropped_datagrams(), Processors::now());
+        let (workers, dropped, machine) = (self.middle.workers().await, dropped_datagrams(), Processors::now());
         let (theirs, ours, measured) = (used(self.pid)?, processor_time(own)?, Instant::now());
         sleep_until((begin + time).into()).await;
         let (theirs_then, ours_then, took) = (used(self.pid)?, processor_time(own)?, measured.elapsed());
         let machine_then = Processors::now();
-        let (late_then, dropped_then) = (self.middle.lateness().await, dropped_datagrams());
+        let (workers_then, dropped_then) = (self.middle.workers().await, dropped_datagrams());
         let memory = self.pid.map(memory).transpose()?;
         // What was said at the end is still on its way.
         sleep(LONGEST).await;
@@ -308,7 +376,9 @@ impl<'a> Run<'a> {
         let each = |time: Duration| time.as_secs_f64() * 1_000.0 / took.as_secs_f64() / calls as f64;
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let (up, down, driver_late_ms) = ways(heard, time).await?;
-        let lateness = late_then.zip(late).and_then(|(then, before)| then.p99_ms(&before));
+        let workers = workers_then.zip(workers);
+        let lateness = workers.as_ref().and_then(|(then, before)| then.lateness.p99_ms(&before.lateness));
+        let effort = workers.and_then(|(then, before)| then.effort.min(before.effort));
         let theirs = theirs_then.zip(theirs).map(|(then, before)| then.saturating_sub(before));
         let ours = ours_then.saturating_sub(ours);
         let taken = machine_then.taken_pct(&machine, theirs.unwrap_or_default() + ours, took);
@@ -328,6 +398,7 @@ impl<'a> Run<'a> {
             up,
             down,
             lateness_p99_ms: lateness.map(|ms| ms.min(1_000.0)),
+            effort,
             driver_late_ms,
             dropped_datagrams: dropped_then.saturating_sub(dropped),
             set_up: SetUp::of(self.began.get(first..).filter(|new| !new.is_empty()).unwrap_or(&self.began)),

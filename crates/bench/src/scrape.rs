@@ -1,4 +1,4 @@
-//! What a running Ringback says of its workers' lateness (`/metrics`).
+//! What a running Ringback says of its workers (`/metrics`).
 
 use std::net::SocketAddr;
 
@@ -6,16 +6,25 @@ use anyhow::{Context, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// What the workers of a gateway say of themselves.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Workers {
+    /// All together, since the gateway's start.
+    pub lateness: Lateness,
+    /// The least of them.
+    pub effort: Option<u32>,
+}
+
 /// How many timers were served at most so late, in seconds, rising; the last bound is infinite.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Lateness(Vec<(f64, u64)>);
 
-impl Lateness {
-    /// What the gateway there has counted since its start, all workers together.
+impl Workers {
+    /// Those of the gateway there.
     ///
     /// # Errors
     /// When it does not answer, or does not let us read its metrics.
-    pub async fn read(http: SocketAddr) -> anyhow::Result<Lateness> {
+    pub async fn read(http: SocketAddr) -> anyhow::Result<Workers> {
         let mut stream = TcpStream::connect(http).await.context("the gateway's metrics")?;
         let request = format!("GET /metrics HTTP/1.0\r\nHost: {http}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
@@ -24,9 +33,16 @@ impl Lateness {
         stream.take(16 << 20).read_to_string(&mut answer).await?;
         let status = answer.split_whitespace().nth(1).unwrap_or("nothing");
         ensure!(status == "200", "the gateway's metrics: {status}");
-        Ok(Lateness::parse(&answer))
+        Ok(Workers { lateness: Lateness::parse(&answer), effort: effort(&answer) })
     }
+}
 
+fn effort(metrics: &str) -> Option<u32> {
+    let each = metrics.lines().filter_map(|line| line.strip_prefix("ringback_worker_effort{")?.rsplit(' ').next());
+    each.filter_map(|value| value.parse::<f64>().ok()).map(|value| value as u32).min()
+}
+
+impl Lateness {
     fn parse(metrics: &str) -> Lateness {
         let mut counts: Vec<(f64, u64)> = Vec::new();
         let lines = metrics.lines().filter_map(|line| line.strip_prefix("ringback_worker_lateness_seconds_bucket{"));
@@ -70,6 +86,13 @@ mod tests {
              ringback_worker_lateness_seconds_bucket{{le=\"+Inf\",worker=\"0\"}} {all}\n\
              ringback_worker_lateness_seconds_bucket{{le=\"+Inf\",worker=\"1\"}} 0\n"
         )
+    }
+
+    #[test]
+    fn the_worker_that_spares_itself_most_is_told() {
+        let two = "# TYPE ringback_worker_effort gauge\nringback_worker_effort{worker=\"0\"} 2.0\nringback_worker_effort{worker=\"1\"} 1.0\n";
+        assert_eq!(effort(two), Some(1));
+        assert_eq!(effort("ringback_calls{} 3\n"), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -18,6 +18,18 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The name of a session's one call.
 const CALL: &str = "c";
+
+/// The gateway has refused a call, or ended it.
+#[derive(Debug)]
+pub struct Refused(String);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the gateway says {}", self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// A session that has no call yet, or one that is being set up.
 pub struct Session {
@@ -89,7 +101,9 @@ impl Session {
                 if message["type"] == kind {
                     return Ok(message);
                 }
-                ensure!(message["type"] != "ended" && message["type"] != "error", "the gateway says {message}");
+                if message["type"] == "ended" || message["type"] == "error" {
+                    return Err(Refused(message.to_string()).into());
+                }
             }
         });
         found.await.with_context(|| format!("`{kind}` does not come"))?

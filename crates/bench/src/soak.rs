@@ -333,7 +333,7 @@ impl Soaking<'_, '_> {
     }
 
     async fn counters(&self) -> anyhow::Result<Before> {
-        let lateness = self.run.middle.lateness().await;
+        let lateness = self.run.middle.workers().await.map(|workers| workers.lateness);
         let theirs = self.run.pid.map(processor_time).transpose()?;
         let ours = processor_time(std::process::id())?;
         Ok(Before { at: Instant::now(), theirs, ours, machine: Processors::now(), lateness })
