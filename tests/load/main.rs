@@ -14,7 +14,7 @@ use ringback_bench::{Figures, Options, Report, Way, run};
 
 /// What the driver finds, told `words`.
 fn driven(words: &[&str]) -> Report {
-    let program = ["ringback-bench", "--program", env!("CARGO_BIN_EXE_ringback")];
+    let program = ["ringback-bench", "--program", env!("CARGO_BIN_EXE_ringback"), "--tries", "1"];
     let options = Options::parse_from(program.iter().chain(words));
     run(&options).unwrap_or_else(|error| panic!("{words:?}: {error:#}"))
 }
@@ -41,6 +41,7 @@ fn plausible(row: &Figures) {
     assert!(row.driver_cpu_ms_per_call_second > 0.0, "{row:#?}");
     assert!(row.mib.is_some_and(|mib| mib > 1.0), "{row:#?}");
     assert!(row.lateness_p99_ms.is_some(), "the workers' timers are counted: {row:#?}");
+    assert!(row.effort.is_some(), "the workers tell how much work they spare themselves: {row:#?}");
     let set_up = row.set_up;
     let (answer, sound) = (set_up.answer_ms.expect("an answer"), set_up.first_sound_ms.expect("sound"));
     assert!(0.0 < answer.p50 && answer.p50 < sound.p99, "{row:#?}");
@@ -105,6 +106,15 @@ fn what_recorded_calls_heard_is_what_was_said_there() {
         });
         assert!(whole, "{entry:#}");
     }
+}
+
+#[test]
+fn a_search_ends_where_the_gateway_refuses_calls() {
+    let report = driven(&["--calls", "6", "--until-late", "2", "--busy-at", "1", "--seconds", "3", "--settle", "3"]);
+    let end = report.ended.as_ref().expect("what ended the search");
+    assert!(end.is_found && end.why.contains("too-many-calls"), "{}", report.text());
+    assert!(report.rows.iter().all(|row| row.up.silent_calls + row.down.silent_calls == 0), "{}", report.text());
+    assert_eq!(report.faults, [""; 0], "those that stand are not ended for it");
 }
 
 #[test]

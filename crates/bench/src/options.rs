@@ -18,6 +18,9 @@ pub struct Options {
     /// Seconds that each number of calls is measured for
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: u64,
+    /// How often a measurement is made at most, until the machine was nobody else's meanwhile; between two it waits for that
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub tries: u32,
     /// Seconds that calls speak before they are measured: after 25 our encoder's redundancy has followed the reports
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=600))]
     pub settle: u64,

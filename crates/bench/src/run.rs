@@ -27,9 +27,8 @@ const STEP: usize = 25;
 const SOAK_SHARE: f64 = 0.8;
 /// Calls, where nobody says how many.
 const CALLS: [usize; 1] = [20];
-/// A measurement that is void is made so often at most, so long after each other; after a machine that was taken when it is ours
-/// again, as far as it is within the time.
-const TRIES: u32 = 3;
+/// A measurement that is void is made again after so long; after a machine that was taken when it is ours again, as far as it is
+/// within the time.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 const QUIET_LOOK: Duration = Duration::from_secs(3);
 const QUIET_LOOKS: u32 = 20;
@@ -326,7 +325,7 @@ impl<'a> Run<'a> {
     /// Measures the calls that stand, again where that was void; `first` is the first of those that are new.
     async fn window(&mut self, first: usize, settle: Duration) -> anyhow::Result<Figures> {
         let mut figures = self.measured(first, settle).await?;
-        while let Some(why) = figures.void.filter(|_| figures.tries < TRIES) {
+        while let Some(why) = figures.void.filter(|_| figures.tries < self.options.tries) {
             eprintln!("{} calls: void, {why}: again", figures.calls);
             if why == Void::MachineTaken {
                 self.quiet().await?;
