@@ -50,6 +50,7 @@ test('speech is like itself at any position, and unlike the others', () => {
       for (const from of [0, 1, 2, 3]) {
         const heard = throughMuLaw(cut(downsample(speech[name], 8000), from, from + seconds));
         assertHeard(heard, [name], `${seconds} s of ${name} from ${from} s on`);
+        assert.ok(likeness(heard, speech[name]) > 0.9, 'nothing was lost');
       }
     }
   }
